@@ -1,0 +1,36 @@
+"""U-Net on any folder of pictures and masks.
+
+    python -m flaxseg.main --config=configs/folder.py --config.data.dir=DIR
+
+DIR holds images/ and masks/ with files of the same names; a fifth of them, chosen by a seed, is for evaluation.
+Other layouts are options of the data set: see `flaxseg.data.folder`. CamVid's, for one:
+
+    --config.data.options.images='{split}' --config.data.options.masks='{split}annot'
+"""
+
+from ml_collections import ConfigDict
+
+from flaxseg.config import default_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the configuration; the variant `binary` is for masks of 0 and 255."""
+    config = default_config()
+    config.data.name = "folder"
+    config.data.train_split = "train"
+    config.data.eval_split = "val"
+    config.data.image_size = (256, 256)
+    config.augment.scale = (0.8, 1.3)
+    config.augment.flip = 0.5
+    config.augment.brightness = 0.1
+    config.augment.contrast = 0.2
+    config.optimizer.warmup_steps = 40
+    config.optimizer.grad_clip = 1.0
+    config.optimizer.ema_decay = 0.99
+    config.train.epochs = 50.0
+    if variant == "binary":
+        config.data.options.values = (0, 255)
+        config.data.options.class_names = ("background", "foreground")
+    elif variant:
+        raise ValueError(f"variant {variant!r}: there is only 'binary'")
+    return config

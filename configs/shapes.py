@@ -1,0 +1,37 @@
+"""A small U-Net on the embedded shapes data set, drawn on the fly: nothing to download, a few minutes on a CPU.
+
+    python -m flaxseg.main --config=configs/shapes.py
+"""
+
+from ml_collections import ConfigDict
+
+from flaxseg.config import default_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the configuration; the variant `tiny` only shows that everything runs."""
+    config = default_config()
+    config.data.name = "shapes"
+    config.data.image_size = (64, 64)
+    config.model.options.width = 16
+    config.model.options.depth = 3
+    config.augment.flip = 0.5
+    config.augment.flip_vertical = 0.5
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.warmup_steps = 50
+    config.train.batch_size = 16
+    config.train.epochs = 0.0
+    config.train.steps = 600
+    config.eval.batch_size = 16
+    config.eval.every = 200
+    if variant == "tiny":
+        config.data.image_size = (32, 32)
+        config.data.options = {"size": (32, 32), "count": 16}
+        config.model.options = {"width": 4, "depth": 1}
+        config.optimizer.warmup_steps = 2
+        config.train.steps = 6
+        config.eval.every = 3
+        config.log.every = 2
+    elif variant:
+        raise ValueError(f"variant {variant!r}: there is only 'tiny'")
+    return config

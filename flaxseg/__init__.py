@@ -1,0 +1,46 @@
+"""flaxseg: training of semantic-segmentation networks in JAX and Flax."""
+
+from flaxseg.augment import make_augment
+from flaxseg.data.batch import IGNORE_LABEL, Batch, SegmentationDataset
+from flaxseg.errors import CheckpointError, ConfigError, DataError, FlaxsegError
+from flaxseg.losses import LossFn, weighted_sum
+from flaxseg.metrics import ConfusionMatrix
+from flaxseg.models import unet
+from flaxseg.optimizers import make_optimizer, make_schedule
+from flaxseg.train_step import (
+    EvalMetrics,
+    TrainMetrics,
+    TrainState,
+    create_train_state,
+    eval_step,
+    predict_label,
+    predict_logits,
+    train_step,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "IGNORE_LABEL",
+    "Batch",
+    "CheckpointError",
+    "ConfigError",
+    "ConfusionMatrix",
+    "DataError",
+    "EvalMetrics",
+    "FlaxsegError",
+    "LossFn",
+    "SegmentationDataset",
+    "TrainMetrics",
+    "TrainState",
+    "create_train_state",
+    "eval_step",
+    "make_augment",
+    "make_optimizer",
+    "make_schedule",
+    "predict_label",
+    "predict_logits",
+    "train_step",
+    "unet",
+    "weighted_sum",
+]

@@ -1,0 +1,163 @@
+"""Checkpoints with Orbax: the latest and the best, and a working directory that belongs to one experiment."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
+
+from flaxseg.errors import CheckpointError
+
+CONFIG_FILE = "config.json"
+
+FREE_TO_CHANGE = ("train.steps", "train.epochs", "data.dir", "data.num_threads", "data.prefetch", "eval", "checkpoint", "log", "mesh")  # fmt: skip
+"""Keys, and groups of keys, that a run may change and go on: they alter where or how long, not what is learnt."""
+
+
+def claim_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Marks a working directory as this experiment's, or finds that it is already.
+
+    Args:
+      workdir: made if it is not there; the configuration is written to `config.json` in it.
+      config: what the run will do.
+
+    Raises:
+      CheckpointError: the directory holds a run of another configuration (each differing key, both values).
+    """
+    path = workdir / CONFIG_FILE
+    now = _flat(config.to_dict())
+    if path.exists():
+        before = _flat(json.loads(path.read_text()))
+        differing = [
+            f"  config.{key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key) and not _free_to_change(key)
+        ]
+        if differing:
+            raise CheckpointError(
+                f"{workdir} holds a run of another experiment:\n" + "\n".join(differing) + "\n"
+                "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
+            )
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        path.write_text(config.to_json(indent=2) + "\n")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns full keys with values as JSON keeps them, so that a tuple equals the list it was saved as."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = json.loads(json.dumps(value))
+    return flat
+
+
+def _free_to_change(key: str) -> bool:
+    return any(key == free or key.startswith(f"{free}.") for free in FREE_TO_CHANGE)
+
+
+class Checkpoints:
+    """The checkpoints of one run; use it in a `with` block, which waits for the last save.
+
+    Args:
+      directory: where they lie, a folder for each step; made if it is not there.
+      keep: how many of the latest are kept.
+      best_metric: the score whose highest value marks the best one, which is kept as well.
+    """
+
+    def __init__(self, directory: Path, *, keep: int, best_metric: str) -> None:
+        self._directory = directory
+        score = lambda metrics: metrics[best_metric]  # noqa: E731
+        policies = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        # best_fn beside the policy: without it Orbax stores no metrics, and the policy has nothing to compare.
+        options = ocp.CheckpointManagerOptions(preservation_policy=policies, best_fn=score, best_mode="max")
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """The step of the latest checkpoint; None when there is none."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the best checkpoint; None when none has scores."""
+        return self._manager.best_step()
+
+    def save(self, step: int, state: Any, scores: Mapping[str, float] | None = None) -> None:
+        """Writes a state in the background; returns once it is copied off the device.
+
+        Args:
+          step: its number; a step that is there already is left as it is.
+          state: any tree of arrays.
+          scores: of an evaluation of this state, if there was one.
+        """
+        if step in self._manager.all_steps():
+            return
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state))
+        self._manager.save(step, args=arguments, metrics=dict(scores) if scores else None)
+
+    def restore(self, like: Any, step: int | None = None) -> Any:
+        """Returns the state of a step, placed as `like` says; any number of devices may have written it.
+
+        Args:
+          like: a tree of jax.ShapeDtypeStruct with shardings.
+          step: which; None: the latest.
+
+        Raises:
+          CheckpointError: no checkpoint of that step, or one whose parameters differ (each, with both shapes).
+        """
+        step = self.latest_step if step is None else step
+        if step is None or step not in self._manager.all_steps():
+            there = ", ".join(map(str, self._manager.all_steps())) or "none"
+            raise CheckpointError(f"{self._directory}: no checkpoint of step {step}; steps there: {there}")
+        self._check_fits(step, like)
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+        return self._manager.restore(step, args=arguments)["state"]
+
+    def _check_fits(self, step: int, like: Any) -> None:
+        stored = _shapes(self._manager.item_metadata(step)["state"].tree)
+        wanted = _shapes(like)
+        differing = [
+            f"  {name}: {stored.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in this run"
+            for name in sorted(stored.keys() | wanted.keys())
+            if stored.get(name) != wanted.get(name)
+        ]
+        if differing:
+            more = [f"  and {len(differing) - 10} more"] if len(differing) > 10 else []
+            raise CheckpointError(
+                f"{self._directory}: the checkpoint of step {step} does not fit this configuration:\n"
+                + "\n".join(differing[:10] + more)
+                + "\nUse the configuration that it was trained with (config.json beside it), or another --workdir"
+            )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    # Attributes, keys and indices are written alike: Orbax turns dataclasses and tuples into dicts and lists.
+    return {
+        "/".join(str(getattr(part, "name", getattr(part, "key", getattr(part, "idx", part)))) for part in path): tuple(
+            leaf.shape
+        )
+        for path, leaf in paths
+        if hasattr(leaf, "shape")
+    }

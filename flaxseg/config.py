@@ -1,0 +1,326 @@
+"""The configuration: every key with its meaning, files and overrides, and the check that finds every error at once."""
+
+import ast
+import runpy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from flaxseg.data import DATASETS
+from flaxseg.errors import ConfigError
+from flaxseg.losses import LOSSES
+from flaxseg.lookup import did_you_mean, look_up, option_errors
+from flaxseg.metrics import SCORES
+from flaxseg.models import MODELS
+from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
+
+OPTION_KEYS = ("data.options", "model.options", "loss", "loss_options")
+"""Keys whose contents depend on a name chosen elsewhere, so that default_config() cannot list them."""
+
+
+def default_config() -> ConfigDict:
+    """Returns the configuration that every file in `configs/` starts from."""
+    config = ConfigDict(type_safe=False)
+
+    config.seed = 0  # initial weights, order of the data, augmentation and dropout all follow from it
+
+    config.data = ConfigDict(type_safe=False)
+    config.data.name = "shapes"  # a name of DATASETS, or package.module:function
+    config.data.dir = ""  # where the data set lies; "" is the data set's own default place
+    config.data.train_split = "train"
+    config.data.eval_split = "test"
+    config.data.options = ConfigDict(type_safe=False)  # keyword arguments of the data set's function
+    config.data.image_size = (128, 128)  # height and width to which whole pictures are resized
+    config.data.num_threads = 4  # threads that read and decode pictures
+    config.data.prefetch = 4  # batches decoded ahead of the step
+
+    # Augmentation, on the device, of picture and label together; every one is off at 0 (scale: at (1, 1)).
+    config.augment = ConfigDict(type_safe=False)
+    config.augment.scale = (1.0, 1.0)  # range of a random zoom; the window of image_size is cut at random
+    config.augment.flip = 0.0  # probability of mirroring left to right
+    config.augment.flip_vertical = 0.0  # probability of mirroring upside down
+    config.augment.brightness = 0.0  # up to this share of the value range is added or taken away
+    config.augment.contrast = 0.0  # contrast is multiplied by 1 - c .. 1 + c
+    config.augment.saturation = 0.0  # distance from grey is multiplied by 1 - s .. 1 + s
+
+    config.model = ConfigDict(type_safe=False)
+    config.model.name = "unet"  # a name of MODELS, or package.module:function
+    config.model.options = ConfigDict(type_safe=False)  # keyword arguments of the model's function
+
+    config.loss = ConfigDict({"cross_entropy": 1.0}, type_safe=False)  # weight of each loss in the sum
+    config.loss_options = ConfigDict(type_safe=False)  # for each loss: its keyword arguments
+
+    config.optimizer = ConfigDict(type_safe=False)
+    config.optimizer.name = "adamw"  # a name of OPTIMIZERS
+    config.optimizer.learning_rate = 1e-3  # the highest, reached when warm-up ends
+    config.optimizer.schedule = "cosine"  # a name of SCHEDULES: how the rate falls after warm-up
+    config.optimizer.warmup_steps = 0  # steps over which the rate rises from near 0
+    config.optimizer.weight_decay = 1e-4  # of kernels only: biases and norm scales are left out
+    config.optimizer.grad_clip = 0.0  # largest global norm of the gradient; 0: no limit
+    config.optimizer.ema_decay = 0.0  # decay of the average of parameters used in evaluation; 0: none
+
+    config.train = ConfigDict(type_safe=False)
+    config.train.batch_size = 8  # over all devices
+    config.train.steps = 0  # how long to train; exactly one of steps and epochs is above 0
+    config.train.epochs = 10.0  # one epoch is len(data) // batch_size steps
+    config.train.precision = "float32"  # or bfloat16: of activations; parameters are always float32
+
+    config.eval = ConfigDict(type_safe=False)
+    config.eval.every = 0  # steps between evaluations; 0: once an epoch, or ten in all if only steps are given
+    config.eval.batch_size = 8
+    config.eval.resolution = "native"  # score at each picture's own size, or at "image_size"
+
+    config.checkpoint = ConfigDict(type_safe=False)
+    config.checkpoint.every = 0  # steps between checkpoints; 0: at every evaluation
+    config.checkpoint.keep = 2  # latest checkpoints kept, beside the best
+    config.checkpoint.best_metric = "miou"  # a name of SCORES: which evaluation counts as the best
+
+    config.log = ConfigDict(type_safe=False)
+    config.log.every = 20  # steps between training scalars
+    config.log.pictures = 4  # evaluation pictures shown with label and prediction
+
+    # How the devices are arranged. The product of the three is the number of devices used.
+    config.mesh = ConfigDict(type_safe=False)
+    config.mesh.data = -1  # parts that a batch is split into; -1: all devices that the others leave
+    config.mesh.fsdp = 1  # parts that parameters and optimizer state are split into (the batch, too)
+    config.mesh.spatial = 1  # parts that the rows of pictures are split into
+    return config
+
+
+def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Reads `configs/NAME.py` or `configs/NAME.py:variant` and applies overrides, without checking values.
+
+    Args:
+      file: path of a Python file with `get_config(variant="")`, with an optional `:variant`.
+      overrides: `key=value` texts such as `optimizer.learning_rate=3e-4`; values are Python literals or text.
+
+    Raises:
+      ConfigError: no such file, no get_config in it, or it failed; or overrides of keys that do not exist (all).
+    """
+    path, _, variant = file.partition(":")
+    if not Path(path).is_file():
+        there = sorted(str(p) for p in Path(path).parent.glob("*.py"))
+        raise ConfigError(
+            f"--config={file}: there is no file {path}{did_you_mean(path, there)}"
+            + (f"; its folder holds {', '.join(there)}" if there else "")
+        )
+    try:
+        get_config = runpy.run_path(path)["get_config"]
+    except KeyError:
+        raise ConfigError(f"{path}: defines no get_config(variant='') that returns the configuration") from None
+    except (SyntaxError, ImportError, AttributeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
+    try:
+        config = get_config(variant)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{file}: get_config failed: {type(error).__name__}: {error}") from error
+    override(config, overrides)
+    return config
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Sets keys of a configuration from `key=value` texts.
+
+    Raises:
+      ConfigError: a text that is not `key=value`, or a key that does not exist; all of them in one message.
+    """
+    messages = []
+    known = [key for key, _ in leaves(config)] + list(OPTION_KEYS)
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            messages.append(f"--config.{text}: give a value, as in --config.{text}=VALUE")
+        elif key in known or key.startswith(tuple(f"{prefix}." for prefix in OPTION_KEYS)):
+            _set(config, key, _literal(value))
+        else:
+            messages.append(f"config.{key}: no such key{did_you_mean(key, known)}")
+    _raise_all(messages)
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields every full key, such as `data.options.seed`, with its value."""
+    for name, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    *parents, name = key.split(".")
+    for parent in parents:
+        if parent not in config:
+            config[parent] = ConfigDict(type_safe=False)
+        config = config[parent]
+    config[name] = ConfigDict(value, type_safe=False) if isinstance(value, dict) else value
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text, text)
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks a configuration without touching a device or a file.
+
+    Raises:
+      ConfigError: unknown or missing keys, wrong types, impossible values, unknown names and options: every one
+        found, each with its full key, its value, what is allowed, and the nearest name.
+    """
+    messages = _structure_errors(config)
+    if not messages:
+        messages = _value_errors(config) + _option_errors(config)
+    _raise_all(messages)
+
+
+def _raise_all(messages: list[str]) -> None:
+    if messages:
+        count = "1 error" if len(messages) == 1 else f"{len(messages)} errors"
+        raise ConfigError(f"{count} in the configuration:\n" + "\n".join(f"  {message}" for message in messages))
+
+
+def _structure_errors(config: ConfigDict) -> list[str]:
+    expected = dict(_fixed_leaves(default_config()))
+    actual = dict(_fixed_leaves(config))
+    messages = [
+        f"config.{key} = {actual[key]!r}: no such key{did_you_mean(key, expected)}"
+        for key in actual
+        if key not in expected
+    ]
+    messages += [
+        f"config.{key} is missing: start from default_config(), which sets it to {expected[key]!r}"
+        for key in expected
+        if key not in actual
+    ]
+    for key in expected.keys() & actual.keys():
+        kind = _type_name(expected[key])
+        if kind != _type_name(actual[key]) and not (kind == "number" and _type_name(actual[key]) == "whole number"):
+            messages.append(f"config.{key} = {actual[key]!r}: must be a {kind}, as the default {expected[key]!r} is")
+    return sorted(messages)
+
+
+def _fixed_leaves(config: ConfigDict) -> Iterator[tuple[str, Any]]:
+    for key, value in leaves(config):
+        if not key.startswith(tuple(f"{prefix}." for prefix in OPTION_KEYS)):
+            yield key, value
+    for key in OPTION_KEYS:
+        section: Any = config
+        for part in key.split("."):
+            section = section.get(part) if isinstance(section, ConfigDict) else None
+        if section is not None and not isinstance(section, ConfigDict):
+            continue  # a leaf already, of the wrong type
+        if section is not None:
+            yield key, section
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"tuple of {len(value)} numbers" if all(_is_number(v) for v in value) else "sequence"
+    names = ((bool, "truth value"), (int, "whole number"), (float, "number"), (str, "text"), (ConfigDict, "group of keys"))
+    return next((name for kind, name in names if isinstance(value, kind)), type(value).__name__)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+AT_LEAST = {
+    "seed": 0,
+    "data.num_threads": 1,
+    "data.prefetch": 1,
+    "augment.contrast": 0,
+    "augment.brightness": 0,
+    "augment.saturation": 0,
+    "optimizer.learning_rate": 0,
+    "optimizer.warmup_steps": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.grad_clip": 0,
+    "train.batch_size": 1,
+    "train.steps": 0,
+    "train.epochs": 0,
+    "eval.every": 0,
+    "eval.batch_size": 1,
+    "checkpoint.every": 0,
+    "checkpoint.keep": 1,
+    "log.every": 1,
+    "log.pictures": 0,
+    "mesh.fsdp": 1,
+    "mesh.spatial": 1,
+}
+
+SHARES = ("augment.flip", "augment.flip_vertical")
+
+CHOICES: dict[str, Sequence[str]] = {
+    "train.precision": ("float32", "bfloat16"),
+    "eval.resolution": ("native", "image_size"),
+    "optimizer.schedule": tuple(SCHEDULES),
+    "optimizer.name": tuple(OPTIMIZERS),
+    "checkpoint.best_metric": tuple(SCORES),
+}
+
+
+def _value_errors(config: ConfigDict) -> list[str]:
+    values = dict(leaves(config))
+    checks: list[tuple[str, bool, str]] = []
+    checks += [(key, values[key] >= low, f"must be at least {low}") for key, low in AT_LEAST.items()]
+    checks += [(key, 0 <= values[key] <= 1, "is a probability, 0 to 1") for key in SHARES]
+    checks += [
+        (key, values[key] in allowed, f"must be one of {', '.join(allowed)}{did_you_mean(values[key], allowed)}")
+        for key, allowed in CHOICES.items()
+    ]
+    scale, size, parts = config.augment.scale, config.data.image_size, config.mesh.data
+    checks += [
+        ("data.image_size", all(isinstance(s, int) and s >= 1 for s in size), "must be two whole numbers above 0"),
+        ("augment.scale", 0 < scale[0] <= scale[1], "must be two numbers above 0, the smaller first"),
+        ("mesh.data", parts == -1 or parts >= 1, "must be at least 1, or -1 for all devices that are left"),
+        ("optimizer.ema_decay", 0 <= config.optimizer.ema_decay < 1, "must be at least 0 and below 1"),
+        ("train.steps", (values["train.steps"] > 0) != (values["train.epochs"] > 0),
+         f"with train.epochs = {values['train.epochs']!r}: set exactly one of the two above 0"),
+    ]  # fmt: skip
+    messages = [f"config.{key} = {values[key]!r}: {allowed}" for key, holds, allowed in checks if not holds]
+    return messages + _batch_errors(config)
+
+
+def _batch_errors(config: ConfigDict) -> list[str]:
+    """Batch sizes against the parts that the mesh asks for; sharding.make_mesh() checks those left open."""
+    parts = config.mesh.fsdp * max(config.mesh.data, 1)
+    return [
+        f"config.{name}.batch_size = {config[name].batch_size}: does not divide into the {parts} parts that "
+        f"mesh.data = {config.mesh.data} times mesh.fsdp = {config.mesh.fsdp} ask for; use a multiple of {parts}"
+        for name in ("train", "eval")
+        if parts > 0 and config[name].batch_size % parts
+    ]
+
+
+def _option_errors(config: ConfigDict) -> list[str]:
+    messages: list[str] = []
+
+    def check(name: Any, table: Mapping[str, Callable[..., Any]], key: str, options: Any, options_key: str, given: Any):
+        try:
+            function = look_up(name, table, key=key)
+        except ConfigError as error:
+            messages.append(str(error))
+        else:
+            messages.extend(option_errors(function, options, key=options_key, given=given))
+
+    data, model = config.data, config.model
+    check(data.name, DATASETS, "config.data.name", data.options, "config.data.options", ("data_dir",))
+    given = ("num_classes", "dtype")
+    check(model.name, MODELS, "config.model.name", model.options, "config.model.options", given)
+    for name, weight in config.loss.items():
+        options = config.loss_options.get(name, {})
+        check(name, LOSSES, "config.loss", options, f"config.loss_options.{name}", ())
+        if not _is_number(weight) or weight < 0:
+            messages.append(f"config.loss.{name} = {weight!r}: must be a weight of at least 0")
+    if not any(_is_number(weight) and weight > 0 for weight in config.loss.values()):
+        messages.append("config.loss: no loss has a weight above 0; there would be nothing to learn from")
+    messages += [
+        f"config.loss_options.{name}: config.loss has no weight for it{did_you_mean(name, config.loss)}"
+        for name in config.loss_options
+        if name not in config.loss
+    ]
+    return messages

@@ -1,0 +1,108 @@
+"""From the values that mask files store to class indices."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from flaxseg.data.batch import IGNORE_LABEL
+from flaxseg.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassValues:
+    """Which mask value stands for which class.
+
+    Attributes:
+      values: `values[i]` is the mask value of class i; each in 0..255 and named once.
+      ignore_values: mask values of pixels that nothing counts. 255 is one of them unless it is a class's value.
+
+    Raises:
+      DataError: no value, one outside of 0..255, or one given twice.
+    """
+
+    values: tuple[int, ...]
+    ignore_values: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        everything = [*self.values, *self.ignore_values]
+        wrong = sorted({value for value in everything if not 0 <= value <= 255})
+        twice = sorted({value for value in everything if everything.count(value) > 1})
+        if wrong or twice or not self.values:
+            problem = f"{_listed(wrong)} outside of it" if wrong else f"{_listed(twice)} twice" if twice else "no class"
+            raise DataError(
+                f"data.options.values {list(self.values)} and data.options.ignore_values {list(self.ignore_values)} "
+                f"have to name values of 0..255, each once, and at least one class: there is {problem}"
+            )
+
+    def to_classes(self, mask: np.ndarray, *, name: str) -> np.ndarray:
+        """The class index of each pixel, or IGNORE_LABEL.
+
+        Args:
+          mask: uint8[H, W] of mask values.
+          name: what a message calls it.
+
+        Returns:
+          uint8[H, W].
+
+        Raises:
+          DataError: the mask holds values that belong to no class.
+        """
+        table = np.full(256, IGNORE_LABEL, np.uint8)
+        table[list(self.values)] = np.arange(len(self.values))
+        if cv2.LUT(mask, self._is_unknown()).any():
+            self._raise_unknown(mask, name)
+        return cv2.LUT(mask, table)
+
+    def _is_unknown(self) -> np.ndarray:
+        unknown = np.ones(256, np.uint8)
+        unknown[[*self.values, *self.ignore_values, IGNORE_LABEL]] = 0
+        return unknown
+
+    def _raise_unknown(self, mask: np.ndarray, name: str) -> None:
+        found = np.unique(mask)
+        unknown = [value for value in found.tolist() if self._is_unknown()[value]]
+        share = np.isin(mask, unknown).mean()
+        ignored = sorted({*self.ignore_values, *({IGNORE_LABEL} - set(self.values))})
+        raise DataError(
+            f"{name}: holds the mask value(s) {_listed(unknown)} ({share:.2%} of its pixels), which belong to no class. "
+            f"Classes have the values {_listed(self.values)}, ignored are {_listed(ignored) or 'none'}; "
+            "name each further value in data.options.values (a class) or data.options.ignore_values. "
+            "Odd values along edges come from masks that were resized smoothly or saved as JPEG: export those again"
+        )
+
+
+def inferred_values(found: Iterable[int], *, ignore_values: Sequence[int] = ()) -> tuple[int, ...]:
+    """The classes' values, from all mask values that a data set holds: the fewest surprises without being told.
+
+    Exactly 0 and 255 are background and foreground. Otherwise 255 is ignored and every other value that occurs is a
+    class, in rising order: 0, 1, 2, ... where that is what the masks hold, and no empty classes where they hold
+    1, 2, 3 or 0, 128.
+
+    Raises:
+      DataError: nothing but ignored values.
+    """
+    values = sorted(set(found) - set(ignore_values))
+    if values != [0, IGNORE_LABEL]:
+        values = [value for value in values if value != IGNORE_LABEL]
+    if not values:
+        raise DataError(
+            f"all mask pixels have ignored values ({_listed([*ignore_values, IGNORE_LABEL])}): no class is left; "
+            "check data.options.ignore_values, or name the classes' values in data.options.values"
+        )
+    return tuple(values)
+
+
+def _listed(values: Iterable[int], most: int = 24) -> str:
+    """`0..10, 12`: runs of neighbours drawn together."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    texts = [f"{first}" if first == last else f"{first}..{last}" for first, last in runs]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+

@@ -1,0 +1,105 @@
+"""The Oxford-IIIT Pet data set: cats and dogs, each with a trimap (Parkhi et al., "Cats and Dogs", CVPR 2012)."""
+
+import dataclasses
+import os
+
+import numpy as np
+
+from flaxseg.data.batch import IGNORE_LABEL, Example, SegmentationDataset, Source
+from flaxseg.data.folder import folder
+from flaxseg.data.labels import ClassValues
+from flaxseg.data.prepared import Archives, PreparedSource, open_prepared
+from flaxseg.errors import DataError
+
+_TRIMAP_VALUES = (1, 2, 3)
+_TASKS = {
+    "trimap": (("pet", "background", "border"), ((230, 159, 0), (40, 40, 48), (86, 180, 233)), (0, 1, 2)),
+    "binary": (("background", "pet"), ((40, 40, 48), (230, 159, 0)), (1, 0, 1)),
+}
+"""A task's class names, its colours, and the class of each trimap value in turn."""
+
+_LISTS = {"train": "trainval", "trainval": "trainval", "test": "test"}
+
+
+def oxford_iiit_pet(
+    split: str, *, data_dir: str = "", task: str = "trimap", manual_dir: str = ""
+) -> SegmentationDataset:
+    """Pictures of pets of about 500x375; `train` (also called `trainval`) has 3,680 of them and `test` 3,669.
+
+    If `data_dir` holds the original layout (`images/`, `annotations/trimaps/`, `annotations/trainval.txt` and
+    `test.txt`), that is read; otherwise the prepared TensorFlow Datasets data set of this name below `data_dir`,
+    which is downloaded and prepared if it is not there. Both give the same pixels, up to the twelve broken files
+    which TensorFlow Datasets stores anew as JPEG.
+
+    Args:
+      split: `train`, `trainval` or `test`; of the prepared data set also slices such as `train[:90%]`.
+      data_dir: as above; "" for TensorFlow Datasets' own default directory.
+      task: `trimap` has the classes pet, background, border (trimap values 1, 2, 3); `binary` has background and
+        pet, where the border counts as pet.
+      manual_dir: where images.tar.gz and annotations.tar.gz lie if they are not to be downloaded;
+        "" for `downloads/manual` in data_dir.
+
+    Raises:
+      DataError: an unknown task or split, or a data set that is not there and cannot be prepared.
+    """
+    if task not in _TASKS:
+        raise DataError(f"data.options.task of oxford_iiit_pet is {task!r}: it has to be one of {', '.join(_TASKS)}")
+    names, colours, class_of_value = _TASKS[task]
+    root = os.path.expanduser(data_dir)
+    if data_dir and any(os.path.isdir(os.path.join(root, part)) for part in ("images", "annotations")):
+        trimaps = _original_trimaps(split, root)
+    else:
+        trimaps = _prepared_trimaps(split, data_dir, manual_dir)
+    source: Source = trimaps if task == "trimap" else _Merged(trimaps, class_of_value)
+    return SegmentationDataset(source, len(names), names, colours)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Merged:
+    """The examples of `source` with class i relabelled as `to_class[i]`."""
+
+    source: Source
+    to_class: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self.source[index]
+        table = np.full(256, IGNORE_LABEL, np.uint8)
+        table[: len(self.to_class)] = self.to_class
+        return {**example, "label": table[example["label"]]}
+
+
+def _original_trimaps(split: str, root: str) -> Source:
+    if split not in _LISTS:
+        raise DataError(
+            f"oxford_iiit_pet in the original layout ({root}) has no split {split!r}: there are {', '.join(_LISTS)}; "
+            "slices such as 'train[:90%]' need the data set prepared by TensorFlow Datasets, in another data.dir"
+        )
+    return folder(
+        _LISTS[split],
+        data_dir=root,
+        images="images",
+        masks="annotations/trimaps",
+        split_list="annotations/{split}.txt",
+        values=_TRIMAP_VALUES,
+    ).source
+
+
+def _prepared_trimaps(split: str, data_dir: str, manual_dir: str) -> Source:
+    archives = Archives(
+        files=("images.tar.gz", "annotations.tar.gz"),
+        manual_dir=manual_dir,
+        host="thor.robots.ox.ac.uk",
+        page="https://www.robots.ox.ac.uk/~vgg/data/pets/",
+        otherwise=(
+            "Or unpack the two archives into one folder and name that folder in data.dir: it is read as it is",
+            "Or train on the embedded data set, which needs no files: "
+            "python -m flaxseg.main --config=configs/shapes.py",
+        ),
+    )
+    features = ("image", "segmentation_mask", "file_name")
+    split = split.replace("trainval", "train")
+    records = open_prepared("oxford_iiit_pet", split, data_dir=data_dir, features=features, archives=archives)
+    return PreparedSource(records, *features, name="oxford_iiit_pet", classes=ClassValues(_TRIMAP_VALUES))

@@ -1,0 +1,211 @@
+"""Data sets become batches: shuffle, repeat, resize to a canvas, batch. Element n is the batch of step n."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import cv2
+import grain
+import numpy as np
+
+from flaxseg.data.batch import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
+from flaxseg.data.images import resize_image, resize_label
+from flaxseg.errors import DataError
+
+
+def train_batches(
+    dataset: SegmentationDataset,
+    *,
+    canvas_size: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset:
+    """The endless training batches; element n is a function of `(seed, n)` alone.
+
+    Each epoch is a fresh permutation of the examples, and batches run on over its end, so that none is dropped.
+
+    Args:
+      dataset: what to draw from.
+      canvas_size: height and width that every example is resized to.
+      batch_size: examples in a batch of all processes together.
+      seed: of the shuffling, 0 or more.
+      process_index: which process this is.
+      process_count: how many there are; each reads its share of each batch.
+
+    Returns:
+      Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W]}`, B = batch_size / process_count.
+
+    Raises:
+      DataError: an empty data set, or a batch size that the processes cannot share evenly.
+    """
+    share = _share(dataset, batch_size, process_index, process_count)
+    # grain adds the epoch to the seed: neighbouring seeds, used plainly, would be the same run shifted by an epoch.
+    scattered = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    examples = grain.MapDataset.source(dataset.source).shuffle(seed=scattered).repeat()
+    examples = examples[process_index::process_count].map(lambda example: _resized(example, canvas_size))
+    return examples.batch(share, batch_fn=list).map(_stack)
+
+
+def eval_batches(
+    dataset: SegmentationDataset,
+    *,
+    image_size: tuple[int, int],
+    batch_size: int,
+    native: bool,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset:
+    """The batches of one evaluation: every example once and in order; the last is filled up with ignored ones.
+
+    Args:
+      dataset: what to evaluate on.
+      image_size: height and width that every picture is resized to.
+      batch_size: examples in a batch of all processes together.
+      native: keep each label at its own size, in the upper left of an array filled with IGNORE_LABEL. The sides of
+        that array are the smallest of `native_side` that hold the batch's largest label, so that few shapes have to
+        be compiled. With several processes each then reads whole batches, as all have to agree on the shape.
+      process_index: which process this is.
+      process_count: how many there are; all get the same number of batches, of the same shapes.
+
+    Returns:
+      Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H', W']}` and with `native` also
+      `"size": int32[B, 2]`, height and width of each label (0, 0 for an example that only fills up).
+
+    Raises:
+      DataError: an empty data set, or a batch size that the processes cannot share evenly.
+    """
+    _share(dataset, batch_size, process_index, process_count)
+    return grain.MapDataset.source(
+        _EvalBatches(dataset.source, image_size, batch_size, native, process_index, process_count)
+    )
+
+
+def iterate(batches: grain.MapDataset, *, start: int = 0, num_threads: int, prefetch: int) -> Iterator[Batch]:
+    """`batches[start]`, `batches[start + 1]`, ... read ahead by threads, in the same order for any number of them.
+
+    Starting late costs nothing: nothing before `start` is read. Closing or dropping the iterator ends its threads.
+
+    Args:
+      batches: from `train_batches` or `eval_batches`.
+      start: the first step.
+      num_threads: threads that read; each makes whole batches. With 0 the caller reads, when it asks.
+      prefetch: how many batches are read ahead; at least one for each thread.
+
+    Raises:
+      DataError: an example cannot be read; raised by the `next` that would have returned its batch.
+    """
+    # The threads here are the parallelism: those that cv2 starts of its own would only contend with them.
+    cv2.setNumThreads(0)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(prefetch, num_threads))
+    return _closing(batches[start:].to_iter_dataset(options))
+
+
+def native_side(length: int) -> int:
+    """The smallest of 64, 96, 128, 192, 256, 384, 512, ... (powers of two and 1.5 times) that is at least `length`."""
+    power = 64
+    while power < length:
+        if length <= power * 3 // 2:
+            return power * 3 // 2
+        power *= 2
+    return power
+
+
+class _EvalBatches:
+    """Random access to evaluation batches; see `eval_batches`."""
+
+    def __init__(
+        self,
+        source: Source,
+        image_size: tuple[int, int],
+        batch_size: int,
+        native: bool,
+        process_index: int,
+        process_count: int,
+    ):
+        self._source, self._image_size, self._batch_size, self._native = source, image_size, batch_size, native
+        self._process_index, self._process_count = process_index, process_count
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._source) / self._batch_size)
+
+    def __getitem__(self, index: int) -> Batch:
+        first = index * self._batch_size
+        whole = range(first, min(first + self._batch_size, len(self._source)))
+        mine = range(first + self._process_index, first + self._batch_size, self._process_count)
+        if not self._native:
+            examples = [_resized(self._source[i], self._image_size) for i in mine if i in whole]
+            # A process whose share of the last batch is empty still has to know how many channels to fill in.
+            like = examples[0] if examples else _resized(self._source[first], self._image_size)
+            return _stack(examples + [_ignored(like)] * (len(mine) - len(examples)))
+        return self._native_batch(whole, mine)
+
+    def _native_batch(self, whole: range, mine: range) -> Batch:
+        examples, labels, rows, columns = [], [], 0, 0
+        for i in whole if self._process_count > 1 else mine:
+            if i not in whole:
+                continue
+            example = self._source[i]
+            rows, columns = max(rows, example["label"].shape[0]), max(columns, example["label"].shape[1])
+            if i in mine:
+                labels.append(example["label"])
+                examples.append(_with_image(example, self._image_size))
+        like = examples[0] if examples else _with_image(self._source[whole[0]], self._image_size)
+        padding = len(mine) - len(examples)
+        canvas = np.full((len(mine), native_side(rows), native_side(columns)), IGNORE_LABEL, np.uint8)
+        for place, label in zip(canvas, labels, strict=False):
+            place[: label.shape[0], : label.shape[1]] = label
+        sizes = [label.shape for label in labels] + [(0, 0)] * padding
+        images = _stack_key(examples + [_ignored(like)] * padding, "image")
+        return {"image": images, "label": canvas, "size": np.array(sizes, np.int32)}
+
+
+def _share(dataset: SegmentationDataset, batch_size: int, process_index: int, process_count: int) -> int:
+    """How many examples of each batch this process reads."""
+    if len(dataset.source) == 0:
+        raise DataError("the data set has no examples: check data.dir and the split's name")
+    if batch_size < 1 or batch_size % process_count:
+        raise DataError(
+            f"a batch size of {batch_size} cannot be shared by {process_count} process(es): "
+            f"it has to be a multiple of {process_count}"
+        )
+    if not 0 <= process_index < process_count:
+        raise DataError(f"process {process_index} of {process_count}: it has to be in 0..{process_count - 1}")
+    return batch_size // process_count
+
+
+def _with_image(example: Example, size: tuple[int, int]) -> Example:
+    return {**example, "image": resize_image(example["image"], size)}
+
+
+def _resized(example: Example, size: tuple[int, int]) -> Example:
+    return {**_with_image(example, size), "label": resize_label(example["label"], size)}
+
+
+def _ignored(example: Example) -> Example:
+    """An example of the same shapes that counts for nothing."""
+    label = np.full_like(example["label"], IGNORE_LABEL)
+    return {"image": np.zeros_like(example["image"]), "label": label, "id": ""}
+
+
+def _stack(examples: Sequence[Example]) -> Batch:
+    return {"image": _stack_key(examples, "image"), "label": _stack_key(examples, "label")}
+
+
+def _stack_key(examples: Sequence[Example], key: str) -> np.ndarray:
+    arrays = [np.asarray(example[key]) for example in examples]  # type: ignore[literal-required]
+    for example, array in zip(examples, arrays, strict=True):
+        if array.shape != arrays[0].shape or array.dtype != np.uint8:
+            raise DataError(
+                f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {examples[0]['id']} has "
+                f"{list(arrays[0].shape)}; all of a data set are uint8 with the same number of channels"
+            )
+    return np.stack(arrays)
+
+
+def _closing(batches: grain.IterDataset) -> Iterator[Batch]:
+    iterator = iter(batches)
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

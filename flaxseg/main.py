@@ -1,0 +1,104 @@
+"""Trains a network: `python -m flaxseg.main --config=configs/pet.py --workdir=DIR`."""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+DESCRIPTION = """\
+Trains a segmentation network as a configuration says, evaluates it and keeps its checkpoints.
+A run that was stopped goes on where it was when the same command is given again.
+"""
+
+EPILOG = """\
+examples:
+  python -m flaxseg.main --config=configs/shapes.py
+        the embedded data set: nothing to download
+  python -m flaxseg.main --config=configs/pet.py:small --workdir=runs/try
+        a variant of a configuration
+  python -m flaxseg.main --config=configs/folder.py --config.data.dir=DIR --config.train.epochs=20
+        pictures and masks of your own; any key of the configuration can be set
+  python -m flaxseg.main --config=configs/pet.py --print_config
+        every key with its value, and nothing else
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0, or 1 when something given to it cannot be used (the message is on stderr)."""
+    from flaxseg.errors import FlaxsegError
+
+    arguments, overrides = _parse(list(sys.argv[1:] if argv is None else argv))
+    try:
+        return _run(arguments, overrides)
+    except FlaxsegError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Returns the arguments, and `key=value` of each `--config.key=value` or `--config.key value`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flaxseg.main",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file such as configs/pet.py")
+    parser.add_argument("--config.KEY", metavar="VALUE", help="sets a key, such as --config.train.batch_size=16")
+    parser.add_argument("--workdir", metavar="DIR", help="where everything is kept (default: runs/ and the config's name)")
+    parser.add_argument("--print_config", action="store_true", help="print the checked configuration and stop")
+    parser.add_argument("--verbose", action="store_true", help="show the log messages of the libraries below")
+    overrides, rest = [], []
+    remaining = iter(argv)
+    for argument in remaining:
+        match = re.fullmatch(r"--?config\.([^=]+)(=.*)?", argument, re.DOTALL)
+        if match is None:
+            rest.append(argument)
+        elif match[2] is not None:
+            overrides.append(match[1] + match[2])
+        else:
+            value = next(remaining, None)
+            overrides.append(match[1] if value is None else f"{match[1]}={value}")
+    return parser.parse_args(rest), overrides
+
+
+def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    from flaxseg.config import load_config, validate
+
+    config = load_config(arguments.config, overrides)
+    validate(config)
+    if arguments.print_config:
+        print(config)
+        return 0
+    _quiet(arguments.verbose)
+    from flaxseg.train import train_and_evaluate
+
+    name = re.sub(r"[^\w.-]+", "-", Path(arguments.config.partition(":")[0]).stem + arguments.config.partition(":")[2])
+    workdir = Path(arguments.workdir or Path("runs") / name)
+    result = train_and_evaluate(config, workdir)
+    print(f"\n{result.table()}\n")
+    print(f"pictures      {workdir / 'pictures'}")
+    print(f"checkpoints   {workdir / 'checkpoints'} (best: step {result.best_step})")
+    print(f"TensorBoard   tensorboard --logdir {workdir}")
+    return 0
+
+
+def _quiet(verbose: bool) -> None:
+    """Sets how much the libraries say; must come before TensorFlow is imported."""
+    import os
+
+    from absl import logging
+
+    logging.set_verbosity(logging.INFO if verbose else logging.WARNING)
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # announced on stderr otherwise, and not used here
+
+
+if __name__ == "__main__":
+    sys.exit(main())

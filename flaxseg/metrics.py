@@ -1,0 +1,117 @@
+"""The confusion matrix and the scores that are read from it."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics as clu_metrics
+from flax import struct
+
+from flaxseg.data.batch import IGNORE_LABEL
+
+
+@struct.dataclass
+class ConfusionMatrix(clu_metrics.Metric):
+    """Pixel counts by true class (rows) and predicted class (columns), as a CLU metric.
+
+    Counts of one batch are int32[K, K] on the device: exact for batches of up to 2**31 pixels. Totals over a
+    data set are kept on the host, `to_host()`, in int64. Merging adds counts, so the scores of a whole do not
+    depend on how it was split into batches, devices or processes.
+    """
+
+    counts: jax.Array | np.ndarray
+
+    @classmethod
+    def from_model_output(  # type: ignore[override]
+        cls, *, prediction: jax.Array, label: jax.Array, num_classes: int
+    ) -> "ConfusionMatrix":
+        """Counts the pixels of a batch.
+
+        Args:
+          prediction: integer[...] of class indices.
+          label: integer[...] of the same shape; pixels of IGNORE_LABEL are left out.
+          num_classes: K.
+        """
+        valid = (label != IGNORE_LABEL).reshape(-1)
+        rows = _one_hot(label, num_classes) * valid
+        columns = _one_hot(prediction, num_classes)
+        # Products of 0/1 with an int32 sum are exact; a scatter-add of the same counts is slow on accelerators.
+        return cls(jnp.einsum("ip,jp->ij", rows, columns, preferred_element_type=jnp.int32))
+
+    @classmethod
+    def empty(cls, num_classes: int) -> "ConfusionMatrix":  # type: ignore[override]
+        """Returns the matrix of no pixels, in int64 on the host."""
+        return cls(np.zeros((num_classes, num_classes), np.int64))
+
+    def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
+        """Returns the counts of both together."""
+        return ConfusionMatrix(self.counts + other.counts)
+
+    def to_host(self) -> "ConfusionMatrix":
+        """Returns the counts in int64 on the host; waits for the device."""
+        return ConfusionMatrix(np.asarray(self.counts).astype(np.int64))
+
+    def compute(self) -> dict[str, float]:  # type: ignore[override]
+        """Returns every score of SCORES by name."""
+        counts = np.asarray(self.counts)
+        return {name: float(score(counts)) for name, score in SCORES.items()}
+
+
+def _one_hot(index: jax.Array, num_classes: int) -> jax.Array:
+    return (index.reshape(1, -1) == jnp.arange(num_classes)[:, None]).astype(jnp.int8)
+
+
+def iou(counts: np.ndarray) -> np.ndarray:
+    """Returns each class's intersection over union, float64[K]; NaN where label and prediction both lack it."""
+    intersection = np.diagonal(counts).astype(np.float64)
+    union = counts.sum(0) + counts.sum(1) - np.diagonal(counts)
+    return _divide(intersection, union)
+
+
+def recall(counts: np.ndarray) -> np.ndarray:
+    """Returns the share of each class's pixels that were found, float64[K]; NaN for a class without any."""
+    return _divide(np.diagonal(counts), counts.sum(1))
+
+
+def precision(counts: np.ndarray) -> np.ndarray:
+    """Returns the share of the pixels predicted as each class that are right, float64[K]; NaN where none were."""
+    return _divide(np.diagonal(counts), counts.sum(0))
+
+
+def mean_iou(counts: np.ndarray) -> float:
+    """Returns the mean of iou() over the classes that label or prediction has; NaN when there is no pixel."""
+    values = iou(counts)
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def pixel_accuracy(counts: np.ndarray) -> float:
+    """Returns the share of all pixels that are right; NaN when there is no pixel."""
+    return float(_divide(np.trace(counts), counts.sum()))
+
+
+def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
+    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
+
+
+SCORES: dict[str, Callable[[np.ndarray], float]] = {
+    "miou": mean_iou,
+    "pixel_accuracy": pixel_accuracy,
+}
+"""Scores of a whole confusion matrix, by the name that a configuration and TensorBoard use."""
+
+
+def per_class_table(counts: np.ndarray, class_names: tuple[str, ...]) -> str:
+    """Returns a text table: each class's IoU, precision, recall and share of pixels, and the means below."""
+    share = _divide(counts.sum(1), counts.sum())
+    columns = np.stack([iou(counts), precision(counts), recall(counts), share], axis=1)
+    width = max(len("pixel accuracy"), *map(len, class_names))
+    lines = [f"{'class':<{width}}  {'IoU':>7}  {'precision':>9}  {'recall':>7}  {'share':>7}"]
+    lines += [
+        f"{name:<{width}}  {row[0]:7.4f}  {row[1]:9.4f}  {row[2]:7.4f}  {row[3]:7.4f}"
+        for name, row in zip(class_names, columns, strict=True)
+    ]
+    lines += [f"{'mIoU':<{width}}  {mean_iou(counts):7.4f}", f"{'pixel accuracy':<{width}}  {pixel_accuracy(counts):7.4f}"]
+    return "\n".join(lines)

@@ -1,0 +1,7 @@
+"""Primitives that XLA runs fast: pure functions of arrays, NHWC pictures and HWIO kernels."""
+
+from flaxseg.ops.convolution import conv, conv_transpose
+from flaxseg.ops.pooling import max_pool
+from flaxseg.ops.resize import resize_bilinear, resize_bilinear_ragged, resize_nearest
+
+__all__ = ["conv", "conv_transpose", "max_pool", "resize_bilinear", "resize_bilinear_ragged", "resize_nearest"]

@@ -1,0 +1,101 @@
+"""The progress of training: a bar on the terminal, and scalars for the summaries, without ever waiting for the device."""
+
+import contextlib
+import functools
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+import jax
+from tqdm import tqdm
+
+from flaxseg.train_step import TrainMetrics
+
+WriteScalars = Callable[[int, Mapping[str, float]], None]
+
+
+class TrainingProgress:
+    """Takes each step's metrics as it is dispatched and reads them once the device is past it.
+
+    Scalars of step s are fetched after step s + 1 was dispatched, so the device always has work. That is also
+    the only place where the host waits, so it is never more than `every` steps ahead.
+
+    Args:
+      write: (step, scalars), called every `every` steps and at the end.
+      learning_rate: the schedule, by step.
+      start: the step that the run begins or goes on at.
+      total: its last step.
+      every: steps between scalars.
+      batch_size: pictures a step.
+    """
+
+    def __init__(
+        self, write: WriteScalars, learning_rate: Callable[[int], jax.typing.ArrayLike], *,
+        start: int, total: int, every: int, batch_size: int,
+    ) -> None:  # fmt: skip
+        self._write = write
+        self._learning_rate = learning_rate
+        self._every = every
+        self._batch_size = batch_size
+        self._running: deque[tuple[int, TrainMetrics]] = deque()
+        self._finished: list[TrainMetrics] = []
+        self._since = time.perf_counter()
+        # A file or a pipe gets a line now and then, a terminal a bar that moves.
+        interval = 0.2 if sys.stderr.isatty() else 15.0
+        self._bar = tqdm(total=total, initial=start, desc="train", unit="step", mininterval=interval, smoothing=0.1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self._finish()
+        self._bar.close()
+
+    def add(self, step: int, metrics: TrainMetrics) -> None:
+        """Takes the metrics of a step that was just dispatched."""
+        due = bool(self._running) and self._running[-1][0] % self._every == 0
+        if due:
+            self._finish()
+        self._running.append((step, metrics))
+        self._collect()
+
+    def show(self, scores: Mapping[str, float]) -> None:
+        """Shows the scores of an evaluation beside the bar."""
+        self._bar.set_postfix({name: f"{value:.4f}" for name, value in scores.items()})
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time spent inside out of the throughput, once the steps before it are done."""
+        self._finish()
+        yield
+        self._since = time.perf_counter()
+
+    def _collect(self) -> None:
+        """Moves the bar over the steps that the device has finished, without waiting for the others."""
+        while self._running and self._running[0][1].loss.total.is_ready():
+            self._finished.append(self._running.popleft()[1])
+            self._bar.update()
+
+    def _finish(self) -> None:
+        """Waits for the steps that were taken and writes their averages."""
+        if not self._running and not self._finished:
+            return
+        last = self._running[-1][0] if self._running else self._bar.n
+        steps = [*self._finished, *(metrics for _, metrics in self._running)]
+        scalars = functools.reduce(TrainMetrics.merge, jax.device_get(steps)).compute()
+        self._bar.update(len(self._running))
+        self._running.clear()
+        self._finished.clear()
+        seconds = time.perf_counter() - self._since
+        self._since = time.perf_counter()
+        scalars["learning_rate"] = float(self._learning_rate(last - 1))
+        scalars["steps_per_second"] = len(steps) / seconds
+        scalars["images_per_second"] = self._batch_size * len(steps) / seconds
+        self._bar.set_description(f"train, loss {scalars['loss']:.4f}", refresh=False)
+        self._write(last, scalars)

@@ -1,0 +1,82 @@
+"""Where state and batches live: one mesh of named axes, the same program on one device or many."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from flaxseg.data.batch import Batch
+from flaxseg.errors import ConfigError
+
+AXES = ("data", "fsdp", "spatial")
+"""Batches split over `data` and `fsdp`, parameters over `fsdp`, rows of pictures over `spatial`."""
+
+
+def make_mesh(*, data: int = -1, fsdp: int = 1, spatial: int = 1, batch_sizes: dict[str, int] | None = None) -> Mesh:
+    """Returns a mesh over this program's devices, all processes together.
+
+    Args:
+      data, fsdp, spatial: the parts of each axis; data = -1 takes the devices that the others leave.
+      batch_sizes: batch sizes that have to divide, by their key.
+
+    Raises:
+      ConfigError: the parts do not fit the devices, or a batch does not divide into its parts.
+    """
+    devices = jax.device_count()
+    if data == -1:
+        data = max(devices // (fsdp * spatial), 1)
+    if data * fsdp * spatial > devices or devices % (data * fsdp * spatial):
+        raise ConfigError(
+            f"config.mesh: data = {data}, fsdp = {fsdp}, spatial = {spatial} need {data * fsdp * spatial} devices or "
+            f"a divisor of what there is: {devices}. Set config.mesh.data = -1 and the others to divisors of {devices}"
+        )
+    messages = [
+        f"{key} = {size}: does not divide over {data * fsdp} devices (mesh.data = {data} times mesh.fsdp = {fsdp}); "
+        f"use a multiple of {data * fsdp}, such as {-(-size // (data * fsdp)) * data * fsdp}, or a smaller config.mesh.data"
+        for key, size in (batch_sizes or {}).items()
+        if size % (data * fsdp)
+    ]
+    if messages:
+        raise ConfigError("\n".join(messages))
+    chosen = np.asarray(jax.devices()[: data * fsdp * spatial])
+    # Explicit axes, make_mesh's default, would ask every operation of a network for its output's placement.
+    return Mesh(chosen.reshape(data, fsdp, spatial), AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the placement of `image` and `label`: examples over data and fsdp, rows over spatial."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp"), "spatial"))
+
+
+def place_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Returns a batch on the devices; with several processes each gives its own share of the examples."""
+    rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    whole = batch_sharding(mesh)
+    return {
+        # `size` and the like have no rows of pixels to split.
+        key: jax.make_array_from_process_local_data(whole if value.ndim > 2 else rows, value)
+        for key, value in batch.items()
+    }
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the placement of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def state_sharding(state: Any, mesh: Mesh) -> Any:
+    """Returns a placement for each array of a state, given as arrays or shapes.
+
+    Each array is split over `fsdp` along its longest axis that divides; what does not divide is replicated.
+    """
+    parts = mesh.shape["fsdp"]
+
+    def place(leaf: Any) -> NamedSharding:
+        axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0 and size >= parts]
+        if parts == 1 or len(leaf.shape) < 2 or not axes:
+            return replicated(mesh)
+        longest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*(("fsdp" if axis == longest else None) for axis in range(longest + 1))))
+
+    return jax.tree.map(place, state)

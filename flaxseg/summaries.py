@@ -1,0 +1,184 @@
+"""What a run shows: scalars, pictures and the confusion matrix, in TensorBoard and as PNG files.
+
+The CLU writer imports TensorFlow, so it is imported where a Summaries is made and not with this file.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from flaxseg import metrics
+from flaxseg.data.batch import IGNORE_LABEL, SegmentationDataset
+
+IGNORE_COLOUR = (230, 230, 230)
+
+MAX_CLASSES_WITH_NUMBERS = 12
+"""A confusion matrix of more classes shows colours only: numbers would not be readable."""
+
+
+class Summaries:
+    """Writes a run's summaries into its working directory; only the first process writes.
+
+    TensorBoard's event files lie in the directory itself, pictures in `pictures/`.
+
+    Args:
+      workdir: the working directory.
+      dataset: names and colours of its classes are shown.
+    """
+
+    def __init__(self, workdir: Path, dataset: SegmentationDataset) -> None:
+        import tensorflow as tf
+        from clu import metric_writers
+
+        tf.config.set_visible_devices([], "GPU")
+        self._dataset = dataset
+        self._writing = jax.process_index() == 0
+        self._pictures = workdir / "pictures"
+        if self._writing:
+            self._pictures.mkdir(parents=True, exist_ok=True)
+        self._writer = metric_writers.create_default_writer(str(workdir), just_logging=not self._writing)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def start(self, config: Mapping[str, Any], parameters: str) -> None:
+        """Writes the hyper-parameters and the table of parameters."""
+        self._writer.write_hparams({key: _plain(value) for key, value in config.items()})
+        self._writer.write_texts(0, {"parameters": f"<pre>{parameters}</pre>"})
+
+    def training(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes scalars such as `loss` as `train/loss`."""
+        self._writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
+
+    def evaluation(self, step: int, counts: np.ndarray, pictures: "Pictures") -> None:
+        """Writes the scores of a confusion matrix int64[K, K], its picture, and a panel of predictions."""
+        scalars = {f"eval/{name}": score(counts) for name, score in metrics.SCORES.items()}
+        names = self._dataset.class_names
+        # A class that neither labels nor predictions have has no IoU, and gets no point in the chart.
+        of_classes = zip(names, metrics.iou(counts), strict=True)
+        scalars |= {f"eval/iou/{name}": float(value) for name, value in of_classes if not np.isnan(value)}
+        self._writer.write_scalars(step, scalars)
+        shown = {"eval/confusion_matrix": confusion_picture(counts, names)}
+        if pictures.count:
+            shown["eval/predictions"] = panel(pictures, names, self._dataset.palette)
+        self._writer.write_images(step, {name: picture[None] for name, picture in shown.items()})
+        if self._writing:
+            for name, picture in shown.items():
+                _save(self._pictures / f"{step:07d}_{name.removeprefix('eval/')}.png", picture)
+        self._writer.flush()
+
+
+class Pictures:
+    """The first few examples of an evaluation with what was predicted, gathered batch by batch."""
+
+    def __init__(self, count: int) -> None:
+        self._wanted = count
+        self._rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    @property
+    def count(self) -> int:
+        """How many examples were gathered."""
+        return len(self._rows)
+
+    @property
+    def rows(self) -> Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Picture uint8[H, W, C], label uint8[h, w] at its own size, and prediction uint8[H, W] of each."""
+        return self._rows
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether the next batch would still be used."""
+        return self.count < self._wanted
+
+    def add(self, batch: Mapping[str, np.ndarray], prediction: np.ndarray) -> None:
+        """Takes examples of a batch; those that only fill it up are passed over."""
+        for index, (image, label) in enumerate(zip(batch["image"], batch["label"], strict=True)):
+            if "size" in batch:
+                height, width = batch["size"][index]
+                label = label[:height, :width]
+            if self.wants_more and (label != IGNORE_LABEL).any():
+                self._rows.append((image, label, prediction[index]))
+
+
+def colourise(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Returns a label uint8[H, W] in colours, uint8[H, W, 3]; ignored pixels light grey."""
+    colours = np.full((256, 3), IGNORE_COLOUR, np.uint8)
+    colours[: len(palette)] = palette
+    return colours[label]
+
+
+def panel(
+    pictures: Pictures, class_names: Sequence[str], palette: Sequence[tuple[int, int, int]]
+) -> np.ndarray:
+    """Returns a picture, uint8[H, W, 3], of examples below one another: picture, label, prediction, and a legend."""
+    figure = Figure(figsize=(7.5, 2.4 * pictures.count + 0.8), dpi=100, layout="constrained")
+    axes = figure.subplots(pictures.count, 3, squeeze=False)
+    for row, (image, label, prediction) in zip(axes, pictures.rows, strict=True):
+        shown = (_displayable(image), colourise(label, palette), colourise(prediction, palette))
+        for axis, content in zip(row, shown, strict=True):
+            # The network sees every picture at one shape; it is shown at the shape that the label has.
+            axis.imshow(content, extent=(0, label.shape[1], label.shape[0], 0), interpolation="nearest")
+            axis.set_axis_off()
+    for axis, title in zip(axes[0], ("picture", "label", "prediction"), strict=True):
+        axis.set_title(title, fontsize=10)
+    colours = [*palette, IGNORE_COLOUR]
+    patches = [
+        Patch(facecolor=[value / 255 for value in colour], edgecolor="grey", label=name)
+        for colour, name in zip(colours, [*class_names, "ignored"], strict=True)
+    ]
+    figure.legend(handles=patches[-24:], loc="outside lower center", ncols=min(len(patches), 6), fontsize=8)
+    return _rendered(figure)
+
+
+def confusion_picture(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Returns a picture, uint8[H, W, 3], of a confusion matrix, each row as shares of the true class's pixels."""
+    classes = len(class_names)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(max(0.75 * classes + 2.2, 4.0), 14.0)
+    figure = Figure(figsize=(side, 0.9 * side), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    mesh = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(mesh, ax=axis, shrink=0.8, label="share of the true class")
+    small = 9 if classes <= MAX_CLASSES_WITH_NUMBERS else 6
+    axis.set_xticks(range(classes), class_names, rotation=45, ha="right", fontsize=small)
+    axis.set_yticks(range(classes), class_names, fontsize=small)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    if classes <= MAX_CLASSES_WITH_NUMBERS:
+        for row, column in np.ndindex(classes, classes):
+            value = shares[row, column]
+            colour = "white" if value > 0.5 else "black"
+            axis.text(column, row, f"{100 * value:.1f}", ha="center", va="center", color=colour, fontsize=small)
+    return _rendered(figure)
+
+
+def _displayable(image: np.ndarray) -> np.ndarray:
+    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
+
+
+def _rendered(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _save(path: Path, picture: np.ndarray) -> None:
+    from PIL import Image
+
+    Image.fromarray(picture).save(path)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str) else str(value)
