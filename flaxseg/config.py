@@ -29,8 +29,8 @@ def default_config() -> ConfigDict:
     config.data = ConfigDict(type_safe=False)
     config.data.name = "shapes"  # a name of DATASETS, or package.module:function
     config.data.dir = ""  # where the data set lies; "" is the data set's own default place
-    config.data.train_split = "train"
-    config.data.eval_split = "test"
+    config.data.train_split = "train"  # which examples to learn from, in the data set's own words
+    config.data.eval_split = "test"  # which to score
     config.data.options = ConfigDict(type_safe=False)  # keyword arguments of the data set's function
     config.data.image_size = (128, 128)  # height and width to which whole pictures are resized
     config.data.num_threads = 4  # threads that read and decode pictures
@@ -69,7 +69,7 @@ def default_config() -> ConfigDict:
 
     config.eval = ConfigDict(type_safe=False)
     config.eval.every = 0  # steps between evaluations; 0: once an epoch, or ten in all if only steps are given
-    config.eval.batch_size = 8
+    config.eval.batch_size = 8  # over all devices; the scores do not depend on it
     config.eval.resolution = "native"  # score at each picture's own size, or at "image_size"
 
     config.checkpoint = ConfigDict(type_safe=False)

@@ -83,5 +83,6 @@ def option_errors(
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Returns `; did you mean 'x'?` for the candidate nearest to a name, or nothing when none is near."""
-    near = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.55)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+    near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.55)
+    return f"; did you mean {by_lower_case[near[0]]!r}?" if near else ""

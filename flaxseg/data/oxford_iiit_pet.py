@@ -99,7 +99,7 @@ def _prepared_trimaps(split: str, data_dir: str, manual_dir: str) -> Source:
             "python -m flaxseg.main --config=configs/shapes.py",
         ),
     )
-    features = ("image", "segmentation_mask", "file_name")
+    pictures = ("image", "segmentation_mask")
     split = split.replace("trainval", "train")
-    records = open_prepared("oxford_iiit_pet", split, data_dir=data_dir, features=features, archives=archives)
-    return PreparedSource(records, *features, name="oxford_iiit_pet", classes=ClassValues(_TRIMAP_VALUES))
+    records = open_prepared("oxford_iiit_pet", split, data_dir=data_dir, encoded=pictures, archives=archives)
+    return PreparedSource(records, *pictures, "file_name", "oxford_iiit_pet", ClassValues(_TRIMAP_VALUES))

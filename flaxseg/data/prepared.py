@@ -32,14 +32,14 @@ class Archives:
     otherwise: tuple[str, ...] = ()
 
 
-def open_prepared(name: str, split: str, *, data_dir: str, features: tuple[str, ...], archives: Archives) -> Any:
+def open_prepared(name: str, split: str, *, data_dir: str, encoded: tuple[str, ...], archives: Archives) -> Any:
     """The stored records of one split, prepared first (from archives, or else by downloading) if they are not there.
 
     Args:
       name: the data set's name in TensorFlow Datasets, with its config after a slash if it has several.
       split: a split, or a slice of one such as `train[:90%]`.
       data_dir: where prepared data sets lie; "" for TensorFlow Datasets' own default.
-      features: the names of the features to read; pictures among them stay encoded.
+      encoded: the features that are pictures; they are left as the bytes that were stored.
       archives: what the message says if the data set cannot be prepared.
 
     Returns:
@@ -54,22 +54,19 @@ def open_prepared(name: str, split: str, *, data_dir: str, features: tuple[str, 
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except ValueError as error:
-        # A prepared data set keeps the format that it was prepared in.
-        if "format" not in str(error):
+        # A prepared data set keeps the format it was prepared in; asking for another is refused.
+        if "file_format" not in str(error):
             raise
-        raise _wrong_format(name, data_dir, "another format") from error
+        raise DataError(
+            f"{name} in {data_dir} was prepared in a format that cannot be read at random (tfrecord is the default of "
+            "TensorFlow Datasets): prepare it again as array_record, by naming an empty directory in data.dir "
+            "(move the folder 'downloads' there first to keep what was downloaded)"
+        ) from error
     if not builder.is_prepared():
         _prepare(tfds, builder, data_dir, archives)
-    if "array_record" not in str(builder.info.file_format.value):
-        raise _wrong_format(name, data_dir, str(builder.info.file_format.value))
-    skipped = {
-        key: tfds.decode.SkipDecoding()
-        for key in features
-        if isinstance(builder.info.features[key], tfds.features.Image)
-    }
-    decoders = tfds.decode.PartialDecoding(dict.fromkeys(features, True), decoders=skipped)
+    skipped = {key: tfds.decode.SkipDecoding() for key in encoded}
     try:
-        return builder.as_data_source(split=split, decoders=decoders)
+        return builder.as_data_source(split=split, decoders=skipped)
     except (ValueError, AssertionError) as error:
         raise DataError(
             f"{name} in {builder.data_dir} has no split {split!r}: there are {', '.join(builder.info.splits)}, "
@@ -125,12 +122,9 @@ def _prepare(tfds: Any, builder: Any, data_dir: str, archives: Archives) -> None
         builder.download_and_prepare(download_config=config)
     # Without a network, space, rights, TensorFlow or the right archives, each layer below has errors of its own.
     except Exception as error:
-        ways = [
-            f"Put {' and '.join(archives.files)} ({archives.page}) into the folder {manual_dir}"
-            + (f" (missing there: {', '.join(missing)})" if missing else " (all are there)")
-            + " and run the same command again",
-            *archives.otherwise,
-        ]
+        put = f"Put {' and '.join(archives.files)} ({archives.page}) into the folder {manual_dir}"
+        state = f"missing there: {', '.join(missing)}" if missing else "all are there: are they the published ones?"
+        ways = [f"{put} ({state}) and run the same command again", *archives.otherwise]
         reason = " ".join(str(error).split())[:400]
         raise DataError(
             f"the data set {builder.info.full_name} is not prepared in {data_dir} and could not be downloaded and "
@@ -145,10 +139,3 @@ def _check_network(data_dir: str, host: str) -> None:
     if not finished and not urllib.request.getproxies():
         socket.getaddrinfo(host, 443)
 
-
-def _wrong_format(name: str, data_dir: str, file_format: str) -> DataError:
-    return DataError(
-        f"{name} in {data_dir} was prepared as {file_format}, which cannot be read at random: prepare it again as "
-        "array_record in another directory, by naming an empty one in data.dir (its downloads can be kept: "
-        "move the folder 'downloads' there first)"
-    )

@@ -164,8 +164,8 @@ def _kernel_gradient(x: jax.Array, gradient: jax.Array, *, kernel: jax.Array, sp
     return jax.linear_transpose(lambda kernel: _xla_conv(x, kernel, spec), kernel)(gradient)[0]
 
 
-_CHUNK_ROWS = 8
-_MAX_CHUNKS = 32
+_MIN_CHUNK_ROWS = 4
+_MAX_CHUNKS = 8
 
 
 def _chunks_pay(shape: tuple[int, ...], spec: _Spec) -> bool:
@@ -181,7 +181,7 @@ def _kernel_gradient_by_rows(
     pictures and channels change places.
     """
     out_rows = gradient.shape[1]
-    rows = max(_CHUNK_ROWS, math.ceil(out_rows / _MAX_CHUNKS))
+    rows = max(_MIN_CHUNK_ROWS, math.ceil(out_rows / _MAX_CHUNKS))
     total = None
     for first in range(0, out_rows, rows):
         count = min(rows, out_rows - first)

@@ -1,0 +1,160 @@
+"""The configuration: every error at once, with its key, what is allowed, and the nearest name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from flaxseg.config import default_config, leaves, load_config, override, validate
+from flaxseg.errors import ConfigError
+
+
+def errors(config) -> str:
+    with pytest.raises(ConfigError) as raised:
+        validate(config)
+    return str(raised.value)
+
+
+def test_default_and_every_file_are_valid():
+    validate(default_config())
+    for name in ("shapes.py", "shapes.py:tiny", "pet.py", "pet.py:small", "pet.py:binary", "folder.py", "folder.py:binary"):
+        validate(load_config(f"configs/{name}"))
+
+
+def test_every_default_key_is_commented():
+    import inspect
+
+    lines = inspect.getsource(default_config).splitlines()
+    uncommented = [
+        line.strip()
+        for number, line in enumerate(lines)
+        if line.strip().startswith("config.")
+        and "= ConfigDict(type_safe=False)" not in line.replace("options", "")
+        and "#" not in line
+        and not lines[number - 1].strip().startswith("#")
+    ]
+    assert uncommented == []
+
+
+def test_all_errors_come_in_one_message():
+    config = default_config()
+    config.train.batch_siez = 4
+    config.train.steps = "many"
+    config.data.image_size = (1, 2, 3)
+    config.log.every = 2.5
+    del config.eval.every
+    message = errors(config)
+    assert message.startswith("5 errors in the configuration:")
+    assert "config.train.batch_siez = 4: no such key; did you mean 'train.batch_size'?" in message
+    assert "config.train.steps = 'many': must be a whole number" in message
+    assert "config.data.image_size = (1, 2, 3): must be a tuple of 2 numbers" in message
+    assert "config.log.every = 2.5: must be a whole number" in message
+    assert "config.eval.every is missing" in message
+
+
+def test_a_whole_number_does_for_a_number_but_a_truth_value_does_not():
+    config = default_config()
+    config.optimizer.learning_rate = 1
+    validate(config)
+    config.log.every = True
+    assert "config.log.every = True: must be a whole number" in errors(config)
+
+
+def test_impossible_values_are_found_together():
+    config = default_config()
+    config.train.batch_size = 0
+    config.train.steps = 5
+    config.augment.flip = 1.5
+    config.augment.scale = (2.0, 1.0)
+    config.optimizer.schedule = "cosin"
+    config.optimizer.ema_decay = 1.0
+    config.checkpoint.best_metric = "mIoU"
+    config.mesh.data = 3
+    message = errors(config)
+    assert "config.train.batch_size = 0: must be at least 1" in message
+    assert "config.train.steps = 5: with train.epochs = 10.0: set exactly one of the two above 0" in message
+    assert "config.augment.flip = 1.5: is a probability, 0 to 1" in message
+    assert "config.augment.scale = (2.0, 1.0): must be two numbers above 0, the smaller first" in message
+    assert "config.optimizer.schedule = 'cosin': must be one of constant, cosine; did you mean 'cosine'?" in message
+    assert "config.optimizer.ema_decay = 1.0" in message
+    assert "config.checkpoint.best_metric = 'mIoU': must be one of miou, pixel_accuracy; did you mean 'miou'?" in message
+    assert "config.eval.batch_size = 8: does not divide into the 3 parts" in message
+
+
+def test_names_and_options_are_checked_against_what_there_is():
+    config = default_config()
+    config.data.name = "shape"
+    config.model.options.widht = 8
+    config.loss = {"cross_entropi": 1.0, "cross_entropy": -1}
+    config.loss_options.focal = {"gamma": 2}
+    message = errors(config)
+    assert "config.data.name = 'shape': unknown. Known are folder, oxford_iiit_pet, shapes; did you mean 'shapes'?" in message
+    assert "config.model.options.widht = 8: no such option; did you mean 'width'?" in message
+    assert "config.loss = 'cross_entropi': unknown" in message
+    assert "config.loss.cross_entropy = -1: must be a weight of at least 0" in message
+    assert "config.loss_options.focal: config.loss has no weight for it" in message
+
+
+def test_a_loss_is_needed():
+    config = default_config()
+    config.loss.cross_entropy = 0.0
+    assert "config.loss: no loss has a weight above 0" in errors(config)
+
+
+def test_a_function_of_the_users_own_can_be_named():
+    config = default_config()
+    config.data.name = "flaxseg.data.shapes:shapes"
+    validate(config)
+    config.data.name = "flaxseg.data.shapes:shappes"
+    assert "has no function 'shappes'; did you mean 'shapes'?" in errors(config)
+    config.data.name = "no_such_package.data:pictures"
+    assert "module 'no_such_package.data' cannot be imported" in errors(config)
+
+
+def test_overrides_set_values_of_every_kind():
+    config = default_config()
+    texts = ("optimizer.learning_rate=3e-4", "data.image_size=(32,48)", "data.dir=/a=b", "model.options.width=4")
+    override(config, (*texts, "loss_options.cross_entropy.label_smoothing=0.1"))
+    assert config.optimizer.learning_rate == 3e-4
+    assert config.data.image_size == (32, 48)
+    assert config.data.dir == "/a=b"
+    assert config.model.options.width == 4
+    assert config.loss_options.cross_entropy.label_smoothing == 0.1
+    validate(config)
+
+
+def test_overrides_of_unknown_keys_are_all_named():
+    with pytest.raises(ConfigError) as raised:
+        override(default_config(), ("optimiser.learning_rate=1", "train.step=3", "seed"))
+    message = str(raised.value)
+    assert "config.optimiser.learning_rate: no such key; did you mean 'optimizer.learning_rate'?" in message
+    assert "config.train.step: no such key; did you mean 'train.steps'?" in message
+    assert "--config.seed: give a value" in message
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no file configs/pets.py; did you mean 'configs/pet.py'"):
+        load_config("configs/pets.py")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    with pytest.raises(ConfigError, match="defines no get_config"):
+        load_config(str(tmp_path / "a.py"))
+    (tmp_path / "b.py").write_text(
+        "from flaxseg.config import default_config\n"
+        "def get_config(variant=''):\n    config = default_config()\n    config.modle.name = 'unet'\n    return config\n"
+    )
+    with pytest.raises(ConfigError, match="get_config failed.*modle"):
+        load_config(str(tmp_path / "b.py"))
+    with pytest.raises(ConfigError, match="variant 'big': there is only 'tiny'"):
+        load_config("configs/shapes.py:big")
+
+
+def test_leaves_have_full_keys():
+    assert dict(leaves(default_config()))["data.image_size"] == (128, 128)
+
+
+def test_validating_touches_no_device():
+    program = (
+        "from flaxseg.config import default_config, validate; validate(default_config());"
+        "import jax._src.xla_bridge as bridge; assert not bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
