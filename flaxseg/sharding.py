@@ -53,11 +53,13 @@ def place_batch(batch: Batch, mesh: Mesh) -> Batch:
     """Returns a batch on the devices; with several processes each gives its own share of the examples."""
     rows = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     whole = batch_sharding(mesh)
-    return {
-        # `size` and the like have no rows of pixels to split.
-        key: jax.make_array_from_process_local_data(whole if value.ndim > 2 else rows, value)
-        for key, value in batch.items()
-    }
+
+    def place(value: np.ndarray) -> jax.Array:
+        # `size` has no rows of pixels, and a label at its own resolution may have a number that does not divide.
+        splits = value.ndim > 2 and value.shape[1] % mesh.shape["spatial"] == 0
+        return jax.make_array_from_process_local_data(whole if splits else rows, value)
+
+    return {key: place(value) for key, value in batch.items()}
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -68,15 +70,17 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def state_sharding(state: Any, mesh: Mesh) -> Any:
     """Returns a placement for each array of a state, given as arrays or shapes.
 
-    Each array is split over `fsdp` along its longest axis that divides; what does not divide is replicated.
+    Arrays of two or more axes are split over `fsdp` along the last axis that divides, which for a kernel is its
+    output channels; what does not divide is replicated.
     """
     parts = mesh.shape["fsdp"]
 
     def place(leaf: Any) -> NamedSharding:
-        axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0 and size >= parts]
+        # XLA's partitioner gives wrong convolutions for some kernels that are split along their input channels
+        # while the rows of pictures are split as well (seen with jax 0.10.2), so the output channels come first.
+        axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
         if parts == 1 or len(leaf.shape) < 2 or not axes:
             return replicated(mesh)
-        longest = max(axes, key=lambda axis: leaf.shape[axis])
-        return NamedSharding(mesh, PartitionSpec(*(("fsdp" if axis == longest else None) for axis in range(longest + 1))))
+        return NamedSharding(mesh, PartitionSpec(*(None,) * axes[-1], "fsdp"))
 
     return jax.tree.map(place, state)

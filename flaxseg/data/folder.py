@@ -216,4 +216,5 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); restore it, or take it out of the data set") from error
+        problem = f"{path}: cannot be read ({error.strerror})"
+        raise DataError(f"{problem}; restore it, or take it out of the data set") from error

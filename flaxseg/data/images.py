@@ -14,7 +14,8 @@ MAX_PIXELS = 64_000_000
 
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG\r\n\x1a\n"
-_COLOURED = "is a coloured picture"
+_RESTORE = "restore it, or take it out of the data set"
+_SMALLER = "make it smaller or cut it into tiles"
 
 
 def decode_image(data: bytes, *, name: str) -> np.ndarray:
@@ -81,8 +82,8 @@ def decode_label(data: bytes, *, name: str) -> np.ndarray:
     if values.ndim == 3:
         if image.mode not in ("RGB", "RGBA") or (values[..., :3] != values[..., :1]).any():
             raise DataError(
-                f"{name}: {_COLOURED}, but a mask holds one number a pixel. A table from colours to classes is not "
-                "supported yet: convert the masks to grey or palette PNG files whose values are the class indices"
+                f"{name}: is a coloured picture, but a mask holds one number a pixel. A table from colours to classes "
+                "is not supported yet: convert the masks to grey or palette PNG files whose values are class indices"
             )
         return np.ascontiguousarray(values[..., 0])
     if values.min() < 0 or values.max() > 255 or (values % 1).any():
@@ -116,11 +117,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     height, width = size
     shrunk = (min(height, image.shape[0]), min(width, image.shape[1]))
-    for target, method in ((shrunk, cv2.INTER_AREA), (size, cv2.INTER_LINEAR)):
-        if image.shape[:2] != tuple(target):
-            # cv2 drops the axis of a single channel.
-            image = cv2.resize(image, target[::-1], interpolation=method).reshape(*target, image.shape[2])
-    return image
+    return _resample(_resample(image, shrunk, cv2.INTER_AREA), (height, width), cv2.INTER_LINEAR)
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -139,6 +136,15 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return label[rows].take(columns, axis=1)
 
 
+def _resample(image: np.ndarray, size: tuple[int, int], method: int) -> np.ndarray:
+    if image.shape[:2] == size:
+        return image
+    # cv2 averages up to four channels at once, and drops the axis of a single one.
+    groups = (image[..., first : first + 4] for first in range(0, image.shape[2], 4))
+    resized = [cv2.resize(group, size[::-1], interpolation=method).reshape(*size, group.shape[2]) for group in groups]
+    return resized[0] if len(resized) == 1 else np.concatenate(resized, axis=2)
+
+
 def _centres(old: int, new: int) -> np.ndarray:
     """For each of `new` pixels, which of `old` pixels its centre lies in: exact, in integers."""
     return (2 * np.arange(new) + 1) * old // (2 * new)
@@ -147,7 +153,7 @@ def _centres(old: int, new: int) -> np.ndarray:
 def _open(data: bytes, name: str, *, load: bool = True) -> Image.Image:
     """A decoded Pillow image, upright; every failure is a DataError that names the file."""
     if not data:
-        raise DataError(f"{name}: is empty (0 bytes); restore it or take it out of the data set")
+        raise DataError(f"{name}: is empty (0 bytes); {_RESTORE}")
     try:
         image = Image.open(io.BytesIO(data))
         _check_size(name, *image.size)
@@ -158,19 +164,11 @@ def _open(data: bytes, name: str, *, load: bool = True) -> Image.Image:
     except DataError:
         raise
     except UnidentifiedImageError:
-        raise DataError(
-            f"{name}: is no picture of a known format (it begins with {data[:8]!r}); "
-            "restore it, or take it out of the data set"
-        ) from None
+        raise DataError(f"{name}: is no picture of a known format (it begins with {data[:8]!r}); {_RESTORE}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"{name}: has more than {MAX_PIXELS / 1e6:.0f} megapixels; {_SMALLER}") from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise DataError(
-            f"{name}: cannot be decoded ({error}); it is cut off or damaged: restore it, or take it out of the data set"
-        ) from error
-
-
-_SMALLER = "make it smaller or cut it into tiles"
+        raise DataError(f"{name}: cannot be decoded ({error}), so it is cut off or damaged; {_RESTORE}") from error
 
 
 def _check_size(name: str, width: int, height: int) -> None:
@@ -201,6 +199,6 @@ def _check_jpeg(data: bytes, name: str) -> int:
         if marker == 0xDA:
             # Within the scan every 0xFF is escaped: the end marker found after it is the picture's own.
             if data.find(b"\xff\xd9", place) < 0:
-                raise DataError(f"{name}: is a JPEG that is cut off after {len(data)} bytes; restore it, or take it out")
+                raise DataError(f"{name}: is a JPEG, cut off after {len(data)} bytes; {_RESTORE}")
             return components
-    raise DataError(f"{name}: is a JPEG without picture data ({len(data)} bytes); restore it, or take it out")
+    raise DataError(f"{name}: is a JPEG without picture data ({len(data)} bytes); {_RESTORE}")

@@ -66,7 +66,8 @@ class ClassValues:
         share = np.isin(mask, unknown).mean()
         ignored = sorted({*self.ignore_values, *({IGNORE_LABEL} - set(self.values))})
         raise DataError(
-            f"{name}: holds the mask value(s) {_listed(unknown)} ({share:.2%} of its pixels), which belong to no class. "
+            f"{name}: holds the mask value(s) {_listed(unknown)} ({share:.2%} of its pixels), "
+            "which belong to no class. "
             f"Classes have the values {_listed(self.values)}, ignored are {_listed(ignored) or 'none'}; "
             "name each further value in data.options.values (a class) or data.options.ignore_values. "
             "Odd values along edges come from masks that were resized smoothly or saved as JPEG: export those again"
@@ -104,5 +105,3 @@ def _listed(values: Iterable[int], most: int = 24) -> str:
             runs.append([value, value])
     texts = [f"{first}" if first == last else f"{first}..{last}" for first, last in runs]
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
-
-

@@ -1,7 +1,9 @@
 """Data sets become batches: shuffle, repeat, resize to a canvas, batch. Element n is the batch of step n."""
 
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import cv2
 import grain
@@ -111,53 +113,51 @@ def native_side(length: int) -> int:
     return power
 
 
+@dataclasses.dataclass(frozen=True)
 class _EvalBatches:
     """Random access to evaluation batches; see `eval_batches`."""
 
-    def __init__(
-        self,
-        source: Source,
-        image_size: tuple[int, int],
-        batch_size: int,
-        native: bool,
-        process_index: int,
-        process_count: int,
-    ):
-        self._source, self._image_size, self._batch_size, self._native = source, image_size, batch_size, native
-        self._process_index, self._process_count = process_index, process_count
+    source: Source
+    image_size: tuple[int, int]
+    batch_size: int
+    native: bool
+    process_index: int
+    process_count: int
 
     def __len__(self) -> int:
-        return math.ceil(len(self._source) / self._batch_size)
+        return math.ceil(len(self.source) / self.batch_size)
 
     def __getitem__(self, index: int) -> Batch:
-        first = index * self._batch_size
-        whole = range(first, min(first + self._batch_size, len(self._source)))
-        mine = range(first + self._process_index, first + self._batch_size, self._process_count)
-        if not self._native:
-            examples = [_resized(self._source[i], self._image_size) for i in mine if i in whole]
-            # A process whose share of the last batch is empty still has to know how many channels to fill in.
-            like = examples[0] if examples else _resized(self._source[first], self._image_size)
-            return _stack(examples + [_ignored(like)] * (len(mine) - len(examples)))
-        return self._native_batch(whole, mine)
+        first = index * self.batch_size
+        whole = range(first, min(first + self.batch_size, len(self.source)))
+        examples = [self._read(i) for i in whole[self.process_index :: self.process_count]]
+        padding = self.batch_size // self.process_count - len(examples)
+        # A process whose share of the last batch is empty still has to know how many channels to fill in.
+        like = examples[0] if examples else self._read(first)
+        filler: Example = {"image": np.zeros_like(like["image"]), "label": np.zeros((0, 0), np.uint8), "id": ""}
+        examples += [filler] * padding
+        labels = np.full((len(examples), *self._label_size(whole, examples)), IGNORE_LABEL, np.uint8)
+        for canvas, example in zip(labels, examples, strict=True):
+            height, width = example["label"].shape
+            canvas[:height, :width] = example["label"]
+        batch = {"image": _stacked(examples, "image"), "label": labels}
+        if self.native:
+            batch["size"] = np.array([example["label"].shape for example in examples], np.int32)
+        return batch
 
-    def _native_batch(self, whole: range, mine: range) -> Batch:
-        examples, labels, rows, columns = [], [], 0, 0
-        for i in whole if self._process_count > 1 else mine:
-            if i not in whole:
-                continue
-            example = self._source[i]
-            rows, columns = max(rows, example["label"].shape[0]), max(columns, example["label"].shape[1])
-            if i in mine:
-                labels.append(example["label"])
-                examples.append(_with_image(example, self._image_size))
-        like = examples[0] if examples else _with_image(self._source[whole[0]], self._image_size)
-        padding = len(mine) - len(examples)
-        canvas = np.full((len(mine), native_side(rows), native_side(columns)), IGNORE_LABEL, np.uint8)
-        for place, label in zip(canvas, labels, strict=False):
-            place[: label.shape[0], : label.shape[1]] = label
-        sizes = [label.shape for label in labels] + [(0, 0)] * padding
-        images = _stack_key(examples + [_ignored(like)] * padding, "image")
-        return {"image": images, "label": canvas, "size": np.array(sizes, np.int32)}
+    def _read(self, index: int) -> Example:
+        example = self.source[index]
+        label = example["label"] if self.native else resize_label(example["label"], self.image_size)
+        return {"image": resize_image(example["image"], self.image_size), "label": label, "id": example["id"]}
+
+    def _label_size(self, whole: range, examples: Sequence[Example]) -> tuple[int, int]:
+        """Height and width of the batch's label array, the same in every process."""
+        if not self.native:
+            return self.image_size
+        sizes = [example["label"].shape for example in examples]
+        if self.process_count > 1:
+            sizes = [self.source[i]["label"].shape for i in whole]
+        return native_side(max(height for height, _ in sizes)), native_side(max(width for _, width in sizes))
 
 
 def _share(dataset: SegmentationDataset, batch_size: int, process_index: int, process_count: int) -> int:
@@ -174,33 +174,25 @@ def _share(dataset: SegmentationDataset, batch_size: int, process_index: int, pr
     return batch_size // process_count
 
 
-def _with_image(example: Example, size: tuple[int, int]) -> Example:
-    return {**example, "image": resize_image(example["image"], size)}
-
-
 def _resized(example: Example, size: tuple[int, int]) -> Example:
-    return {**_with_image(example, size), "label": resize_label(example["label"], size)}
-
-
-def _ignored(example: Example) -> Example:
-    """An example of the same shapes that counts for nothing."""
-    label = np.full_like(example["label"], IGNORE_LABEL)
-    return {"image": np.zeros_like(example["image"]), "label": label, "id": ""}
+    image, label = resize_image(example["image"], size), resize_label(example["label"], size)
+    return {"image": image, "label": label, "id": example["id"]}
 
 
 def _stack(examples: Sequence[Example]) -> Batch:
-    return {"image": _stack_key(examples, "image"), "label": _stack_key(examples, "label")}
+    return {"image": _stacked(examples, "image"), "label": _stacked(examples, "label")}
 
 
-def _stack_key(examples: Sequence[Example], key: str) -> np.ndarray:
-    arrays = [np.asarray(example[key]) for example in examples]  # type: ignore[literal-required]
-    for example, array in zip(examples, arrays, strict=True):
-        if array.shape != arrays[0].shape or array.dtype != np.uint8:
+def _stacked(examples: Sequence[Example], key: Literal["image", "label"]) -> np.ndarray:
+    first = examples[0]
+    for example in examples:
+        array = example[key]
+        if array.shape != first[key].shape or array.dtype != np.uint8:
             raise DataError(
-                f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {examples[0]['id']} has "
-                f"{list(arrays[0].shape)}; all of a data set are uint8 with the same number of channels"
+                f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {first['id']} has "
+                f"{list(first[key].shape)}; all of a data set are uint8 with the same number of channels"
             )
-    return np.stack(arrays)
+    return np.stack([example[key] for example in examples])
 
 
 def _closing(batches: grain.IterDataset) -> Iterator[Batch]:

@@ -55,7 +55,7 @@ def open_prepared(name: str, split: str, *, data_dir: str, encoded: tuple[str, .
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except ValueError as error:
         # A prepared data set keeps the format it was prepared in; asking for another is refused.
-        if "file_format" not in str(error):
+        if "already set" not in str(error):
             raise
         raise DataError(
             f"{name} in {data_dir} was prepared in a format that cannot be read at random (tfrecord is the default of "
@@ -138,4 +138,3 @@ def _check_network(data_dir: str, host: str) -> None:
     finished = glob.glob(os.path.join(glob.escape(data_dir), "downloads", "**", "*.INFO"), recursive=True)
     if not finished and not urllib.request.getproxies():
         socket.getaddrinfo(host, 443)
-

@@ -14,6 +14,8 @@ _BORDER = _CLASS_NAMES.index("border")
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _DEFAULT_COUNT = {"train": 8192, "val": 256, "test": 256}
 
+_LOWEST = {"size": 16, "max_shapes": 1}
+
 _CORNERS = {"square": 4, "triangle": 3}
 _NORMALS = {
     _CLASS_NAMES.index(name): np.array([(math.cos(t), math.sin(t)) for t in 2 * np.pi * np.arange(n) / n], np.float32)
@@ -36,8 +38,8 @@ def shapes(
     size: tuple[int, int] = (64, 64),
     count: int = 0,
     seed: int = 0,
-    max_shapes: int = 4,
-    noise: float = 10.0,
+    max_shapes: int = 3,
+    noise: float = 6.0,
 ) -> SegmentationDataset:
     """Pictures of overlapping discs, squares and triangles, drawn from `(seed, split, index)` alone.
 
@@ -62,11 +64,11 @@ def shapes(
     if split not in _SPLITS:
         raise DataError(f"the data set shapes has no split {split!r}: there are {', '.join(_SPLITS)}")
     size = (int(size[0]), int(size[1]))
-    for name, value, low in (("size", min(size), 16), ("count", count, 0), ("seed", seed, 0), ("max_shapes", max_shapes, 1)):
+    options = {"size": min(size), "count": count, "seed": seed, "max_shapes": max_shapes, "noise": noise}
+    for name, value in options.items():
+        low = _LOWEST.get(name, 0)
         if value < low:
             raise DataError(f"data.options.{name} of the data set shapes is {value}: it must be at least {low}")
-    if noise < 0:
-        raise DataError(f"data.options.noise of the data set shapes is {noise}: it must be at least 0")
     source = _Shapes(split, size, count or _DEFAULT_COUNT[split], seed, max_shapes, noise)
     return SegmentationDataset(source, len(_CLASS_NAMES), _CLASS_NAMES, default_palette(len(_CLASS_NAMES)))
 
@@ -95,7 +97,7 @@ def _draw(rng: np.random.Generator, size: tuple[int, int], number: int, noise: f
     """A picture uint8[H, W, 3] and its label uint8[H, W]: `number` shapes painted from back to front."""
     height, width = size
     unit = min(size)
-    half_border = unit / 64
+    half_border = 1.25 * unit / 64
     y = np.arange(height, dtype=np.float32)[:, None]
     x = np.arange(width, dtype=np.float32)[None, :]
     kinds = rng.integers(1, _BORDER, number)
@@ -114,11 +116,11 @@ def _draw(rng: np.random.Generator, size: tuple[int, int], number: int, noise: f
 
 
 def _signed_distance(rng: np.random.Generator, kind: int, y: np.ndarray, x: np.ndarray, unit: int) -> np.ndarray:
-    """float32[H, W]: the distance in pixels to the outline of a shape of random place, size and rotation; < 0 inside."""
+    """float32[H, W]: pixels to the outline of a shape of random place, size and rotation; negative inside."""
     centre_y, centre_x, size, turn = rng.random(4, np.float32)
-    y = y - (0.1 + 0.8 * centre_y) * y.size
-    x = x - (0.1 + 0.8 * centre_x) * x.size
-    inradius = (0.12 + 0.16 * size) * unit * _INRADIUS[kind]
+    y = y - (0.15 + 0.7 * centre_y) * y.size
+    x = x - (0.15 + 0.7 * centre_x) * x.size
+    inradius = (0.14 + 0.1 * size) * unit * _INRADIUS[kind]
     if kind not in _NORMALS:
         return np.sqrt(y * y + x * x) - inradius
     cos, sin = math.cos(2 * math.pi * turn), math.sin(2 * math.pi * turn)
@@ -132,11 +134,11 @@ def _signed_distance(rng: np.random.Generator, kind: int, y: np.ndarray, x: np.n
 def _texture(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, unit: int) -> np.ndarray:
     """float32[H, W] around 0: a slow shade from side to side plus a wave of random direction, pitch and strength."""
     angle, pitch, phase, strength, shade_y, shade_x = rng.random(6, np.float32)
-    frequency = 2 * math.pi * (2 + 10 * pitch) / unit
+    frequency = 2 * math.pi * (2 + 6 * pitch) / unit
     wave_y, wave_x = frequency * math.sin(math.pi * angle), frequency * math.cos(math.pi * angle)
     wave = np.sin(wave_y * y + (wave_x * x + 2 * math.pi * phase))
     shade = (shade_y - 0.5) * (80 / y.size) * (y - y.size / 2) + (shade_x - 0.5) * (80 / x.size) * (x - x.size / 2)
-    return (wave * (24 * strength) + shade).astype(np.float32)
+    return (wave * (12 * strength) + shade).astype(np.float32)
 
 
 def _distinct_colours(rng: np.random.Generator, number: int) -> np.ndarray:

@@ -1,14 +1,13 @@
 """Checks that the models' constructors share: each raises a ConfigError that names the argument."""
 
-import difflib
 import math
-import numbers
 from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
 from flaxseg.errors import ConfigError
+from flaxseg.lookup import did_you_mean
 
 ChannelValues = float | tuple[float, ...]
 
@@ -17,29 +16,27 @@ def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
     """Raises ConfigError unless `value` is one of `allowed`."""
     if value in allowed:
         return
-    near = difflib.get_close_matches(str(value), allowed, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"{name}={value!r}: allowed are {', '.join(map(repr, allowed))}{hint}")
+    hint = did_you_mean(str(value), allowed)
+    raise ConfigError(f"{name} = {value!r}: allowed are {', '.join(map(repr, allowed))}{hint}")
 
 
 def check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
     """Raises ConfigError unless `value` is an integer of at least `low` and, if given, at most `high`."""
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        if value >= low and (high is None or value <= high):
-            return
-    raise ConfigError(f"{name}={value!r}: must be an integer {_range(low, high)}")
+    if isinstance(value, int) and not isinstance(value, bool) and low <= value <= (value if high is None else high):
+        return
+    raise ConfigError(f"{name} = {value!r}: must be an integer {_range(low, high)}")
 
 
 def check_rate(name: str, value: Any) -> None:
     """Raises ConfigError unless `value` is a dropout rate: at least 0 and less than 1."""
-    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ConfigError(f"{name}={value!r}: must be a number of at least 0 and less than 1")
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ConfigError(f"{name} = {value!r}: must be a number of at least 0 and less than 1")
 
 
 def check_number(name: str, value: Any) -> None:
     """Raises ConfigError unless `value` is a finite number."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise ConfigError(f"{name}={value!r}: must be a finite number")
+    if not _is_number(value) or not math.isfinite(value):
+        raise ConfigError(f"{name} = {value!r}: must be a finite number")
 
 
 def channel_values(name: str, value: float | Sequence[float], *, positive: bool = False) -> ChannelValues:
@@ -48,15 +45,14 @@ def channel_values(name: str, value: float | Sequence[float], *, positive: bool 
     Raises:
       ConfigError: something in it is not a finite number, it is empty, or, with `positive`, not above 0.
     """
-    several = isinstance(value, Sequence) and not isinstance(value, str)
-    numbers_given = list(value) if several else [value]  # type: ignore[arg-type]
-    if not numbers_given:
-        raise ConfigError(f"{name}={value!r}: must be a number, or one number for each channel")
-    for number in numbers_given:
+    numbers = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    if not numbers:
+        raise ConfigError(f"{name} = {value!r}: must be a number, or one number for each channel")
+    for number in numbers:
         check_number(name, number)
         if positive and number <= 0:
-            raise ConfigError(f"{name}={value!r}: must be above 0")
-    return tuple(map(float, numbers_given)) if several else float(numbers_given[0])
+            raise ConfigError(f"{name} = {value!r}: must be above 0")
+    return tuple(map(float, numbers)) if isinstance(value, Sequence) else float(value)
 
 
 def check_dtype(name: str, value: Any) -> None:
@@ -66,7 +62,11 @@ def check_dtype(name: str, value: Any) -> None:
     except TypeError:
         known = False
     if not known:
-        raise ConfigError(f"{name}={value!r}: must be float32 or bfloat16")
+        raise ConfigError(f"{name} = {value!r}: must be float32 or bfloat16")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _range(low: int, high: int | None) -> str:

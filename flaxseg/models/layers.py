@@ -88,6 +88,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
+        """[B, H', W', features] of one or several [B, H, W, C_i]."""
         channels = sum(x.shape[-1] for x in inputs)
         size = _pair(self.kernel_size)
         kernel = self.param("kernel", self.kernel_init, (*size, channels // self.groups, self.features), jnp.float32)
@@ -116,6 +117,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, stride * H, stride * W, features] of [B, H, W, C]."""
         shape = (*_pair(self.kernel_size), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = ops.conv_transpose(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
@@ -138,6 +140,7 @@ class ConvNormAct(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
+        """[B, H', W', features] of one or several [B, H, W, C_i]."""
         x = Conv(
             self.features,
             self.kernel_size,
@@ -164,6 +167,7 @@ class UpSample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, 2 * H, 2 * W, features] of [B, H, W, C]."""
         if self.method == "transposed":
             return ConvTranspose(self.features, dtype=self.dtype, name="conv")(x)
         size = 2 * x.shape[1], 2 * x.shape[2]

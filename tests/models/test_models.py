@@ -1,0 +1,120 @@
+"""What every network of the table keeps to. A new one is added to SMALL, and inherits all of it."""
+
+import functools
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from flaxseg.models import MODELS
+
+SMALL = {"unet": {"width": 4, "depth": 2}}
+"""Options that make each network quick to compile."""
+
+NUM_CLASSES = 5
+
+BATCH = (4, 34, 15, 3)
+"""Neither height nor width is a multiple of a stride, and rows and examples can be shared among devices."""
+
+
+def build(name, **options):
+    return MODELS[name](num_classes=NUM_CLASSES, **SMALL[name] | options)
+
+
+def pictures(*shape):
+    return jax.random.normal(jax.random.key(0), shape)
+
+
+@functools.cache
+def variables_of(name):
+    return jax.jit(functools.partial(build(name).init, train=False))(jax.random.key(1), pictures(1, 8, 8, 3))
+
+
+@functools.cache
+def loss_and_grads(name):
+    """Jitted, of (params, batch_stats, pictures): ((loss, updates), gradients) in training mode."""
+    model = build(name)
+
+    def loss(params, batch_stats, x):
+        variables = {"params": params, "batch_stats": batch_stats}
+        keys = {"dropout": jax.random.key(2)}
+        logits, updates = model.apply(variables, x, train=True, mutable=["batch_stats"], rngs=keys)
+        weights = jnp.cos(jnp.arange(logits.size, dtype=jnp.float32)).reshape(logits.shape)
+        return jnp.mean(weights * jax.nn.log_softmax(logits)), updates
+
+    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+
+
+def run(name, x, place=lambda tree: tree):
+    variables = variables_of(name)
+    return loss_and_grads(name)(place(variables["params"]), place(variables.get("batch_stats", {})), x)
+
+
+def test_every_network_is_tested():
+    assert set(SMALL) == set(MODELS)
+
+
+@pytest.fixture(params=list(MODELS))
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("size", [(33, 47), (1, 1), (64, 2)])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_logits_are_float32_at_the_pictures_resolution(name, size, channels):
+    for dtype in (jnp.float32, jnp.bfloat16):
+        model = build(name, dtype=dtype)
+        x = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
+        logits, _ = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
+        assert (logits.shape, logits.dtype) == ((2, *size, NUM_CLASSES), jnp.float32)
+
+
+def test_attributes(name):
+    model = build(name, mean=(1, 2, 3), std=[4.0, 5.0, 6.0])
+    assert (model.num_classes, model.mean, model.std) == (NUM_CLASSES, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    assert (build(name).mean, build(name).std, build(name).dtype) == (127.5, 127.5, jnp.float32)
+    assert model.stride >= 1
+    # jit takes networks as static arguments.
+    assert hash(build(name)) == hash(build(name))
+
+
+def test_every_parameter_is_float32_and_learns(name):
+    (loss, updates), gradients = run(name, pictures(*BATCH))
+    assert np.isfinite(loss)
+    for path, gradient in flax.traverse_util.flatten_dict(gradients, sep="/").items():
+        assert gradient.dtype == jnp.float32, path
+        assert np.isfinite(gradient).all(), path
+        # A bias that a normalisation follows has no gradient; no network of the table has one.
+        assert np.any(gradient), path
+    before = variables_of(name).get("batch_stats", {})
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(updates.get("batch_stats", {})), strict=True):
+        assert np.any(old != new)
+
+
+def test_a_sharded_batch_gives_one_devices_gradients(name):
+    axes = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((4, 2), ("data", "spatial"), axis_types=axes)
+    everywhere = functools.partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec()))
+    x = pictures(*BATCH)
+    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data", "spatial")))
+    alone, sharded = run(name, x), run(name, spread, everywhere)
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(sharded), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1e-2, np.abs(a).max()))
+
+
+def test_bfloat16_stays_near_float32(name):
+    x = pictures(2, 16, 16, 3)
+    exact, rounded = (
+        jax.jit(functools.partial(build(name, dtype=dtype).apply, train=False))(variables_of(name), x)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    assert 0 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
+
+
+def test_the_input_size_of_initialisation_does_not_matter(name):
+    init = functools.partial(build(name).init, jax.random.key(1), train=False)
+    trees = [jax.eval_shape(init, jax.ShapeDtypeStruct(shape, jnp.float32)) for shape in ((1, 8, 8, 3), (3, 9, 70, 3))]
+    assert trees[0] == trees[1]

@@ -1,0 +1,140 @@
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from flaxseg.ops import conv, conv_transpose
+
+BY_ROWS = "[f, 0, 1, b]x[i, 0, 1, o]->[0, 1, b, f]"
+"""How the lowered text shows a convolution in which pictures and channels change places."""
+
+
+def normal(seed, *shape, dtype=jnp.float32):
+    return jax.random.normal(jax.random.key(seed), shape).astype(dtype)
+
+
+def value_and_grads(function, *arguments):
+    """The function's value, and its gradients for every argument under random weights of the output."""
+
+    def run(*arguments):
+        value, pull_back = jax.vjp(function, *arguments)
+        return value, pull_back(normal(99, *value.shape, dtype=value.dtype))
+
+    return jax.jit(run)(*arguments)
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """Equal to within `tolerance` of the largest value, array by array."""
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (e.shape, e.dtype)
+        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
+        np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * np.abs(e).max())
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "options"),
+    [
+        ((33, 6), 3, {}),
+        ((37, 7), (4, 4), {}),
+        ((8, 9), 3, {}),
+        ((33, 5), (1, 1), {}),
+        ((33, 5), (1, 1), {"stride": 2}),
+        ((67, 8), (3, 3), {"stride": 2}),
+        ((66, 9), (7, 4), {"stride": (2, 3), "padding": ((3, 2), (1, 2))}),
+        ((40, 9), (3, 3), {"dilation": (6, 2)}),
+        ((70, 9), (3, 2), {"dilation": 2, "stride": 2, "padding": "VALID"}),
+        ((36, 4), (3, 3), {"groups": 2}),
+        ((20, 5), (3, 3), {"padding": ((20, 9), (7, 0))}),
+    ],
+)
+def test_equals_nn_conv_in_value_and_gradients(size, kernel, options):
+    kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
+    groups = options.get("groups", 1)
+    x, weights = normal(0, 2, *size, 4), normal(1, kh, kw, 4 // groups, 6)
+    layer = nn.Conv(
+        6,
+        (kh, kw),
+        strides=options.get("stride", 1),
+        kernel_dilation=options.get("dilation", 1),
+        feature_group_count=groups,
+        padding=options.get("padding", "SAME"),
+        use_bias=False,
+    )
+    expected = value_and_grads(lambda x, kernel: layer.apply({"params": {"kernel": kernel}}, x), x, weights)
+    assert_close(value_and_grads(functools.partial(conv, **options), x, weights), expected)
+
+
+def test_several_inputs_stand_for_their_concatenation():
+    parts, kernel = [normal(i, 2, 34, 5, channels) for i, channels in enumerate((2, 1, 3))], normal(9, 3, 3, 6, 4)
+    expected = value_and_grads(lambda parts, kernel: conv(jnp.concatenate(parts, -1), kernel), parts, kernel)
+    assert_close(value_and_grads(conv, parts, kernel), expected)
+    assert "concatenate" not in jax.jit(conv).lower(parts, kernel).as_text()
+
+
+def test_bfloat16_rounds_only_the_result():
+    x, kernel = normal(0, 2, 40, 8, 4, dtype=jnp.bfloat16), normal(1, 3, 3, 4, 6, dtype=jnp.bfloat16)
+    rounded = value_and_grads(conv, x, kernel)
+    assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(rounded))
+    exact = value_and_grads(conv, x.astype(jnp.float32), kernel.astype(jnp.float32))
+    # The weights of the output, drawn in value_and_grads, are rounded too: a little over one rounding of 2**-9.
+    assert_close(jax.tree.map(lambda a: a.astype(jnp.float32), rounded), exact, tolerance=2**-7)
+
+
+def kernel_gradient(x, kernel, **options):
+    return jax.grad(lambda kernel: jnp.sum(conv(x, kernel, **options) ** 2))(kernel)
+
+
+@pytest.mark.parametrize(
+    ("size", "platform", "by_rows"), [(64, "cpu", True), (64, "cuda", False), (64, "tpu", False), (16, "cpu", False)]
+)
+def test_kernel_gradient_goes_by_rows_only_on_the_cpu_and_only_for_large_pictures(size, platform, by_rows):
+    traced = jax.jit(kernel_gradient).trace(normal(0, 2, size, 8, 3), normal(1, 3, 3, 3, 4))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == (9 if by_rows else 2)
+    assert text.count(BY_ROWS) == (8 if by_rows else text.count("stablehlo.convolution") - 1)
+
+
+def test_transformations():
+    x, kernels = normal(0, 2, 40, 6, 3), normal(1, 2, 3, 3, 3, 4)
+    one_by_one = jnp.stack([jax.jit(kernel_gradient)(x, kernel) for kernel in kernels])
+    assert_close(jax.jit(jax.vmap(kernel_gradient, (None, 0)))(x, kernels), one_by_one)
+    remembered = jax.checkpoint(lambda kernel: jnp.sum(conv(x, kernel) ** 2))
+    assert_close(jax.jit(jax.grad(remembered))(kernels[0]), one_by_one[0])
+
+
+def test_exports_for_several_platforms_with_a_symbolic_batch():
+    (batch,) = jax.export.symbolic_shape("batch")
+    x, kernel = jax.ShapeDtypeStruct((batch, 40, 6, 3), jnp.float32), normal(1, 3, 3, 3, 4)
+    exported = jax.export.export(jax.jit(conv), platforms=("cpu", "cuda"))(x, kernel)
+    pictures = normal(0, 3, 40, 6, 3)
+    assert_close(exported.call(pictures, kernel), conv(pictures, kernel))
+    fixed = jax.export.export(jax.jit(kernel_gradient), platforms=("cpu", "cuda"))(pictures, kernel)
+    assert_close(fixed.call(pictures, kernel), kernel_gradient(pictures, kernel))
+
+
+def test_gradients_of_a_sharded_batch_equal_one_devices():
+    axes = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((4, 2), ("data", "spatial"), axis_types=axes)
+    x, kernel = normal(0, 4, 36, 6, 3), normal(1, 3, 3, 3, 4)
+    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data", "spatial")))
+    everywhere = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
+    assert_close(jax.jit(kernel_gradient)(spread, everywhere), jax.jit(kernel_gradient)(x, kernel))
+
+
+def test_channels_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match=r"\[3, 4\] channels for a kernel \(3, 3, 8, 2\)"):
+        conv([jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 4, 4, 4))], jnp.zeros((3, 3, 8, 2)))
+    with pytest.raises(ValueError, match="2 inputs with groups=2"):
+        conv([jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))], jnp.zeros((3, 3, 2, 2)), groups=2)
+
+
+@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 3), (3, 2), (4, 2)])
+def test_conv_transpose_equals_nn_conv_transpose(window, stride):
+    x, kernel = normal(0, 2, 5, 4, 3), normal(1, window, window, 3, 6)
+    layer = nn.ConvTranspose(6, (window, window), strides=(stride, stride), use_bias=False)
+    expected = value_and_grads(lambda x, kernel: layer.apply({"params": {"kernel": kernel}}, x), x, kernel)
+    assert_close(value_and_grads(functools.partial(conv_transpose, stride=stride), x, kernel), expected)

@@ -1,0 +1,65 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxseg.ops import resize_bilinear, resize_bilinear_ragged, resize_nearest
+
+SIZES = [(10, 14), (5, 7), (3, 4), (13, 3), (1, 1), (20, 8)]
+
+
+def pictures(*shape):
+    return jax.random.normal(jax.random.key(0), shape)
+
+
+def reference(x, size, method):
+    return jax.image.resize(x, (*x.shape[:-3], *size, x.shape[-1]), method, antialias=False)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_jax_image_resize(size):
+    x = pictures(2, 5, 7, 3)
+    np.testing.assert_allclose(resize_bilinear(x, size), reference(x, size, "bilinear"), rtol=0, atol=2e-6)
+    np.testing.assert_array_equal(resize_nearest(x, size), reference(x, size, "nearest"))
+
+
+def test_bilinear_by_hand():
+    x = jnp.array([0.0, 4.0, 8.0]).reshape(1, 1, 3, 1)
+    np.testing.assert_allclose(resize_bilinear(x, (2, 6))[0, 1, :, 0], [0, 1, 3, 5, 7, 8], atol=1e-6)
+
+
+def test_nearest_keeps_integers():
+    label = jnp.array([[0, 255], [7, 1]], jnp.uint8).reshape(1, 2, 2, 1)
+    resized = resize_nearest(label, (3, 4))
+    assert resized.dtype == jnp.uint8
+    np.testing.assert_array_equal(resized[0, :, :, 0], [[0, 0, 255, 255], [7, 7, 1, 1], [7, 7, 1, 1]])
+
+
+def test_bfloat16_stays_bfloat16():
+    assert resize_bilinear(pictures(1, 4, 4, 2).astype(jnp.bfloat16), (9, 9)).dtype == jnp.bfloat16
+
+
+def test_exports_with_a_symbolic_batch():
+    (batch,) = jax.export.symbolic_shape("batch")
+    resize = jax.jit(lambda x: (resize_bilinear(x, (9, 4)), resize_nearest(x, (9, 4))))
+    exported = jax.export.export(resize)(jax.ShapeDtypeStruct((batch, 5, 7, 3), jnp.float32))
+    x = pictures(4, 5, 7, 3)
+    for actual, method in zip(exported.call(x), ("bilinear", "nearest"), strict=True):
+        np.testing.assert_allclose(actual, reference(x, (9, 4), method), atol=2e-6)
+
+
+@pytest.mark.parametrize("canvas", [(20, 14), (21, 40)])
+def test_ragged_resizes_each_example_to_its_own_size(canvas):
+    x, sizes = pictures(len(SIZES), 5, 7, 3), np.array(SIZES, np.int32)
+    resized = jax.jit(resize_bilinear_ragged, static_argnums=2)(x, sizes, canvas)
+    assert resized.shape == (len(SIZES), *canvas, 3)
+    assert np.isfinite(resized).all()
+    for one, size, picture in zip(resized, SIZES, x, strict=True):
+        expected = reference(picture, size, "bilinear")
+        np.testing.assert_allclose(one[: size[0], : size[1]], expected, rtol=0, atol=2e-6)
+
+
+def test_ragged_is_exact_at_the_size_of_large_photographs():
+    x, size = pictures(1, 2, 700, 1), (2, 4096)
+    resized = jax.jit(resize_bilinear_ragged, static_argnums=2)(x, np.array([size]), size)
+    np.testing.assert_allclose(resized, resize_bilinear(x, size), rtol=0, atol=2e-6)
