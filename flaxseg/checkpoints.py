@@ -83,7 +83,9 @@ class Checkpoints:
         )
         # best_fn beside the policy: without it Orbax stores no metrics, and the policy has nothing to compare.
         options = ocp.CheckpointManagerOptions(preservation_policy=policies, best_fn=score, best_mode="max")
-        self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(), options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +118,10 @@ class Checkpoints:
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state))
         self._manager.save(step, args=arguments, metrics=dict(scores) if scores else None)
 
+    def wait(self) -> None:
+        """Waits until what was saved is on the disk."""
+        self._manager.wait_until_finished()
+
     def restore(self, like: Any, step: int | None = None) -> Any:
         """Returns the state of a step, placed as `like` says; any number of devices may have written it.
 
@@ -139,7 +145,8 @@ class Checkpoints:
         wanted = _shapes(like)
         differing = [
             f"  {name}: {stored.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in this run"
-            for name in sorted(stored.keys() | wanted.keys())
+            # Parameters first: what the optimizer and the average hold differs along with them.
+            for name in sorted(stored.keys() | wanted.keys(), key=lambda name: (not name.startswith("params/"), name))
             if stored.get(name) != wanted.get(name)
         ]
         if differing:

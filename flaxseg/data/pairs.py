@@ -51,11 +51,13 @@ class Layout:
         return os.path.join(self.root, template.replace(_SPLIT, split))
 
     def splits(self) -> list[str]:
-        """The split names for which a folder or list is there."""
-        template = os.path.join(self.root, next(p for p in (self.split_list, self.images, self.masks) if _SPLIT in p))
-        before, after = template.split(_SPLIT, 1)
-        found = glob.glob(f"{glob.escape(before)}*{glob.escape(after)}".replace(_SPLIT, "*"))
-        return sorted({path[len(before) : len(path) - len(after)] for path in found} - {""})
+        """The split names for which every folder and list is there."""
+        templates = [path for path in (self.split_list, self.images, self.masks) if _SPLIT in path]
+        before, after = os.path.join(self.root, templates[0]).split(_SPLIT, 1)
+        after = after.partition("/")[0]
+        found = glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")
+        names = {path[len(before) : len(path) - len(after)] for path in found} - {""}
+        return sorted(name for name in names if all(os.path.exists(self.path(path, name)) for path in templates))
 
     def pairs(self, split: str) -> list[Pair]:
         """All pairs that the files give for `split`, sorted by stem (in the list's order where there is one).

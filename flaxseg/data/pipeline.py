@@ -199,5 +199,8 @@ def _closing(batches: grain.IterDataset) -> Iterator[Batch]:
     iterator = iter(batches)
     try:
         yield from iterator
+    except DataError as error:
+        # Raised anew without the notes on its own workings that grain adds to a message meant for a user.
+        raise DataError(str(error)) from error
     finally:
         iterator.close()

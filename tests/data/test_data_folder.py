@@ -1,0 +1,307 @@
+"""Folders of pictures and masks: layouts, splits, values to classes, and each thing that can be wrong with them."""
+
+import pathlib
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flaxseg.data.batch import IGNORE_LABEL
+from flaxseg.data.folder import folder
+from flaxseg.data.labels import ClassValues, inferred_values
+from flaxseg.data.pairs import seeded_part
+from flaxseg.data.palette import default_palette
+from flaxseg.errors import DataError
+
+SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
+has_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample data is not beside the repository")
+
+
+def write(path: pathlib.Path, values: np.ndarray | list, *, palette: list[int] | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(np.asarray(values, np.uint8))
+    if palette:
+        image.putpalette(palette)
+    image.save(path)
+
+
+def write_pair(root: pathlib.Path, stem: str, mask: list, images: str = "images", masks: str = "masks") -> None:
+    write(root / masks / f"{stem}.png", mask)
+    write(root / images / f"{stem}.png", np.repeat(np.asarray(mask, np.uint8)[..., None], 3, 2) + 100)
+
+
+def ids(dataset) -> list[str]:
+    return [dataset.source[i]["id"] for i in range(len(dataset.source))]
+
+
+def message(split: str, **options: object) -> str:
+    with pytest.raises(DataError) as caught:
+        folder(split, **options)
+    return str(caught.value)
+
+
+def test_pairs_by_stem_with_values_as_classes(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "b", [[1, 2], [3, 255]])
+    write_pair(tmp_path, "a", [[3, 3]])
+    dataset = folder("all", data_dir=str(tmp_path), values=(3, 1, 2), class_names=("x", "y", "z"))
+    assert ids(dataset) == ["a", "b"]
+    assert dataset.class_names == ("x", "y", "z")
+    assert dataset.palette == default_palette(3)
+    example = dataset.source[1]
+    np.testing.assert_array_equal(example["label"], [[1, 2], [0, IGNORE_LABEL]])
+    np.testing.assert_array_equal(example["image"][..., 0], [[101, 102], [103, 99]])
+    assert example["image"].dtype == example["label"].dtype == np.uint8
+
+
+def test_nested_folders_and_extensions_of_either_case(tmp_path: pathlib.Path) -> None:
+    for picture, mask in (
+        ("x/1.JPG", "x/1.png"),
+        ("y/z/1.jpeg", "y/z/1.GIF"),
+        ("2.bmp", "2.TIF"),
+        ("3.v1.webp", "3.v1.PNG"),
+    ):
+        write(tmp_path / "images" / picture, np.zeros((4, 5, 3)))
+        write(tmp_path / "masks" / mask, np.zeros((4, 5)))
+    write(tmp_path / "masks" / "._2.png", np.zeros((4, 5)))
+    (tmp_path / "images" / "Thumbs.db").write_bytes(b"")
+    assert ids(folder("all", data_dir=str(tmp_path), values=(0,))) == ["2", "3.v1", "x/1", "y/z/1"]
+
+
+def test_suffixes_of_pictures_and_masks(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / "images" / "a_left.png", np.zeros((4, 5, 3)))
+    write(tmp_path / "masks" / "a_ids.png", np.ones((4, 5)))
+    write(tmp_path / "masks" / "a_colour.png", np.zeros((4, 5, 3)))
+    dataset = folder("all", data_dir=str(tmp_path), image_suffix="_left", mask_suffix="_ids")
+    assert ids(dataset) == ["a"] and dataset.class_names == ("1",)
+
+
+def test_splits_by_folder_name(tmp_path: pathlib.Path) -> None:
+    options = {"data_dir": str(tmp_path), "images": "{split}", "masks": "{split}annot"}
+    write_pair(tmp_path, "a", [[0, 1]], "train", "trainannot")
+    write_pair(tmp_path, "b", [[0, 2]], "val", "valannot")
+    train, val = folder("train", **options), folder("val", **options)
+    assert (ids(train), ids(val)) == (["a"], ["b"])
+    # The classes are those of the whole data set, whichever split is opened.
+    assert train.class_names == val.class_names == ("0", "1", "2")
+    text = message("test", **options)
+    assert f"the folder {tmp_path}/test does not exist" in text and "there is train, val)" in text
+
+
+def test_splits_by_list(tmp_path: pathlib.Path) -> None:
+    for stem in ("a", "b", "c"):
+        write_pair(tmp_path, stem, [[1, 2]])
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "test.txt").write_text("# name class\nc 1 1\n\n  a 2 2\n")
+    options = {"data_dir": str(tmp_path), "split_list": "lists/{split}.txt", "values": (1, 2)}
+    assert ids(folder("test", **options)) == ["c", "a"]
+    (tmp_path / "lists" / "odd.txt").write_text("a\nmissing\n")
+    text = message("odd", **options)
+    assert f"missing, listed in {tmp_path}/lists/odd.txt, has no picture and no mask" in text
+    assert "cannot be read" in message("train", **options) and "there is odd, test" in message("train", **options)
+
+
+def test_one_mask_folder_may_serve_several_picture_folders(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0]], "images/train")
+    write_pair(tmp_path, "b", [[0]], "images/val")
+    assert ids(folder("val", data_dir=str(tmp_path), images="images/{split}", values=(0,))) == ["b"]
+
+
+def test_the_seeded_share_splits_the_whole_and_stays_the_same(tmp_path: pathlib.Path) -> None:
+    for i in range(20):
+        write_pair(tmp_path, f"{i:02}", [[0, 1]])
+
+    def stems(split: str, seed: int = 0) -> set[str]:
+        return set(ids(folder(split, data_dir=str(tmp_path), values=(0, 1), val_fraction=0.3, split_seed=seed)))
+
+    assert len(stems("val")) == 6
+    assert stems("train") | stems("val") == stems("all") and not stems("train") & stems("val")
+    assert stems("val") != stems("val", seed=1)
+    text = message("test", data_dir=str(tmp_path))
+    assert "no split 'test'" in text and "train, val, all" in text
+
+
+def test_the_seeded_share_depends_neither_on_the_order_nor_on_the_machine() -> None:
+    stems = [f"s{i}" for i in range(100)]
+    shuffled = random.Random(0).sample(stems, 100)
+    assert seeded_part(stems, fraction=0.05, seed=7) == seeded_part(shuffled, fraction=0.05, seed=7)
+    assert seeded_part(stems, fraction=0.05, seed=0) == {"s33", "s46", "s57", "s85", "s95"}
+    assert (
+        len(seeded_part(["a", "b"], fraction=0.01, seed=0)) == len(seeded_part(["a", "b"], fraction=0.99, seed=0)) == 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "ignored", "expected"),
+    [
+        ({0, 255}, (), (0, 255)),
+        ({0, 1, 2, 255}, (), (0, 1, 2)),
+        ({1, 2, 3}, (), (1, 2, 3)),
+        ({0, 128}, (), (0, 128)),
+        ({0, 1, 11}, (11,), (0, 1)),
+        ({0, 255}, (255,), (0,)),
+        ({255, 7}, (), (7,)),
+    ],
+)
+def test_the_rule_for_values_that_are_not_given(found: set[int], ignored: tuple, expected: tuple) -> None:
+    assert inferred_values(found, ignore_values=ignored) == expected
+
+
+def test_nothing_but_ignored_values_is_refused() -> None:
+    with pytest.raises(DataError, match="all mask pixels have ignored values"):
+        inferred_values({255, 3}, ignore_values=(3,))
+
+
+def test_black_and_white_masks_are_background_and_foreground(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 255]])
+    dataset = folder("all", data_dir=str(tmp_path))
+    assert dataset.class_names == ("background", "foreground")
+    np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1]])
+
+
+def test_names_without_values_number_the_classes_and_no_mask_is_scanned(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1, 9, 255]])
+    (tmp_path / "masks" / "b.png").write_bytes(b"never opened")
+    write(tmp_path / "images" / "b.png", np.zeros((1, 4, 3)))
+    (tmp_path / "names.txt").write_text("sky\n\n road \n")
+    dataset = folder("all", data_dir=str(tmp_path), class_names="names.txt", ignore_values=(9,))
+    assert dataset.class_names == ("sky", "road")
+    np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1, IGNORE_LABEL, IGNORE_LABEL]])
+
+
+def test_opening_reads_no_picture(tmp_path: pathlib.Path) -> None:
+    for i in range(50):
+        for part in ("images", "masks"):
+            (tmp_path / part).mkdir(exist_ok=True)
+            (tmp_path / part / f"{i}.png").write_bytes(b"never opened")
+    dataset = folder("all", data_dir=str(tmp_path), values=(0, 1), palette=((0, 0, 0), (9, 9, 9)))
+    assert len(dataset.source) == 50 and dataset.palette == ((0, 0, 0), (9, 9, 9))
+
+
+def test_the_masks_own_palette_colours_the_classes(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 2]])
+    write(tmp_path / "masks" / "a.png", [[0, 2]], palette=[1, 1, 1, 50, 60, 70, 200, 0, 9])
+    dataset = folder("all", data_dir=str(tmp_path), values=(0, 2))
+    assert dataset.palette == ((1, 1, 1), (200, 0, 9))
+    np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1]])
+
+
+def test_all_problems_of_a_listing_are_reported_at_once(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "ok", [[0]])
+    write(tmp_path / "images" / "twice.png", np.zeros((1, 1, 3)))
+    write(tmp_path / "images" / "twice.jpg", np.zeros((1, 1, 3)))
+    write(tmp_path / "masks" / "twice.png", [[0]])
+    write(tmp_path / "masks" / "alone.png", [[0]])
+    for i in range(12):
+        write(tmp_path / "images" / f"p{i:02}.png", np.zeros((1, 1, 3)))
+    text = message("all", data_dir=str(tmp_path), values=(0,))
+    assert "has 14 problem(s)" in text and "and 4 more" in text
+    assert "twice.jpg and twice.png in" in text and "have one stem" in text
+    assert f"the picture p00.png has no mask in {tmp_path}/masks" in text
+    (tmp_path / "images" / "twice.jpg").unlink()
+    for i in range(12):
+        (tmp_path / "images" / f"p{i:02}.png").unlink()
+    assert f"the mask alone.png has no picture in {tmp_path}/images" in message(
+        "all", data_dir=str(tmp_path), values=(0,)
+    )
+
+
+def test_missing_and_empty_folders_are_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "pics").mkdir()
+    text = message("train", data_dir=str(tmp_path), images="pics")
+    assert "has 2 problem(s)" in text
+    assert (
+        f"the folder {tmp_path}/pics holds no pictures" in text
+        and f"the folder {tmp_path}/masks does not exist" in text
+    )
+    assert "data.dir" in message("train", data_dir="")
+
+
+def test_a_mask_of_another_size_names_both_files_and_sizes(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / "images" / "a.png", np.zeros((4, 6, 3)))
+    write(tmp_path / "masks" / "a.png", np.zeros((6, 4)))
+    with pytest.raises(DataError) as caught:
+        folder("all", data_dir=str(tmp_path), values=(0,)).source[0]
+    for part in (f"{tmp_path}/masks/a.png: is 4x6", f"{tmp_path}/images/a.png is 6x4", "EXIF"):
+        assert part in str(caught.value)
+
+
+def test_a_value_without_a_class_names_file_values_and_remedy(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1, 7, 8, 9, 30, 255, 0]])
+    with pytest.raises(DataError) as caught:
+        folder("all", data_dir=str(tmp_path), values=(0, 1)).source[0]
+    for part in (
+        "masks/a.png: holds the mask value(s) 7..9, 30 (50.00%",
+        "values 0..1, ignored are 255",
+        "data.options.values",
+    ):
+        assert part in str(caught.value)
+    dataset = folder("all", data_dir=str(tmp_path), values=(0, 1), ignore_values=(7, 8, 9, 30))
+    np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1, 255, 255, 255, 255, 255, 0]])
+
+
+def test_unreadable_files_are_named(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0]])
+    dataset = folder("all", data_dir=str(tmp_path), values=(0,))
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"images/a\.png: is empty"):
+        dataset.source[0]
+    (tmp_path / "images" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"images/a\.png: cannot be read \(No such file"):
+        dataset.source[0]
+
+
+def test_classes_are_not_read_off_jpeg_masks(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0]])
+    (tmp_path / "masks" / "a.png").unlink()
+    write(tmp_path / "masks" / "a.jpg", [[0, 255]])
+    assert "masks/a.jpg: is a JPEG, which does not keep exact values" in message("all", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"values": (0, 300)}, "300 outside of it"),
+        ({"values": (0, 1, 1)}, "1 twice"),
+        ({"values": (0, 1), "ignore_values": (1,)}, "1 twice"),
+        ({"values": ()}, "no class"),
+        ({"values": (0, 1), "class_names": ("a",)}, "1 data.options.class_names for 2 data.options.values"),
+        ({"values": (0, 1), "palette": ((0, 0, 0),)}, "data.options.palette has the shape [1, 3]: for 2 classes"),
+        ({"values": (0, 1), "palette": ((0, 0, 0), (0, 0, 256))}, "each number in 0..255"),
+        ({"class_names": "nowhere.txt"}, "nowhere.txt cannot be read"),
+        ({"values": (0,), "val_fraction": 1.5}, "data.options.val_fraction is 1.5: it has to be in 0..1"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(tmp_path: pathlib.Path, options: dict, expected: str) -> None:
+    write_pair(tmp_path, "a", [[0, 1]])
+    write_pair(tmp_path, "b", [[0, 1]])
+    assert expected in message("train", data_dir=str(tmp_path), **options)
+
+
+def test_an_empty_split_is_named(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1]])
+    assert "the split 'val'" in message("val", data_dir=str(tmp_path), values=(0, 1), val_fraction=0.0)
+
+
+def test_ignoring_255_can_be_undone_by_naming_it() -> None:
+    mask = np.array([[0, 255]], np.uint8)
+    np.testing.assert_array_equal(ClassValues((255, 0)).to_classes(mask, name="m"), [[1, 0]])
+    np.testing.assert_array_equal(ClassValues((0,)).to_classes(mask, name="m"), [[0, IGNORE_LABEL]])
+
+
+@has_shared
+def test_camvid_reads_with_its_void_ignored() -> None:
+    options = {"data_dir": str(SHARED / "camvid_mini"), "images": "{split}", "masks": "{split}annot"}
+    dataset = folder("val", values=tuple(range(11)), ignore_values=(11,), **options)
+    assert len(dataset.source) == 34 and len(folder("train", values=tuple(range(12)), **options).source) == 123
+    example = dataset.source[0]
+    assert example["image"].shape == (360, 480, 3)
+    assert set(np.unique(example["label"])) <= {*range(11), IGNORE_LABEL}
+
+
+@has_shared
+def test_membranes_read_as_background_and_foreground() -> None:
+    root = SHARED / "membrane_em" / "data" / "membrane" / "train"
+    dataset = folder("val", data_dir=str(root), images="image", masks="label")
+    assert dataset.class_names == ("background", "foreground") and len(dataset.source) == 6
+    assert set(np.unique(dataset.source[0]["label"])) == {0, 1}

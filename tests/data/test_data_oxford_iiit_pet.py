@@ -1,0 +1,190 @@
+"""The pets read the same from the original layout and from a data set that TensorFlow Datasets really prepared."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import prepare_pets
+import pytest
+from PIL import Image
+
+from flaxseg.data.folder import folder
+from flaxseg.data.oxford_iiit_pet import oxford_iiit_pet
+from flaxseg.errors import DataError
+
+ROOT = pathlib.Path(__file__).parents[2]
+MINI = ROOT.parent / "shared" / "data" / "oxford_pets_mini"
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Ten generated pairs in the original layout: eight in trainval.txt, two in test.txt."""
+    root = tmp_path_factory.mktemp("original")
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir()
+    (root / "annotations" / "trimaps").mkdir(parents=True)
+    for i in range(10):
+        size = (20 + i, 30 - i)
+        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(root / "images" / f"Cat_{i}.jpg")
+        mask = Image.fromarray(rng.integers(1, 4, size, dtype=np.uint8))
+        mask.save(root / "annotations" / "trimaps" / f"Cat_{i}.png")
+    # The published archive holds such files, left behind by the system it was packed on.
+    (root / "annotations" / "trimaps" / "._Cat_0.png").write_bytes(b"not a picture")
+    for name, members in (("trainval", range(8)), ("test", range(8, 10))):
+        (root / "annotations" / f"{name}.txt").write_text("".join(f"Cat_{i} 1 1 1\n" for i in members))
+    return root
+
+
+@pytest.fixture(scope="session")
+def prepared(original: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return run_prepare(original, tmp_path_factory.mktemp("prepared"))
+
+
+def run_prepare(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    """In a process of its own: unpacking archives imports TensorFlow, which no test should then find loaded."""
+    command = [sys.executable, prepare_pets.__file__, str(source), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return target
+
+
+def examples(dataset) -> dict:
+    return {example["id"]: example for example in (dataset.source[i] for i in range(len(dataset.source)))}
+
+
+def assert_same(some: dict, others: dict) -> None:
+    assert some.keys() == others.keys()
+    for key, example in some.items():
+        np.testing.assert_array_equal(example["image"], others[key]["image"], err_msg=key)
+        np.testing.assert_array_equal(example["label"], others[key]["label"], err_msg=key)
+
+
+def test_the_original_layout_is_read(original: pathlib.Path) -> None:
+    dataset = oxford_iiit_pet("test", data_dir=str(original))
+    assert dataset.class_names == ("pet", "background", "border") and dataset.num_classes == 3
+    assert list(examples(dataset)) == ["Cat_8", "Cat_9"]
+    mask = np.array(Image.open(original / "annotations" / "trimaps" / "Cat_9.png"))
+    np.testing.assert_array_equal(dataset.source[1]["label"], mask - 1)
+    assert len(oxford_iiit_pet("train", data_dir=str(original)).source) == 8
+
+
+def test_binary_counts_the_border_as_pet(original: pathlib.Path) -> None:
+    dataset = oxford_iiit_pet("test", data_dir=str(original), task="binary")
+    assert dataset.class_names == ("background", "pet")
+    mask = np.array(Image.open(original / "annotations" / "trimaps" / "Cat_8.png"))
+    np.testing.assert_array_equal(dataset.source[0]["label"], mask != 2)
+
+
+def test_both_layouts_and_the_folder_reader_give_the_same_pixels(
+    original: pathlib.Path, prepared: pathlib.Path
+) -> None:
+    for split, stored in (("trainval", "train"), ("test", "test")):
+        by_folder = folder(
+            split,
+            data_dir=str(original),
+            masks="annotations/trimaps",
+            split_list="annotations/{split}.txt",
+            values=(1, 2, 3),
+        )
+        expected = examples(by_folder)
+        assert_same(examples(oxford_iiit_pet(split, data_dir=str(original))), expected)
+        assert_same(examples(oxford_iiit_pet(stored, data_dir=str(prepared))), expected)
+
+
+def test_prepared_splits_can_be_sliced(prepared: pathlib.Path) -> None:
+    parts = [oxford_iiit_pet(split, data_dir=str(prepared)) for split in ("train[:75%]", "trainval[75%:]")]
+    assert [len(part.source) for part in parts] == [6, 2]
+    whole = examples(oxford_iiit_pet("train", data_dir=str(prepared)))
+    assert sorted([*examples(parts[0]), *examples(parts[1])]) == sorted(whole)
+
+
+def test_a_prepared_data_set_is_read_without_tensorflow(prepared: pathlib.Path) -> None:
+    program = f"""
+        import importlib.machinery, sys
+
+        class WithoutTensorFlow(importlib.machinery.PathFinder):
+            @classmethod
+            def find_spec(cls, name, path=None, target=None):
+                return None if name.partition(".")[0] == "tensorflow" else super().find_spec(name, path, target)
+
+        finders = sys.meta_path
+        finders[:] = [WithoutTensorFlow if f is importlib.machinery.PathFinder else f for f in finders]
+        from flaxseg.data import iterate, oxford_iiit_pet, train_batches
+        dataset = oxford_iiit_pet("train", data_dir={str(prepared)!r})
+        batches = train_batches(dataset, canvas_size=(16, 16), batch_size=4, seed=0)
+        print(next(iterate(batches, num_threads=2, prefetch=2))["image"].shape, "tensorflow" in sys.modules)
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "(4, 16, 16, 3) False", done.stderr[-3000:]
+
+
+def test_unknown_splits_and_tasks_are_named(original: pathlib.Path, prepared: pathlib.Path) -> None:
+    with pytest.raises(DataError, match=r"no split 'val': there are train, test, and slices of them such as"):
+        oxford_iiit_pet("val", data_dir=str(prepared))
+    with pytest.raises(DataError, match=r"no split 'train\[:90%\]': there are train, trainval, test; slices"):
+        oxford_iiit_pet("train[:90%]", data_dir=str(original))
+    with pytest.raises(DataError, match=r"data\.options\.task of oxford_iiit_pet is 'species'.*trimap, binary"):
+        oxford_iiit_pet("train", data_dir=str(original), task="species")
+
+
+def test_what_an_original_layout_lacks_is_named(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match=f"the folder {tmp_path}/annotations/trimaps does not exist"):
+        oxford_iiit_pet("train", data_dir=str(tmp_path))
+
+
+def test_without_data_and_network_the_message_says_what_to_do(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object) -> None:
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    with pytest.raises(DataError) as caught:
+        oxford_iiit_pet("train", data_dir=str(tmp_path))
+    for part in (
+        f"is not prepared in {tmp_path}",
+        "Name or service not known",
+        f"Put images.tar.gz and annotations.tar.gz (https://www.robots.ox.ac.uk/~vgg/data/pets/) into the folder "
+        f"{tmp_path}/downloads/manual (missing there: images.tar.gz, annotations.tar.gz)",
+        "name that folder in data.dir",
+        "python -m flaxseg.main --config=configs/shapes.py",
+    ):
+        assert part in str(caught.value)
+
+
+def test_other_archives_than_the_published_ones_are_refused(original: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    archives = tmp_path / "archives"
+    prepare_pets.write_archives(original, archives)
+    with pytest.raises(DataError, match=r"NonMatchingChecksumError.*all are there: are they the published ones\?"):
+        oxford_iiit_pet("train", data_dir=str(tmp_path / "data"), manual_dir=str(archives))
+
+
+def test_a_data_set_prepared_as_tfrecord_has_to_be_prepared_again(
+    prepared: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    source, target = (root / "oxford_iiit_pet" / "4.0.0" for root in (prepared, tmp_path))
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        # The stored format is named in the description; nothing else of the data set is read here.
+        (target / file.name).write_bytes(file.read_bytes().replace(b"array_record", b"tfrecord"))
+    with pytest.raises(
+        DataError, match="prepared in a format that cannot be read at random .*empty directory in data.dir"
+    ):
+        oxford_iiit_pet("train", data_dir=str(tmp_path))
+
+
+@pytest.mark.skipif(not MINI.is_dir(), reason="the shared sample data is not beside the repository")
+def test_real_pets_are_the_same_prepared_and_in_the_original_layout(tmp_path: pathlib.Path) -> None:
+    prepared = run_prepare(MINI, tmp_path)
+    assert_same(
+        examples(oxford_iiit_pet("test", data_dir=str(prepared))), examples(oxford_iiit_pet("test", data_dir=str(MINI)))
+    )
