@@ -1,6 +1,6 @@
 """A small U-Net on the embedded shapes data set, drawn on the fly: nothing to download, a few minutes on a CPU.
 
-    python -m flaxseg.main --config=configs/shapes.py
+python -m flaxseg.main --config=configs/shapes.py
 """
 
 from ml_collections import ConfigDict

@@ -116,9 +116,7 @@ def _take(label: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
     return jnp.where(row_inside[:, :, None] & column_inside[:, None, :], taken, jnp.uint8(IGNORE_LABEL))
 
 
-def _recolour(
-    key: jax.Array, image: jax.Array, *, brightness: float, contrast: float, saturation: float
-) -> jax.Array:
+def _recolour(key: jax.Array, image: jax.Array, *, brightness: float, contrast: float, saturation: float) -> jax.Array:
     keys = jax.random.split(key, 3)
 
     def draw(key: jax.Array, strength: float) -> jax.Array:

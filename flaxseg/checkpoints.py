@@ -15,7 +15,9 @@ from flaxseg.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
 
-FREE_TO_CHANGE = ("train.steps", "train.epochs", "data.dir", "data.num_threads", "data.prefetch", "eval", "checkpoint", "log", "mesh")  # fmt: skip
+PLACES = ("data.dir", "data.num_threads", "data.prefetch", "mesh")
+LENGTHS = ("train.steps", "train.epochs", "eval", "checkpoint", "log")
+FREE_TO_CHANGE = PLACES + LENGTHS
 """Keys, and groups of keys, that a run may change and go on: they alter where or how long, not what is learnt."""
 
 

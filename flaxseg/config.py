@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 from flaxseg.data import DATASETS
 from flaxseg.errors import ConfigError
-from flaxseg.losses import LOSSES
 from flaxseg.lookup import did_you_mean, look_up, option_errors
+from flaxseg.losses import LOSSES
 from flaxseg.metrics import SCORES
 from flaxseg.models import MODELS
 from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
@@ -220,7 +220,13 @@ def _fixed_leaves(config: ConfigDict) -> Iterator[tuple[str, Any]]:
 def _type_name(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"tuple of {len(value)} numbers" if all(_is_number(v) for v in value) else "sequence"
-    names = ((bool, "truth value"), (int, "whole number"), (float, "number"), (str, "text"), (ConfigDict, "group of keys"))
+    names = (
+        (bool, "truth value"),
+        (int, "whole number"),
+        (float, "number"),
+        (str, "text"),
+        (ConfigDict, "group of keys"),
+    )
     return next((name for kind, name in names if isinstance(value, kind)), type(value).__name__)
 
 
@@ -299,7 +305,9 @@ def _batch_errors(config: ConfigDict) -> list[str]:
 def _option_errors(config: ConfigDict) -> list[str]:
     messages: list[str] = []
 
-    def check(name: Any, table: Mapping[str, Callable[..., Any]], key: str, options: Any, options_key: str, given: Any):
+    def check(
+        name: Any, table: Mapping[str, Callable[..., Any]], key: str, options: Any, options_key: str, given: Any
+    ) -> None:
         try:
             function = look_up(name, table, key=key)
         except ConfigError as error:

@@ -50,7 +50,9 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file such as configs/pet.py")
     parser.add_argument("--config.KEY", metavar="VALUE", help="sets a key, such as --config.train.batch_size=16")
-    parser.add_argument("--workdir", metavar="DIR", help="where everything is kept (default: runs/ and the config's name)")
+    parser.add_argument(
+        "--workdir", metavar="DIR", help="where everything is kept (default: runs/ and the config's name)"
+    )
     parser.add_argument("--print_config", action="store_true", help="print the checked configuration and stop")
     parser.add_argument("--verbose", action="store_true", help="show the log messages of the libraries below")
     overrides, rest = [], []

@@ -113,5 +113,8 @@ def per_class_table(counts: np.ndarray, class_names: tuple[str, ...]) -> str:
         f"{name:<{width}}  {row[0]:7.4f}  {row[1]:9.4f}  {row[2]:7.4f}  {row[3]:7.4f}"
         for name, row in zip(class_names, columns, strict=True)
     ]
-    lines += [f"{'mIoU':<{width}}  {mean_iou(counts):7.4f}", f"{'pixel accuracy':<{width}}  {pixel_accuracy(counts):7.4f}"]
+    lines += [
+        f"{'mIoU':<{width}}  {mean_iou(counts):7.4f}",
+        f"{'pixel accuracy':<{width}}  {pixel_accuracy(counts):7.4f}",
+    ]
     return "\n".join(lines)

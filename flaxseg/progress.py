@@ -1,4 +1,4 @@
-"""The progress of training: a bar on the terminal, and scalars for the summaries, without ever waiting for the device."""
+"""The progress of training: a bar on the terminal and scalars for the summaries, without holding up the device."""
 
 import contextlib
 import functools
@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import jax
 from tqdm import tqdm
@@ -33,7 +33,7 @@ class TrainingProgress:
     """
 
     def __init__(
-        self, write: WriteScalars, learning_rate: Callable[[int], jax.typing.ArrayLike], *,
+        self, write: WriteScalars, learning_rate: Callable[[int], Any], *,
         start: int, total: int, every: int, batch_size: int,
     ) -> None:  # fmt: skip
         self._write = write
@@ -86,7 +86,7 @@ class TrainingProgress:
         """Waits for the steps that were taken and writes their averages."""
         if not self._running and not self._finished:
             return
-        last = self._running[-1][0] if self._running else self._bar.n
+        last = self._running[-1][0] if self._running else int(self._bar.n)
         steps = [*self._finished, *(metrics for _, metrics in self._running)]
         scalars = functools.reduce(TrainMetrics.merge, jax.device_get(steps)).compute()
         self._bar.update(len(self._running))

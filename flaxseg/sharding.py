@@ -17,7 +17,9 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, spatial: int = 1, batch_sizes: d
     """Returns a mesh over this program's devices, all processes together.
 
     Args:
-      data, fsdp, spatial: the parts of each axis; data = -1 takes the devices that the others leave.
+      data: parts that a batch is split into; -1 takes the devices that the others leave.
+      fsdp: parts that parameters, and the batch as well, are split into.
+      spatial: parts that the rows of pictures are split into.
       batch_sizes: batch sizes that have to divide, by their key.
 
     Raises:
@@ -33,7 +35,7 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, spatial: int = 1, batch_sizes: d
         )
     messages = [
         f"{key} = {size}: does not divide over {data * fsdp} devices (mesh.data = {data} times mesh.fsdp = {fsdp}); "
-        f"use a multiple of {data * fsdp}, such as {-(-size // (data * fsdp)) * data * fsdp}, or a smaller config.mesh.data"
+        f"use a multiple of it, such as {-(-size // (data * fsdp)) * data * fsdp}, or a smaller config.mesh.data"
         for key, size in (batch_sizes or {}).items()
         if size % (data * fsdp)
     ]

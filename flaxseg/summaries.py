@@ -119,9 +119,7 @@ def colourise(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.
     return colours[label]
 
 
-def panel(
-    pictures: Pictures, class_names: Sequence[str], palette: Sequence[tuple[int, int, int]]
-) -> np.ndarray:
+def panel(pictures: Pictures, class_names: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """Returns a picture, uint8[H, W, 3], of examples below one another: picture, label, prediction, and a legend."""
     figure = Figure(figsize=(7.5, 2.4 * pictures.count + 0.8), dpi=100, layout="constrained")
     axes = figure.subplots(pictures.count, 3, squeeze=False)

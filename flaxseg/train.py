@@ -208,7 +208,7 @@ def fit(
             if step % experiment.eval_every == 0 or step == total:
                 with progress.paused():
                     confusion, pictures = evaluate_all(experiment, evaluate, state, config.log.pictures, reading)
-                    summaries.evaluation(step, confusion.counts, pictures)
+                    summaries.evaluation(step, np.asarray(confusion.counts), pictures)
                 scores = confusion.compute()
                 progress.show(scores)
             if step % experiment.checkpoint_every == 0 or step == total:

@@ -159,7 +159,8 @@ def predict_logits(state: TrainState, image: jax.Array, *, model: nn.Module) -> 
     Uses the averaged parameters where the state has them.
     """
     params = state.params if state.ema_params is None else state.ema_params
-    return model.apply({"params": params, "batch_stats": state.batch_stats}, normalize(image, model), train=False)
+    variables = {"params": params, "batch_stats": state.batch_stats}
+    return jnp.asarray(model.apply(variables, normalize(image, model), train=False))
 
 
 def predict_label(state: TrainState, image: jax.Array, *, model: nn.Module) -> jax.Array:

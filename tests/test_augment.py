@@ -29,7 +29,7 @@ def test_strength_zero_is_the_identity():
     np.testing.assert_allclose(out["image"], batch["image"], atol=2e-3)
 
 
-@pytest.mark.parametrize("key, axis", [("flip", 2), ("flip_vertical", 1)])
+@pytest.mark.parametrize(("key", "axis"), [("flip", 2), ("flip_vertical", 1)])
 def test_a_certain_flip_is_a_flip(key, axis):
     batch = coded_batch()
     out = run({key: 1.0}, batch)

@@ -17,7 +17,15 @@ def errors(config) -> str:
 
 def test_default_and_every_file_are_valid():
     validate(default_config())
-    for name in ("shapes.py", "shapes.py:tiny", "pet.py", "pet.py:small", "pet.py:binary", "folder.py", "folder.py:binary"):
+    for name in (
+        "shapes.py",
+        "shapes.py:tiny",
+        "pet.py",
+        "pet.py:small",
+        "pet.py:binary",
+        "folder.py",
+        "folder.py:binary",
+    ):
         validate(load_config(f"configs/{name}"))
 
 
@@ -77,7 +85,9 @@ def test_impossible_values_are_found_together():
     assert "config.augment.scale = (2.0, 1.0): must be two numbers above 0, the smaller first" in message
     assert "config.optimizer.schedule = 'cosin': must be one of constant, cosine; did you mean 'cosine'?" in message
     assert "config.optimizer.ema_decay = 1.0" in message
-    assert "config.checkpoint.best_metric = 'mIoU': must be one of miou, pixel_accuracy; did you mean 'miou'?" in message
+    assert (
+        "config.checkpoint.best_metric = 'mIoU': must be one of miou, pixel_accuracy; did you mean 'miou'?" in message
+    )
     assert "config.eval.batch_size = 8: does not divide into the 3 parts" in message
 
 
@@ -88,7 +98,10 @@ def test_names_and_options_are_checked_against_what_there_is():
     config.loss = {"cross_entropi": 1.0, "cross_entropy": -1}
     config.loss_options.focal = {"gamma": 2}
     message = errors(config)
-    assert "config.data.name = 'shape': unknown. Known are folder, oxford_iiit_pet, shapes; did you mean 'shapes'?" in message
+    assert (
+        "config.data.name = 'shape': unknown. Known are folder, oxford_iiit_pet, shapes; did you mean 'shapes'?"
+        in message
+    )
     assert "config.model.options.widht = 8: no such option; did you mean 'width'?" in message
     assert "config.loss = 'cross_entropi': unknown" in message
     assert "config.loss.cross_entropy = -1: must be a weight of at least 0" in message
@@ -140,7 +153,8 @@ def test_files_that_cannot_be_used(tmp_path):
         load_config(str(tmp_path / "a.py"))
     (tmp_path / "b.py").write_text(
         "from flaxseg.config import default_config\n"
-        "def get_config(variant=''):\n    config = default_config()\n    config.modle.name = 'unet'\n    return config\n"
+        "def get_config(variant=''):\n"
+        "    config = default_config()\n    config.modle.name = 'unet'\n    return config\n"
     )
     with pytest.raises(ConfigError, match="get_config failed.*modle"):
         load_config(str(tmp_path / "b.py"))

@@ -131,7 +131,9 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(run, tmp_path):
     ):
         train.restore_or_create(experiment, 0, checkpoints)
     message = str(raised.value)
-    assert "params/decoder/level0/block0/conv/kernel: (3, 3, 8, 4) in the checkpoint, (3, 3, 16, 8) in this run" in message
+    assert (
+        "params/decoder/level0/block0/conv/kernel: (3, 3, 8, 4) in the checkpoint, (3, 3, 16, 8) in this run" in message
+    )
     assert "opt_state" not in message
     assert re.search(r"and \d+ more", message)
 
@@ -157,7 +159,12 @@ def test_an_invalid_configuration_makes_no_workdir(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-OVERRIDES = ["optimizer.ema_decay=0.9", "checkpoint.every=2", "augment.scale=(0.9,1.2)", "model.options.decoder_dropout=0.2"]
+OVERRIDES = [
+    "optimizer.ema_decay=0.9",
+    "checkpoint.every=2",
+    "augment.scale=(0.9,1.2)",
+    "model.options.decoder_dropout=0.2",
+]
 
 KILLED = """
 import os, signal, sys

@@ -184,7 +184,7 @@ def test_batches_must_divide_over_the_devices():
         sharding.make_mesh(batch_sizes={"config.train.batch_size": 6, "config.eval.batch_size": 12})
     message = str(raised.value)
     assert "config.train.batch_size = 6: does not divide over 8 devices" in message
-    assert "use a multiple of 8, such as 8" in message
+    assert "use a multiple of it, such as 8" in message
     assert "config.eval.batch_size = 12" in message
     assert "such as 16" in message
 

@@ -39,7 +39,7 @@ def shapes(
     count: int = 0,
     seed: int = 0,
     max_shapes: int = 3,
-    noise: float = 5.0,
+    noise: float = 4.0,
 ) -> SegmentationDataset:
     """Pictures of overlapping discs, squares and triangles, drawn from `(seed, split, index)` alone.
 
@@ -138,7 +138,7 @@ def _texture(rng: np.random.Generator, y: np.ndarray, x: np.ndarray, unit: int) 
     wave_y, wave_x = frequency * math.sin(math.pi * angle), frequency * math.cos(math.pi * angle)
     wave = np.sin(wave_y * y + (wave_x * x + 2 * math.pi * phase))
     shade = (shade_y - 0.5) * (80 / y.size) * (y - y.size / 2) + (shade_x - 0.5) * (80 / x.size) * (x - x.size / 2)
-    return (wave * (12 * strength) + shade).astype(np.float32)
+    return (wave * (10 * strength) + shade).astype(np.float32)
 
 
 def _spread(rng: np.random.Generator, low: float, high: float, shape: tuple[int, int, int]) -> np.ndarray:

@@ -1,0 +1,86 @@
+"""Imports point one way, and the importable library works without TensorFlow."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "flaxseg"
+
+MAY_IMPORT = {
+    "errors": set(),
+    "data.batch": {"errors"},
+    "lookup": {"errors"},
+    "ops": {"ops"},
+    "data": {"data", "errors"},
+    "models": {"models", "ops", "errors", "lookup"},
+    "losses": {"losses", "data.batch", "errors", "lookup"},
+    "metrics": {"data.batch", "errors"},
+    "augment": {"data.batch", "errors", "ops"},
+    "optimizers": {"errors", "lookup"},
+    "train_step": {"augment", "data.batch", "losses", "metrics", "ops"},
+    "sharding": {"data.batch", "errors"},
+    "checkpoints": {"errors"},
+    "summaries": {"data.batch", "metrics"},
+    "progress": {"train_step"},
+    "config": {"data", "errors", "losses", "lookup", "metrics", "models", "optimizers"},
+    "train": {"augment", "checkpoints", "config", "data", "errors", "losses", "lookup", "metrics", "models",
+              "optimizers", "progress", "sharding", "summaries", "train_step"},
+    "main": {"config", "errors", "train"},
+}  # fmt: skip
+"""For each file or folder, what it may import. Nothing imports `train` but `main`; only `train` reads the config."""
+
+
+def group(module: str) -> str:
+    """Returns the entry of MAY_IMPORT that a dotted name below flaxseg belongs to."""
+    return "data.batch" if module == "data.batch" else module.split(".")[0]
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "flaxseg":
+            below = node.module.partition(".")[2]
+            names |= {group(below)} if below else {group(alias.name) for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {group(alias.name.partition(".")[2]) for alias in node.names if alias.name.startswith("flaxseg.")}
+    return names
+
+
+def modules() -> dict[str, Path]:
+    files = {file.relative_to(PACKAGE).with_suffix(""): file for file in PACKAGE.rglob("*.py")}
+    dotted = {".".join(path.parts).removesuffix(".__init__"): file for path, file in files.items()}
+    return {name: file for name, file in dotted.items() if name != "__init__"}
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_point_one_way(name):
+    allowed = MAY_IMPORT[group(name)]
+    wrong = imported(modules()[name]) - allowed - ({"data.batch"} if "data" in allowed else set())
+    assert not wrong, f"flaxseg.{name} imports {wrong}; it may import {MAY_IMPORT[group(name)]}"
+
+
+def python(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+
+
+def test_importing_everything_loads_no_tensorflow():
+    names = ", ".join(f"flaxseg.{name}" for name in modules())
+    assert python(f"import sys, {names}; print('tensorflow' in sys.modules)") == "False\n"
+
+
+def test_importing_touches_no_device():
+    program = "import flaxseg, jax._src.xla_bridge as bridge; print(bridge.backends_are_initialized())"
+    assert python(program) == "False\n"
+
+
+def test_a_step_works_without_tensorflow():
+    program = """
+import sys
+sys.modules["tensorflow"] = None
+import runpy
+runpy.run_path("examples/custom_loop.py")["main"](steps=1)
+"""
+    assert "held-out pictures" in python(program)

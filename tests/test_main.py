@@ -1,0 +1,72 @@
+"""The command as its user meets it: help, overrides, and messages without stack traces."""
+
+import subprocess
+import sys
+
+import pytest
+
+from flaxseg.main import main
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "flaxseg.main", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_shows_how(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for part in ("--config FILE[:VARIANT]", "--workdir", "--config.train.epochs=20", "configs/shapes.py"):
+        assert part in text
+
+
+def test_print_config_shows_the_overridden_values(capsys):
+    arguments = [
+        "--config=configs/pet.py:small",
+        "--config.train.epochs=2",
+        "--config.data.dir",
+        "/pets",
+        "--print_config",
+    ]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "epochs: 2" in text
+    assert "dir: /pets" in text
+    assert "width: 16" in text
+
+
+def test_mistakes_are_told_without_a_stack_trace(tmp_path):
+    command = ("--config=configs/shapes.py", f"--workdir={tmp_path}/run", "--config.model.name=unett")
+    done = run(*command, "--config.train.batch_size=0", "--config.loss_options.cross_entropy.smoothing=1")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: 3 errors in the configuration:\n")
+    assert "did you mean 'unet'?" in done.stderr
+    assert "config.train.batch_size = 0" in done.stderr
+    assert (
+        "config.loss_options.cross_entropy.smoothing = 1: no such option; did you mean 'label_smoothing'?"
+        in done.stderr
+    )
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_keys_and_files(capsys):
+    assert main(["--config=configs/shapes.py", "--config.optimiser.name=sgd", "--config.trian.steps", "3"]) == 1
+    error = capsys.readouterr().err
+    assert "2 errors in the configuration" in error
+    assert "config.optimiser.name: no such key; did you mean 'optimizer.name'?" in error
+    assert "config.trian.steps: no such key; did you mean 'train.steps'?" in error
+    assert main(["--config=configs/shape.py"]) == 1
+    assert "did you mean 'configs/shapes.py'?" in capsys.readouterr().err
+
+
+def test_a_run_from_the_front_door(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("flaxseg.main._quiet", lambda verbose: None)
+    assert main(["--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run", "--config.train.steps=2"]) == 0
+    text = capsys.readouterr().out
+    for part in ("mIoU", "triangle", f"pictures      {tmp_path}/run/pictures", "best: step 2", "tensorboard --logdir"):
+        assert part in text
