@@ -9,6 +9,8 @@ import numpy as np
 from flaxseg.data.batch import IGNORE_LABEL
 from flaxseg.errors import DataError
 
+_MOST_INFERRED = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class ClassValues:
@@ -82,7 +84,7 @@ def inferred_values(found: Iterable[int], *, ignore_values: Sequence[int] = ()) 
     1, 2, 3 or 0, 128.
 
     Raises:
-      DataError: nothing but ignored values.
+      DataError: nothing but ignored values, or more than 64 others, which smooth edges make rather than classes.
     """
     values = sorted(set(found) - set(ignore_values))
     if values != [0, IGNORE_LABEL]:
@@ -91,6 +93,12 @@ def inferred_values(found: Iterable[int], *, ignore_values: Sequence[int] = ()) 
         raise DataError(
             f"all mask pixels have ignored values ({_listed([*ignore_values, IGNORE_LABEL])}): no class is left; "
             "check data.options.ignore_values, or name the classes' values in data.options.values"
+        )
+    if len(values) > _MOST_INFERRED:
+        raise DataError(
+            f"the masks hold {len(values)} different values ({_listed(values)}), too many to take each for a class; "
+            "name the classes' values in data.options.values. If the masks should hold few values, they were resized "
+            "smoothly or saved with loss: export them again"
         )
     return tuple(values)
 

@@ -48,6 +48,7 @@ class Layout:
         return any(_SPLIT in path for path in (self.images, self.masks, self.split_list))
 
     def path(self, template: str, split: str) -> str:
+        """The whole path of one of the folders or lists above, for `split`."""
         return os.path.join(self.root, template.replace(_SPLIT, split))
 
     def splits(self) -> list[str]:

@@ -14,9 +14,6 @@ from flaxseg.data.pairs import seeded_part
 from flaxseg.data.palette import default_palette
 from flaxseg.errors import DataError
 
-SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
-has_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared sample data is not beside the repository")
-
 
 def write(path: pathlib.Path, values: np.ndarray | list, *, palette: list[int] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +147,11 @@ def test_the_rule_for_values_that_are_not_given(found: set[int], ignored: tuple,
 def test_nothing_but_ignored_values_is_refused() -> None:
     with pytest.raises(DataError, match="all mask pixels have ignored values"):
         inferred_values({255, 3}, ignore_values=(3,))
+
+
+def test_values_of_smooth_edges_are_not_taken_for_classes() -> None:
+    with pytest.raises(DataError, match=r"hold 65 different values \(0\.\.64\).*data\.options\.values"):
+        inferred_values({*range(65), 255})
 
 
 def test_black_and_white_masks_are_background_and_foreground(tmp_path: pathlib.Path) -> None:
@@ -289,9 +291,8 @@ def test_ignoring_255_can_be_undone_by_naming_it() -> None:
     np.testing.assert_array_equal(ClassValues((0,)).to_classes(mask, name="m"), [[0, IGNORE_LABEL]])
 
 
-@has_shared
-def test_camvid_reads_with_its_void_ignored() -> None:
-    options = {"data_dir": str(SHARED / "camvid_mini"), "images": "{split}", "masks": "{split}annot"}
+def test_camvid_reads_with_its_void_ignored(shared_data: pathlib.Path) -> None:
+    options = {"data_dir": str(shared_data / "camvid_mini"), "images": "{split}", "masks": "{split}annot"}
     dataset = folder("val", values=tuple(range(11)), ignore_values=(11,), **options)
     assert len(dataset.source) == 34 and len(folder("train", values=tuple(range(12)), **options).source) == 123
     example = dataset.source[0]
@@ -299,9 +300,8 @@ def test_camvid_reads_with_its_void_ignored() -> None:
     assert set(np.unique(example["label"])) <= {*range(11), IGNORE_LABEL}
 
 
-@has_shared
-def test_membranes_read_as_background_and_foreground() -> None:
-    root = SHARED / "membrane_em" / "data" / "membrane" / "train"
+def test_membranes_read_as_background_and_foreground(shared_data: pathlib.Path) -> None:
+    root = shared_data / "membrane_em" / "data" / "membrane" / "train"
     dataset = folder("val", data_dir=str(root), images="image", masks="label")
     assert dataset.class_names == ("background", "foreground") and len(dataset.source) == 6
     assert set(np.unique(dataset.source[0]["label"])) == {0, 1}

@@ -14,8 +14,6 @@ from flaxseg.data import images
 from flaxseg.data.images import decode_image, decode_label, read_palette, resize_image, resize_label
 from flaxseg.errors import DataError
 
-ODDITIES = pathlib.Path(__file__).parents[2].parent / "shared" / "data" / "oddities"
-
 
 def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
@@ -221,9 +219,8 @@ def test_picture_and_label_stay_aligned_when_both_shrink(bar: tuple[slice, ...])
     np.testing.assert_array_equal(small_image[..., 0] > 127, small_label == 1)
 
 
-@pytest.mark.skipif(not ODDITIES.is_dir(), reason="the shared sample data is not beside the repository")
-def test_real_files_with_a_wrong_name_are_read() -> None:
+def test_real_files_with_a_wrong_name_are_read(shared_data: pathlib.Path) -> None:
     for stem, shape in (("Abyssinian_34", (202, 250)), ("Abyssinian_5", (150, 200))):
-        data, mask = ((ODDITIES / f"{stem}.{end}").read_bytes() for end in ("jpg", "png"))
+        data, mask = ((shared_data / "oddities" / f"{stem}.{end}").read_bytes() for end in ("jpg", "png"))
         assert decode_image(data, name=stem).shape == (*shape, 3)
         assert set(np.unique(decode_label(mask, name=stem))) <= {1, 2, 3}

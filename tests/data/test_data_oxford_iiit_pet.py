@@ -18,7 +18,6 @@ from flaxseg.data.oxford_iiit_pet import oxford_iiit_pet
 from flaxseg.errors import DataError
 
 ROOT = pathlib.Path(__file__).parents[2]
-MINI = ROOT.parent / "shared" / "data" / "oxford_pets_mini"
 
 
 @pytest.fixture(scope="session")
@@ -183,17 +182,18 @@ def test_a_data_set_prepared_as_tfrecord_has_to_be_prepared_again(
         oxford_iiit_pet("train", data_dir=str(tmp_path))
 
 
-@pytest.mark.skipif(not MINI.is_dir(), reason="the shared sample data is not beside the repository")
-def test_real_pets_are_the_same_prepared_and_in_the_original_layout(tmp_path: pathlib.Path) -> None:
-    few = tmp_path / "few"
+def test_real_pets_are_the_same_prepared_and_in_the_original_layout(
+    shared_data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    mini, few = shared_data / "oxford_pets_mini", tmp_path / "few"
     for name in ("images", "annotations/trimaps"):
         (few / name).mkdir(parents=True)
     for name in ("trainval", "test"):
-        lines = (MINI / "annotations" / f"{name}.txt").read_text().splitlines()[:12]
+        lines = (mini / "annotations" / f"{name}.txt").read_text().splitlines()[:12]
         (few / "annotations" / f"{name}.txt").write_text("\n".join(lines))
         for stem in (line.split()[0] for line in lines):
             for file in (f"images/{stem}.jpg", f"annotations/trimaps/{stem}.png"):
-                shutil.copyfile(MINI / file, few / file)
+                shutil.copyfile(mini / file, few / file)
     prepared = run_prepare(few, tmp_path / "prepared")
     for split in ("train", "test"):
         read = [examples(oxford_iiit_pet(split, data_dir=str(root))) for root in (prepared, few)]

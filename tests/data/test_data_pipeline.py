@@ -1,6 +1,7 @@
 """Batches are a function of seed and step, use every example, and do not depend on threads or processes."""
 
 import gc
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ def test_batches_have_the_canvas_size_and_pictures_belong_to_labels() -> None:
 
 def test_every_epoch_is_another_permutation_and_batches_run_over_its_end() -> None:
     batches = train_batches(numbered(10), canvas_size=(8, 8), batch_size=4, seed=3)
-    order = sum(drawn(batches, range(15)), [])
+    order = list(itertools.chain(*drawn(batches, range(15))))
     epochs = [order[start : start + 10] for start in range(0, 60, 10)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 6
@@ -93,7 +94,7 @@ def test_the_processes_together_read_the_batch_of_one(processes: int) -> None:
     shares = [drawn(batches(process_index=i, process_count=processes), range(5)) for i in range(processes)]
     for step, whole in enumerate(drawn(batches(), range(5))):
         assert all(len(share[step]) == 8 // processes for share in shares)
-        assert sorted(sum((share[step] for share in shares), [])) == sorted(whole)
+        assert sorted(itertools.chain(*(share[step] for share in shares))) == sorted(whole)
 
 
 @pytest.mark.parametrize("threads", [0, 2])

@@ -1,0 +1,41 @@
+"""What the README shows works: its snippets run, its commands are valid, its links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from flaxseg.main import main
+
+README = Path("README.md").read_text()
+COMMANDS = re.findall(r"^python -m flaxseg\.main (.*)$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_commands_are_valid(arguments, capsys):
+    assert main([*shlex.split(arguments, comments=True), "--print_config"]) == 0
+    assert "batch_size" in capsys.readouterr().out
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) >= 6
+
+
+def test_targets_exist():
+    makefile = Path("Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_snippets_run(capsys):
+    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), {})
+    assert "'loss':" in capsys.readouterr().out
+
+
+def test_links_lead_to_files():
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert Path(link).exists(), link
