@@ -34,7 +34,7 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
     path = workdir / CONFIG_FILE
     now = _flat(config.to_dict())
     if path.exists():
-        before = _flat(json.loads(path.read_text()))
+        before = _flat(_read_config(path))
         differing = [
             f"  config.{key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
             for key in sorted(before.keys() | now.keys())
@@ -48,6 +48,19 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
     if jax.process_index() == 0:
         workdir.mkdir(parents=True, exist_ok=True)
         path.write_text(config.to_json(indent=2) + "\n")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise CheckpointError(
+            f"{path} is not a configuration of flaxseg; nothing was changed. "
+            "Give another --workdir, or move what is there away"
+        )
+    return config
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

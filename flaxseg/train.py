@@ -109,6 +109,11 @@ def compose(config: ConfigDict) -> Experiment:
     steps_per_epoch = max(len(train_data.source) // config.train.batch_size, 1)
     total_steps = config.train.steps or round(config.train.epochs * steps_per_epoch)
     eval_every = config.eval.every or (steps_per_epoch if config.train.epochs else max(total_steps // 10, 1))
+    if config.optimizer.warmup_steps >= total_steps:
+        raise ConfigError(
+            f"config.optimizer.warmup_steps = {config.optimizer.warmup_steps}: the whole run has {total_steps} steps; "
+            "use fewer, or train longer"
+        )
     schedule = optimizers.make_schedule(
         config.optimizer.schedule,
         learning_rate=config.optimizer.learning_rate,
@@ -143,7 +148,7 @@ def compose(config: ConfigDict) -> Experiment:
             grad_clip=config.optimizer.grad_clip,
         ),
         schedule=schedule,
-        loss_fn=losses.weighted_sum(config.loss, config.loss_options),
+        loss_fn=make_loss(config, num_classes=train_data.num_classes),
         augment_fn=augment.make_augment(crop_size=crop_size, **config.augment) if augments else None,
         ema_decay=config.optimizer.ema_decay or None,
         mesh=mesh,
@@ -168,6 +173,21 @@ def make_model(config: ConfigDict, *, num_classes: int) -> nn.Module:
     """Returns the network that a configuration names, for a number of classes."""
     function = look_up(config.model.name, MODELS, key="config.model.name")
     return function(num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options)
+
+
+def make_loss(config: ConfigDict, *, num_classes: int) -> losses.LossFn:
+    """Returns the loss that a configuration names, once it was tried on shapes alone.
+
+    Raises:
+      ConfigError: options that do not fit the data, such as class weights of another number of classes.
+    """
+    loss_fn = losses.weighted_sum(config.loss, config.loss_options)
+    logits, label = (1, 8, 8, num_classes), (1, 8, 8)
+    try:
+        jax.eval_shape(loss_fn, jax.ShapeDtypeStruct(logits, jnp.float32), jax.ShapeDtypeStruct(label, jnp.uint8))
+    except ConfigError as error:
+        raise ConfigError(f"config.loss_options: {error}") from error
+    return loss_fn
 
 
 def restore_or_create(experiment: Experiment, seed: int, checkpoints: Checkpoints) -> TrainState:

@@ -147,6 +147,21 @@ def test_splits_of_other_classes_are_refused(run):
             train.compose(run[0])
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss_options.cross_entropy.class_weights=(1,2,3)", "config.loss_options: .*3 weights for 5 classes"),
+        ("optimizer.warmup_steps=6", "config.optimizer.warmup_steps = 6: the whole run has 6 steps"),
+        ("model.options.norm='bath'", "norm"),
+    ],
+)
+def test_what_only_the_data_can_tell_is_told_before_training(tmp_path, override, message):
+    config = load_config("configs/shapes.py:tiny", [override])
+    with pytest.raises(ConfigError, match=message):
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_invalid_configuration_makes_no_workdir(tmp_path):
     config = load_config("configs/shapes.py:tiny")
     config.train.batch_size = 12

@@ -24,7 +24,6 @@ _NORMALS = {
 """For each kind with corners, the outward normals of its edges."""
 
 _INRADIUS = {
-    0: 0.0,
     _CLASS_NAMES.index("disc"): 1.0,
     _CLASS_NAMES.index("square"): math.sqrt(math.pi) / 2,
     _CLASS_NAMES.index("triangle"): math.sqrt(math.pi / (3 * math.sqrt(3))),

@@ -1,0 +1,96 @@
+"""What is kept, what comes back, and whose working directory it is."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxseg import sharding
+from flaxseg.checkpoints import Checkpoints, claim_workdir
+from flaxseg.config import default_config
+from flaxseg.errors import CheckpointError
+
+
+def state(value):
+    return {"params": {"kernel": jnp.full((4, 8), value), "bias": jnp.full(3, value)}, "ema_params": None}
+
+
+def like(mesh):
+    shapes = jax.eval_shape(lambda: state(0.0))
+    placement = sharding.state_sharding(shapes, mesh)
+    return jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placement)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Six checkpoints of which the second is the best, and every other one has no scores."""
+    directory = tmp_path_factory.mktemp("checkpoints")
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        for step, miou in ((1, 0.2), (2, 0.9), (3, None), (4, 0.5), (5, None), (6, 0.6)):
+            checkpoints.save(step, state(float(step)), None if miou is None else {"miou": miou})
+    return directory
+
+
+def test_the_latest_and_the_best_are_kept(saved):
+    assert sorted(int(path.name) for path in saved.iterdir()) == [2, 5, 6]
+    with Checkpoints(saved, keep=2, best_metric="miou") as checkpoints:
+        assert checkpoints.latest_step == 6
+        assert checkpoints.best_step == 2
+
+
+def test_any_mesh_restores_what_was_saved(saved):
+    with Checkpoints(saved, keep=2, best_metric="miou") as checkpoints:
+        for parts in ({"data": 1}, {"data": 2, "fsdp": 4}):
+            restored = checkpoints.restore(like(sharding.make_mesh(**parts)), step=2)
+            np.testing.assert_array_equal(restored["params"]["kernel"], np.full((4, 8), 2.0))
+            assert restored["params"]["kernel"].sharding.mesh.size == np.prod(list(parts.values()))
+            assert restored["ema_params"] is None
+        latest = checkpoints.restore(like(sharding.make_mesh(data=1)))
+        np.testing.assert_array_equal(latest["params"]["bias"], np.full(3, 6.0))
+
+
+def test_a_step_that_is_there_is_left_alone(saved):
+    with Checkpoints(saved, keep=2, best_metric="miou") as checkpoints:
+        checkpoints.save(6, state(-1.0))
+        checkpoints.wait()
+        np.testing.assert_array_equal(
+            checkpoints.restore(like(sharding.make_mesh()))["params"]["bias"], np.full(3, 6.0)
+        )
+
+
+def test_a_step_that_is_not_there_is_named(saved):
+    with (
+        Checkpoints(saved, keep=2, best_metric="miou") as checkpoints,
+        pytest.raises(CheckpointError, match="no checkpoint of step 3; steps there: 2, 5, 6"),
+    ):
+        checkpoints.restore(like(sharding.make_mesh()), step=3)
+
+
+def test_a_workdir_is_claimed_once(tmp_path):
+    config = default_config()
+    claim_workdir(tmp_path / "run", config)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["image_size"] == [128, 128]
+    claim_workdir(tmp_path / "run", default_config())
+    config.seed = 1
+    with pytest.raises(CheckpointError, match="config.seed: 0 there, 1 now"):
+        claim_workdir(tmp_path / "run", config)
+
+
+@pytest.mark.parametrize(
+    "key", ["log.every", "eval.batch_size", "checkpoint.keep", "data.dir", "mesh.fsdp", "train.steps"]
+)
+def test_some_keys_may_change(tmp_path, key):
+    claim_workdir(tmp_path, default_config())
+    config = default_config()
+    group, name = key.split(".")
+    config[group][name] = "/elsewhere" if key == "data.dir" else 7
+    claim_workdir(tmp_path, config)
+
+
+def test_a_directory_with_something_else_in_it_is_not_taken_over(tmp_path):
+    (tmp_path / "config.json").write_text("not a configuration")
+    with pytest.raises(CheckpointError, match="config.json is not a configuration of flaxseg"):
+        claim_workdir(tmp_path, default_config())
+    assert (tmp_path / "config.json").read_text() == "not a configuration"
