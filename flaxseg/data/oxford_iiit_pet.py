@@ -71,6 +71,20 @@ class _Merged:
         return {**example, "label": table[example["label"]]}
 
 
+@dataclasses.dataclass(frozen=True)
+class _Ordered:
+    """The examples of `source` in another order."""
+
+    source: Source
+    order: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.source[self.order[index]]
+
+
 def _original_trimaps(split: str, root: str) -> Source:
     if split not in _LISTS:
         raise DataError(
@@ -102,4 +116,6 @@ def _prepared_trimaps(split: str, data_dir: str, manual_dir: str) -> Source:
     pictures = ("image", "segmentation_mask")
     split = split.replace("trainval", "train")
     records = open_prepared("oxford_iiit_pet", split, data_dir=data_dir, encoded=pictures, archives=archives)
-    return PreparedSource(records, *pictures, "file_name", "oxford_iiit_pet", ClassValues(_TRIMAP_VALUES))
+    source = PreparedSource(records, *pictures, "file_name", "oxford_iiit_pet", ClassValues(_TRIMAP_VALUES))
+    # Preparing shuffles. Sorted as the original layout is read, a seed means the same batches from either.
+    return _Ordered(source, tuple(sorted(range(len(records)), key=source.id_of)))

@@ -61,7 +61,7 @@ class Layout:
         return sorted(name for name in names if all(os.path.exists(self.path(path, name)) for path in templates))
 
     def pairs(self, split: str) -> list[Pair]:
-        """All pairs that the files give for `split`, sorted by stem (in the list's order where there is one).
+        """All pairs that the files give for `split`, sorted by stem, so that a seed means one order of training.
 
         Raises:
           DataError: folders or files that are missing or do not match; up to ten of the problems, and their number.
@@ -164,4 +164,4 @@ def _listed_stems(path: str, images: dict[str, str], masks: dict[str, str], prob
         missing = [what for what, known in (("picture", images), ("mask", masks)) if stem not in known]
         if missing:
             problems.append(f"{stem}, listed in {path}, has no {' and no '.join(missing)}")
-    return stems
+    return sorted(stems)

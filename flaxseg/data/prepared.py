@@ -99,9 +99,8 @@ class PreparedSource:
 
     def __getitem__(self, index: int) -> Example:
         record = self.records[index]
-        stored_id = record[self.id_key].decode() if self.id_key else str(index)
-        identity = os.path.splitext(stored_id)[0]
-        name = f"{self.name} {stored_id}"
+        identity = self._identity(record, index)
+        name = f"{self.name} {identity}"
         image = decode_image(record[self.image_key], name=name)
         mask = decode_label(record[self.mask_key], name=f"{name} ({self.mask_key})")
         if image.shape[:2] != mask.shape:
@@ -110,6 +109,13 @@ class PreparedSource:
                 f"{image.shape[1]}x{image.shape[0]}; a mask has its picture's size: prepare the data set again"
             )
         return {"image": image, "label": self.classes.to_classes(mask, name=name), "id": identity}
+
+    def id_of(self, index: int) -> str:
+        """What an example is called; reads its record, but decodes no picture."""
+        return self._identity(self.records[index], index)
+
+    def _identity(self, record: Any, index: int) -> str:
+        return os.path.splitext(record[self.id_key].decode())[0] if self.id_key else str(index)
 
 
 def _prepare(tfds: Any, builder: Any, data_dir: str, archives: Archives) -> None:

@@ -57,7 +57,7 @@ def examples(dataset) -> dict:
 
 
 def assert_same(some: dict, others: dict) -> None:
-    assert some.keys() == others.keys()
+    assert list(some) == list(others)
     for key, example in some.items():
         np.testing.assert_array_equal(example["image"], others[key]["image"], err_msg=key)
         np.testing.assert_array_equal(example["label"], others[key]["label"], err_msg=key)
