@@ -44,9 +44,15 @@ def train_batches(
     share = _share(dataset, batch_size, process_index, process_count)
     # grain adds the epoch to the seed: neighbouring seeds, used plainly, would be the same run shifted by an epoch.
     scattered = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    examples = grain.MapDataset.source(dataset.source).shuffle(seed=scattered).repeat()
-    examples = examples[process_index::process_count].map(lambda example: _resized(example, canvas_size))
-    return examples.batch(share, batch_fn=list).map(_stack)
+    order = grain.MapDataset.range(len(dataset.source)).shuffle(seed=scattered).repeat()
+    # The processes' shares lie in the global batch one after the other, in the order that one process would read:
+    # what is drawn for each row of a batch, such as its augmentation, is then drawn for the same example.
+    rows = slice(process_index * share, (process_index + 1) * share)
+
+    def read(indices: Sequence[int]) -> Batch:
+        return _stack([_resized(dataset.source[i], canvas_size) for i in indices[rows]])
+
+    return order.batch(batch_size, batch_fn=list).map(read)
 
 
 def eval_batches(
@@ -130,8 +136,9 @@ class _EvalBatches:
     def __getitem__(self, index: int) -> Batch:
         first = index * self.batch_size
         whole = range(first, min(first + self.batch_size, len(self.source)))
-        examples = [self._read(i) for i in whole[self.process_index :: self.process_count]]
-        padding = self.batch_size // self.process_count - len(examples)
+        share = self.batch_size // self.process_count
+        examples = [self._read(i) for i in whole[self.process_index * share : (self.process_index + 1) * share]]
+        padding = share - len(examples)
         # A process whose share of the last batch is empty still has to know how many channels to fill in.
         like = examples[0] if examples else self._read(first)
         filler: Example = {"image": np.zeros_like(like["image"]), "label": np.zeros((0, 0), np.uint8), "id": ""}
