@@ -70,7 +70,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    from flaxseg.config import load_config, validate
+    from flaxseg.config import validate
+    from flaxseg.config_files import load_config
 
     config = load_config(arguments.config, overrides)
     validate(config)

@@ -1,7 +1,8 @@
-"""From a configuration to a trained network: compose the parts, restore what is there, and fit."""
+"""From a configuration to a trained network: restore what is there, and fit."""
 
 import dataclasses
 import functools
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,47 +11,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from clu import parameter_overview
-from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from flaxseg import augment, losses, optimizers, sharding
+from flaxseg import sharding
 from flaxseg.checkpoints import Checkpoints, claim_workdir
 from flaxseg.config import leaves, validate
-from flaxseg.data import DATASETS
-from flaxseg.data.batch import Batch, SegmentationDataset
-from flaxseg.data.pipeline import eval_batches, iterate, train_batches
-from flaxseg.errors import ConfigError
-from flaxseg.lookup import look_up, option_names
+from flaxseg.data.batch import Batch
+from flaxseg.data.pipeline import iterate
+from flaxseg.experiment import Experiment, compose
 from flaxseg.metrics import ConfusionMatrix, per_class_table
-from flaxseg.models import MODELS
 from flaxseg.progress import TrainingProgress
 from flaxseg.summaries import Pictures, Summaries
 from flaxseg.train_step import TrainState, create_train_state, eval_step, predict_label, train_step
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """The parts that a configuration names, ready to run."""
-
-    train_data: SegmentationDataset
-    eval_data: SegmentationDataset
-    train_batches: Any
-    """[n] is the batch of step n on the host."""
-    eval_batches: Any
-    model: nn.Module
-    tx: optax.GradientTransformation
-    schedule: optax.Schedule
-    loss_fn: losses.LossFn
-    augment_fn: augment.AugmentFn | None
-    ema_decay: float | None
-    mesh: Mesh
-    total_steps: int
-    eval_every: int
-    checkpoint_every: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,105 +64,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
     ):
         state = restore_or_create(experiment, config.seed, checkpoints)
         summaries.start(dict(leaves(config)), parameter_overview.get_parameter_overview(state.params))
+        _announce(experiment, config, state)
         return fit(experiment, state, config, checkpoints, summaries)
-
-
-def compose(config: ConfigDict) -> Experiment:
-    """Returns the parts that a valid configuration names. Data sets are opened, nothing is computed.
-
-    Raises:
-      ConfigError, DataError: a data set that cannot be used, or batches that do not divide over the devices.
-    """
-    train_data, eval_data = (load_dataset(config, split) for split in (config.data.train_split, config.data.eval_split))
-    if train_data.class_names != eval_data.class_names:
-        raise ConfigError(
-            f"config.data: the splits differ in their classes: {config.data.train_split!r} has "
-            f"{', '.join(train_data.class_names)}; {config.data.eval_split!r} has {', '.join(eval_data.class_names)}"
-        )
-    sizes = {f"config.{name}.batch_size": config[name].batch_size for name in ("train", "eval")}
-    mesh = sharding.make_mesh(**config.mesh, batch_sizes=sizes)
-    steps_per_epoch = max(len(train_data.source) // config.train.batch_size, 1)
-    total_steps = config.train.steps or round(config.train.epochs * steps_per_epoch)
-    eval_every = config.eval.every or (steps_per_epoch if config.train.epochs else max(total_steps // 10, 1))
-    if config.optimizer.warmup_steps >= total_steps:
-        raise ConfigError(
-            f"config.optimizer.warmup_steps = {config.optimizer.warmup_steps}: the whole run has {total_steps} steps; "
-            "use fewer, or train longer"
-        )
-    schedule = optimizers.make_schedule(
-        config.optimizer.schedule,
-        learning_rate=config.optimizer.learning_rate,
-        warmup_steps=config.optimizer.warmup_steps,
-        total_steps=total_steps,
-    )
-    crop_size = tuple(config.data.image_size)
-    augments = any(value not in (0, (1.0, 1.0)) for value in config.augment.values())
-    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    return Experiment(
-        train_data=train_data,
-        eval_data=eval_data,
-        train_batches=train_batches(
-            train_data,
-            canvas_size=augment.canvas_size(crop_size, config.augment.scale),
-            batch_size=config.train.batch_size,
-            seed=config.seed,
-            **processes,
-        ),
-        eval_batches=eval_batches(
-            eval_data,
-            image_size=crop_size,
-            batch_size=config.eval.batch_size,
-            native=config.eval.resolution == "native",
-            **processes,
-        ),
-        model=make_model(config, num_classes=train_data.num_classes),
-        tx=optimizers.make_optimizer(
-            config.optimizer.name,
-            schedule=schedule,
-            weight_decay=config.optimizer.weight_decay,
-            grad_clip=config.optimizer.grad_clip,
-        ),
-        schedule=schedule,
-        loss_fn=make_loss(config, num_classes=train_data.num_classes),
-        augment_fn=augment.make_augment(crop_size=crop_size, **config.augment) if augments else None,
-        ema_decay=config.optimizer.ema_decay or None,
-        mesh=mesh,
-        total_steps=total_steps,
-        eval_every=eval_every,
-        checkpoint_every=config.checkpoint.every or eval_every,
-    )
-
-
-def load_dataset(config: ConfigDict, split: str) -> SegmentationDataset:
-    """Returns a split of the data set that a configuration names.
-
-    Raises:
-      DataError: it is not there, or cannot be used.
-    """
-    function = look_up(config.data.name, DATASETS, key="config.data.name")
-    place = {"data_dir": config.data.dir} if "data_dir" in option_names(function) else {}
-    return function(split, **place, **config.data.options)
-
-
-def make_model(config: ConfigDict, *, num_classes: int) -> nn.Module:
-    """Returns the network that a configuration names, for a number of classes."""
-    function = look_up(config.model.name, MODELS, key="config.model.name")
-    return function(num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options)
-
-
-def make_loss(config: ConfigDict, *, num_classes: int) -> losses.LossFn:
-    """Returns the loss that a configuration names, once it was tried on shapes alone.
-
-    Raises:
-      ConfigError: options that do not fit the data, such as class weights of another number of classes.
-    """
-    loss_fn = losses.weighted_sum(config.loss, config.loss_options)
-    logits, label = (1, 8, 8, num_classes), (1, 8, 8)
-    try:
-        jax.eval_shape(loss_fn, jax.ShapeDtypeStruct(logits, jnp.float32), jax.ShapeDtypeStruct(label, jnp.uint8))
-    except ConfigError as error:
-        raise ConfigError(f"config.loss_options: {error}") from error
-    return loss_fn
 
 
 def restore_or_create(experiment: Experiment, seed: int, checkpoints: Checkpoints) -> TrainState:
@@ -203,6 +81,23 @@ def restore_or_create(experiment: Experiment, seed: int, checkpoints: Checkpoint
         return jax.jit(create, out_shardings=placement)(key)
     like = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
     return checkpoints.restore(like)
+
+
+def _announce(experiment: Experiment, config: ConfigDict, state: TrainState) -> None:
+    """Says on the terminal what is about to run."""
+    if jax.process_index() != 0:
+        return
+    parameters, devices = parameter_overview.count_parameters(state.params), experiment.mesh.devices
+    data = experiment.train_data, experiment.eval_data
+    tqdm.write(
+        f"{config.data.name}: {len(data[0].source):,} pictures to train on, {len(data[1].source):,} to evaluate on, "
+        f"{data[0].num_classes} classes\n"
+        f"{config.model.name}: {parameters:,} parameters, {config.train.precision}, "
+        f"on {devices.size} x {devices.flat[0].device_kind}\n"
+        f"steps {int(state.step):,} to {experiment.total_steps:,}, batches of {config.train.batch_size}, "
+        f"an evaluation every {experiment.eval_every:,} steps",
+        file=sys.stderr,
+    )
 
 
 def fit(

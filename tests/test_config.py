@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from flaxseg.config import default_config, leaves, load_config, override, validate
+from flaxseg.config import default_config, leaves, validate
+from flaxseg.config_files import load_config, override
 from flaxseg.errors import ConfigError
 
 

@@ -66,7 +66,7 @@ def test_unknown_keys_and_files(capsys):
 
 def test_a_run_from_the_front_door(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("flaxseg.main._quiet", lambda verbose: None)
-    assert main(["--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run", "--config.train.steps=2"]) == 0
+    assert main(["--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run", "--config.train.steps=3"]) == 0
     text = capsys.readouterr().out
-    for part in ("mIoU", "triangle", f"pictures      {tmp_path}/run/pictures", "best: step 2", "tensorboard --logdir"):
+    for part in ("mIoU", "triangle", f"pictures      {tmp_path}/run/pictures", "best: step 3", "tensorboard --logdir"):
         assert part in text

@@ -16,7 +16,7 @@ index, count, port, workdir = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], s
 if count > 1:
     jax.distributed.initialize(f"localhost:{port}", count, index)
 from flaxseg import train
-from flaxseg.config import load_config
+from flaxseg.config_files import load_config
 
 overrides = ["train.steps=3", "augment.scale=(0.8,1.2)", "augment.brightness=0.2", "data.options.count=20"]
 config = load_config("configs/shapes.py:tiny", overrides)

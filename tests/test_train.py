@@ -13,11 +13,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
-from flaxseg import train
+from flaxseg import experiment, train
 from flaxseg.checkpoints import Checkpoints
-from flaxseg.config import load_config
+from flaxseg.config_files import load_config
 from flaxseg.data.batch import IGNORE_LABEL
 from flaxseg.errors import CheckpointError, ConfigError, DataError
+from flaxseg.experiment import compose
 
 CLASSES = ("background", "disc", "square", "triangle", "border")
 
@@ -69,7 +70,7 @@ def test_tensorboard_holds_every_scalar(events):
 
 
 def test_scalars_are_the_runs_own(run, events):
-    schedule = train.compose(run[0]).schedule
+    schedule = compose(run[0]).schedule
     rates = {step: float(value) for step, value in events["train/learning_rate"]}
     assert rates == pytest.approx({step: float(schedule(step - 1)) for step in (2, 3, 4, 6)})
     assert events["eval/miou"][-1][1] == pytest.approx(run[2].confusion.compute()["miou"])
@@ -124,12 +125,12 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(run, tmp_path):
     config, workdir, _, _ = run
     other = config.copy_and_resolve_references()
     other.model.options.width = 8
-    experiment = train.compose(other)
+    parts = compose(other)
     with (
         Checkpoints(workdir / "checkpoints", keep=2, best_metric="miou") as checkpoints,
         pytest.raises(CheckpointError) as raised,
     ):
-        train.restore_or_create(experiment, 0, checkpoints)
+        train.restore_or_create(parts, 0, checkpoints)
     message = str(raised.value)
     assert (
         "params/decoder/level0/block0/conv/kernel: (3, 3, 8, 4) in the checkpoint, (3, 3, 16, 8) in this run" in message
@@ -139,12 +140,12 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(run, tmp_path):
 
 
 def test_splits_of_other_classes_are_refused(run):
-    experiment = train.compose(run[0])
-    renamed = dataclasses.replace(experiment.eval_data, class_names=("a", "b", "c", "d", "e"))
+    parts = compose(run[0])
+    renamed = dataclasses.replace(parts.eval_data, class_names=("a", "b", "c", "d", "e"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "load_dataset", lambda _, split: experiment.train_data if split == "train" else renamed)
+        patch.setattr(experiment, "load_dataset", lambda _, split: parts.train_data if split == "train" else renamed)
         with pytest.raises(ConfigError, match="the splits differ in their classes"):
-            train.compose(run[0])
+            compose(run[0])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ OVERRIDES = [
 KILLED = """
 import os, signal, sys
 from flaxseg import train
-from flaxseg.config import load_config
+from flaxseg.config_files import load_config
 
 def restore_or_create(experiment, seed, checkpoints):
     def killed(*arguments):
@@ -218,7 +219,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
 
 
 def test_batches_are_those_of_the_step_whenever_it_starts(run):
-    batches = train.compose(run[0]).train_batches
+    batches = compose(run[0]).train_batches
     from flaxseg.data.pipeline import iterate
 
     late = iterate(batches, start=4, num_threads=2, prefetch=2)
