@@ -87,15 +87,16 @@ class TrainingProgress:
         if not self._running and not self._finished:
             return
         last = self._running[-1][0] if self._running else int(self._bar.n)
-        steps = [*self._finished, *(metrics for _, metrics in self._running)]
-        scalars = functools.reduce(TrainMetrics.merge, jax.device_get(steps)).compute()
-        self._bar.update(len(self._running))
-        self._running.clear()
+        while self._running:
+            jax.block_until_ready(self._running[0][1].loss.total)
+            self._collect()
+        scalars = functools.reduce(TrainMetrics.merge, jax.device_get(self._finished)).compute()
+        steps = len(self._finished)
         self._finished.clear()
         seconds = time.perf_counter() - self._since
         self._since = time.perf_counter()
         scalars["learning_rate"] = float(self._learning_rate(last - 1))
-        scalars["steps_per_second"] = len(steps) / seconds
-        scalars["images_per_second"] = self._batch_size * len(steps) / seconds
+        scalars["steps_per_second"] = steps / seconds
+        scalars["images_per_second"] = self._batch_size * steps / seconds
         self._bar.set_description(f"train, loss {scalars['loss']:.4f}", refresh=False)
         self._write(last, scalars)

@@ -63,7 +63,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
         Summaries(workdir, experiment.eval_data) as summaries,
     ):
         state = restore_or_create(experiment, config.seed, checkpoints)
-        summaries.start(dict(leaves(config)), parameter_overview.get_parameter_overview(state.params))
+        overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+        summaries.start(dict(leaves(config)), overview)
         _announce(experiment, config, state)
         return fit(experiment, state, config, checkpoints, summaries)
 
