@@ -40,7 +40,8 @@ class TrainingProgress:
         self._learning_rate = learning_rate
         self._every = every
         self._batch_size = batch_size
-        self._running: deque[tuple[int, TrainMetrics]] = deque()
+        self._last = start
+        self._running: deque[TrainMetrics] = deque()
         self._finished: list[TrainMetrics] = []
         self._since = time.perf_counter()
         # A file or a pipe gets a line now and then, a terminal a bar that moves.
@@ -59,10 +60,10 @@ class TrainingProgress:
 
     def add(self, step: int, metrics: TrainMetrics) -> None:
         """Takes the metrics of a step that was just dispatched."""
-        due = bool(self._running) and self._running[-1][0] % self._every == 0
-        if due:
+        if self._last % self._every == 0:
             self._finish()
-        self._running.append((step, metrics))
+        self._last = step
+        self._running.append(metrics)
         self._collect()
 
     def show(self, scores: Mapping[str, float]) -> None:
@@ -78,25 +79,24 @@ class TrainingProgress:
 
     def _collect(self) -> None:
         """Moves the bar over the steps that the device has finished, without waiting for the others."""
-        while self._running and self._running[0][1].loss.total.is_ready():
-            self._finished.append(self._running.popleft()[1])
+        while self._running and self._running[0].loss.total.is_ready():
+            self._finished.append(self._running.popleft())
             self._bar.update()
 
     def _finish(self) -> None:
         """Waits for the steps that were taken and writes their averages."""
         if not self._running and not self._finished:
             return
-        last = self._running[-1][0] if self._running else int(self._bar.n)
         while self._running:
-            jax.block_until_ready(self._running[0][1].loss.total)
+            jax.block_until_ready(self._running[0].loss.total)
             self._collect()
         scalars = functools.reduce(TrainMetrics.merge, jax.device_get(self._finished)).compute()
         steps = len(self._finished)
         self._finished.clear()
         seconds = time.perf_counter() - self._since
         self._since = time.perf_counter()
-        scalars["learning_rate"] = float(self._learning_rate(last - 1))
+        scalars["learning_rate"] = float(self._learning_rate(self._last - 1))
         scalars["steps_per_second"] = steps / seconds
         scalars["images_per_second"] = self._batch_size * steps / seconds
         self._bar.set_description(f"train, loss {scalars['loss']:.4f}", refresh=False)
-        self._write(last, scalars)
+        self._write(self._last, scalars)
