@@ -15,6 +15,7 @@ from PIL import Image
 
 from flaxseg.data.folder import folder
 from flaxseg.data.oxford_iiit_pet import oxford_iiit_pet
+from flaxseg.data.pipeline import train_batches
 from flaxseg.errors import DataError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -93,6 +94,22 @@ def test_both_layouts_and_the_folder_reader_give_the_same_pixels(
         expected = examples(by_folder)
         assert_same(examples(oxford_iiit_pet(split, data_dir=str(original))), expected)
         assert_same(examples(oxford_iiit_pet(stored, data_dir=str(prepared))), expected)
+
+
+def test_a_seed_means_the_same_batches_however_the_pets_are_stored(
+    original: pathlib.Path, prepared: pathlib.Path
+) -> None:
+    layout = {"masks": "annotations/trimaps", "split_list": "annotations/{split}.txt", "values": (1, 2, 3)}
+    stored = [
+        oxford_iiit_pet("train", data_dir=str(original)),
+        oxford_iiit_pet("train", data_dir=str(prepared)),
+        folder("trainval", data_dir=str(original), **layout),
+    ]
+    first, *others = [train_batches(dataset, canvas_size=(24, 32), batch_size=4, seed=3) for dataset in stored]
+    for batches in others:
+        for step in (0, 1, 2, 1000):
+            np.testing.assert_array_equal(batches[step]["image"], first[step]["image"])
+            np.testing.assert_array_equal(batches[step]["label"], first[step]["label"])
 
 
 def test_prepared_splits_can_be_sliced(prepared: pathlib.Path) -> None:
