@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 
-.PHONY: help demo test lint types unit soak bench clean
+.PHONY: help demo test lint types unit bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -35,10 +35,7 @@ types: $(VENV)/.test  ## mypy
 	$(BIN)/mypy
 
 unit: $(VENV)/.test  ## the ordinary tests, on every core
-	$(BIN)/python -m pytest -m 'not soak' -n auto --dist loadgroup --durations 10
-
-soak: $(VENV)/.test  ## the long tests
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -n auto --dist loadgroup --durations 10
 
 bench: $(VENV)/.run  ## time a training step and an inference call
 	$(BIN)/python benchmarks/step.py

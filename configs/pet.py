@@ -5,6 +5,9 @@
 DIR is a tfds folder (prepared there on first use), or the data set's own folders images/ and annotations/.
 Variants: `small` for a CPU, `binary` for pet against background.
 
+The scores are of the test split, as the field reports them, and so is the choice of the best checkpoint. To choose
+on pictures held back from training, set data.train_split=train[:90%] and data.eval_split=train[90%:].
+
 Data set: Parkhi et al. 2012, https://www.robots.ox.ac.uk/~vgg/data/pets/
 """
 

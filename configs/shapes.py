@@ -19,7 +19,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.warmup_steps = 50
     config.optimizer.ema_decay = 0.99
     config.train.batch_size = 16
-    config.train.epochs = 0.0
     config.train.steps = 700
     config.eval.batch_size = 16
     config.eval.every = 350

@@ -9,8 +9,7 @@ import jax
 import optax
 
 from flaxseg import create_train_state, eval_step, train_step, unet, weighted_sum
-from flaxseg.data import shapes
-from flaxseg.data.pipeline import iterate, train_batches
+from flaxseg.data import iterate, shapes, train_batches
 
 
 def main(steps: int = 60) -> float:

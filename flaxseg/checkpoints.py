@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
@@ -16,9 +17,12 @@ from flaxseg.errors import CheckpointError
 CONFIG_FILE = "config.json"
 
 PLACES = ("data.dir", "data.num_threads", "data.prefetch", "mesh")
-LENGTHS = ("train.steps", "train.epochs", "eval", "checkpoint", "log")
+LENGTHS = ("train.steps", "train.epochs", "eval.every", "eval.batch_size", "checkpoint.every", "checkpoint.keep", "log")
 FREE_TO_CHANGE = PLACES + LENGTHS
-"""Keys, and groups of keys, that a run may change and go on: they alter where or how long, not what is learnt."""
+"""Keys, and groups of keys, that a run may change and go on: where it runs, how long, and how often it reports.
+
+Another length also means another schedule of the learning rate, from the step on at which the run goes on.
+"""
 
 
 def claim_workdir(workdir: Path, config: ConfigDict) -> None:
@@ -32,6 +36,8 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
       CheckpointError: the directory holds a run of another configuration (each differing key, both values).
     """
     path = workdir / CONFIG_FILE
+    if workdir.exists() and not workdir.is_dir():
+        raise CheckpointError(f"{workdir}: is a file; give a --workdir that is a directory, or is not there yet")
     now = _flat(config.to_dict())
     if path.exists():
         before = _flat(_read_config(path))
@@ -46,8 +52,17 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
                 "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
             )
     if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        path.write_text(config.to_json(indent=2) + "\n")
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            # In one go: a run that is killed here, or another process that reads, never meets half a file.
+            whole = path.with_suffix(".json.new")
+            whole.write_text(config.to_json(indent=2) + "\n")
+            whole.replace(path)
+        except OSError as error:
+            raise CheckpointError(
+                f"{workdir}: cannot be used as the working directory ({error.strerror}: {error.filename}); "
+                "give a --workdir that can be written to"
+            ) from error
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -89,6 +104,7 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep: int, best_metric: str) -> None:
         self._directory = directory
+        self._best_metric = best_metric
         score = lambda metrics: metrics[best_metric]  # noqa: E731
         policies = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -120,6 +136,12 @@ class Checkpoints:
         """The step of the best checkpoint; None when none has scores."""
         return self._manager.best_step()
 
+    def is_best(self, scores: Mapping[str, float]) -> bool:
+        """Returns whether these scores are better than those of every checkpoint; a NaN never is."""
+        if self.best_step is None:
+            return True
+        return scores[self._best_metric] > self._manager.metrics(self.best_step)[self._best_metric]
+
     def save(self, step: int, state: Any, scores: Mapping[str, float] | None = None) -> None:
         """Writes a state in the background; returns once it is copied off the device.
 
@@ -137,26 +159,49 @@ class Checkpoints:
         """Waits until what was saved is on the disk."""
         self._manager.wait_until_finished()
 
-    def restore(self, like: Any, step: int | None = None) -> Any:
+    def restore(self, like: Any, step: int) -> Any:
         """Returns the state of a step, placed as `like` says; any number of devices may have written it.
 
         Args:
           like: a tree of jax.ShapeDtypeStruct with shardings.
-          step: which; None: the latest.
+          step: which.
 
         Raises:
           CheckpointError: no checkpoint of that step, or one whose parameters differ (each, with both shapes).
         """
-        step = self.latest_step if step is None else step
-        if step is None or step not in self._manager.all_steps():
+        if step not in self._manager.all_steps():
             there = ", ".join(map(str, self._manager.all_steps())) or "none"
             raise CheckpointError(f"{self._directory}: no checkpoint of step {step}; steps there: {there}")
         self._check_fits(step, like)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
         return self._manager.restore(step, args=arguments)["state"]
 
+    def restore_latest(self, like: Any) -> Any | None:
+        """Returns the state of the latest checkpoint that can be read; None when there is none.
+
+        A damaged one is set aside, renamed to `STEP.damaged`, and the one before it is tried.
+
+        Raises:
+          CheckpointError: a checkpoint that can be read, but does not fit.
+        """
+        while (step := self.latest_step) is not None:
+            try:
+                return self.restore(like, step)
+            except CheckpointError:
+                raise
+            # Orbax has no error of its own for damage: what is raised depends on which file is affected.
+            except Exception as error:
+                damaged = self._directory / f"{step}.damaged"
+                message = "%s: the checkpoint of step %d cannot be read (%s: %s); set aside as %s"
+                reason = str(error).splitlines()[0] if str(error) else ""
+                logging.error(message, self._directory, step, type(error).__name__, reason, damaged.name)
+                if jax.process_index() == 0:
+                    (self._directory / str(step)).rename(damaged)
+                self._manager.reload()
+        return None
+
     def _check_fits(self, step: int, like: Any) -> None:
-        stored = _shapes(self._manager.item_metadata(step)["state"].tree)
+        stored = _shapes(self._manager.item_metadata(step)["state"].tree)  # an error here is damage
         wanted = _shapes(like)
         differing = [
             f"  {name}: {stored.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in this run"

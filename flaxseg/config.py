@@ -1,5 +1,8 @@
 """The configuration: every key with its meaning, and the check that finds every error at once."""
 
+import functools
+import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,7 +33,7 @@ def default_config() -> ConfigDict:
     config.data.eval_split = "test"  # which to score
     config.data.options = ConfigDict(type_safe=False)  # keyword arguments of the data set's function
     config.data.image_size = (128, 128)  # height and width to which whole pictures are resized
-    config.data.num_threads = 4  # threads that read and decode pictures
+    config.data.num_threads = 4  # threads that read and decode pictures; 0: the loop does it itself, for debugging
     config.data.prefetch = 4  # batches decoded ahead of the step
 
     # Augmentation, on the device, of picture and label together; every one is off at 0 (scale: at (1, 1)).
@@ -60,12 +63,12 @@ def default_config() -> ConfigDict:
 
     config.train = ConfigDict(type_safe=False)
     config.train.batch_size = 8  # over all devices
-    config.train.steps = 0  # how long to train; exactly one of steps and epochs is above 0
-    config.train.epochs = 10.0  # one epoch is len(data) // batch_size steps
+    config.train.steps = 0  # how long to train; 0: as train.epochs says
+    config.train.epochs = 10.0  # one epoch is len(data) // batch_size steps; does not count when steps are given
     config.train.precision = "float32"  # or bfloat16: of activations; parameters are always float32
 
     config.eval = ConfigDict(type_safe=False)
-    config.eval.every = 0  # steps between evaluations; 0: once an epoch, or ten in all if only steps are given
+    config.eval.every = 0  # steps between evaluations; 0: once an epoch, but at most twenty in all
     config.eval.batch_size = 8  # over all devices; the scores do not depend on it
     config.eval.resolution = "native"  # score at each picture's own size, or at "image_size"
 
@@ -102,10 +105,16 @@ def validate(config: ConfigDict) -> None:
       ConfigError: unknown or missing keys, wrong types, impossible values, unknown names and options: every one
         found, each with its full key, its value, what is allowed, and the nearest name.
     """
-    messages = _structure_errors(config)
-    if not messages:
-        messages = _value_errors(config) + _option_errors(config)
-    raise_all(messages)
+    raise_all(errors_in(config))
+
+
+def errors_in(config: ConfigDict) -> list[str]:
+    """Returns the message of each error that validate() finds."""
+    if not isinstance(config, ConfigDict):
+        return [f"the configuration is {config!r}: get_config() has to return the ConfigDict of default_config()"]
+    wrong = _structure_errors(config)
+    checked = {key for key, _ in _fixed_leaves(default_config())} - wrong.keys()
+    return sorted(wrong.values()) + _value_errors(config, checked) + _option_errors(config, checked)
 
 
 def raise_all(messages: list[str]) -> None:
@@ -115,24 +124,28 @@ def raise_all(messages: list[str]) -> None:
         raise ConfigError(f"{count} in the configuration:\n" + "\n".join(f"  {message}" for message in messages))
 
 
-def _structure_errors(config: ConfigDict) -> list[str]:
+def _structure_errors(config: ConfigDict) -> dict[str, str]:
+    """Returns a message for each key that is unknown, missing or of another type than the default."""
     expected = dict(_fixed_leaves(default_config()))
     actual = dict(_fixed_leaves(config))
-    messages = [
-        f"config.{key} = {actual[key]!r}: no such key{did_you_mean(key, expected)}"
-        for key in actual
-        if key not in expected
-    ]
-    messages += [
-        f"config.{key} is missing: start from default_config(), which sets it to {expected[key]!r}"
-        for key in expected
-        if key not in actual
-    ]
-    for key in expected.keys() & actual.keys():
-        kind = _type_name(expected[key])
-        if kind != _type_name(actual[key]) and not (kind == "number" and _type_name(actual[key]) == "whole number"):
-            messages.append(f"config.{key} = {actual[key]!r}: must be a {kind}, as the default {expected[key]!r} is")
-    return sorted(messages)
+    messages = {}
+    for key in actual.keys() - expected.keys():
+        messages[key] = f"config.{key} = {actual[key]!r}: no such key{did_you_mean(key, expected)}"
+    for key, default in expected.items():
+        if key not in actual:
+            messages[key] = f"config.{key} is missing: start from default_config(), which sets it to {default!r}"
+        elif not _is_like(actual[key], default):
+            kind = _type_name(default)
+            messages[key] = f"config.{key} = {actual[key]!r}: must be a {kind}, as the default {default!r} is"
+    return messages
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    kind, expected = _type_name(value), _type_name(default)
+    numbers = value if isinstance(value, tuple | list) else [value]
+    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+        return False
+    return kind == expected or (expected == "number" and kind == "whole number")
 
 
 def _fixed_leaves(config: ConfigDict) -> Iterator[tuple[str, Any]]:
@@ -168,7 +181,7 @@ def _is_number(value: Any) -> bool:
 
 AT_LEAST = {
     "seed": 0,
-    "data.num_threads": 1,
+    "data.num_threads": 0,
     "data.prefetch": 1,
     "augment.contrast": 0,
     "augment.brightness": 0,
@@ -201,59 +214,77 @@ CHOICES: dict[str, Sequence[str]] = {
 }
 
 
-def _value_errors(config: ConfigDict) -> list[str]:
-    values = dict(leaves(config))
-    checks: list[tuple[str, bool, str]] = []
-    checks += [(key, values[key] >= low, f"must be at least {low}") for key, low in AT_LEAST.items()]
-    checks += [(key, 0 <= values[key] <= 1, "is a probability, 0 to 1") for key in SHARES]
-    checks += [
-        (key, values[key] in allowed, f"must be one of {', '.join(allowed)}{did_you_mean(values[key], allowed)}")
+def _value_errors(config: ConfigDict, keys: set[str]) -> list[str]:
+    """Returns a message for each impossible value among these keys, which are those of the right type."""
+    values = {key: value for key, value in _fixed_leaves(config) if key in keys}
+    checks: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "data.image_size": (lambda v: all(isinstance(s, int) and s >= 1 for s in v), "must be whole numbers above 0"),
+        "augment.scale": (lambda v: 0 < v[0] <= v[1], "must be two numbers above 0, the smaller first"),
+        "mesh.data": (lambda v: v == -1 or v >= 1, "must be at least 1, or -1 for all devices that are left"),
+        "optimizer.ema_decay": (lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
+    }
+    checks |= {key: (functools.partial(operator.le, low), f"must be at least {low}") for key, low in AT_LEAST.items()}
+    checks |= {key: (lambda v: 0 <= v <= 1, "is a probability, 0 to 1") for key in SHARES}
+    messages = [
+        f"config.{key} = {values[key]!r}: {allowed}"
+        for key, (holds, allowed) in checks.items()
+        if key in values and not holds(values[key])
+    ]
+    messages += [
+        f"config.{key} = {values[key]!r}: must be one of {', '.join(allowed)}{did_you_mean(values[key], allowed)}"
         for key, allowed in CHOICES.items()
+        if key in values and values[key] not in allowed
     ]
-    scale, size, parts = config.augment.scale, config.data.image_size, config.mesh.data
-    checks += [
-        ("data.image_size", all(isinstance(s, int) and s >= 1 for s in size), "must be two whole numbers above 0"),
-        ("augment.scale", 0 < scale[0] <= scale[1], "must be two numbers above 0, the smaller first"),
-        ("mesh.data", parts == -1 or parts >= 1, "must be at least 1, or -1 for all devices that are left"),
-        ("optimizer.ema_decay", 0 <= config.optimizer.ema_decay < 1, "must be at least 0 and below 1"),
-        ("train.steps", (values["train.steps"] > 0) != (values["train.epochs"] > 0),
-         f"with train.epochs = {values['train.epochs']!r}: set exactly one of the two above 0"),
-    ]  # fmt: skip
-    messages = [f"config.{key} = {values[key]!r}: {allowed}" for key, holds, allowed in checks if not holds]
-    return messages + _batch_errors(config)
+    if values.get("train.steps") == 0 and values.get("train.epochs") == 0:
+        messages.append("config.train.steps = 0 and config.train.epochs = 0: one of them has to be above 0")
+    return messages + _batch_errors(values)
 
 
-def _batch_errors(config: ConfigDict) -> list[str]:
+def _batch_errors(values: Mapping[str, Any]) -> list[str]:
     """Batch sizes against the parts that the mesh asks for; sharding.make_mesh() checks those left open."""
-    parts = config.mesh.fsdp * max(config.mesh.data, 1)
+    parts = values.get("mesh.fsdp", 1) * max(values.get("mesh.data", 1), 1)
     return [
-        f"config.{name}.batch_size = {config[name].batch_size}: does not divide into the {parts} parts that "
-        f"mesh.data = {config.mesh.data} times mesh.fsdp = {config.mesh.fsdp} ask for; use a multiple of {parts}"
-        for name in ("train", "eval")
-        if parts > 0 and config[name].batch_size % parts
+        f"config.{key} = {values[key]}: does not divide into the {parts} parts that mesh.data = "
+        f"{values.get('mesh.data')} times mesh.fsdp = {values.get('mesh.fsdp')} ask for; use a multiple of {parts}"
+        for key in ("train.batch_size", "eval.batch_size")
+        if key in values and parts > 0 and values[key] % parts
     ]
 
 
-def _option_errors(config: ConfigDict) -> list[str]:
+def _option_errors(config: ConfigDict, keys: set[str]) -> list[str]:
+    """Returns a message for each unknown name, and each option that the function of that name does not take."""
     messages: list[str] = []
+    given = {"data": ("data_dir",), "model": ("num_classes", "dtype")}
+    for group, table in (("data", DATASETS), ("model", MODELS)):
+        if {f"{group}.name", f"{group}.options"} <= keys:
+            name, options = config[group].name, config[group].options
+            messages += _errors_of(
+                name, table, f"config.{group}.name", options, f"config.{group}.options", given[group]
+            )
+    if {"loss", "loss_options"} <= keys:
+        messages += _loss_errors(config)
+    return messages
 
-    def check(
-        name: Any, table: Mapping[str, Callable[..., Any]], key: str, options: Any, options_key: str, given: Any
-    ) -> None:
-        try:
-            function = look_up(name, table, key=key)
-        except ConfigError as error:
-            messages.append(str(error))
-        else:
-            messages.extend(option_errors(function, options, key=options_key, given=given))
 
-    data, model = config.data, config.model
-    check(data.name, DATASETS, "config.data.name", data.options, "config.data.options", ("data_dir",))
-    given = ("num_classes", "dtype")
-    check(model.name, MODELS, "config.model.name", model.options, "config.model.options", given)
+def _errors_of(
+    name: str, table: Mapping[str, Callable[..., Any]], key: str, options: Any, options_key: str, given: Sequence[str]
+) -> list[str]:
+    try:
+        function = look_up(name, table, key=key)
+        messages = option_errors(function, options, key=options_key, given=given)
+        # A network is built from numbers alone, so that building it tells what else is wrong with them.
+        if table is MODELS and name in MODELS and not messages:
+            function(num_classes=2, **options)
+    except ConfigError as error:
+        return [f"{options_key}: {error}" if not str(error).startswith("config.") else str(error)]
+    return messages
+
+
+def _loss_errors(config: ConfigDict) -> list[str]:
+    messages = []
     for name, weight in config.loss.items():
         options = config.loss_options.get(name, {})
-        check(name, LOSSES, "config.loss", options, f"config.loss_options.{name}", ())
+        messages += _errors_of(name, LOSSES, "config.loss", options, f"config.loss_options.{name}", ())
         if not _is_number(weight) or weight < 0:
             messages.append(f"config.loss.{name} = {weight!r}: must be a weight of at least 0")
     if not any(_is_number(weight) and weight > 0 for weight in config.loss.values()):

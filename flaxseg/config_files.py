@@ -2,13 +2,14 @@
 
 import ast
 import runpy
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import OPTION_KEYS, leaves, raise_all
+from flaxseg.config import OPTION_KEYS, errors_in, leaves, raise_all
 from flaxseg.errors import ConfigError
 from flaxseg.lookup import did_you_mean
 
@@ -30,18 +31,23 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
             f"--config={file}: there is no file {path}{did_you_mean(path, there)}"
             + (f"; its folder holds {', '.join(there)}" if there else "")
         )
-    try:
-        get_config = runpy.run_path(path)["get_config"]
-    except KeyError:
-        raise ConfigError(f"{path}: defines no get_config(variant='') that returns the configuration") from None
-    except (SyntaxError, ImportError, AttributeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {type(error).__name__}: {error}") from error
-    try:
-        config = get_config(variant)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{file}: get_config failed: {type(error).__name__}: {error}") from error
-    override(config, overrides)
+    get_config = _call(path, lambda: runpy.run_path(path)).get("get_config")
+    if not callable(get_config):
+        raise ConfigError(f"{path}: defines no get_config(variant='') that returns the configuration")
+    config = _call(file, lambda: get_config(variant))
+    if isinstance(config, ConfigDict):
+        override(config, overrides)
     return config
+
+
+def _call(file: str, function: Callable[[], Any]) -> Any:
+    """Returns what a configuration file's code does, with its errors as ConfigError that name the line."""
+    try:
+        return function()
+    except Exception as error:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in file]
+        line = f", line {frames[-1].lineno}" if frames else ""
+        raise ConfigError(f"{file}{line}: {type(error).__name__}: {error}") from error
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> None:
@@ -56,20 +62,27 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> None:
         key, equals, value = text.partition("=")
         if not equals:
             messages.append(f"--config.{text}: give a value, as in --config.{text}=VALUE")
-        elif key in known or key.startswith(tuple(f"{prefix}." for prefix in OPTION_KEYS)):
-            _set(config, key, _literal(value))
-        else:
+        elif not (key in known or key.startswith(tuple(f"{prefix}." for prefix in OPTION_KEYS))):
             messages.append(f"config.{key}: no such key{did_you_mean(key, known)}")
-    raise_all(messages)
+        elif not _set(config, key, value):
+            messages.append(f"config.{key} = {value}: what stands before the last dot is a value, not a group of keys")
+    if messages:
+        # Told together with whatever else is wrong, so that everything can be mended at once.
+        raise_all(messages + errors_in(config))
 
 
-def _set(config: ConfigDict, key: str, value: Any) -> None:
+def _set(config: ConfigDict, key: str, text: str) -> bool:
+    """Sets a key from text, as text where it is one now and else as a Python literal; whether it could."""
     *parents, name = key.split(".")
     for parent in parents:
         if parent not in config:
             config[parent] = ConfigDict(type_safe=False)
         config = config[parent]
+        if not isinstance(config, ConfigDict):
+            return False
+    value = text if isinstance(config.get(name), str) else _literal(text)
     config[name] = ConfigDict(value, type_safe=False) if isinstance(value, dict) else value
+    return True
 
 
 def _literal(text: str) -> Any:

@@ -1,6 +1,7 @@
 """The parts of a run: what a configuration names, looked up, checked and put together."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from flaxseg.data.pipeline import eval_batches, train_batches
 from flaxseg.errors import ConfigError
 from flaxseg.lookup import look_up, option_names
 from flaxseg.models import MODELS
+from flaxseg.train_step import create_train_state, predict_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Experiment:
     train_batches: Any
     """[n] is the batch of step n on the host."""
     eval_batches: Any
+    image_shape: tuple[int, ...]
+    """[B, H, W, C] of the pictures that the network is trained on, over all processes."""
     model: nn.Module
     tx: optax.GradientTransformation
     schedule: optax.Schedule
@@ -47,16 +51,13 @@ def compose(config: ConfigDict) -> Experiment:
       ConfigError, DataError: a data set that cannot be used, or batches that do not divide over the devices.
     """
     train_data, eval_data = (load_dataset(config, split) for split in (config.data.train_split, config.data.eval_split))
-    if train_data.class_names != eval_data.class_names:
-        raise ConfigError(
-            f"config.data: the splits differ in their classes: {config.data.train_split!r} has "
-            f"{', '.join(train_data.class_names)}; {config.data.eval_split!r} has {', '.join(eval_data.class_names)}"
-        )
+    _check_classes(config, train_data, eval_data)
     sizes = {f"config.{name}.batch_size": config[name].batch_size for name in ("train", "eval")}
     mesh = sharding.make_mesh(**config.mesh, batch_sizes=sizes)
     steps_per_epoch = max(len(train_data.source) // config.train.batch_size, 1)
-    total_steps = config.train.steps or round(config.train.epochs * steps_per_epoch)
-    eval_every = config.eval.every or (steps_per_epoch if config.train.epochs else max(total_steps // 10, 1))
+    total_steps = config.train.steps or max(round(config.train.epochs * steps_per_epoch), 1)
+    # Once an epoch, but the epochs of a small data set are short: then one in twenty parts of the run.
+    eval_every = config.eval.every or min(max(steps_per_epoch, math.ceil(total_steps / 20)), total_steps)
     if config.optimizer.warmup_steps >= total_steps:
         raise ConfigError(
             f"config.optimizer.warmup_steps = {config.optimizer.warmup_steps}: the whole run has {total_steps} steps; "
@@ -69,12 +70,14 @@ def compose(config: ConfigDict) -> Experiment:
         total_steps=total_steps,
     )
     of_training, of_evaluation = _batches(config, train_data, eval_data)
+    image_shape = (config.train.batch_size, *config.data.image_size, train_data.source[0]["image"].shape[-1])
     return Experiment(
         train_data=train_data,
         eval_data=eval_data,
         train_batches=of_training,
         eval_batches=of_evaluation,
-        model=make_model(config, num_classes=train_data.num_classes),
+        image_shape=image_shape,
+        model=make_model(config, num_classes=train_data.num_classes, image_shape=image_shape),
         tx=optimizers.make_optimizer(
             config.optimizer.name,
             schedule=schedule,
@@ -90,6 +93,19 @@ def compose(config: ConfigDict) -> Experiment:
         eval_every=eval_every,
         checkpoint_every=config.checkpoint.every or eval_every,
     )
+
+
+def _check_classes(config: ConfigDict, train_data: SegmentationDataset, eval_data: SegmentationDataset) -> None:
+    if train_data.class_names != eval_data.class_names:
+        raise ConfigError(
+            f"config.data: the splits differ in their classes: {config.data.train_split!r} has "
+            f"{', '.join(train_data.class_names)}; {config.data.eval_split!r} has {', '.join(eval_data.class_names)}"
+        )
+    if train_data.num_classes == 1:
+        raise ConfigError(
+            f"config.data: the data set has one class, {train_data.class_names[0]!r}, so there is nothing to tell "
+            "apart; check the values of its masks (for the data set folder: data.options.values)"
+        )
 
 
 def _batches(config: ConfigDict, train_data: SegmentationDataset, eval_data: SegmentationDataset) -> tuple[Any, Any]:
@@ -128,13 +144,42 @@ def load_dataset(config: ConfigDict, split: str) -> SegmentationDataset:
     """
     function = look_up(config.data.name, DATASETS, key="config.data.name")
     place = {"data_dir": config.data.dir} if "data_dir" in option_names(function) else {}
-    return function(split, **place, **config.data.options)
+    dataset = function(split, **place, **config.data.options)
+    if not isinstance(dataset, SegmentationDataset):
+        raise ConfigError(
+            f"config.data.name = {config.data.name!r}: returned a {type(dataset).__name__}; a data set's function "
+            "returns a flaxseg.SegmentationDataset"
+        )
+    return dataset
 
 
-def make_model(config: ConfigDict, *, num_classes: int) -> nn.Module:
-    """Returns the network that a configuration names, for a number of classes."""
+def make_model(config: ConfigDict, *, num_classes: int, image_shape: tuple[int, ...]) -> nn.Module:
+    """Returns the network that a configuration names, once it was tried on shapes alone.
+
+    Raises:
+      ConfigError: options that do not fit the pictures, or a network of the user's own that breaks the contract.
+    """
     function = look_up(config.model.name, MODELS, key="config.model.name")
-    return function(num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options)
+    model = function(num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options)
+
+    def predict(key: jax.Array, image: jax.Array) -> jax.Array:
+        state = create_train_state(key, image, model=model, tx=optax.identity())
+        return predict_logits(state, image, model=model)
+
+    wanted = (1, *image_shape[1:3], num_classes)
+    try:
+        made = jax.eval_shape(predict, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape[1:]), jnp.uint8))
+    except Exception as error:
+        raise ConfigError(
+            f"config.model: {config.model.name} with these options cannot take pictures {list(image_shape[1:])} "
+            f"(height, width, channels): {type(error).__name__}: {str(error).strip()}"
+        ) from error
+    if (made.shape, made.dtype) != (wanted, jnp.float32):
+        raise ConfigError(
+            f"config.model: {config.model.name} gives {made.dtype}{list(made.shape)} for a picture "
+            f"{list(image_shape[1:])}; a network gives logits float32{list(wanted)}"
+        )
+    return model
 
 
 def make_loss(config: ConfigDict, *, num_classes: int) -> losses.LossFn:

@@ -3,8 +3,12 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from flaxseg.errors import ConfigError
 
@@ -71,14 +75,58 @@ def option_errors(
         return []
     given = set(given)
     allowed = [name for name in option_names(function) if name not in given]
+    if not isinstance(options, Mapping | ConfigDict):
+        return [f"{key} = {options!r}: must be a group of options, such as {key}.NAME = VALUE"]
     listing = ", ".join(allowed) if allowed else "none"
     messages = [
         f"{key}.{name} = {value!r}: no such option{did_you_mean(name, allowed)}; options are {listing}"
         for name, value in options.items()
         if name not in allowed
     ]
+    kinds = _annotations(function)
+    messages += [
+        f"{key}.{name} = {value!r}: must be {_kind_name(kinds[name])}"
+        for name, value in options.items()
+        if name in allowed and not _is_kind(value, kinds.get(name, Any))
+    ]
     required = [p.name for p in parameters if p.name in allowed and p.default is inspect.Parameter.empty]
     return messages + [f"{key}.{name} is missing: it has no default" for name in required if name not in options]
+
+
+def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):
+        return {}  # the user's own, annotated with what is not there at run time
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    """Whether a value of a configuration fits a type annotation; annotations of other kinds fit everything."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_kind(value, choice) for choice in inner)
+    if kind in (int, float, str, bool, types.NoneType):
+        fits = isinstance(value, int | float if kind is float else kind)
+        return fits and (kind is bool or not isinstance(value, bool))
+    if origin not in (tuple, Sequence):
+        return True
+    if not isinstance(value, list | tuple):
+        return False
+    if origin is tuple and Ellipsis not in inner:
+        return len(value) == len(inner) and all(map(_is_kind, value, inner))
+    return all(_is_kind(item, inner[0]) for item in value)
+
+
+def _kind_name(kind: Any) -> str:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_kind_name(choice) for choice in inner)
+    if origin is tuple and Ellipsis not in inner:
+        return "(" + ", ".join(_kind_name(choice) for choice in inner) + ")"
+    if origin in (tuple, Sequence):
+        return f"a sequence, as in (A, B) or (A,), each {_kind_name(inner[0])}"
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", types.NoneType: "None"}
+    return names.get(kind, str(kind))
 
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:

@@ -25,7 +25,11 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, or 1 when something given to it cannot be used (the message is on stderr)."""
+    """Runs the command and returns its exit status.
+
+    0: done; 1: something given to it cannot be used, and the message is on stderr; 128 and a signal's number: stopped
+    by that signal.
+    """
     from flaxseg.errors import FlaxsegError
 
     arguments, overrides = _parse(list(sys.argv[1:] if argv is None else argv))
@@ -35,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("\nstopped before training began", file=sys.stderr)
         return 130
 
 
@@ -64,8 +68,10 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         elif match[2] is not None:
             overrides.append(match[1] + match[2])
         else:
-            value = next(remaining, None)
-            overrides.append(match[1] if value is None else f"{match[1]}={value}")
+            value = next(remaining, "--")
+            if value.startswith("--"):
+                parser.error(f"{argument} has no value: give one, as in {argument}=VALUE")
+            overrides.append(f"{match[1]}={value}")
     return parser.parse_args(rest), overrides
 
 
@@ -81,13 +87,17 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     _quiet(arguments.verbose)
     from flaxseg.train import train_and_evaluate
 
-    name = re.sub(r"[^\w.-]+", "-", Path(arguments.config.partition(":")[0]).stem + arguments.config.partition(":")[2])
+    path, _, variant = arguments.config.partition(":")
+    name = "-".join(filter(None, (Path(path).stem, re.sub(r"[^\w.-]+", "-", variant))))
     workdir = Path(arguments.workdir or Path("runs") / name)
     result = train_and_evaluate(config, workdir)
     print(f"\n{result.table()}\n")
     print(f"pictures      {workdir / 'pictures'}")
     print(f"checkpoints   {workdir / 'checkpoints'} (best: step {result.best_step})")
     print(f"TensorBoard   tensorboard --logdir {workdir}")
+    if result.stopped_by:
+        print(f"stopped at step {int(result.state.step)}; the same command goes on from there", file=sys.stderr)
+        return 128 + result.stopped_by
     return 0
 
 
@@ -97,7 +107,7 @@ def _quiet(verbose: bool) -> None:
 
     from absl import logging
 
-    logging.set_verbosity(logging.INFO if verbose else logging.WARNING)
+    logging.set_verbosity(logging.INFO if verbose else logging.ERROR)
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # announced on stderr otherwise, and not used here

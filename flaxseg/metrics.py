@@ -8,8 +8,6 @@ import numpy as np
 from clu import metrics as clu_metrics
 from flax import struct
 
-from flaxseg.data.batch import IGNORE_LABEL
-
 
 @struct.dataclass
 class ConfusionMatrix(clu_metrics.Metric):
@@ -30,12 +28,15 @@ class ConfusionMatrix(clu_metrics.Metric):
 
         Args:
           prediction: integer[...] of class indices.
-          label: integer[...] of the same shape; pixels of IGNORE_LABEL are left out.
+          label: integer[...] of the same shape; pixels of IGNORE_LABEL, and of anything else that is no class, are
+            left out, as are those whose prediction is no class.
           num_classes: K.
         """
         size = num_classes * num_classes
-        # Ignored pixels fall into one bin past the last, which is cut off.
-        pair = jnp.where(label == IGNORE_LABEL, size, label.astype(jnp.int32) * num_classes + prediction)
+        label, prediction = label.astype(jnp.int32), prediction.astype(jnp.int32)
+        counted = (label >= 0) & (label < num_classes) & (prediction >= 0) & (prediction < num_classes)
+        # What does not count falls into one bin past the last, which is cut off.
+        pair = jnp.where(counted, label * num_classes + prediction, size)
         counts = jnp.zeros(size + 1, jnp.int32).at[pair.reshape(-1)].add(1)
         return cls(counts[:size].reshape(num_classes, num_classes))
 

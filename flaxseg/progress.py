@@ -95,7 +95,9 @@ class TrainingProgress:
         self._finished.clear()
         seconds = time.perf_counter() - self._since
         self._since = time.perf_counter()
-        scalars["learning_rate"] = float(self._learning_rate(self._last - 1))
+        # On the host's own device: on an accelerator it would wait behind the steps already dispatched.
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            scalars["learning_rate"] = float(self._learning_rate(self._last - 1))
         scalars["steps_per_second"] = steps / seconds
         scalars["images_per_second"] = self._batch_size * steps / seconds
         self._bar.set_description(f"train, loss {scalars['loss']:.4f}", refresh=False)

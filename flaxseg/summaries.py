@@ -23,6 +23,10 @@ MAX_CLASSES_WITH_NUMBERS = 12
 """A confusion matrix of more classes shows colours only: numbers would not be readable."""
 
 
+MAX_LEGEND = 23
+"""A legend names the first so many classes."""
+
+
 class Summaries:
     """Writes a run's summaries into its working directory; only the first process writes.
 
@@ -131,12 +135,11 @@ def panel(pictures: Pictures, class_names: Sequence[str], palette: Sequence[tupl
             axis.set_axis_off()
     for axis, title in zip(axes[0], ("picture", "label", "prediction"), strict=True):
         axis.set_title(title, fontsize=10)
-    colours = [*palette, IGNORE_COLOUR]
+    entries = [*list(zip(palette, class_names, strict=True))[:MAX_LEGEND], (IGNORE_COLOUR, "ignored")]
     patches = [
-        Patch(facecolor=[value / 255 for value in colour], edgecolor="grey", label=name)
-        for colour, name in zip(colours, [*class_names, "ignored"], strict=True)
+        Patch(facecolor=[value / 255 for value in colour], edgecolor="grey", label=name) for colour, name in entries
     ]
-    figure.legend(handles=patches[-24:], loc="outside lower center", ncols=min(len(patches), 6), fontsize=8)
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 6), fontsize=8)
     return _rendered(figure)
 
 

@@ -6,7 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,21 +24,27 @@ from flaxseg.data.pipeline import iterate
 from flaxseg.experiment import Experiment, compose
 from flaxseg.metrics import ConfusionMatrix, per_class_table
 from flaxseg.progress import TrainingProgress
+from flaxseg.stopping import StopSignals
 from flaxseg.summaries import Pictures, Summaries
-from flaxseg.train_step import TrainState, create_train_state, eval_step, predict_label, train_step
+from flaxseg.train_step import TrainState, create_train_state, predict_logits, score_logits, train_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a run leaves: the last evaluation, and the state it was of."""
+    """What a run leaves: the state it came to, and its last evaluation."""
 
-    confusion: ConfusionMatrix
+    confusion: ConfusionMatrix | None
+    """None for a run that was stopped before its first evaluation."""
     class_names: tuple[str, ...]
     state: TrainState
     best_step: int | None
+    stopped_by: int
+    """The signal that stopped it; 0 for a run that went to its end."""
 
     def table(self) -> str:
         """Returns the per-class table of the last evaluation as text."""
+        if self.confusion is None:
+            return "no evaluation yet"
         return per_class_table(np.asarray(self.confusion.counts), self.class_names)
 
 
@@ -50,7 +56,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
       workdir: holds the checkpoints, TensorBoard's events and pictures; made if it is not there.
 
     Raises:
-      ConfigError, DataError, CheckpointError: with all that is wrong, before anything is trained or written.
+      ConfigError, DataError: the configuration and the data set do not work, before anything is written; or an
+        example turns out to be unreadable.
+      CheckpointError: the working directory holds another experiment, or a checkpoint that does not fit.
     """
     validate(config)
     workdir = Path(workdir)
@@ -71,17 +79,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
 
 def restore_or_create(experiment: Experiment, seed: int, checkpoints: Checkpoints) -> TrainState:
     """Returns the latest checkpoint's state, or a new one, placed on the mesh."""
-    image = jax.ShapeDtypeStruct(experiment.train_batches[0]["image"].shape, jnp.uint8)
+    image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
     create = functools.partial(
         create_train_state, image=image, model=experiment.model, tx=experiment.tx, ema_decay=experiment.ema_decay
     )
     key = jax.random.key(seed)
     shapes = jax.eval_shape(create, key)
     placement = sharding.state_sharding(shapes, experiment.mesh)
-    if checkpoints.latest_step is None:
-        return jax.jit(create, out_shardings=placement)(key)
     like = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
-    return checkpoints.restore(like)
+    restored = checkpoints.restore_latest(like)
+    return jax.jit(create, out_shardings=placement)(key) if restored is None else restored
 
 
 def _announce(experiment: Experiment, config: ConfigDict, state: TrainState) -> None:
@@ -104,38 +111,55 @@ def _announce(experiment: Experiment, config: ConfigDict, state: TrainState) -> 
 def fit(
     experiment: Experiment, state: TrainState, config: ConfigDict, checkpoints: Checkpoints, summaries: Summaries
 ) -> Result:
-    """Trains from the state's step to the end; evaluates, saves and writes summaries on the way."""
-    take_step, evaluate = _compiled(experiment, state)
+    """Trains from the state's step to the end; evaluates, saves and writes summaries on the way.
+
+    A signal to stop (Ctrl-C, SIGTERM) ends it after the step under way, with a checkpoint of that step.
+    """
+    compiled = _compiled(experiment, state)
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     reading = {"num_threads": config.data.num_threads, "prefetch": config.data.prefetch}
     step, total = int(state.step), experiment.total_steps
     batches = _placed(iterate(experiment.train_batches, start=step, **reading), experiment.mesh)
     confusion = None
-    with TrainingProgress(
+    progress = TrainingProgress(
         summaries.training, experiment.schedule,
         start=step, total=total, every=config.log.every, batch_size=config.train.batch_size,
-    ) as progress:  # fmt: skip
-        while step < total:
-            state, metrics = take_step(state, next(batches), key)
+    )  # fmt: skip
+    with progress, StopSignals() as stop:
+        while step < total and not stop.received:
+            state, metrics = compiled.step(state, next(batches), key)
             step += 1
             progress.add(step, metrics)
             scores = None
             # Evaluate before saving, so that a checkpoint comes with its scores and the best one can be kept.
             if step % experiment.eval_every == 0 or step == total:
                 with progress.paused():
-                    confusion, pictures = evaluate_all(experiment, evaluate, state, config.log.pictures, reading)
+                    confusion, pictures = evaluate_all(experiment, compiled, state, config.log.pictures, reading)
                     summaries.evaluation(step, np.asarray(confusion.counts), pictures)
                 scores = confusion.compute()
                 progress.show(scores)
-            if step % experiment.checkpoint_every == 0 or step == total:
+            last = step == total or bool(stop.received)
+            if last or step % experiment.checkpoint_every == 0 or (scores and checkpoints.is_best(scores)):
                 checkpoints.save(step, state, scores)
-    if confusion is None:
-        confusion, _ = evaluate_all(experiment, evaluate, state, 0, reading)
-    return Result(confusion, experiment.eval_data.class_names, state, checkpoints.best_step)
+    if confusion is None and not stop.received:
+        confusion, _ = evaluate_all(experiment, compiled, state, 0, reading)
+    return Result(confusion, experiment.eval_data.class_names, state, checkpoints.best_step, stop.received)
 
 
-def _compiled(experiment: Experiment, state: TrainState) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns the jitted training step and evaluation; both keep the state where it is."""
+class _Compiled(NamedTuple):
+    """The jitted functions of a run; all keep the state where it is."""
+
+    step: Callable[..., Any]
+    """(state, batch, key) -> (state, metrics); takes the state's memory."""
+    logits: Callable[..., Any]
+    """(state, image) -> logits"""
+    score: Callable[..., Any]
+    """(logits, batch) -> metrics. Apart from the network, as labels at their own resolution come in several shapes."""
+    label: Callable[..., Any]
+    """logits -> most likely classes"""
+
+
+def _compiled(experiment: Experiment, state: TrainState) -> _Compiled:
     placement, everywhere = jax.tree.map(lambda x: x.sharding, state), sharding.replicated(experiment.mesh)
     step = functools.partial(
         train_step,
@@ -145,15 +169,11 @@ def _compiled(experiment: Experiment, state: TrainState) -> tuple[Callable[..., 
         augment_fn=experiment.augment_fn,
         ema_decay=experiment.ema_decay,
     )
-
-    def score_and_predict(state: TrainState, batch: Batch) -> tuple[Any, jax.Array]:
-        # One program: the compiler computes the logits that both need once.
-        model = experiment.model
-        return eval_step(state, batch, model=model), predict_label(state, batch["image"], model=model)
-
-    return (
-        jax.jit(step, donate_argnums=0, out_shardings=(placement, everywhere)),
-        jax.jit(score_and_predict, out_shardings=everywhere),
+    return _Compiled(
+        step=jax.jit(step, donate_argnums=0, out_shardings=(placement, everywhere)),
+        logits=jax.jit(functools.partial(predict_logits, model=experiment.model)),
+        score=jax.jit(score_logits, out_shardings=everywhere),
+        label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
     )
 
 
@@ -168,20 +188,20 @@ def _placed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:
 
 
 def evaluate_all(
-    experiment: Experiment, evaluate: Callable[..., Any], state: TrainState, pictures: int, reading: dict[str, int]
+    experiment: Experiment, compiled: _Compiled, state: TrainState, pictures: int, reading: dict[str, int]
 ) -> tuple[ConfusionMatrix, Pictures]:
     """Returns the confusion matrix of the whole evaluation set, each example counted once, and pictures of it."""
     total = ConfusionMatrix.empty(experiment.eval_data.num_classes)
     shown = Pictures(pictures)
     waiting: deque[Any] = deque()
     batches = experiment.eval_batches
-    bar = tqdm(total=len(batches), desc="evaluate", unit="batch", leave=False, mininterval=0.5, disable=None)
-    with bar:
+    with tqdm(total=len(batches), desc="evaluate", unit="batch", leave=False, mininterval=0.5, disable=None) as bar:
         for batch in iterate(batches, **reading):
-            metrics, prediction = evaluate(state, sharding.place_batch(batch, experiment.mesh))
+            placed = sharding.place_batch(batch, experiment.mesh)
+            logits = compiled.logits(state, placed["image"])
+            waiting.append(compiled.score(logits, {k: v for k, v in placed.items() if k != "image"}).confusion)
             if shown.wants_more:
-                shown.add(batch, np.asarray(prediction))
-            waiting.append(metrics.confusion)
+                shown.add(batch, np.asarray(compiled.label(logits)))
             # One batch behind: the device works on this one while the counts of the last are fetched.
             if len(waiting) > 1:
                 total = total.merge(waiting.popleft().to_host())

@@ -28,7 +28,7 @@ class TrainState:
     """Running statistics of BatchNorm; an empty dict for networks without."""
     opt_state: optax.OptState
     ema_params: Any
-    """Moving average of params; None without."""
+    """Moving average of params; None without. Evaluation uses it with the latest batch_stats."""
 
 
 @struct.dataclass
@@ -168,22 +168,30 @@ def predict_label(state: TrainState, image: jax.Array, *, model: nn.Module) -> j
     return predict_logits(state, image, model=model).argmax(-1).astype(jnp.uint8)
 
 
+def score_logits(logits: jax.Array, batch: Batch) -> EvalMetrics:
+    """Scores logits float32[B, H, W, K] against a batch's labels.
+
+    With `size`, int32[B, 2], in the batch, logits are first resized (bilinear) to each label's own size, which is
+    how pictures are scored at their own resolution.
+    """
+    label = batch["label"]
+    if "size" in batch:
+        logits = resize_bilinear_ragged(logits, batch["size"], label.shape[1:3])
+    confusion = ConfusionMatrix.from_model_output(
+        prediction=logits.argmax(-1), label=label, num_classes=logits.shape[-1]
+    )
+    return EvalMetrics(confusion=confusion)
+
+
 def eval_step(state: TrainState, batch: Batch, *, model: nn.Module) -> EvalMetrics:
     """Scores a batch; pure and not jitted.
 
     Args:
       state: parameters and statistics; the averaged parameters are used where there are any.
-      batch: `image`, `label`; with `size`, int32[B, 2], logits are first resized (bilinear) to each label's own
-        size, which is how pictures are scored at their own resolution.
+      batch: `image`, `label`, and perhaps `size`; see score_logits().
       model: the network.
     """
-    logits, label = predict_logits(state, batch["image"], model=model), batch["label"]
-    if "size" in batch:
-        logits = resize_bilinear_ragged(logits, batch["size"], label.shape[1:3])
-    prediction = logits.argmax(-1)
-    num_classes = logits.shape[-1]
-    confusion = ConfusionMatrix.from_model_output(prediction=prediction, label=label, num_classes=num_classes)
-    return EvalMetrics(confusion=confusion)
+    return score_logits(predict_logits(state, batch["image"], model=model), batch)
 
 
 def normalize(image: jax.Array, model: nn.Module) -> jax.Array:

@@ -1,6 +1,7 @@
 """What is kept, what comes back, and whose working directory it is."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,7 @@ def test_any_mesh_restores_what_was_saved(saved):
             np.testing.assert_array_equal(restored["params"]["kernel"], np.full((4, 8), 2.0))
             assert restored["params"]["kernel"].sharding.mesh.size == np.prod(list(parts.values()))
             assert restored["ema_params"] is None
-        latest = checkpoints.restore(like(sharding.make_mesh(data=1)))
+        latest = checkpoints.restore_latest(like(sharding.make_mesh(data=1)))
         np.testing.assert_array_equal(latest["params"]["bias"], np.full(3, 6.0))
 
 
@@ -56,7 +57,7 @@ def test_a_step_that_is_there_is_left_alone(saved):
         checkpoints.save(6, state(-1.0))
         checkpoints.wait()
         np.testing.assert_array_equal(
-            checkpoints.restore(like(sharding.make_mesh()))["params"]["bias"], np.full(3, 6.0)
+            checkpoints.restore_latest(like(sharding.make_mesh()))["params"]["bias"], np.full(3, 6.0)
         )
 
 
@@ -66,6 +67,53 @@ def test_a_step_that_is_not_there_is_named(saved):
         pytest.raises(CheckpointError, match="no checkpoint of step 3; steps there: 2, 5, 6"),
     ):
         checkpoints.restore(like(sharding.make_mesh()), step=3)
+
+
+def damaged_copy(saved, target, how):
+    """A copy of the checkpoints whose latest, 6, is damaged."""
+    shutil.copytree(saved, target)
+    if how == "empty directory":
+        shutil.rmtree(target / "6")
+        (target / "6").mkdir()
+    elif how == "cut-off metadata":
+        metadata = target / "6" / "state" / "_METADATA"
+        metadata.write_text(metadata.read_text()[:40])
+    else:
+        largest = max((target / "6" / "state").rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+        largest.write_bytes(b"")
+    return target
+
+
+@pytest.mark.parametrize("how", ["empty directory", "cut-off metadata", "empty file"])
+def test_a_damaged_latest_is_set_aside_for_the_one_before(saved, tmp_path, how):
+    directory = damaged_copy(saved, tmp_path / "checkpoints", how)
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        restored = checkpoints.restore_latest(like(sharding.make_mesh(data=1)))
+        np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))
+        assert checkpoints.latest_step == 5
+        checkpoints.save(6, state(60.0), {"miou": 0.1})
+    assert (directory / "6.damaged").is_dir()
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        latest = checkpoints.restore_latest(like(sharding.make_mesh(data=1)))
+        np.testing.assert_array_equal(latest["params"]["bias"], np.full(3, 60.0))
+
+
+def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
+    with Checkpoints(tmp_path / "none", keep=2, best_metric="miou") as checkpoints:
+        assert checkpoints.restore_latest(like(sharding.make_mesh(data=1))) is None
+
+
+def test_better_scores_are_told_from_worse(saved):
+    with Checkpoints(saved, keep=2, best_metric="miou") as checkpoints:
+        told = [checkpoints.is_best({"miou": miou}) for miou in (0.91, 0.9, 0.5, float("nan"))]
+    assert told == [True, False, False, False]
+
+
+def test_a_workdir_that_cannot_be_one(tmp_path):
+    (tmp_path / "file").write_text("")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CheckpointError, match=r"file.*give a --workdir that"):
+            claim_workdir(workdir, default_config())
 
 
 def test_a_workdir_is_claimed_once(tmp_path):
@@ -79,7 +127,7 @@ def test_a_workdir_is_claimed_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "key", ["log.every", "eval.batch_size", "checkpoint.keep", "data.dir", "mesh.fsdp", "train.steps"]
+    "key", ["log.every", "eval.batch_size", "checkpoint.keep", "data.dir", "mesh.fsdp", "train.steps", "eval.every"]
 )
 def test_some_keys_may_change(tmp_path, key):
     claim_workdir(tmp_path, default_config())

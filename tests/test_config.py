@@ -72,7 +72,7 @@ def test_a_whole_number_does_for_a_number_but_a_truth_value_does_not():
 def test_impossible_values_are_found_together():
     config = default_config()
     config.train.batch_size = 0
-    config.train.steps = 5
+    config.train.epochs = 0.0
     config.augment.flip = 1.5
     config.augment.scale = (2.0, 1.0)
     config.optimizer.schedule = "cosin"
@@ -81,7 +81,7 @@ def test_impossible_values_are_found_together():
     config.mesh.data = 3
     message = errors(config)
     assert "config.train.batch_size = 0: must be at least 1" in message
-    assert "config.train.steps = 5: with train.epochs = 10.0: set exactly one of the two above 0" in message
+    assert "config.train.steps = 0 and config.train.epochs = 0: one of them has to be above 0" in message
     assert "config.augment.flip = 1.5: is a probability, 0 to 1" in message
     assert "config.augment.scale = (2.0, 1.0): must be two numbers above 0, the smaller first" in message
     assert "config.optimizer.schedule = 'cosin': must be one of constant, cosine; did you mean 'cosine'?" in message
@@ -107,6 +107,40 @@ def test_names_and_options_are_checked_against_what_there_is():
     assert "config.loss = 'cross_entropi': unknown" in message
     assert "config.loss.cross_entropy = -1: must be a weight of at least 0" in message
     assert "config.loss_options.focal: config.loss has no weight for it" in message
+
+
+def test_options_have_the_types_of_their_annotations():
+    config = default_config()
+    config.data.options = {"size": 64, "count": 1.5, "noise": 2}
+    config.model.options = {"width": "a", "max_width": None, "mean": (1, "x")}
+    config.loss_options.cross_entropy = {"class_weights": 5, "label_smoothing": True}
+    message = errors(config)
+    assert message.startswith("6 errors")
+    assert "config.data.options.size = 64: must be (a whole number, a whole number)" in message
+    assert "config.data.options.count = 1.5: must be a whole number" in message
+    assert "config.model.options.width = 'a': must be a whole number" in message
+    assert "config.model.options.mean = (1, 'x'): must be a number or a sequence" in message
+    assert "config.loss_options.cross_entropy.class_weights = 5: must be a sequence, as in (A, B) or (A,)" in message
+    assert "config.loss_options.cross_entropy.label_smoothing = True: must be a number" in message
+
+
+def test_values_of_model_options_are_told_with_their_key():
+    config = default_config()
+    config.model.options.norm = "bath"
+    assert "config.model.options: " in errors(config)
+    assert "did you mean 'batch'" in errors(config)
+
+
+def test_errors_of_every_kind_come_together():
+    config = default_config()
+    config.data.image_size = (1, 2, 3)
+    config.train.epochs = float("inf")
+    config.train.batch_size = 0
+    config.model.name = "unett"
+    message = errors(config)
+    assert message.startswith("4 errors")
+    for part in ("data.image_size", "config.train.epochs = inf", "config.train.batch_size = 0", "'unett': unknown"):
+        assert part in message
 
 
 def test_a_loss_is_needed():
@@ -144,6 +178,21 @@ def test_overrides_of_unknown_keys_are_all_named():
     assert "config.optimiser.learning_rate: no such key; did you mean 'optimizer.learning_rate'?" in message
     assert "config.train.step: no such key; did you mean 'train.steps'?" in message
     assert "--config.seed: give a value" in message
+    with pytest.raises(ConfigError) as raised:
+        override(
+            default_config(), ("model.options.width.x=1", "model.options.width=3", "data.nmae=x", "train.steps=-1")
+        )
+    message = str(raised.value)
+    assert "config.data.nmae: no such key; did you mean 'data.name'?" in message
+    assert "config.train.steps = -1: must be at least 0" in message
+
+
+def test_a_text_stays_a_text_and_a_value_has_no_keys():
+    config = default_config()
+    override(config, ("data.dir=2024", "model.options.width=3"))
+    assert config.data.dir == "2024"
+    with pytest.raises(ConfigError, match="config.model.options.width.x = 1: what stands before the last dot"):
+        override(config, ("model.options.width.x=1",))
 
 
 def test_files_that_cannot_be_used(tmp_path):
@@ -157,8 +206,14 @@ def test_files_that_cannot_be_used(tmp_path):
         "def get_config(variant=''):\n"
         "    config = default_config()\n    config.modle.name = 'unet'\n    return config\n"
     )
-    with pytest.raises(ConfigError, match="get_config failed.*modle"):
+    with pytest.raises(ConfigError, match=r"b.py, line 4: AttributeError.*modle"):
         load_config(str(tmp_path / "b.py"))
+    (tmp_path / "c.py").write_text("def get_config(variant=''):\n    return nothing_of_the_kind\n")
+    with pytest.raises(ConfigError, match=r"c.py, line 2: NameError: name 'nothing_of_the_kind' is not defined"):
+        load_config(str(tmp_path / "c.py"))
+    (tmp_path / "d.py").write_text("def get_config(variant=''):\n    pass\n")
+    with pytest.raises(ConfigError, match=r"the configuration is None: get_config\(\) has to return"):
+        validate(load_config(str(tmp_path / "d.py")))
     with pytest.raises(ConfigError, match="variant 'big': there is only 'tiny'"):
         load_config("configs/shapes.py:big")
 

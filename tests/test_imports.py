@@ -27,9 +27,11 @@ MAY_IMPORT = {
     "progress": {"train_step"},
     "config": {"data", "errors", "losses", "lookup", "metrics", "models", "optimizers"},
     "config_files": {"config", "errors", "lookup"},
-    "experiment": {"augment", "data", "errors", "losses", "lookup", "models", "optimizers", "sharding"},
-    "train": {"checkpoints", "config", "data", "experiment", "metrics", "progress", "sharding", "summaries",
-              "train_step"},
+    "experiment": {"augment", "data", "errors", "losses", "lookup", "models", "optimizers", "sharding",
+                   "train_step"},
+    "stopping": set(),
+    "train": {"checkpoints", "config", "data", "experiment", "metrics", "progress", "sharding", "stopping",
+              "summaries", "train_step"},
     "main": {"config", "config_files", "errors", "train"},
 }  # fmt: skip
 """For each file or folder, what it may import. Nothing imports `train` but `main`."""

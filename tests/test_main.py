@@ -1,7 +1,10 @@
 """The command as its user meets it: help, overrides, and messages without stack traces."""
 
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -62,6 +65,30 @@ def test_unknown_keys_and_files(capsys):
     assert "config.trian.steps: no such key; did you mean 'train.steps'?" in error
     assert main(["--config=configs/shape.py"]) == 1
     assert "did you mean 'configs/shapes.py'?" in capsys.readouterr().err
+
+
+def test_an_option_without_its_value_does_not_swallow_the_next(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--config=configs/shapes.py", "--config.data.dir", "--config.train.steps=4"])
+    assert stopped.value.code == 2
+    assert "--config.data.dir has no value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
+    command = [sys.executable, "-m", "flaxseg.main", "--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*command, "--config.train.steps=100000", "--config.eval.every=100000"], **pipes)
+    while "train:" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(1)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, error
+    step = int(re.search(r"stopped at step (\d+); the same command goes on from there", error)[1])
+    assert 0 < step < 100000
+    assert (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
+    assert "no evaluation yet" in output
 
 
 def test_a_run_from_the_front_door(tmp_path, capsys, monkeypatch):

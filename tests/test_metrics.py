@@ -18,6 +18,13 @@ def test_counts_by_hand():
     assert confusion.counts.dtype == jnp.int32
 
 
+def test_what_is_no_class_counts_nowhere():
+    label = jnp.array([0, -1, -1, 7, 3, 2])
+    prediction = jnp.array([5, 1, 2, 0, 0, 2])
+    confusion = ConfusionMatrix.from_model_output(prediction=prediction, label=label, num_classes=3)
+    np.testing.assert_array_equal(confusion.counts, [[0, 0, 0], [0, 0, 0], [0, 0, 1]])
+
+
 def test_scores_by_hand():
     np.testing.assert_allclose(iou(COUNTS), [5 / 8, 7 / 10, np.nan])
     np.testing.assert_allclose(recall(COUNTS), [5 / 6, 7 / 9, np.nan])

@@ -19,6 +19,8 @@ from flaxseg.config_files import load_config
 from flaxseg.data.batch import IGNORE_LABEL
 from flaxseg.errors import CheckpointError, ConfigError, DataError
 from flaxseg.experiment import compose
+from flaxseg.metrics import ConfusionMatrix
+from flaxseg.summaries import Pictures
 
 CLASSES = ("background", "disc", "square", "triangle", "border")
 
@@ -31,8 +33,9 @@ def run(tmp_path_factory):
     compiled, original = [], train._compiled
 
     def remember(*arguments):
-        compiled.extend(original(*arguments))
-        return compiled
+        functions = original(*arguments)
+        compiled.extend(functions)
+        return functions
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "_compiled", remember)
@@ -56,9 +59,7 @@ def test_every_example_is_scored_once_at_its_own_size(run):
 
 
 def test_nothing_compiles_twice(run):
-    take_step, evaluate = run[3]
-    assert take_step._cache_size() == 1
-    assert evaluate._cache_size() == 1
+    assert [function._cache_size() for function in run[3]] == [1, 1, 1, 1]
 
 
 def test_tensorboard_holds_every_scalar(events):
@@ -153,7 +154,7 @@ def test_splits_of_other_classes_are_refused(run):
     [
         ("loss_options.cross_entropy.class_weights=(1,2,3)", "config.loss_options: .*3 weights for 5 classes"),
         ("optimizer.warmup_steps=6", "config.optimizer.warmup_steps = 6: the whole run has 6 steps"),
-        ("model.options.norm='bath'", "norm"),
+        ("model.options.std=(1.0,2.0)", "config.model: unet with these options cannot take pictures .*32, 32, 3"),
     ],
 )
 def test_what_only_the_data_can_tell_is_told_before_training(tmp_path, override, message):
@@ -161,6 +162,38 @@ def test_what_only_the_data_can_tell_is_told_before_training(tmp_path, override,
     with pytest.raises(ConfigError, match=message):
         train.train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_best_evaluation_is_kept_wherever_it_falls(run, tmp_path, monkeypatch):
+    """Evaluations after 2, 4 and 6 of 7 steps, checkpoints after 3 and 6: the best, of step 2, is there at the end."""
+    total = np.eye(5, dtype=np.int64)
+    counts = iter([total, total[::-1], total[::-1], total[::-1]])
+    monkeypatch.setattr(train, "evaluate_all", lambda *_: (ConfusionMatrix(next(counts)), Pictures(0)))
+    overrides = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
+    result = train.train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
+    assert result.best_step == 2
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "7"]
+
+
+def test_one_class_is_nothing_to_learn(run):
+    parts = compose(run[0])
+    alone = dataclasses.replace(parts.train_data, num_classes=1, class_names=("all",), palette=((0, 0, 0),))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "load_dataset", lambda *_: alone)
+        with pytest.raises(ConfigError, match="the data set has one class, 'all'"):
+            compose(run[0])
+
+
+@pytest.mark.parametrize(
+    "override", ["eval.resolution=image_size", "train.precision=bfloat16", "model.options.norm=none"]
+)
+def test_other_settings_train_and_score_every_pixel(tmp_path, override):
+    config = load_config("configs/shapes.py:tiny", [override, "data.image_size=(24,20)", "train.steps=3"])
+    result = train.train_and_evaluate(config, tmp_path)
+    pixels = 24 * 20 if "image_size" in override else 32 * 32
+    assert result.confusion.counts.sum() == 16 * pixels
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {np.dtype("float32")}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(result.state.params)))
 
 
 def test_an_invalid_configuration_makes_no_workdir(tmp_path):

@@ -70,3 +70,8 @@ class SegmentationDataset:
         for what, given in (("class names", self.class_names), ("palette colours", self.palette)):
             if len(given) != self.num_classes:
                 raise DataError(f"{len(given)} {what} for {self.num_classes} classes: give one for each class")
+        twice = {name for name in self.class_names if self.class_names.count(name) > 1}
+        if twice:
+            raise DataError(
+                f"class names that stand for two classes: {', '.join(sorted(twice))}; name each its own way"
+            )

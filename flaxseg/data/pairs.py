@@ -68,7 +68,9 @@ class Layout:
         """
         image_dir, mask_dir = self.path(self.images, split), self.path(self.masks, split)
         problems: list[str] = []
-        images = _files_by_stem(image_dir, self.image_suffix, problems)
+        # In one folder for both, what ends as masks do is no picture.
+        not_suffix = self.mask_suffix if image_dir == mask_dir else ""
+        images = _files_by_stem(image_dir, self.image_suffix, problems, not_suffix=not_suffix)
         masks = _files_by_stem(mask_dir, self.mask_suffix, problems)
         if self.split_list and not problems:
             stems = _listed_stems(self.path(self.split_list, split), images, masks, problems)
@@ -134,14 +136,17 @@ def _scan(folder: str, suffix: str = "") -> list[str]:
     return found
 
 
-def _files_by_stem(folder: str, suffix: str, problems: list[str]) -> dict[str, str]:
+def _files_by_stem(folder: str, suffix: str, problems: list[str], *, not_suffix: str = "") -> dict[str, str]:
     """Stem to path below `folder`; what is wrong is added to `problems`."""
     if not os.path.isdir(folder):
         problems.append(f"the folder {folder} does not exist")
         return {}
     by_stem: dict[str, str] = {}
     for path in sorted(_scan(folder, suffix)):
-        stem = os.path.splitext(path)[0].removesuffix(suffix).replace(os.sep, "/")
+        name = os.path.splitext(path)[0]
+        if not_suffix and name.endswith(not_suffix):
+            continue
+        stem = name.removesuffix(suffix).replace(os.sep, "/")
         if stem in by_stem:
             problems.append(f"{by_stem[stem]} and {path} in {folder} have one stem: keep one of them")
         by_stem[stem] = path

@@ -50,7 +50,7 @@ def train_batches(
     rows = slice(process_index * share, (process_index + 1) * share)
 
     def read(indices: Sequence[int]) -> Batch:
-        return _stack([_resized(dataset.source[i], canvas_size) for i in indices[rows]])
+        return _stack([_resized(dataset.source[i], canvas_size, dataset.num_classes) for i in indices[rows]])
 
     return order.batch(batch_size, batch_fn=list).map(read)
 
@@ -85,7 +85,7 @@ def eval_batches(
     """
     _share(dataset, batch_size, process_index, process_count)
     return grain.MapDataset.source(
-        _EvalBatches(dataset.source, image_size, batch_size, native, process_index, process_count)
+        _EvalBatches(dataset.source, image_size, dataset.num_classes, batch_size, native, process_index, process_count)
     )
 
 
@@ -125,6 +125,7 @@ class _EvalBatches:
 
     source: Source
     image_size: tuple[int, int]
+    num_classes: int
     batch_size: int
     native: bool
     process_index: int
@@ -155,6 +156,7 @@ class _EvalBatches:
     def _read(self, index: int) -> Example:
         example = self.source[index]
         label = example["label"] if self.native else resize_label(example["label"], self.image_size)
+        _check_label(label, self.num_classes, example["id"])
         return {"image": resize_image(example["image"], self.image_size), "label": label, "id": example["id"]}
 
     def _label_size(self, whole: range, examples: Sequence[Example]) -> tuple[int, int]:
@@ -181,9 +183,20 @@ def _share(dataset: SegmentationDataset, batch_size: int, process_index: int, pr
     return batch_size // process_count
 
 
-def _resized(example: Example, size: tuple[int, int]) -> Example:
+def _resized(example: Example, size: tuple[int, int], num_classes: int) -> Example:
     image, label = resize_image(example["image"], size), resize_label(example["label"], size)
+    _check_label(label, num_classes, example["id"])
     return {"image": image, "label": label, "id": example["id"]}
+
+
+def _check_label(label: np.ndarray, num_classes: int, identity: str) -> None:
+    wrong = label[(label >= num_classes) & (label != IGNORE_LABEL)]
+    if wrong.size:
+        raise DataError(
+            f"{identity}: the label has values {', '.join(map(str, np.unique(wrong)[:10]))}, which are no class: the "
+            f"data set has {num_classes} classes, so 0..{num_classes - 1} and {IGNORE_LABEL} (ignored) are possible; "
+            "map the values where the data set is read, or raise its num_classes"
+        )
 
 
 def _stack(examples: Sequence[Example]) -> Batch:

@@ -23,7 +23,8 @@ def cross_entropy(
 
     Args:
       logits: float[..., K].
-      label: integer[...]; pixels of IGNORE_LABEL count neither above nor below the line.
+      label: integer[...]; pixels of IGNORE_LABEL count neither above nor below the line. Any other label that is
+        no class makes the loss NaN.
       class_weights: K weights of at least 0, not all 0; None: all 1.
       label_smoothing: the share epsilon, 0 to 1, of the target that is spread over all classes.
 
@@ -47,6 +48,8 @@ def cross_entropy(
 
     valid = label != IGNORE_LABEL
     target = jnp.where(valid, label, 0).astype(jnp.int32)
+    # Indexing would wrap negative labels around to the last class; past the end it gives NaN, which is noticed.
+    target = jnp.where(target < 0, num_classes, target)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     pixel_weight = jnp.where(valid, weights[target], 0.0)
     loss = -pixel_weight * jnp.take_along_axis(log_p, target[..., None], axis=-1)[..., 0]

@@ -34,7 +34,11 @@ class Numbered:
 
 
 def numbered(count: int, **options: object) -> SegmentationDataset:
-    return SegmentationDataset(Numbered(count, **options), 1, ("a",), ((0, 0, 0),))
+    return of_twenty_classes(Numbered(count, **options))
+
+
+def of_twenty_classes(source: Numbered) -> SegmentationDataset:
+    return SegmentationDataset(source, 20, tuple(f"class {i}" for i in range(20)), ((0, 0, 0),) * 20)
 
 
 def drawn(batches, steps) -> list[list[int]]:
@@ -208,6 +212,17 @@ class Mixed(Numbered):
 
 
 def test_pictures_of_different_channels_are_named() -> None:
-    dataset = SegmentationDataset(Mixed(4), 1, ("a",), ((0, 0, 0),))
+    dataset = of_twenty_classes(Mixed(4))
     with pytest.raises(DataError, match=r"1: image is uint8\[8, 8, 3\] where 0 has \[8, 8, 1\]"):
         eval_batches(dataset, image_size=(8, 8), batch_size=4, native=False)[0]
+
+
+@pytest.mark.parametrize("kind", ["train", "native", "resized"])
+def test_a_label_that_is_no_class_is_named(kind: str) -> None:
+    dataset = numbered(22)
+    if kind == "train":
+        batches = train_batches(dataset, canvas_size=(8, 8), batch_size=22, seed=0)
+    else:
+        batches = eval_batches(dataset, image_size=(8, 8), batch_size=22, native=kind == "native")
+    with pytest.raises(DataError, match=r"2[01]: the label has values 2[01], which are no class: .*0\.\.19 and 255"):
+        list(iterate(batches, num_threads=1, prefetch=1))

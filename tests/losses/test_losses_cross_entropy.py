@@ -61,6 +61,12 @@ def test_everything_ignored_is_zero_with_zero_gradient(pixels):
     assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("wrong", [-1, 4, 200])
+def test_a_label_of_no_class_is_noticed(pixels, wrong):
+    logits, label = pixels
+    assert np.isnan(cross_entropy(logits, label.astype(jnp.int32).at[0, 0, 0].set(wrong)))
+
+
 def test_bfloat16_logits_are_summed_in_float32(pixels):
     logits, label = pixels
     rounded = logits.astype(jnp.bfloat16)
