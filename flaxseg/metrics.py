@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 from flax import struct
+from numpy.typing import ArrayLike
 
 
 @struct.dataclass
@@ -88,7 +89,7 @@ def pixel_accuracy(counts: np.ndarray) -> float:
     return float(_divide(np.trace(counts), counts.sum()))
 
 
-def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def _divide(above: ArrayLike, below: ArrayLike) -> np.ndarray:
     above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
     return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
 
