@@ -1,9 +1,11 @@
 """Where state and batches live: one mesh of named axes, the same program on one device or many."""
 
-from typing import Any
+import dataclasses
+from typing import Any, cast
 
 import jax
 import numpy as np
+from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flaxseg.data.batch import Batch
@@ -73,16 +75,39 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     """Returns a placement for each array of a state, given as arrays or shapes.
 
     Arrays of two or more axes are split over `fsdp` along the last axis that divides, which for a kernel is its
-    output channels; what does not divide is replicated.
+    output channels; what does not divide is replicated. A network that is applied to such parameters has to be
+    gathered() first.
     """
     parts = mesh.shape["fsdp"]
 
     def place(leaf: Any) -> NamedSharding:
-        # XLA's partitioner gives wrong convolutions for some kernels that are split along their input channels
-        # while the rows of pictures are split as well (seen with jax 0.10.2), so the output channels come first.
         axes = [axis for axis, size in enumerate(leaf.shape) if size % parts == 0]
         if parts == 1 or len(leaf.shape) < 2 or not axes:
             return replicated(mesh)
         return NamedSharding(mesh, PartitionSpec(*(None,) * axes[-1], "fsdp"))
 
     return jax.tree.map(place, state)
+
+
+def gathered(model: nn.Module, mesh: Mesh) -> nn.Module:
+    """Returns a network that brings parameters split over `fsdp` together on each device before it uses them.
+
+    That is what fully sharded data parallelism means (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): only
+    storage is split. Left to itself, XLA's partitioner may split the convolutions too, and gives wrong ones for some
+    kernels where the rows of pictures are split as well (seen with jax 0.10.2 and 0.12.0).
+    """
+    return model if mesh.shape["fsdp"] == 1 else cast(nn.Module, _Gathered(model, mesh))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gathered:
+    model: nn.Module
+    mesh: Mesh
+
+    def apply(self, variables: Any, *arguments: Any, **keywords: Any) -> Any:
+        """As flax.linen.Module.apply, of variables that each device holds whole."""
+        whole = jax.lax.with_sharding_constraint(variables, replicated(self.mesh))
+        return self.model.apply(whole, *arguments, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)

@@ -161,9 +161,10 @@ class _Compiled(NamedTuple):
 
 def _compiled(experiment: Experiment, state: TrainState) -> _Compiled:
     placement, everywhere = jax.tree.map(lambda x: x.sharding, state), sharding.replicated(experiment.mesh)
+    model = sharding.gathered(experiment.model, experiment.mesh)
     step = functools.partial(
         train_step,
-        model=experiment.model,
+        model=model,
         loss_fn=experiment.loss_fn,
         tx=experiment.tx,
         augment_fn=experiment.augment_fn,
@@ -171,7 +172,7 @@ def _compiled(experiment: Experiment, state: TrainState) -> _Compiled:
     )
     return _Compiled(
         step=jax.jit(step, donate_argnums=0, out_shardings=(placement, everywhere)),
-        logits=jax.jit(functools.partial(predict_logits, model=experiment.model)),
+        logits=jax.jit(functools.partial(predict_logits, model=model)),
         score=jax.jit(score_logits, out_shardings=everywhere),
         label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
     )

@@ -185,12 +185,12 @@ def test_one_class_is_nothing_to_learn(run):
 
 
 @pytest.mark.parametrize(
-    "override", ["eval.resolution=image_size", "train.precision=bfloat16", "model.options.norm=none"]
+    "overrides", [["eval.resolution=image_size"], ["train.precision=bfloat16"], ["mesh.fsdp=2", "mesh.spatial=2"]]
 )
-def test_other_settings_train_and_score_every_pixel(tmp_path, override):
-    config = load_config("configs/shapes.py:tiny", [override, "data.image_size=(24,20)", "train.steps=3"])
+def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
+    config = load_config("configs/shapes.py:tiny", [*overrides, "data.image_size=(24,20)", "train.steps=3"])
     result = train.train_and_evaluate(config, tmp_path)
-    pixels = 24 * 20 if "image_size" in override else 32 * 32
+    pixels = 24 * 20 if "image_size" in overrides[0] else 32 * 32
     assert result.confusion.counts.sum() == 16 * pixels
     assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {np.dtype("float32")}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(result.state.params)))

@@ -101,7 +101,10 @@ def on_devices(network, batch, **parts):
     mesh = sharding.make_mesh(**parts)
     placement = sharding.state_sharding(jax.eval_shape(make, KEY), mesh)
     state = jax.jit(make, out_shardings=placement)(KEY)
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh)))
+    model = sharding.gathered(model, mesh)
+    compiled = jax.jit(
+        partial(step, model=model), donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh))
+    )
     placed, losses = sharding.place_batch({k: np.asarray(v) for k, v in batch.items()}, mesh), []
     for _ in range(3):
         state, metrics = compiled(state, placed, KEY)
