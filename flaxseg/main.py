@@ -57,7 +57,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--workdir", metavar="DIR", help="where everything is kept (default: runs/ and the config's name)"
     )
-    parser.add_argument("--print_config", action="store_true", help="print the checked configuration and stop")
+    parser.add_argument("--print_config", action="store_true", help="check, print every KEY = VALUE, and stop")
     parser.add_argument("--verbose", action="store_true", help="show the log messages of the libraries below")
     overrides, rest = [], []
     remaining = iter(argv)
@@ -76,13 +76,14 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    from flaxseg.config import validate
+    from flaxseg.config import leaves, validate
     from flaxseg.config_files import load_config
 
     config = load_config(arguments.config, overrides)
     validate(config)
     if arguments.print_config:
-        print(config)
+        for key, value in leaves(config):
+            print(f"{key} = {value!r}")
         return 0
     _quiet(arguments.verbose)
     from flaxseg.train import train_and_evaluate
