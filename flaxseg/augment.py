@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from flaxseg.colour import make_recolour
 from flaxseg.data.batch import IGNORE_LABEL, Batch
 from flaxseg.errors import ConfigError
 
@@ -18,9 +19,7 @@ def make_augment(
     scale: tuple[float, float] = (1.0, 1.0),
     flip: float = 0.0,
     flip_vertical: float = 0.0,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
-    saturation: float = 0.0,
+    **colour: float,
 ) -> AugmentFn:
     """Returns a function that augments a batch; each picture draws its own values.
 
@@ -33,19 +32,17 @@ def make_augment(
         random; below 1 the picture lies at random in the window and what it does not reach is 0 and ignored.
       flip: probability of mirroring left to right.
       flip_vertical: probability of mirroring upside down.
-      brightness: b adds a value of -255 b .. 255 b.
-      contrast: c multiplies the distance from the picture's mean by 1 - c .. 1 + c.
-      saturation: s multiplies each pixel's distance from its grey by 1 - s .. 1 + s; only for three channels.
+      **colour: strengths of changes that leave the label as it is, by the names of colour.CHANGES.
 
     Raises:
-      ConfigError: a range that is not two numbers above 0 in order, or a negative strength.
+      ConfigError: a range that is not two numbers above 0 in order, a negative strength, or an unknown change.
     """
     if not 0 < scale[0] <= scale[1]:
         raise ConfigError(f"augment.scale = {scale}: must be two numbers above 0, the smaller first")
-    strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    for name, value in {**strengths, "flip": flip, "flip_vertical": flip_vertical}.items():
+    for name, value in {"flip": flip, "flip_vertical": flip_vertical}.items():
         if value < 0:
             raise ConfigError(f"augment.{name} = {value}: must be at least 0")
+    recolour = make_recolour(**colour)
 
     def augment(key: jax.Array, batch: Batch) -> Batch:
         geometry_key, colour_key = jax.random.split(key)
@@ -56,7 +53,7 @@ def make_augment(
         rows = _window(rows_key, image.shape[1], crop_size[0], zoom, flip_vertical)
         columns = _window(columns_key, image.shape[2], crop_size[1], zoom, flip)
         image = _resample(image, rows, columns, zoom, crop_size)
-        return {**batch, "image": _recolour(colour_key, image, **strengths), "label": _take(label, rows, columns)}
+        return {**batch, "image": recolour(colour_key, image), "label": _take(label, rows, columns)}
 
     return augment
 
@@ -114,20 +111,3 @@ def _take(label: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
     taken = jnp.take_along_axis(label, row[:, :, None], axis=1)
     taken = jnp.take_along_axis(taken, column[:, None, :], axis=2)
     return jnp.where(row_inside[:, :, None] & column_inside[:, None, :], taken, jnp.uint8(IGNORE_LABEL))
-
-
-def _recolour(key: jax.Array, image: jax.Array, *, brightness: float, contrast: float, saturation: float) -> jax.Array:
-    keys = jax.random.split(key, 3)
-
-    def draw(key: jax.Array, strength: float) -> jax.Array:
-        return jax.random.uniform(key, (image.shape[0], 1, 1, 1), minval=-strength, maxval=strength)
-
-    if saturation and image.shape[-1] == 3:
-        grey = (image * jnp.asarray([0.299, 0.587, 0.114])).sum(-1, keepdims=True)
-        image = grey + (image - grey) * (1 + draw(keys[0], saturation))
-    if contrast:
-        mean = image.mean((1, 2, 3), keepdims=True)
-        image = mean + (image - mean) * (1 + draw(keys[1], contrast))
-    if brightness:
-        image = image + 255 * draw(keys[2], brightness)
-    return jnp.clip(image, 0, 255) if brightness or contrast or saturation else image

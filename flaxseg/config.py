@@ -41,9 +41,14 @@ def default_config() -> ConfigDict:
     config.augment.scale = (1.0, 1.0)  # range of a random zoom; the window of image_size is cut at random
     config.augment.flip = 0.0  # probability of mirroring left to right
     config.augment.flip_vertical = 0.0  # probability of mirroring upside down
-    config.augment.brightness = 0.0  # up to this share of the value range is added or taken away
-    config.augment.contrast = 0.0  # contrast is multiplied by 1 - c .. 1 + c
     config.augment.saturation = 0.0  # distance from grey is multiplied by 1 - s .. 1 + s
+    config.augment.hue = 0.0  # colours turn by up to this share of a full circle
+    config.augment.grey = 0.0  # probability of taking the colour out
+    config.augment.gamma = 0.0  # values are raised to a power of 1 / (1 + g) .. 1 + g
+    config.augment.contrast = 0.0  # contrast is multiplied by 1 - c .. 1 + c
+    config.augment.brightness = 0.0  # up to this share of the value range is added or taken away
+    config.augment.noise = 0.0  # up to this share of the value range is the noise's standard deviation
+    config.augment.dropout = 0.0  # a rectangle of up to this share of each side is hidden
 
     config.model = ConfigDict(type_safe=False)
     config.model.name = "unet"  # a name of MODELS, or package.module:function
@@ -183,9 +188,12 @@ AT_LEAST = {
     "seed": 0,
     "data.num_threads": 0,
     "data.prefetch": 1,
+    "augment.saturation": 0,
+    "augment.hue": 0,
+    "augment.gamma": 0,
     "augment.contrast": 0,
     "augment.brightness": 0,
-    "augment.saturation": 0,
+    "augment.noise": 0,
     "optimizer.learning_rate": 0,
     "optimizer.warmup_steps": 0,
     "optimizer.weight_decay": 0,
@@ -203,7 +211,7 @@ AT_LEAST = {
     "mesh.spatial": 1,
 }
 
-SHARES = ("augment.flip", "augment.flip_vertical")
+SHARES = ("augment.flip", "augment.flip_vertical", "augment.grey", "augment.dropout")
 
 CHOICES: dict[str, Sequence[str]] = {
     "train.precision": ("float32", "bfloat16"),
@@ -224,7 +232,7 @@ def _value_errors(config: ConfigDict, keys: set[str]) -> list[str]:
         "optimizer.ema_decay": (lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
     }
     checks |= {key: (functools.partial(operator.le, low), f"must be at least {low}") for key, low in AT_LEAST.items()}
-    checks |= {key: (lambda v: 0 <= v <= 1, "is a probability, 0 to 1") for key in SHARES}
+    checks |= {key: (lambda v: 0 <= v <= 1, "is a share, 0 to 1") for key in SHARES}
     messages = [
         f"config.{key} = {values[key]!r}: {allowed}"
         for key, (holds, allowed) in checks.items()

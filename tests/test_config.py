@@ -82,7 +82,7 @@ def test_impossible_values_are_found_together():
     message = errors(config)
     assert "config.train.batch_size = 0: must be at least 1" in message
     assert "config.train.steps = 0 and config.train.epochs = 0: one of them has to be above 0" in message
-    assert "config.augment.flip = 1.5: is a probability, 0 to 1" in message
+    assert "config.augment.flip = 1.5: is a share, 0 to 1" in message
     assert "config.augment.scale = (2.0, 1.0): must be two numbers above 0, the smaller first" in message
     assert "config.optimizer.schedule = 'cosin': must be one of constant, cosine; did you mean 'cosine'?" in message
     assert "config.optimizer.ema_decay = 1.0" in message

@@ -1,0 +1,135 @@
+"""Random changes of a picture's values that leave its label as it is, on the device."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from flaxseg.errors import ConfigError
+from flaxseg.lookup import look_up
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in the brightness that people see (ITU-R BT.601)."""
+
+Change = Callable[[jax.Array, jax.Array, float], jax.Array]
+"""(random key, picture float32[B, H, W, C] of 0..255, strength) -> picture, not yet cut to 0..255."""
+
+
+def make_recolour(**strengths: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns a function (key, picture) -> picture, float32[B, H, W, C] of 0..255.
+
+    Args:
+      **strengths: how strong each change is, by its name in CHANGES; 0 leaves a change out. They are made in the
+        order of CHANGES, and each picture of a batch draws its own values.
+
+    Raises:
+      ConfigError: an unknown name, or a strength outside of its range.
+    """
+    for name, strength in strengths.items():
+        look_up(name, CHANGES, key="config.augment")
+        if strength < 0 or (name in PROBABILITIES and strength > 1):
+            allowed = "a probability, 0 to 1" if name in PROBABILITIES else "at least 0"
+            raise ConfigError(f"augment.{name} = {strength}: must be {allowed}")
+    chosen = [(index, name) for index, name in enumerate(CHANGES) if strengths.get(name)]
+
+    def recolour(key: jax.Array, image: jax.Array) -> jax.Array:
+        for index, name in chosen:
+            # Its own place in the table, so that switching one change on leaves what the others draw.
+            image = jnp.clip(CHANGES[name](jax.random.fold_in(key, index), image, strengths[name]), 0, 255)
+        return image
+
+    return recolour
+
+
+def saturation(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Multiplies each pixel's distance from its grey by 1 - s .. 1 + s; three channels only, others stay."""
+    grey = _grey(image)
+    return grey + (image - grey) * (1 + _draw(key, image, strength))
+
+
+def hue(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Turns colours around the grey axis by up to h of a full circle either way; three channels only, others stay."""
+    if image.shape[-1] != 3:
+        return image
+    angle = 2 * jnp.pi * _draw(key, image, strength)
+    # Rodrigues' formula for the axis (1, 1, 1): what lies along it, grey, stays.
+    mean = image.mean(-1, keepdims=True)
+    across = jnp.stack(
+        [image[..., 2] - image[..., 1], image[..., 0] - image[..., 2], image[..., 1] - image[..., 0]], -1
+    )
+    return mean + (image - mean) * jnp.cos(angle) + across / jnp.sqrt(3.0) * jnp.sin(angle)
+
+
+def grey(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Takes the colour out of a picture with this probability; three channels only, others stay."""
+    chosen = jax.random.bernoulli(key, strength, (image.shape[0], 1, 1, 1))
+    return jnp.where(chosen, _grey(image), image)
+
+
+def gamma(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Raises values, as shares of 255, to a power of 1 / (1 + g) .. 1 + g, drawn evenly in its logarithm."""
+    power = jnp.exp(_draw(key, image, 1.0) * jnp.log1p(strength))
+    # Away from 0, where a power below 1 is steep without end.
+    return 255 * jnp.maximum(image / 255, 1e-6) ** power
+
+
+def contrast(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Multiplies the distance from the picture's mean by 1 - c .. 1 + c."""
+    mean = image.mean((1, 2, 3), keepdims=True)
+    return mean + (image - mean) * (1 + _draw(key, image, strength))
+
+
+def brightness(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Adds one value of -255 b .. 255 b to a whole picture."""
+    return image + 255 * _draw(key, image, strength)
+
+
+def noise(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Adds Gaussian noise to each value; a picture's standard deviation is 0 .. 255 n."""
+    amount_key, noise_key = jax.random.split(key)
+    deviation = jax.random.uniform(amount_key, (image.shape[0], 1, 1, 1), maxval=255 * strength)
+    return image + deviation * jax.random.normal(noise_key, image.shape)
+
+
+def dropout(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Puts the picture's mean colour into a rectangle whose sides are up to the share d of the picture's.
+
+    The label stays, so that what is hidden has to be told from what is around it (DeVries & Taylor 2017,
+    https://arxiv.org/abs/1708.04552).
+    """
+    keys = jax.random.split(key, 2)
+
+    def inside(key: jax.Array, size: int) -> jax.Array:
+        length_key, place_key = jax.random.split(key)
+        length = size * jax.random.uniform(length_key, (image.shape[0], 1), maxval=min(strength, 1.0))
+        begin = (size - length) * jax.random.uniform(place_key, (image.shape[0], 1))
+        pixel = jnp.arange(size) + 0.5
+        return (pixel >= begin) & (pixel < begin + length)
+
+    hidden = inside(keys[0], image.shape[1])[:, :, None] & inside(keys[1], image.shape[2])[:, None, :]
+    return jnp.where(hidden[..., None], image.mean((1, 2), keepdims=True), image)
+
+
+CHANGES: dict[str, Change] = {
+    "saturation": saturation,
+    "hue": hue,
+    "grey": grey,
+    "gamma": gamma,
+    "contrast": contrast,
+    "brightness": brightness,
+    "noise": noise,
+    "dropout": dropout,
+}
+
+PROBABILITIES = ("grey", "dropout")
+"""Changes whose strength is a share, at most 1."""
+
+
+def _draw(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    return jax.random.uniform(key, (image.shape[0], 1, 1, 1), minval=-strength, maxval=strength)
+
+
+def _grey(image: jax.Array) -> jax.Array:
+    if image.shape[-1] != 3:
+        return image
+    return (image * jnp.asarray(GREY_WEIGHTS)).sum(-1, keepdims=True)
