@@ -33,6 +33,7 @@ def default_config() -> ConfigDict:
     config.data.eval_split = "test"  # which to score
     config.data.options = ConfigDict(type_safe=False)  # keyword arguments of the data set's function
     config.data.image_size = (128, 128)  # height and width to which whole pictures are resized
+    config.data.cache = "none"  # or "host": decoded training pictures stay in memory
     config.data.num_threads = 4  # threads that read and decode pictures; 0: the loop does it itself, for debugging
     config.data.prefetch = 4  # batches decoded ahead of the step
 
@@ -214,6 +215,7 @@ AT_LEAST = {
 SHARES = ("augment.flip", "augment.flip_vertical", "augment.grey", "augment.dropout")
 
 CHOICES: dict[str, Sequence[str]] = {
+    "data.cache": ("none", "host"),
     "train.precision": ("float32", "bfloat16"),
     "eval.resolution": ("native", "image_size"),
     "optimizer.schedule": tuple(SCHEDULES),

@@ -117,6 +117,7 @@ def _batches(config: ConfigDict, train_data: SegmentationDataset, eval_data: Seg
         canvas_size=augment.canvas_size(size, config.augment.scale),
         batch_size=config.train.batch_size,
         seed=config.seed,
+        cache=config.data.cache == "host",
         **processes,
     )
     of_evaluation = eval_batches(

@@ -10,6 +10,7 @@ import grain
 import numpy as np
 
 from flaxseg.data.batch import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
+from flaxseg.data.cache import CanvasCache
 from flaxseg.data.images import resize_image, resize_label
 from flaxseg.errors import DataError
 
@@ -20,6 +21,7 @@ def train_batches(
     canvas_size: tuple[int, int],
     batch_size: int,
     seed: int,
+    cache: bool = False,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
@@ -32,6 +34,7 @@ def train_batches(
       canvas_size: height and width that every example is resized to.
       batch_size: examples in a batch of all processes together.
       seed: of the shuffling, 0 or more.
+      cache: keep what was decoded and resized in memory; the batches are the same.
       process_index: which process this is.
       process_count: how many there are; each reads its share of each batch.
 
@@ -39,7 +42,8 @@ def train_batches(
       Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W]}`, B = batch_size / process_count.
 
     Raises:
-      DataError: an empty data set, or a batch size that the processes cannot share evenly.
+      DataError: an empty data set, a batch size that the processes cannot share evenly, or too little memory to
+        cache.
     """
     share = _share(dataset, batch_size, process_index, process_count)
     # grain adds the epoch to the seed: neighbouring seeds, used plainly, would be the same run shifted by an epoch.
@@ -49,8 +53,13 @@ def train_batches(
     # what is drawn for each row of a batch, such as its augmentation, is then drawn for the same example.
     rows = slice(process_index * share, (process_index + 1) * share)
 
+    def decoded(index: int) -> Example:
+        return _resized(dataset.source[index], canvas_size, dataset.num_classes)
+
+    example = CanvasCache(len(dataset.source), decoded).__getitem__ if cache else decoded
+
     def read(indices: Sequence[int]) -> Batch:
-        return _stack([_resized(dataset.source[i], canvas_size, dataset.num_classes) for i in indices[rows]])
+        return _stack([example(i) for i in indices[rows]])
 
     return order.batch(batch_size, batch_fn=list).map(read)
 
