@@ -3,15 +3,21 @@
 from collections.abc import Callable
 
 from flaxseg.data.batch import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
+from flaxseg.data.camvid import camvid
+from flaxseg.data.cityscapes import cityscapes
 from flaxseg.data.folder import folder
 from flaxseg.data.oxford_iiit_pet import oxford_iiit_pet
 from flaxseg.data.pipeline import eval_batches, iterate, train_batches
 from flaxseg.data.shapes import shapes
+from flaxseg.data.voc import voc
 
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
+    "camvid": camvid,
+    "cityscapes": cityscapes,
     "folder": folder,
     "oxford_iiit_pet": oxford_iiit_pet,
     "shapes": shapes,
+    "voc": voc,
 }
 """Every built-in data set: `DATASETS[name](split, **options)` returns a `SegmentationDataset`."""
 
@@ -22,10 +28,13 @@ __all__ = [
     "Example",
     "SegmentationDataset",
     "Source",
+    "camvid",
+    "cityscapes",
     "eval_batches",
     "folder",
     "iterate",
     "oxford_iiit_pet",
     "shapes",
     "train_batches",
+    "voc",
 ]

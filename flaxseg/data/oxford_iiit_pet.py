@@ -8,7 +8,7 @@ import numpy as np
 from flaxseg.data.batch import IGNORE_LABEL, Example, SegmentationDataset, Source
 from flaxseg.data.folder import folder
 from flaxseg.data.labels import ClassValues
-from flaxseg.data.prepared import Archives, PreparedSource, open_prepared
+from flaxseg.data.prepared import Archives, PreparedSource, open_prepared, sorted_by_id
 from flaxseg.errors import DataError
 
 _TRIMAP_VALUES = (1, 2, 3)
@@ -71,20 +71,6 @@ class _Merged:
         return {**example, "label": table[example["label"]]}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ordered:
-    """The examples of `source` in another order."""
-
-    source: Source
-    order: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.source[self.order[index]]
-
-
 def _original_trimaps(split: str, root: str) -> Source:
     if split not in _LISTS:
         raise DataError(
@@ -117,5 +103,4 @@ def _prepared_trimaps(split: str, data_dir: str, manual_dir: str) -> Source:
     split = split.replace("trainval", "train")
     records = open_prepared("oxford_iiit_pet", split, data_dir=data_dir, encoded=pictures, archives=archives)
     source = PreparedSource(records, *pictures, "file_name", "oxford_iiit_pet", ClassValues(_TRIMAP_VALUES))
-    # Preparing shuffles. Sorted as the original layout is read, a seed means the same batches from either.
-    return _Ordered(source, tuple(sorted(range(len(records)), key=source.id_of)))
+    return sorted_by_id(source)

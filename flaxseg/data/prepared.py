@@ -7,7 +7,7 @@ import socket
 import urllib.request
 from typing import Any
 
-from flaxseg.data.batch import Example
+from flaxseg.data.batch import Example, Source
 from flaxseg.data.images import decode_image, decode_label
 from flaxseg.data.labels import ClassValues
 from flaxseg.errors import DataError
@@ -116,6 +116,28 @@ class PreparedSource:
 
     def _identity(self, record: Any, index: int) -> str:
         return os.path.splitext(record[self.id_key].decode())[0] if self.id_key else str(index)
+
+
+def sorted_by_id(source: PreparedSource) -> Source:
+    """The examples of `source` in the order of their ids; reads every record once, but decodes no picture.
+
+    Preparing shuffles. Sorted as the original layout is read, a seed means the same batches from either.
+    """
+    return _Ordered(source, tuple(sorted(range(len(source)), key=source.id_of)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ordered:
+    """The examples of `source` in another order."""
+
+    source: Source
+    order: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.source[self.order[index]]
 
 
 def _prepare(tfds: Any, builder: Any, data_dir: str, archives: Archives) -> None:

@@ -1,0 +1,37 @@
+"""U-Net from scratch on Cityscapes, whole scenes at half their size (2,975 training pictures, 19 classes).
+
+    python -m flaxseg.main --config=configs/cityscapes.py --config.data.dir=DIR
+
+DIR holds leftImg8bit/ and gtFine/, or it is a tfds folder, prepared there on first use from
+leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in DIR/downloads/manual. The scores are of `val`, at full
+size, as the field reports them.
+
+Data set: Cordts et al. 2016, https://www.cityscapes-dataset.com/
+"""
+
+from ml_collections import ConfigDict
+
+from flaxseg.config import default_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the configuration; there are no variants."""
+    if variant:
+        raise ValueError(f"variant {variant!r}: there are none")
+    config = default_config()
+    config.data.name = "cityscapes"
+    config.data.train_split = "train"
+    config.data.eval_split = "val"
+    config.data.image_size = (512, 1024)
+    config.augment.scale = (0.5, 2.0)
+    config.augment.flip = 0.5
+    config.augment.brightness = 0.1
+    config.augment.contrast = 0.2
+    config.augment.saturation = 0.2
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 500
+    config.optimizer.grad_clip = 1.0
+    config.optimizer.ema_decay = 0.999
+    config.train.batch_size = 8
+    config.train.epochs = 100.0
+    return config

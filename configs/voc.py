@@ -1,0 +1,36 @@
+"""U-Net from scratch on Pascal VOC 2012 (1,464 training pictures, 21 classes).
+
+    python -m flaxseg.main --config=configs/voc.py --config.data.dir=DIR
+
+DIR is the folder VOC2012, or the one that VOCtrainval_11-May-2012.tar was unpacked into. Few pictures for so many
+kinds of objects: without a pretrained encoder expect a low score.
+
+Data set: Everingham et al. 2015, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
+"""
+
+from ml_collections import ConfigDict
+
+from flaxseg.config import default_config
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """Returns the configuration; there are no variants."""
+    if variant:
+        raise ValueError(f"variant {variant!r}: there are none")
+    config = default_config()
+    config.data.name = "voc"
+    config.data.train_split = "train"
+    config.data.eval_split = "val"
+    config.data.image_size = (512, 512)
+    config.augment.scale = (0.5, 2.0)
+    config.augment.flip = 0.5
+    config.augment.brightness = 0.1
+    config.augment.contrast = 0.2
+    config.augment.saturation = 0.2
+    config.optimizer.learning_rate = 5e-4
+    config.optimizer.warmup_steps = 500
+    config.optimizer.grad_clip = 1.0
+    config.optimizer.ema_decay = 0.999
+    config.train.batch_size = 16
+    config.train.epochs = 100.0
+    return config
