@@ -1,6 +1,7 @@
 """Checkpoints with Orbax: the latest and the best, and a working directory that belongs to one experiment."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +118,9 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             directory.absolute(), options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
         )
+        # Kept here from then on: Orbax reads scores from the disk, where those of a save under way are not yet.
+        best = self._manager.best_step()
+        self._best_score = None if best is None else (self._manager.metrics(best) or {}).get(best_metric)
 
     def __enter__(self) -> Self:
         return self
@@ -138,9 +142,8 @@ class Checkpoints:
 
     def is_best(self, scores: Mapping[str, float]) -> bool:
         """Returns whether these scores are better than those of every checkpoint; a NaN never is."""
-        if self.best_step is None:
-            return True
-        return scores[self._best_metric] > self._manager.metrics(self.best_step)[self._best_metric]
+        score = scores[self._best_metric]
+        return not math.isnan(score) and (self._best_score is None or not score <= self._best_score)
 
     def save(self, step: int, state: Any, scores: Mapping[str, float] | None = None) -> None:
         """Writes a state in the background; returns once it is copied off the device.
@@ -152,6 +155,8 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
+        if scores and self.is_best(scores):
+            self._best_score = scores[self._best_metric]
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state))
         self._manager.save(step, args=arguments, metrics=dict(scores) if scores else None)
 

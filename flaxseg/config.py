@@ -154,18 +154,14 @@ def _is_like(value: Any, default: Any) -> bool:
     return kind == expected or (expected == "number" and kind == "whole number")
 
 
-def _fixed_leaves(config: ConfigDict) -> Iterator[tuple[str, Any]]:
-    for key, value in leaves(config):
-        if not key.startswith(tuple(f"{prefix}." for prefix in OPTION_KEYS)):
+def _fixed_leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the keys that default_config() can list, with the groups of OPTION_KEYS whole."""
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, ConfigDict) and key not in OPTION_KEYS:
+            yield from _fixed_leaves(value, f"{key}.")
+        else:
             yield key, value
-    for key in OPTION_KEYS:
-        section: Any = config
-        for part in key.split("."):
-            section = section.get(part) if isinstance(section, ConfigDict) else None
-        if section is not None and not isinstance(section, ConfigDict):
-            continue  # a leaf already, of the wrong type
-        if section is not None:
-            yield key, section
 
 
 def _type_name(value: Any) -> str:

@@ -101,12 +101,19 @@ def test_a_damaged_latest_is_set_aside_for_the_one_before(saved, tmp_path, how):
 def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
     with Checkpoints(tmp_path / "none", keep=2, best_metric="miou") as checkpoints:
         assert checkpoints.restore_latest(like(sharding.make_mesh(data=1))) is None
+        assert checkpoints.is_best({"miou": 0.0}) and not checkpoints.is_best({"miou": float("nan")})
 
 
 def test_better_scores_are_told_from_worse(saved):
     with Checkpoints(saved, keep=2, best_metric="miou") as checkpoints:
         told = [checkpoints.is_best({"miou": miou}) for miou in (0.91, 0.9, 0.5, float("nan"))]
     assert told == [True, False, False, False]
+
+
+def test_scores_are_compared_while_a_save_is_under_way(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", keep=2, best_metric="miou") as checkpoints:
+        checkpoints.save(1, {"large": jnp.zeros((4000, 4000))}, {"miou": 0.5})
+        assert [checkpoints.is_best({"miou": miou}) for miou in (0.4, 0.6)] == [False, True]
 
 
 def test_a_workdir_that_cannot_be_one(tmp_path):

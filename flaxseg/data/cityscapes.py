@@ -6,7 +6,7 @@ import os
 from flaxseg.data.batch import Example, SegmentationDataset, Source
 from flaxseg.data.folder import folder
 from flaxseg.data.labels import ClassValues
-from flaxseg.data.prepared import Archives, PreparedSource, open_prepared
+from flaxseg.data.prepared import OTHER_WAYS, Archives, PreparedSource, open_prepared
 from flaxseg.errors import DataError
 
 _CLASSES = {
@@ -104,11 +104,7 @@ def _prepared(split: str, data_dir: str, manual_dir: str) -> Source:
         manual_dir=manual_dir,
         host="www.cityscapes-dataset.com",
         page="https://www.cityscapes-dataset.com/downloads/, after registering there",
-        otherwise=(
-            "Or unpack the two archives into one folder and name that folder in data.dir: it is read as it is",
-            "Or train on the embedded data set, which needs no files: "
-            "python -m flaxseg.main --config=configs/shapes.py",
-        ),
+        otherwise=OTHER_WAYS,
     )
     name, pictures = "cityscapes/semantic_segmentation", ("image_left", "segmentation_label")
     split = split.replace("validation", "val").replace("val", "validation")

@@ -8,7 +8,7 @@ import numpy as np
 from flaxseg.data.batch import IGNORE_LABEL, Example, SegmentationDataset, Source
 from flaxseg.data.folder import folder
 from flaxseg.data.labels import ClassValues
-from flaxseg.data.prepared import Archives, PreparedSource, open_prepared, sorted_by_id
+from flaxseg.data.prepared import OTHER_WAYS, Archives, PreparedSource, open_prepared, sorted_by_id
 from flaxseg.errors import DataError
 
 _TRIMAP_VALUES = (1, 2, 3)
@@ -93,11 +93,7 @@ def _prepared_trimaps(split: str, data_dir: str, manual_dir: str) -> Source:
         manual_dir=manual_dir,
         host="thor.robots.ox.ac.uk",
         page="https://www.robots.ox.ac.uk/~vgg/data/pets/",
-        otherwise=(
-            "Or unpack the two archives into one folder and name that folder in data.dir: it is read as it is",
-            "Or train on the embedded data set, which needs no files: "
-            "python -m flaxseg.main --config=configs/shapes.py",
-        ),
+        otherwise=OTHER_WAYS,
     )
     pictures = ("image", "segmentation_mask")
     split = split.replace("trainval", "train")

@@ -12,6 +12,12 @@ from flaxseg.data.images import decode_image, decode_label
 from flaxseg.data.labels import ClassValues
 from flaxseg.errors import DataError
 
+OTHER_WAYS = (
+    "Or unpack the archives into one folder and name that folder in data.dir: it is read as it is",
+    "Or train on the embedded data set, which needs no files: python -m flaxseg.main --config=configs/shapes.py",
+)
+"""What else a user can do where a data set of known layout cannot be prepared."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Archives:
