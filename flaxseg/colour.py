@@ -1,11 +1,13 @@
 """Random changes of a picture's values that leave its label as it is, on the device."""
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from flaxseg.errors import ConfigError
+from flaxseg.geometry import random_rectangles
 from flaxseg.lookup import look_up
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
@@ -84,6 +86,22 @@ def brightness(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
     return image + 255 * _draw(key, image, strength)
 
 
+def blur(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Blurs with a Gaussian whose standard deviation is 0 .. b pixels; edges are continued outwards."""
+    deviation = jnp.maximum(jax.random.uniform(key, (image.shape[0], 1, 1, 1), maxval=strength), 1e-3)
+    reach = math.ceil(3 * strength)
+    offsets = range(-reach, reach + 1)
+    weights = [jnp.exp(-0.5 * (offset / deviation) ** 2) for offset in offsets]
+    total = sum(weights, start=jnp.float32(0))
+    for axis in (1, 2):
+        padding = [(reach, reach) if i == axis else (0, 0) for i in range(4)]
+        padded, size = jnp.pad(image, padding, mode="edge"), image.shape[axis]
+        # Shifted copies instead of a convolution: a kernel for each picture and channel is slow as one.
+        shifted = (jax.lax.slice_in_dim(padded, reach + o, reach + o + size, axis=axis) for o in offsets)
+        image = sum((x * (w / total) for x, w in zip(shifted, weights, strict=True)), start=jnp.float32(0))
+    return image
+
+
 def noise(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
     """Adds Gaussian noise to each value; a picture's standard deviation is 0 .. 255 n."""
     amount_key, noise_key = jax.random.split(key)
@@ -97,16 +115,9 @@ def dropout(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
     The label stays, so that what is hidden has to be told from what is around it (DeVries & Taylor 2017,
     https://arxiv.org/abs/1708.04552).
     """
-    keys = jax.random.split(key, 2)
-
-    def inside(key: jax.Array, size: int) -> jax.Array:
-        length_key, place_key = jax.random.split(key)
-        length = size * jax.random.uniform(length_key, (image.shape[0], 1), maxval=min(strength, 1.0))
-        begin = (size - length) * jax.random.uniform(place_key, (image.shape[0], 1))
-        pixel = jnp.arange(size) + 0.5
-        return (pixel >= begin) & (pixel < begin + length)
-
-    hidden = inside(keys[0], image.shape[1])[:, :, None] & inside(keys[1], image.shape[2])[:, None, :]
+    sides_key, place_key = jax.random.split(key)
+    sides = jax.random.uniform(sides_key, (2, image.shape[0]), maxval=min(strength, 1.0))
+    hidden = random_rectangles(place_key, image.shape[1:3], (sides[0], sides[1]))
     return jnp.where(hidden[..., None], image.mean((1, 2), keepdims=True), image)
 
 
@@ -117,6 +128,7 @@ CHANGES: dict[str, Change] = {
     "gamma": gamma,
     "contrast": contrast,
     "brightness": brightness,
+    "blur": blur,
     "noise": noise,
     "dropout": dropout,
 }

@@ -42,12 +42,19 @@ def default_config() -> ConfigDict:
     config.augment.scale = (1.0, 1.0)  # range of a random zoom; the window of image_size is cut at random
     config.augment.flip = 0.0  # probability of mirroring left to right
     config.augment.flip_vertical = 0.0  # probability of mirroring upside down
+    config.augment.rotate90 = 0.0  # probability of a turn by 90, 180 or 270 degrees
+    config.augment.rotate = 0.0  # degrees of a turn, at most, either way
+    config.augment.shear = 0.0  # degrees by which columns lean, at most, either way
+    config.augment.elastic = 0.0  # standard deviation of smooth shifts, as a share of the sides; 0.05 is much
+    config.augment.max_class_share = 0.0  # windows are chosen to hold no more of one class than this share; 0: any
+    config.augment.cutmix = 0.0  # probability of a rectangle from another picture of the batch
     config.augment.saturation = 0.0  # distance from grey is multiplied by 1 - s .. 1 + s
     config.augment.hue = 0.0  # colours turn by up to this share of a full circle
     config.augment.grey = 0.0  # probability of taking the colour out
     config.augment.gamma = 0.0  # values are raised to a power of 1 / (1 + g) .. 1 + g
     config.augment.contrast = 0.0  # contrast is multiplied by 1 - c .. 1 + c
     config.augment.brightness = 0.0  # up to this share of the value range is added or taken away
+    config.augment.blur = 0.0  # up to so many pixels is the standard deviation of a Gaussian blur
     config.augment.noise = 0.0  # up to this share of the value range is the noise's standard deviation
     config.augment.dropout = 0.0  # a rectangle of up to this share of each side is hidden
 
@@ -185,11 +192,14 @@ AT_LEAST = {
     "seed": 0,
     "data.num_threads": 0,
     "data.prefetch": 1,
+    "augment.rotate": 0,
+    "augment.elastic": 0,
     "augment.saturation": 0,
     "augment.hue": 0,
     "augment.gamma": 0,
     "augment.contrast": 0,
     "augment.brightness": 0,
+    "augment.blur": 0,
     "augment.noise": 0,
     "optimizer.learning_rate": 0,
     "optimizer.warmup_steps": 0,
@@ -208,7 +218,15 @@ AT_LEAST = {
     "mesh.spatial": 1,
 }
 
-SHARES = ("augment.flip", "augment.flip_vertical", "augment.grey", "augment.dropout")
+SHARES = (
+    "augment.flip",
+    "augment.flip_vertical",
+    "augment.rotate90",
+    "augment.max_class_share",
+    "augment.cutmix",
+    "augment.grey",
+    "augment.dropout",
+)
 
 CHOICES: dict[str, Sequence[str]] = {
     "data.cache": ("none", "host"),
@@ -225,6 +243,7 @@ def _value_errors(config: ConfigDict, keys: set[str]) -> list[str]:
     values = {key: value for key, value in _fixed_leaves(config) if key in keys}
     checks: dict[str, tuple[Callable[[Any], bool], str]] = {
         "data.image_size": (lambda v: all(isinstance(s, int) and s >= 1 for s in v), "must be whole numbers above 0"),
+        "augment.shear": (lambda v: 0 <= v < 90, "is an angle, at least 0 and below 90 degrees"),
         "augment.scale": (lambda v: 0 < v[0] <= v[1], "must be two numbers above 0, the smaller first"),
         "mesh.data": (lambda v: v == -1 or v >= 1, "must be at least 1, or -1 for all devices that are left"),
         "optimizer.ema_decay": (lambda v: 0 <= v < 1, "must be at least 0 and below 1"),

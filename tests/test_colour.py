@@ -9,6 +9,7 @@ from flaxseg.colour import CHANGES, PROBABILITIES, make_recolour
 from flaxseg.errors import ConfigError
 
 KEY = jax.random.key(3)
+STRENGTHS = {**dict.fromkeys(PROBABILITIES, 1.0), "blur": 3.0}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_strength_zero_is_the_identity(pictures):
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_every_change_changes_each_picture_its_own_way_within_range(pictures, name):
-    out = changed(pictures, **{name: 1.0 if name in PROBABILITIES else 0.5})
+    out = changed(pictures, **{name: STRENGTHS.get(name, 0.5)})
     assert out.shape == pictures.shape and out.dtype == np.float32
     assert out.min() >= 0 and out.max() <= 255
     difference = np.abs(out - pictures).max((1, 2, 3))
@@ -95,6 +96,22 @@ def test_contrast_keeps_the_mean_and_brightness_the_differences(pictures):
     shift = changed(pictures, brightness=0.15) - np.asarray(pictures)
     assert np.ptp(shift, axis=(1, 2, 3)).max() < 1e-3
     assert np.abs(shift).max() <= 0.15 * 255
+
+
+def test_blur_spreads_a_point_as_a_gaussian_does():
+    image = jnp.zeros((256, 21, 21, 1)).at[:, 10, 10].set(255.0)
+    out = changed(image, blur=2.0)[..., 0].astype(np.float64)
+    np.testing.assert_allclose(out.sum((1, 2)), 255, rtol=1e-4)
+    rows = np.arange(21) - 10
+    deviation = np.sqrt((out.sum(2) * rows**2).sum(1) / 255)
+    assert deviation.min() < 0.1 and 1.9 < deviation.max() < 2.01
+    np.testing.assert_allclose(out, out.transpose(0, 2, 1), atol=1e-3)
+    widest = out[deviation.argmax(), 10]
+    np.testing.assert_allclose(widest[11] / widest[10], np.exp(-0.5 / deviation.max() ** 2), rtol=0.01)
+
+
+def test_blur_continues_the_edges():
+    np.testing.assert_allclose(changed(jnp.full((8, 9, 9, 3), 90.0), blur=1.5), 90, rtol=1e-5)
 
 
 def test_noise_has_the_deviation_asked_for():

@@ -1,0 +1,149 @@
+"""Reading arrays at positions between their pixels: bilinear for pictures, nearest for labels."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+
+def sample_bilinear(
+    image: jax.Array,
+    rows: jax.Array,
+    columns: jax.Array,
+    *,
+    outside: float = 0.0,
+    shrinkage: jax.Array | None = None,
+    max_shrinkage: float = 1.0,
+) -> jax.Array:
+    """Values of pictures at positions given in their pixels: (0, 0) is the centre of the upper-left one.
+
+    A picture that is read at fewer positions than it has pixels is averaged first: each example is read from the
+    level of a pyramid of halved pictures at which a step spans less than two pixels (Williams, "Pyramidal
+    parametrics", 1983), so that fine texture does not turn into noise.
+
+    Args:
+      image: uint8 or float[B, H, W, C].
+      rows: float32, and columns: float32, which together broadcast to [B, h, w]. Positions that depend on one axis
+        alone are cheapest as [B, h, 1] and [B, 1, w].
+      columns: see rows.
+      outside: value beyond the edges of the outermost pixels.
+      shrinkage: float32[B], how many pixels of the picture one step spans; None: one.
+      max_shrinkage: the most that `shrinkage` can be; decides how many levels are made.
+
+    Returns:
+      float32[B, h, w, C].
+    """
+    levels = [image]
+    if shrinkage is not None:
+        for _ in range(math.floor(math.log2(max(max_shrinkage, 1.0)))):
+            levels.append(_halved(levels[-1]))
+    level = sum(((shrinkage >= 2**k).astype(jnp.int32) for k in range(1, len(levels))), start=jnp.int32(0))
+    sizes = jnp.asarray([x.shape[1:3] for x in levels])[jnp.broadcast_to(level, image.shape[:1])]
+    begin = jnp.cumsum(jnp.asarray([0] + [x.shape[1] * x.shape[2] for x in levels]))[level].reshape(-1, 1, 1)
+
+    def neighbours(at: jax.Array, old: int, size: jax.Array) -> tuple[jax.Array, ...]:
+        within = jnp.clip((at + 0.5) * (0.5**level).reshape(-1, 1) - 0.5, 0, size - 1)
+        before = jnp.floor(within)
+        index = before.astype(jnp.int32)
+        return index, jnp.minimum(index + 1, size - 1), within - before, _is_inside(at, old)
+
+    along_rows, along_columns = _for_both(neighbours, rows, columns, jnp.asarray(image.shape[1:3]), sizes.T[..., None])
+    row, next_row, row_share, row_inside = along_rows
+    column, next_column, column_share, column_inside = along_columns
+    width = sizes[:, 1].reshape(-1, 1, 1)
+    corners = (
+        (row, column, (1 - row_share) * (1 - column_share)),
+        (row, next_column, (1 - row_share) * column_share),
+        (next_row, column, row_share * (1 - column_share)),
+        (next_row, next_column, row_share * column_share),
+    )
+    # One more word than there are pixels: a joined array is laid down in memory once, not made anew for each reading.
+    words = [_words(x) for x in levels]
+    flat = jnp.concatenate([*words, jnp.zeros_like(words[0][:, :1])], axis=1)
+    read = [(_take(flat, begin + y * width + x), weight) for y, x, weight in corners]
+    channels = (
+        sum((_channel(words, c, image.dtype) * weight for words, weight in read), start=jnp.float32(0))
+        for c in range(image.shape[-1])
+    )
+    return jnp.where((row_inside & column_inside)[..., None], jnp.stack(list(channels), -1), outside)
+
+
+def sample_nearest(label: jax.Array, rows: jax.Array, columns: jax.Array, *, outside: int) -> jax.Array:
+    """The value of the pixel that each position lies in; positions as in `sample_bilinear`.
+
+    Args:
+      label: integer[B, H, W].
+      rows: float32, and columns: float32, which together broadcast to [B, h, w].
+      columns: see rows.
+      outside: value beyond the edges of the outermost pixels.
+
+    Returns:
+      [B, h, w] of label's dtype.
+    """
+
+    def nearest(at: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
+        return jnp.clip(jnp.floor(at + 0.5), 0, size - 1).astype(jnp.int32), _is_inside(at, size)
+
+    (row, row_inside), (column, column_inside) = _for_both(nearest, rows, columns, jnp.asarray(label.shape[1:3]))
+    taken = _take(label.reshape(label.shape[0], -1, 1), row * label.shape[2] + column)[0]
+    return jnp.where(row_inside & column_inside, taken, jnp.asarray(outside, label.dtype))
+
+
+def _is_inside(at: jax.Array, size: jax.Array | int) -> jax.Array:
+    return (at >= -0.5) & (at < size - 0.5)
+
+
+def _for_both(
+    function: Callable[..., tuple[jax.Array, ...]], rows: jax.Array, columns: jax.Array, *of_axis: jax.Array
+) -> list[list[jax.Array]]:
+    """What `function(positions [B, N], *of_axis[i])` gives for rows (i = 0) and columns (i = 1), in their shapes.
+
+    It runs in a loop, first rows, then columns, because the result of a loop is laid down in memory: fused into each
+    of the readings that follow, it would be computed several times over, and slower.
+    """
+    shapes = rows.shape, columns.shape
+    flat = [at.reshape(at.shape[0], -1) for at in (rows, columns)]
+    longest = max(at.shape[1] for at in flat)
+    positions = jnp.stack([jnp.pad(at, ((0, 0), (0, longest - at.shape[1]))) for at in flat])
+    results = jax.lax.map(lambda given: function(*given), (positions, *of_axis))
+    return [
+        [result[axis, :, : math.prod(shape[1:])].reshape(shape) for result in results]
+        for axis, shape in enumerate(shapes)
+    ]
+
+
+def _halved(image: jax.Array) -> jax.Array:
+    """Means of blocks of 2x2; an odd last row or column counts twice."""
+    padding = [(0, 0), (0, image.shape[1] % 2), (0, image.shape[2] % 2), (0, 0)]
+    image = jnp.pad(image, padding, mode="edge")
+    blocks = image.reshape(image.shape[0], image.shape[1] // 2, 2, image.shape[2] // 2, 2, image.shape[3])
+    if image.dtype == jnp.uint8:
+        return ((blocks.astype(jnp.uint16).sum((2, 4)) + 2) >> 2).astype(jnp.uint8)
+    return blocks.mean((2, 4))
+
+
+def _words(image: jax.Array) -> jax.Array:
+    """A picture as [B, H * W, words]: four bytes in a word, as one reading of memory then brings four channels."""
+    batch, height, width, channels = image.shape
+    if image.dtype != jnp.uint8:
+        return image.astype(jnp.float32).reshape(batch, height * width, channels)
+    wide = image.reshape(batch, height * width, channels).astype(jnp.uint32)
+    words = [
+        sum((wide[..., first + i] << (8 * i) for i in range(min(4, channels - first))), start=jnp.uint32(0))
+        for first in range(0, channels, 4)
+    ]
+    return jnp.stack(words, -1)
+
+
+def _take(flat: jax.Array, index: jax.Array) -> list[jax.Array]:
+    """For each word of [B, N, words]: the values at index int32[B, h, w], every one of which is in 0..N-1."""
+    take = jax.vmap(lambda values, at: values.at[at].get(mode="promise_in_bounds"))
+    return [take(flat[..., i], index) for i in range(flat.shape[-1])]
+
+
+def _channel(words: list[jax.Array], channel: int, dtype: jnp.dtype) -> jax.Array:
+    """float32[B, h, w], one channel of what `_words` packed."""
+    if dtype != jnp.uint8:
+        return words[channel]
+    return ((words[channel // 4] >> (8 * (channel % 4))) & 255).astype(jnp.float32)
