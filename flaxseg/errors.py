@@ -1,5 +1,7 @@
 """Errors that a user's input causes: one clear message each, shown by the commands without a stack trace."""
 
+from collections.abc import Mapping, Sequence
+
 
 class FlaxsegError(ValueError):
     """Something given to flaxseg cannot be used; the message names it, what is allowed, and the remedy."""
@@ -11,6 +13,24 @@ class ConfigError(FlaxsegError):
 
 class DataError(FlaxsegError):
     """A data set, picture or mask cannot be used; the message names the file or folder."""
+
+
+class UnknownValues(DataError):
+    """A mask holds values that stand for no class and are not ignored.
+
+    Attributes:
+      counts: each value that the mask holds, with the number of its pixels.
+      values: the mask value of each class in turn.
+      ignore_values: the mask values of pixels that nothing counts.
+    """
+
+    def __init__(
+        self, message: str, *, counts: Mapping[int, int], values: Sequence[int], ignore_values: Sequence[int]
+    ) -> None:
+        super().__init__(message)
+        self.counts = dict(counts)
+        self.values = tuple(values)
+        self.ignore_values = tuple(ignore_values)
 
 
 class CheckpointError(FlaxsegError):

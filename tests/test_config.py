@@ -29,6 +29,7 @@ def test_default_and_every_file_are_valid():
         "camvid.py",
         "voc.py",
         "cityscapes.py",
+        "tfds.py",
     ):
         validate(load_config(f"configs/{name}"))
 
@@ -103,8 +104,8 @@ def test_names_and_options_are_checked_against_what_there_is():
     config.loss_options.focal = {"gamma": 2}
     message = errors(config)
     assert (
-        "config.data.name = 'shape': unknown. Known are camvid, cityscapes, folder, oxford_iiit_pet, shapes, voc; "
-        "did you mean 'shapes'?" in message
+        "config.data.name = 'shape': unknown. Known are camvid, cityscapes, folder, oxford_iiit_pet, shapes, tfds, "
+        "voc; did you mean 'shapes'?" in message
     )
     assert "config.model.options.widht = 8: no such option; did you mean 'width'?" in message
     assert "config.loss = 'cross_entropi': unknown" in message

@@ -9,6 +9,7 @@ from flaxseg.data.folder import folder
 from flaxseg.data.oxford_iiit_pet import oxford_iiit_pet
 from flaxseg.data.pipeline import eval_batches, iterate, train_batches
 from flaxseg.data.shapes import shapes
+from flaxseg.data.tfds import tfds
 from flaxseg.data.voc import voc
 
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
@@ -17,6 +18,7 @@ DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
     "folder": folder,
     "oxford_iiit_pet": oxford_iiit_pet,
     "shapes": shapes,
+    "tfds": tfds,
     "voc": voc,
 }
 """Every built-in data set: `DATASETS[name](split, **options)` returns a `SegmentationDataset`."""
@@ -35,6 +37,7 @@ __all__ = [
     "iterate",
     "oxford_iiit_pet",
     "shapes",
+    "tfds",
     "train_batches",
     "voc",
 ]

@@ -1,8 +1,8 @@
 """What flows from the data to the step: a batch, its ignore label, and the data set that examples come from."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Protocol, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypedDict
 
 import numpy as np
 
@@ -15,7 +15,7 @@ MAX_CLASSES = IGNORE_LABEL
 """Labels are uint8 and 255 is taken, so 0..254 are left for classes."""
 
 Batch = Mapping[str, Any]
-"""`image`: uint8[B, H, W, C]; `label`: uint8[B, H, W] of class indices or IGNORE_LABEL.
+"""`image`: uint8[B, H, W, C], or float32[B, H, W, C] in 0..255; `label`: uint8[B, H, W], class indices or IGNORE_LABEL.
 
 Evaluation at the pictures' own resolution has one key more: `size`, int32[B, 2], the height and width that
 each label occupies in the upper left of the `label` array, which is then larger than `image`. Examples that
@@ -27,7 +27,7 @@ class Example(TypedDict):
     """One picture with its label, both at the picture's own size."""
 
     image: np.ndarray
-    """uint8[H, W, C]"""
+    """uint8[H, W, C], or float32[H, W, C] in 0..255 where files have wider pixels than 8 bits"""
     label: np.ndarray
     """uint8[H, W], class indices or IGNORE_LABEL"""
     id: str
@@ -35,11 +35,41 @@ class Example(TypedDict):
 
 
 class Source(Protocol):
-    """Random access to the examples of one split. Reading the same index twice gives the same example."""
+    """Random access to the examples of one split. Reading the same index twice gives the same example.
+
+    A source may have a method `reduced_to(size: tuple[int, int]) -> Source` too, which `reduced` calls.
+    """
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Example: ...
+
+
+def reduced(source: Source, size: tuple[int, int]) -> Source:
+    """The same examples for a use that resizes their pictures to `size`, height and width, or below.
+
+    Pictures may then come smaller than stored, though with no side below `size`, which is faster to decode; labels
+    keep their size. A source that cannot do this is returned as it is.
+    """
+    return source.reduced_to(size) if hasattr(source, "reduced_to") else source
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapped:
+    """The examples of `source`, each as `change` returns it."""
+
+    source: Source
+    change: Callable[[Example], Example]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.change(self.source[index])
+
+    def reduced_to(self, size: tuple[int, int]) -> "Mapped":
+        """As `reduced`."""
+        return dataclasses.replace(self, source=reduced(self.source, size))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,3 +105,45 @@ class SegmentationDataset:
             raise DataError(
                 f"class names that stand for two classes: {', '.join(sorted(twice))}; name each its own way"
             )
+
+
+def check_label(label: np.ndarray, num_classes: int, identity: str) -> None:
+    """Checks that a label, uint8[H, W], holds nothing but classes and IGNORE_LABEL.
+
+    Raises:
+      DataError: it does not; names the example by `identity`.
+    """
+    wrong = label[(label >= num_classes) & (label != IGNORE_LABEL)]
+    if wrong.size:
+        raise DataError(
+            f"{identity}: the label has values {', '.join(map(str, np.unique(wrong)[:10]))}, which are no class: the "
+            f"data set has {num_classes} classes, so 0..{num_classes - 1} and {IGNORE_LABEL} (ignored) are possible; "
+            "map the values where the data set is read, or raise its num_classes"
+        )
+
+
+def stack(examples: Sequence[Example]) -> Batch:
+    """The examples as one batch.
+
+    Raises:
+      DataError: pictures that differ in shape or type, or of another type than uint8 and float32; names two of them.
+    """
+    return {"image": stacked(examples, "image"), "label": stacked(examples, "label")}
+
+
+def stacked(examples: Sequence[Example], key: Literal["image", "label"]) -> np.ndarray:
+    """One of the two arrays of `stack`."""
+    first = examples[0]
+    for example in examples:
+        array, like = example[key], first[key]
+        if array.shape != like.shape or array.dtype != like.dtype or array.dtype not in _PIXELS[key]:
+            raise DataError(
+                f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {first['id']} has "
+                f"{like.dtype}{list(like.shape)}; all of a data set have one number of channels and are "
+                f"{' or all '.join(map(str, _PIXELS[key]))} (of the data set folder, data.options.channels and "
+                "data.options.value_range make them alike)"
+            )
+    return np.stack([example[key] for example in examples])
+
+
+_PIXELS = {"image": (np.dtype(np.uint8), np.dtype(np.float32)), "label": (np.dtype(np.uint8),)}

@@ -1,9 +1,8 @@
 """Cityscapes: street scenes of 50 cities, finely labelled (Cordts et al., CVPR 2016)."""
 
-import dataclasses
 import os
 
-from flaxseg.data.batch import Example, SegmentationDataset, Source
+from flaxseg.data.batch import Example, Mapped, SegmentationDataset, Source
 from flaxseg.data.folder import folder
 from flaxseg.data.labels import ClassValues
 from flaxseg.data.prepared import OTHER_WAYS, Archives, PreparedSource, open_prepared
@@ -64,20 +63,6 @@ def cityscapes(split: str, *, data_dir: str = "", manual_dir: str = "") -> Segme
     return SegmentationDataset(source, len(_CLASSES), tuple(_CLASSES), palette)
 
 
-@dataclasses.dataclass(frozen=True)
-class _WithoutFolder:
-    """The examples of `source`, called by the last part of their paths, which is the image id."""
-
-    source: Source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Example:
-        example = self.source[index]
-        return {**example, "id": example["id"].rpartition("/")[2]}
-
-
 def _original(split: str, root: str) -> Source:
     if split not in _SPLITS:
         raise DataError(
@@ -95,7 +80,12 @@ def _original(split: str, root: str) -> Source:
         ignore_values=_IGNORED,
         palette=tuple(colour for _, colour in _CLASSES.values()),
     )
-    return _WithoutFolder(pairs.source)
+    return Mapped(pairs.source, _without_folder)
+
+
+def _without_folder(example: Example) -> Example:
+    """Calls the example by the last part of its path, which is the image id."""
+    return {**example, "id": example["id"].rpartition("/")[2]}
 
 
 def _prepared(split: str, data_dir: str, manual_dir: str) -> Source:

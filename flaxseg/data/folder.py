@@ -1,19 +1,23 @@
 """A data set of one's own: a folder of pictures and a folder of masks."""
 
-import concurrent.futures
-import dataclasses
 import logging
 import os
 from collections.abc import Sequence
 
 import numpy as np
-import tqdm
 
-from flaxseg.data.batch import Example, SegmentationDataset
-from flaxseg.data.images import decode_image, decode_label, read_palette
+from flaxseg.data.batch import SegmentationDataset
+from flaxseg.data.class_names import checked_palette, default_names, read_names
+from flaxseg.data.colours import ClassColours
+from flaxseg.data.files import UnchangedFiles, read_file
+from flaxseg.data.images import read_palette
+from flaxseg.data.intensities import ValueRange, check_value_range
 from flaxseg.data.labels import ClassValues, inferred_values
+from flaxseg.data.limits import MAX_MEGAPIXELS
+from flaxseg.data.pair_source import PairSource
 from flaxseg.data.pairs import Layout, Pair, seeded_part
 from flaxseg.data.palette import default_palette
+from flaxseg.data.scanned_values import values_in
 from flaxseg.errors import DataError
 
 _FRACTION_SPLITS = ("train", "val", "all")
@@ -32,8 +36,14 @@ def folder(
     split_seed: int = 0,
     values: Sequence[int] | None = None,
     ignore_values: Sequence[int] = (),
+    reduce_zero_label: bool = False,
+    colours: Sequence[Sequence[int]] = (),
+    ignore_colours: Sequence[Sequence[int]] = (),
     class_names: Sequence[str] | str = (),
     palette: Sequence[Sequence[int]] | None = None,
+    value_range: ValueRange | None = None,
+    channels: int = 0,
+    max_megapixels: float = MAX_MEGAPIXELS,
 ) -> SegmentationDataset:
     """The pairs of a picture folder and a mask folder, matched by their paths without extension.
 
@@ -43,14 +53,17 @@ def folder(
     - `images="images", masks="annotations/trimaps", split_list="annotations/{split}.txt"` reads one folder by lists.
 
     Otherwise the splits are `train`, `val` (a seeded share of the files, the same on every machine) and `all`.
-    Opening lists the folders and reads no picture, except where `values` and `class_names` are both left out: then
-    all masks are read once. For the rule see `flaxseg.data.labels.inferred_values`.
+    Opening lists the folders and reads no picture, except where `values`, `colours` and `class_names` are all left
+    out: then all masks are read once. For the rule see `flaxseg.data.labels.inferred_values`.
+
+    TIFF and NPY pictures have the channels that the files hold, those of all other formats are RGB. Pictures of more
+    than 8 bits become float32 on the scale of the others, 0..255.
 
     Args:
       split: a split's name, as above.
       data_dir: the folder that the other paths start from.
-      images: folder of the pictures, nested or not; jpg, jpeg, png, gif, bmp, tif, tiff, webp.
-      masks: folder of the masks: grey or palette files with one number a pixel.
+      images: folder of the pictures, nested or not; jpg, jpeg, png, gif, bmp, tif, tiff, webp, npy.
+      masks: folder of the masks: one number a pixel (grey, palette, TIFF, NPY), or a colour a class.
       split_list: text file of stems, the first column of each line; blank lines and lines from # on are skipped.
       image_suffix: what a picture's name has after the common stem, such as `_leftImg8bit`.
       mask_suffix: the same for masks, such as `_mask`; files without it are left aside.
@@ -58,51 +71,59 @@ def folder(
       split_seed: another seed, another choice of `val`.
       values: `values[i]` is the mask value of class i, such as (0, 255); left out, as many as `class_names` from 0 on.
       ignore_values: mask values of pixels that nothing counts; 255 is one unless it is among `values`.
+      reduce_zero_label: mask value 0 is ignored and values 1..K are the classes, as in ADE20K; instead of `values`.
+      colours: for coloured masks, the (red, green, blue) of each class; also the palette.
+      ignore_colours: colours of pixels that nothing counts.
       class_names: a name for each class, or the path of a text file with one on each line.
       palette: a colour for each class; left out, the mask files' own palette, or else a fixed one.
+      value_range: (low, high), or one such pair for each channel: the stored values that become 0 and 255. Left out,
+        8 bits stay as stored, 16 unsigned bits have (0, 65535), and other types are refused.
+      channels: 1 or 3 to make grey or RGB of every picture; 0 for the channels as above.
+      max_megapixels: pictures and masks of more million pixels are refused before they are decoded.
 
     Returns:
-      A data set whose `id`s are stems. Reading an example raises DataError for an unreadable file, a mask of another
-      size than its picture, or a mask value without a class.
+      A data set whose `id`s are stems. Reading an example raises DataError for an unreadable file, one that changed
+      since it was first read, a mask of another size than its picture, or a mask value or colour without a class.
 
     Raises:
       DataError: folders, files or options that do not fit together; the message lists what was found.
     """
     if not data_dir:
         raise DataError("the data set folder needs data.dir, the folder that holds the pictures and masks")
+    _check_reading(value_range, channels, max_megapixels)
     layout = Layout(os.path.expanduser(data_dir), images, masks, split_list, image_suffix, mask_suffix)
     pairs = _split_pairs(layout, split, val_fraction, split_seed)
-    names = _read_names(layout.root, class_names)
-    classes = _class_values(layout, values, tuple(ignore_values), names)
-    if names and len(names) != len(classes.values):
+    names = read_names(layout.root, class_names)
+    classes: ClassValues | ClassColours
+    if len(colours) or len(ignore_colours):
+        classes = _class_colours(colours, ignore_colours, values, ignore_values, reduce_zero_label)
+        numbers, own_palette = tuple(range(len(classes.colours))), classes.colours
+    else:
+        classes = _class_values(layout, values, tuple(ignore_values), reduce_zero_label, names, max_megapixels)
+        numbers, own_palette = classes.values, None
+    if names and len(names) != len(numbers):
+        option = "values" if own_palette is None else "colours"
         raise DataError(
-            f"{len(names)} data.options.class_names for {len(classes.values)} data.options.values: "
-            "give one name for each value"
+            f"{len(names)} data.options.class_names for {len(numbers)} data.options.{option}: "
+            f"give one name for each {option[:-1]}"
         )
-    names = names or _default_names(classes.values)
-    colours = _checked_palette(palette, len(names)) if palette is not None else _mask_palette(pairs[0].mask, classes)
-    return SegmentationDataset(_FolderSource(tuple(pairs), classes), len(names), names, colours)
+    names = names or default_names(numbers)
+    if palette is not None:
+        own_palette = checked_palette(palette, len(names))
+    source = PairSource(tuple(pairs), classes, UnchangedFiles(2 * len(pairs)), max_megapixels, value_range, channels)
+    shown = own_palette or _mask_palette(pairs[0].mask, numbers, max_megapixels)
+    return SegmentationDataset(source, len(names), names, shown)
 
 
-@dataclasses.dataclass(frozen=True)
-class _FolderSource:
-    pairs: tuple[Pair, ...]
-    classes: ClassValues
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> Example:
-        pair = self.pairs[index]
-        image = decode_image(_read(pair.image), name=pair.image)
-        mask = decode_label(_read(pair.mask), name=pair.mask)
-        if image.shape[:2] != mask.shape:
-            raise DataError(
-                f"{pair.mask}: is {mask.shape[1]}x{mask.shape[0]} (width x height), but its picture {pair.image} is "
-                f"{image.shape[1]}x{image.shape[0]} as displayed (EXIF orientation carried out); "
-                "a mask has its picture's size: export one of them again"
-            )
-        return {"image": image, "label": self.classes.to_classes(mask, name=pair.mask), "id": pair.stem}
+def _check_reading(value_range: ValueRange | None, channels: int, max_megapixels: float) -> None:
+    if value_range is not None:
+        check_value_range(value_range)
+    if channels not in (0, 1, 3):
+        raise DataError(
+            f"data.options.channels is {channels!r}: it has to be 1 (grey), 3 (RGB) or 0 (as the files are)"
+        )
+    if not max_megapixels > 0:
+        raise DataError(f"data.options.max_megapixels is {max_megapixels!r}: it has to be above 0")
 
 
 def _split_pairs(layout: Layout, split: str, val_fraction: float, split_seed: int) -> list[Pair]:
@@ -130,14 +151,30 @@ def _split_pairs(layout: Layout, split: str, val_fraction: float, split_seed: in
 
 
 def _class_values(
-    layout: Layout, values: Sequence[int] | None, ignore_values: tuple[int, ...], names: tuple[str, ...]
+    layout: Layout,
+    values: Sequence[int] | None,
+    ignore_values: tuple[int, ...],
+    reduce_zero_label: bool,
+    names: tuple[str, ...],
+    max_megapixels: float,
 ) -> ClassValues:
+    if reduce_zero_label:
+        if values is not None:
+            raise DataError(
+                "data.options.reduce_zero_label means the values 1, 2, 3, ..., and data.options.values names others: "
+                "give only one of both"
+            )
+        ignore_values = (0, *(value for value in ignore_values if value))
+    first = int(reduce_zero_label)
     if values is not None:
         return ClassValues(tuple(int(value) for value in values), ignore_values)
     if names:
         # Numbering the classes past the ignored values would shift every class after one.
-        return ClassValues(tuple(range(len(names))), ignore_values)
-    found = inferred_values(_values_in(layout.all_masks()), ignore_values=ignore_values)
+        return ClassValues(tuple(range(first, first + len(names))), ignore_values)
+    scanned = values_in(layout.all_masks(), max_megapixels=max_megapixels)
+    found = inferred_values(scanned, ignore_values=ignore_values)
+    if reduce_zero_label:
+        return ClassValues(tuple(range(1, max(found) + 1)), ignore_values)
     logging.getLogger(__name__).info(
         "%s: the masks hold %d classes with the values %s; data.options.values=%s saves this scan",
         layout.root, len(found), found, found,
@@ -145,76 +182,39 @@ def _class_values(
     return ClassValues(found, ignore_values)
 
 
-def _values_in(masks: Sequence[str]) -> set[int]:
-    """Every value that occurs in these mask files."""
-    found = np.zeros(256, bool)
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        # Without a terminal there is no bar.
-        for present in tqdm.tqdm(pool.map(_occurring, masks), total=len(masks), desc="mask values", disable=None):
-            found |= present
-    return set(np.flatnonzero(found).tolist())
-
-
-def _occurring(path: str) -> np.ndarray:
-    """bool[256]: the values in one mask file."""
-    data = _read(path)
-    if data.startswith(b"\xff\xd8\xff"):
+def _class_colours(
+    colours: Sequence[Sequence[int]],
+    ignore_colours: Sequence[Sequence[int]],
+    values: Sequence[int] | None,
+    ignore_values: Sequence[int],
+    reduce_zero_label: bool,
+) -> ClassColours:
+    if values is not None or ignore_values or reduce_zero_label:
         raise DataError(
-            f"{path}: is a JPEG, which does not keep exact values, so that the classes cannot be read off the masks; "
-            "save the masks as PNG, or name the classes' values in data.options.values"
+            "data.options.colours is for coloured masks, and values, ignore_values and reduce_zero_label are for masks "
+            "of numbers: give only those that fit the masks"
         )
-    return np.bincount(decode_label(data, name=path).ravel(), minlength=256) > 0
-
-
-def _default_names(values: tuple[int, ...]) -> tuple[str, ...]:
-    if values == (0, 255):
-        return ("background", "foreground")
-    return tuple(str(value) for value in values)
-
-
-def _read_names(root: str, class_names: Sequence[str] | str) -> tuple[str, ...]:
-    if not isinstance(class_names, str):
-        return tuple(class_names)
-    if not class_names:
-        return ()
-    path = os.path.join(root, os.path.expanduser(class_names))
     try:
-        with open(path, encoding="utf-8") as file:
-            names = tuple(line.strip() for line in file if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
+        classes, ignored = (
+            tuple((int(red), int(green), int(blue)) for red, green, blue in given)
+            for given in (colours, ignore_colours)
+        )
+    except (TypeError, ValueError):
         raise DataError(
-            f"data.options.class_names: the file {path} cannot be read ({error}); "
-            "give a text file with one name on each line, or a sequence of names"
+            f"data.options.colours is {colours!r} and data.options.ignore_colours {ignore_colours!r}: each has to be a "
+            "sequence of colours (red, green, blue)"
         ) from None
-    if not names:
-        raise DataError(f"data.options.class_names: the file {path} holds no names; write one on each line")
-    return names
+    return ClassColours(classes, ignored)
 
 
-def _checked_palette(palette: Sequence[Sequence[int]], num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    array = np.asarray(palette)
-    if array.shape != (num_classes, 3) or array.min() < 0 or array.max() > 255:
-        raise DataError(
-            f"data.options.palette has the shape {list(array.shape)}: for {num_classes} classes it has to hold "
-            f"{num_classes} colours (red, green, blue), each number in 0..255"
-        )
-    return tuple((int(red), int(green), int(blue)) for red, green, blue in array)
-
-
-def _mask_palette(mask: str, classes: ClassValues) -> tuple[tuple[int, int, int], ...]:
+def _mask_palette(mask: str, values: tuple[int, ...], max_megapixels: float) -> tuple[tuple[int, int, int], ...]:
     """The colours that a mask file itself gives the classes, if it gives each another; else the default ones."""
-    colours = read_palette(_read(mask), name=mask)
-    if colours is not None and max(classes.values) < len(colours):
-        chosen = colours[list(classes.values)]
-        if len(np.unique(chosen, axis=0)) == len(chosen):
-            return _checked_palette(chosen.tolist(), len(chosen))
-    return default_palette(len(classes.values))
-
-
-def _read(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        problem = f"{path}: cannot be read ({error.strerror})"
-        raise DataError(f"{problem}; restore it, or take it out of the data set") from error
+        colours = read_palette(read_file(mask), name=mask, max_megapixels=max_megapixels)
+    except DataError:  # Told where the example is read, so that one bad file of many can be passed over.
+        return default_palette(len(values))
+    if colours is not None and max(values) < len(colours):
+        chosen = colours[list(values)]
+        if len(np.unique(chosen, axis=0)) == len(chosen):
+            return checked_palette(chosen.tolist(), len(chosen))
+    return default_palette(len(values))

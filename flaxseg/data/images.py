@@ -1,67 +1,89 @@
 """The one way in which pictures and masks become arrays, and change their size."""
 
-import io
-import struct
-
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from flaxseg.data import jpeg, png
+from flaxseg.data.arrays import is_array_file, read_array, upright
+from flaxseg.data.colours import paste_ready
+from flaxseg.data.intensities import ValueRange, to_intensities
+from flaxseg.data.limits import MAX_MEGAPIXELS, named_damage
+from flaxseg.data.pillow_files import open_picture, orientation, turned_upright
 from flaxseg.errors import DataError
 
-MAX_PIXELS = 64_000_000
-"""Larger pictures and masks are refused: one of them would take gigabytes along the way."""
 
-_JPEG = b"\xff\xd8\xff"
-_PNG = b"\x89PNG\r\n\x1a\n"
-_RESTORE = "restore it, or take it out of the data set"
-_SMALLER = "make it smaller or cut it into tiles"
+def decode_image(
+    data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXELS, value_range: ValueRange | None = None
+) -> np.ndarray:
+    """The picture in `data`, upright, with values of 0..255.
 
-
-def decode_image(data: bytes, *, name: str) -> np.ndarray:
-    """The picture in `data`, in RGB and upright.
-
-    What the bytes hold decides the format, not the name. Grey and palette pictures become RGB, CMYK is converted,
-    transparency is dropped (not blended), of 16 bits the upper 8 are kept, and of several frames the first. A
-    turning or mirroring in the EXIF data is carried out, as viewers and annotation programs do; a mask that was
-    drawn over the raw, lying picture then has another size, which the readers of pairs report.
+    What the bytes hold decides the format, not the name. TIFF and NPY files give the channels that they hold (see
+    `flaxseg.data.arrays.read_array`). All others give RGB: grey and palette pictures become RGB, CMYK is converted,
+    transparency is dropped (not blended), and of several frames the first is read. A turning or mirroring in the EXIF
+    data is carried out, as viewers and annotation programs do; a mask that was drawn over the raw, lying picture then
+    has another size, which the readers of pairs report.
 
     Args:
-      data: a whole file of any format that Pillow reads: JPEG, PNG, GIF, BMP, TIFF, WebP, ...
+      data: a whole file: TIFF, NPY, or any format that Pillow reads: JPEG, PNG, GIF, BMP, WebP, ...
       name: what a message calls it: the file, or the key in the data set.
+      max_megapixels: pictures of more million pixels are refused.
+      value_range: the stored values that become 0 and 255, as of `flaxseg.data.intensities.to_intensities`.
 
     Returns:
-      uint8[H, W, 3].
+      uint8[H, W, C] for files of 8 bits a channel; float32[H, W, C] in 0..255 for wider ones and with `value_range`.
 
     Raises:
-      DataError: unreadable or cut-off data, more than 64 megapixels, or pixels of 32 bits.
+      DataError: unreadable or cut-off data, too many pixels, NaN, or a type of values that needs `value_range`.
     """
-    if data.startswith(_JPEG):
-        components = _check_jpeg(data, name)
-        if components != 4:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            if pixels is not None:
-                return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    image = _open(data, name)
-    if image.mode.startswith("I;16"):
-        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    if image.mode in ("I", "F"):
-        raise DataError(f"{name}: has pixels of 32 bits (mode {image.mode}); convert it to 8 bits a channel")
-    if image.mode in ("P", "PA"):
-        # Pillow warns of a palette with transparency unless it goes by way of RGBA.
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    return decode_reduced(data, name=name, at_least=None, max_megapixels=max_megapixels, value_range=value_range)[0]
 
 
-def decode_label(data: bytes, *, name: str) -> np.ndarray:
-    """The mask in `data`: the values that the file stores, one a pixel.
+def decode_reduced(
+    data: bytes,
+    *,
+    name: str,
+    at_least: tuple[int, int] | None,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    value_range: ValueRange | None = None,
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `decode_image`, but a JPEG that is much larger than needed is decoded at a half, 1/4 or 1/8 of its sides.
 
-    Grey values and palette indices are taken as they are stored (never the palette's colours; grey of 1, 2 or 4 bits
-    is not spread over 0..255); an RGB mask whose three channels are equal is grey. EXIF as in `decode_image`.
+    That is several times faster. The edges stay in place to an eighth of a pixel of `at_least`.
 
     Args:
       data: a whole file.
       name: what a message calls it.
+      at_least: the height and width that the reduced picture must not go below; None for no reduction.
+      max_megapixels: pictures of more million pixels are refused.
+      value_range: as of `decode_image`.
+
+    Returns:
+      The picture, and the height and width at which it is stored; both upright.
+
+    Raises:
+      DataError: as `decode_image`.
+    """
+    if data.startswith(jpeg.SIGNATURE):
+        header = jpeg.read_header(data, name=name, max_megapixels=max_megapixels)
+        decoded = jpeg.decode_jpeg(data, header, at_least=at_least) if header.components != 4 else None
+        if decoded is not None:
+            return to_intensities(decoded[0], name=name, value_range=value_range), decoded[1]
+    pixels = _stored_pixels(data, name, max_megapixels)
+    image = np.ascontiguousarray(to_intensities(pixels, name=name, value_range=value_range))
+    return image, (image.shape[0], image.shape[1])
+
+
+def decode_label(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
+    """The mask in `data`: the values that the file stores, one a pixel.
+
+    Grey values and palette indices are taken as they are stored (never the palette's colours; grey of 1, 2 or 4 bits
+    is not spread over 0..255); an RGB mask whose three channels are equal is grey. TIFF and NPY masks may be of any
+    type that holds whole numbers of 0..255. EXIF as in `decode_image`.
+
+    Args:
+      data: a whole file.
+      name: what a message calls it.
+      max_megapixels: masks of more million pixels are refused.
 
     Returns:
       uint8[H, W].
@@ -69,55 +91,53 @@ def decode_label(data: bytes, *, name: str) -> np.ndarray:
     Raises:
       DataError: as `decode_image`, and for a coloured mask or values above 255.
     """
-    image = _open(data, name)
+    if is_array_file(data):
+        return _one_value(read_array(data, name=name, max_megapixels=max_megapixels).pixels, name)
+    plain = _plain_png(data, name, max_megapixels)
+    if plain is not None:
+        return plain if plain.ndim == 2 else _one_value(plain, name)
+    image = turned_upright(open_picture(data, name=name, max_megapixels=max_megapixels), name=name)
     if image.mode in ("P", "1"):
         return np.array(image, np.uint8)
     if image.mode == "L":
         # Pillow spreads a PNG's grey of 2 or 4 bits over 0..255; a label is the number that was stored.
-        bits = data[24] if data.startswith(_PNG) else 8
+        bits = data[24] if data.startswith(png.SIGNATURE) else 8
         return np.array(image) >> (8 - bits) if bits < 8 else np.array(image)
     values = np.array(image)
     if image.mode in ("LA", "PA"):
         return np.ascontiguousarray(values[..., 0])
-    if values.ndim == 3:
-        if image.mode not in ("RGB", "RGBA") or (values[..., :3] != values[..., :1]).any():
-            raise DataError(
-                f"{name}: is a coloured picture, but a mask holds one number a pixel. A table from colours to classes "
-                "is not supported yet: convert the masks to grey or palette PNG files whose values are class indices"
-            )
-        return np.ascontiguousarray(values[..., 0])
-    if values.min() < 0 or values.max() > 255 or (values % 1).any():
-        raise DataError(
-            f"{name}: has mask values from {values.min()} to {values.max()}, but labels are one byte; "
-            "map the classes to 0..254 and ignored pixels to 255"
-        )
-    return values.astype(np.uint8)
+    if values.ndim == 3 and image.mode not in ("RGB", "RGBA"):
+        values = np.array(image.convert("RGB"))
+    return _one_value(values if values.ndim == 3 else values[..., None], name)
 
 
-def read_palette(data: bytes, *, name: str) -> np.ndarray | None:
-    """The colours of a palette file, uint8[N, 3] with N <= 256, or None if it has no palette.
+def read_palette(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray | None:
+    """The colours of a palette file, uint8[N, 3], or None if it has no palette.
 
     Raises:
       DataError: as `decode_image`.
     """
-    image = _open(data, name, load=False)
+    if is_array_file(data):
+        return read_array(data, name=name, max_megapixels=max_megapixels).palette
+    image = open_picture(data, name=name, max_megapixels=max_megapixels, load=False)
     colours = image.getpalette("RGB") if image.mode == "P" else None
     return np.array(colours, np.uint8).reshape(-1, 3) if colours else None
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`image` at another size: each axis by area averaging where it shrinks, bilinear where it grows.
+    """`image` at another size: each axis by area averaging where it shrinks to a half or less, else bilinear.
+
+    Bilinear still reads every pixel of an axis that keeps more than half of its length, and is several times faster.
 
     Args:
-      image: uint8[H, W, C].
+      image: uint8 or float32[H, W, C].
       size: the new height and width.
 
     Returns:
-      uint8[size[0], size[1], C]; `image` itself if it has that size.
+      [size[0], size[1], C] of the same type; `image` itself if it has that size.
     """
-    height, width = size
-    shrunk = (min(height, image.shape[0]), min(width, image.shape[1]))
-    return _resample(_resample(image, shrunk, cv2.INTER_AREA), (height, width), cv2.INTER_LINEAR)
+    height, width = (new if 2 * new <= old else old for old, new in zip(image.shape, size, strict=False))
+    return _resample(_resample(image, (height, width), cv2.INTER_AREA), tuple(size), cv2.INTER_LINEAR)
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -136,7 +156,7 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return label[rows].take(columns, axis=1)
 
 
-def _resample(image: np.ndarray, size: tuple[int, int], method: int) -> np.ndarray:
+def _resample(image: np.ndarray, size: tuple[int, ...], method: int) -> np.ndarray:
     if image.shape[:2] == size:
         return image
     # cv2 averages up to four channels at once, and drops the axis of a single one.
@@ -150,55 +170,60 @@ def _centres(old: int, new: int) -> np.ndarray:
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
-def _open(data: bytes, name: str, *, load: bool = True) -> Image.Image:
-    """A decoded Pillow image, upright; every failure is a DataError that names the file."""
-    if not data:
-        raise DataError(f"{name}: is empty (0 bytes); {_RESTORE}")
-    try:
-        image = Image.open(io.BytesIO(data))
-        _check_size(name, *image.size)
-        if not load:
-            return image
-        image.load()
-        return ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) != 1 else image
-    except DataError:
-        raise
-    except UnidentifiedImageError:
-        raise DataError(f"{name}: is no picture of a known format (it begins with {data[:8]!r}); {_RESTORE}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{name}: has more than {MAX_PIXELS / 1e6:.0f} megapixels; {_SMALLER}") from None
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise DataError(f"{name}: cannot be decoded ({error}), so it is cut off or damaged; {_RESTORE}") from error
+def _stored_pixels(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
+    """[H, W, C] as stored and upright; RGB but for TIFF and NPY."""
+    if is_array_file(data):
+        stored = read_array(data, name=name, max_megapixels=max_megapixels)
+        return stored.pixels if stored.palette is None else stored.palette[stored.pixels[..., 0]]
+    plain = _plain_png(data, name, max_megapixels)
+    if plain is not None:
+        return plain if plain.ndim == 3 else cv2.cvtColor(plain, cv2.COLOR_GRAY2RGB)
+    image = open_picture(data, name=name, max_megapixels=max_megapixels)
+    if data.startswith(png.SIGNATURE) and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
+        # Pillow has dropped the lower eight bits.
+        return upright(_decode_wide_png(data, name), orientation(image))
+    image = turned_upright(image, name=name)
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.repeat(np.asarray(image)[..., None], 3, axis=2)
+    if image.mode in ("P", "PA"):
+        # Pillow warns of a palette with transparency unless it goes by way of RGBA.
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
 
 
-def _check_size(name: str, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _plain_png(data: bytes, name: str, max_megapixels: float) -> np.ndarray | None:
+    is_png = data.startswith(png.SIGNATURE)
+    return png.decode_plain_png(data, name=name, max_megapixels=max_megapixels) if is_png else None
+
+
+def _decode_wide_png(data: bytes, name: str) -> np.ndarray:
+    with named_damage(name):
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is None:
+            raise ValueError("the pixels of a PNG of 16 bits")
+        return pixels[..., 2::-1]
+
+
+def _one_value(values: np.ndarray, name: str) -> np.ndarray:
+    """[H, W, C] of any type to uint8[H, W], where that loses nothing."""
+    if values.shape[2] in (3, 4) and values.dtype == np.uint8:
+        if (values[..., :3] != values[..., :1]).any():
+            raise DataError(
+                f"{name}: is a coloured picture, but a mask holds one number a pixel. If each class has a colour of "
+                f"its own, name them: {paste_ready(values[..., :3])}. Otherwise convert the masks to grey or palette "
+                "PNG files whose values are class indices"
+            )
+    elif values.shape[2] != 1:
         raise DataError(
-            f"{name}: is {width}x{height}, {width * height / 1e6:.1f} megapixels, "
-            f"and at most {MAX_PIXELS / 1e6:.0f} are read; {_SMALLER}"
+            f"{name}: has {values.shape[2]} channels of {values.dtype}, but a mask holds one number a pixel; save one "
+            "channel of class indices"
         )
-
-
-def _check_jpeg(data: bytes, name: str) -> int:
-    """Refuses a JPEG that is too large or cut off, before cv2 turns it into a half grey picture without a word.
-
-    Returns:
-      Its number of colour components, or 4 if its segments make no sense, which leaves the message to Pillow.
-    """
-    components = 4
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], struct.unpack_from(">H", data, place + 2)[0]
-        if marker == 0xFF:
-            place += 1
-            continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and place + 10 <= len(data):
-            height, width, components = struct.unpack_from(">HHB", data, place + 5)
-            _check_size(name, width, height)
-        place += 2 + length
-        if marker == 0xDA:
-            # Within the scan every 0xFF is escaped: the end marker found after it is the picture's own.
-            if data.find(b"\xff\xd9", place) < 0:
-                raise DataError(f"{name}: is a JPEG, cut off after {len(data)} bytes; {_RESTORE}")
-            return components
-    raise DataError(f"{name}: is a JPEG without picture data ({len(data)} bytes); {_RESTORE}")
+    values = values[..., 0]
+    if values.dtype.kind not in "uifb" or not np.isfinite(values).all():
+        raise DataError(f"{name}: holds {values.dtype} values that are no numbers; a mask has class indices of 0..255")
+    if values.min() < 0 or values.max() > 255 or (values.dtype.kind == "f" and (values % 1).any()):
+        raise DataError(
+            f"{name}: has mask values from {values.min()} to {values.max()}, but labels are one byte; "
+            "map the classes to 0..254 and ignored pixels to 255"
+        )
+    return np.ascontiguousarray(values, np.uint8)

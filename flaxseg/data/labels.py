@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from flaxseg.data.batch import IGNORE_LABEL
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, UnknownValues
 
 _MOST_INFERRED = 64
 
@@ -49,7 +49,7 @@ class ClassValues:
           uint8[H, W].
 
         Raises:
-          DataError: the mask holds values that belong to no class.
+          UnknownValues: the mask holds values that belong to no class; a DataError.
         """
         table = np.full(256, IGNORE_LABEL, np.uint8)
         table[list(self.values)] = np.arange(len(self.values))
@@ -63,16 +63,20 @@ class ClassValues:
         return unknown
 
     def _raise_unknown(self, mask: np.ndarray, name: str) -> None:
-        found = np.unique(mask)
-        unknown = [value for value in found.tolist() if self._is_unknown()[value]]
-        share = np.isin(mask, unknown).mean()
+        found, pixels = np.unique(mask, return_counts=True)
+        counts = dict(zip(found.tolist(), pixels.tolist(), strict=True))
+        unknown = [value for value in counts if self._is_unknown()[value]]
+        share = sum(counts[value] for value in unknown) / mask.size
         ignored = sorted({*self.ignore_values, *({IGNORE_LABEL} - set(self.values))})
-        raise DataError(
+        raise UnknownValues(
             f"{name}: holds the mask value(s) {_listed(unknown)} ({share:.2%} of its pixels), "
             "which belong to no class. "
             f"Classes have the values {_listed(self.values)}, ignored are {_listed(ignored) or 'none'}; "
             "name each further value in data.options.values (a class) or data.options.ignore_values. "
-            "Odd values along edges come from masks that were resized smoothly or saved as JPEG: export those again"
+            "Odd values along edges come from masks that were resized smoothly or saved as JPEG: export those again",
+            counts=counts,
+            values=self.values,
+            ignore_values=self.ignore_values,
         )
 
 

@@ -1,11 +1,11 @@
 """The Oxford-IIIT Pet data set: cats and dogs, each with a trimap (Parkhi et al., "Cats and Dogs", CVPR 2012)."""
 
-import dataclasses
+import functools
 import os
 
 import numpy as np
 
-from flaxseg.data.batch import IGNORE_LABEL, Example, SegmentationDataset, Source
+from flaxseg.data.batch import IGNORE_LABEL, Example, Mapped, SegmentationDataset, Source
 from flaxseg.data.folder import folder
 from flaxseg.data.labels import ClassValues
 from flaxseg.data.prepared import OTHER_WAYS, Archives, PreparedSource, open_prepared, sorted_by_id
@@ -50,25 +50,16 @@ def oxford_iiit_pet(
         trimaps = _original_trimaps(split, root)
     else:
         trimaps = _prepared_trimaps(split, data_dir, manual_dir)
-    source: Source = trimaps if task == "trimap" else _Merged(trimaps, class_of_value)
+    change = functools.partial(_relabelled, to_class=class_of_value)
+    source: Source = trimaps if task == "trimap" else Mapped(trimaps, change)
     return SegmentationDataset(source, len(names), names, colours)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Merged:
-    """The examples of `source` with class i relabelled as `to_class[i]`."""
-
-    source: Source
-    to_class: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Example:
-        example = self.source[index]
-        table = np.full(256, IGNORE_LABEL, np.uint8)
-        table[: len(self.to_class)] = self.to_class
-        return {**example, "label": table[example["label"]]}
+def _relabelled(example: Example, *, to_class: tuple[int, ...]) -> Example:
+    """Makes `to_class[i]` of class i."""
+    table = np.full(256, IGNORE_LABEL, np.uint8)
+    table[: len(to_class)] = to_class
+    return {**example, "label": table[example["label"]]}
 
 
 def _original_trimaps(split: str, root: str) -> Source:

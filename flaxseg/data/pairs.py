@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 
 from flaxseg.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 _SPLIT = "{split}"
 _MOST_SHOWN = 10
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
     """A picture file and its mask file; `stem` is what their names have in common."""
 

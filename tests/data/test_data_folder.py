@@ -161,6 +161,27 @@ def test_black_and_white_masks_are_background_and_foreground(tmp_path: pathlib.P
     np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1]])
 
 
+def test_reduce_zero_label_ignores_zero_and_shifts_the_classes(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1, 3, 255]])
+    named = folder("all", data_dir=str(tmp_path), reduce_zero_label=True, class_names=("x", "y", "z"))
+    found = folder("all", data_dir=str(tmp_path), reduce_zero_label=True)
+    assert found.class_names == ("1", "2", "3")
+    for dataset in (named, found):
+        np.testing.assert_array_equal(dataset.source[0]["label"], [[IGNORE_LABEL, 0, 2, IGNORE_LABEL]])
+
+
+def test_colours_are_classes_and_the_palette(tmp_path: pathlib.Path) -> None:
+    coloured = [[(255, 0, 0), (0, 0, 0), (0, 0, 255), (255, 0, 0)]]
+    write_pair(tmp_path, "a", [[0, 0, 0, 0]])
+    write(tmp_path / "masks" / "a.png", coloured)
+    options = {"colours": ((0, 0, 255), (255, 0, 0)), "ignore_colours": ((0, 0, 0),)}
+    dataset = folder("all", data_dir=str(tmp_path), **options)
+    assert dataset.class_names == ("0", "1") and dataset.palette == ((0, 0, 255), (255, 0, 0))
+    np.testing.assert_array_equal(dataset.source[0]["label"], [[1, IGNORE_LABEL, 0, 1]])
+    shown = folder("all", data_dir=str(tmp_path), palette=((1, 1, 1), (2, 2, 2)), class_names=("x", "y"), **options)
+    assert shown.palette == ((1, 1, 1), (2, 2, 2)) and shown.class_names == ("x", "y")
+
+
 def test_names_without_values_number_the_classes_and_no_mask_is_scanned(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "a", [[0, 1, 9, 255]])
     (tmp_path / "masks" / "b.png").write_bytes(b"never opened")
@@ -188,76 +209,18 @@ def test_the_masks_own_palette_colours_the_classes(tmp_path: pathlib.Path) -> No
     np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1]])
 
 
-def test_all_problems_of_a_listing_are_reported_at_once(tmp_path: pathlib.Path) -> None:
+def test_of_many_problems_ten_are_shown_and_the_rest_counted(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "ok", [[0]])
-    write(tmp_path / "images" / "twice.png", np.zeros((1, 1, 3)))
-    write(tmp_path / "images" / "twice.jpg", np.zeros((1, 1, 3)))
-    write(tmp_path / "masks" / "twice.png", [[0]])
     write(tmp_path / "masks" / "alone.png", [[0]])
     for i in range(12):
         write(tmp_path / "images" / f"p{i:02}.png", np.zeros((1, 1, 3)))
     text = message("all", data_dir=str(tmp_path), values=(0,))
-    assert "has 14 problem(s)" in text and "and 4 more" in text
-    assert "twice.jpg and twice.png in" in text and "have one stem" in text
-    assert f"the picture p00.png has no mask in {tmp_path}/masks" in text
-    (tmp_path / "images" / "twice.jpg").unlink()
-    for i in range(12):
-        (tmp_path / "images" / f"p{i:02}.png").unlink()
-    assert f"the mask alone.png has no picture in {tmp_path}/images" in message(
-        "all", data_dir=str(tmp_path), values=(0,)
-    )
+    assert "has 13 problem(s)" in text and "and 3 more" in text
+    assert "p09.png" in text and "p10.png" not in text and "alone.png" not in text
 
 
-def test_missing_and_empty_folders_are_named(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "pics").mkdir()
-    text = message("train", data_dir=str(tmp_path), images="pics")
-    assert "has 2 problem(s)" in text
-    assert (
-        f"the folder {tmp_path}/pics holds no pictures" in text
-        and f"the folder {tmp_path}/masks does not exist" in text
-    )
+def test_no_folder_is_told(tmp_path: pathlib.Path) -> None:
     assert "data.dir" in message("train", data_dir="")
-
-
-def test_a_mask_of_another_size_names_both_files_and_sizes(tmp_path: pathlib.Path) -> None:
-    write(tmp_path / "images" / "a.png", np.zeros((4, 6, 3)))
-    write(tmp_path / "masks" / "a.png", np.zeros((6, 4)))
-    with pytest.raises(DataError) as caught:
-        folder("all", data_dir=str(tmp_path), values=(0,)).source[0]
-    for part in (f"{tmp_path}/masks/a.png: is 4x6", f"{tmp_path}/images/a.png is 6x4", "EXIF"):
-        assert part in str(caught.value)
-
-
-def test_a_value_without_a_class_names_file_values_and_remedy(tmp_path: pathlib.Path) -> None:
-    write_pair(tmp_path, "a", [[0, 1, 7, 8, 9, 30, 255, 0]])
-    with pytest.raises(DataError) as caught:
-        folder("all", data_dir=str(tmp_path), values=(0, 1)).source[0]
-    for part in (
-        "masks/a.png: holds the mask value(s) 7..9, 30 (50.00%",
-        "values 0..1, ignored are 255",
-        "data.options.values",
-    ):
-        assert part in str(caught.value)
-    dataset = folder("all", data_dir=str(tmp_path), values=(0, 1), ignore_values=(7, 8, 9, 30))
-    np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1, 255, 255, 255, 255, 255, 0]])
-
-
-def test_unreadable_files_are_named(tmp_path: pathlib.Path) -> None:
-    write_pair(tmp_path, "a", [[0]])
-    dataset = folder("all", data_dir=str(tmp_path), values=(0,))
-    (tmp_path / "images" / "a.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"images/a\.png: is empty"):
-        dataset.source[0]
-    (tmp_path / "images" / "a.png").unlink()
-    with pytest.raises(DataError, match=r"images/a\.png: cannot be read \(No such file"):
-        dataset.source[0]
-
-
-def test_classes_are_not_read_off_jpeg_masks(tmp_path: pathlib.Path) -> None:
-    write_pair(tmp_path, "a", [[0]])
-    (tmp_path / "masks" / "a.png").unlink()
-    write(tmp_path / "masks" / "a.jpg", [[0, 255]])
-    assert "masks/a.jpg: is a JPEG, which does not keep exact values" in message("all", data_dir=str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -272,6 +235,18 @@ def test_classes_are_not_read_off_jpeg_masks(tmp_path: pathlib.Path) -> None:
         ({"values": (0, 1), "palette": ((0, 0, 0), (0, 0, 256))}, "each number in 0..255"),
         ({"class_names": "nowhere.txt"}, "nowhere.txt cannot be read"),
         ({"values": (0,), "val_fraction": 1.5}, "data.options.val_fraction is 1.5: it has to be in 0..1"),
+        ({"values": (1,), "reduce_zero_label": True}, "data.options.values names others: give only one of both"),
+        ({"colours": ((0, 0, 0),), "values": (0,)}, "data.options.colours is for coloured masks, and values"),
+        ({"colours": ((0, 0, 0),), "class_names": ("a", "b")}, "2 data.options.class_names for 1 data.options.colours"),
+        ({"colours": ((0, 0, 256),)}, "colours (red, green, blue) of 0..255, each once, and one for each class"),
+        ({"colours": ((1, 2, 3),), "ignore_colours": ((1, 2, 3),)}, "(1,2,3), is there twice"),
+        ({"ignore_colours": ((1, 2, 3),)}, "one for each class: there is none"),
+        ({"colours": (1, 2, 3)}, "each has to be a sequence of colours"),
+        ({"value_range": (5, 5)}, "data.options.value_range is (5, 5): it has to be (low, high) with low below high"),
+        ({"value_range": (1, 2, 3)}, "data.options.value_range is (1, 2, 3)"),
+        ({"value_range": "all"}, "data.options.value_range is 'all'"),
+        ({"channels": 4}, "data.options.channels is 4: it has to be 1 (grey), 3 (RGB) or 0"),
+        ({"max_megapixels": 0}, "data.options.max_megapixels is 0: it has to be above 0"),
     ],
 )
 def test_options_that_do_not_fit_are_named(tmp_path: pathlib.Path, options: dict, expected: str) -> None:

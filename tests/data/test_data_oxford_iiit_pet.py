@@ -13,44 +13,15 @@ import prepare_pets
 import pytest
 from PIL import Image
 
+from flaxseg.data.batch import reduced
 from flaxseg.data.folder import folder
 from flaxseg.data.oxford_iiit_pet import oxford_iiit_pet
 from flaxseg.data.pipeline import train_batches
 from flaxseg.errors import DataError
 
+pytest_plugins = ("true_layouts",)
+pytestmark = pytest.mark.xdist_group("prepared")
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Ten generated pairs in the original layout: eight in trainval.txt, two in test.txt."""
-    root = tmp_path_factory.mktemp("original")
-    rng = np.random.default_rng(0)
-    (root / "images").mkdir()
-    (root / "annotations" / "trimaps").mkdir(parents=True)
-    for i in range(10):
-        size = (20 + i, 30 - i)
-        Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(root / "images" / f"Cat_{i}.jpg")
-        mask = Image.fromarray(rng.integers(1, 4, size, dtype=np.uint8))
-        mask.save(root / "annotations" / "trimaps" / f"Cat_{i}.png")
-    # The published archive holds such files, left behind by the system it was packed on.
-    (root / "annotations" / "trimaps" / "._Cat_0.png").write_bytes(b"not a picture")
-    for name, members in (("trainval", range(8)), ("test", range(8, 10))):
-        (root / "annotations" / f"{name}.txt").write_text("".join(f"Cat_{i} 1 1 1\n" for i in members))
-    return root
-
-
-@pytest.fixture(scope="session")
-def prepared(original: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return run_prepare(original, tmp_path_factory.mktemp("prepared"))
-
-
-def run_prepare(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-    """In a process of its own: unpacking archives imports TensorFlow, which no test should then find loaded."""
-    command = [sys.executable, prepare_pets.__file__, str(source), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return target
 
 
 def examples(dataset) -> dict:
@@ -64,46 +35,46 @@ def assert_same(some: dict, others: dict) -> None:
         np.testing.assert_array_equal(example["label"], others[key]["label"], err_msg=key)
 
 
-def test_the_original_layout_is_read(original: pathlib.Path) -> None:
-    dataset = oxford_iiit_pet("test", data_dir=str(original))
+def test_the_original_layout_is_read(pets: pathlib.Path) -> None:
+    dataset = oxford_iiit_pet("test", data_dir=str(pets))
     assert dataset.class_names == ("pet", "background", "border") and dataset.num_classes == 3
     assert list(examples(dataset)) == ["Cat_8", "Cat_9"]
-    mask = np.array(Image.open(original / "annotations" / "trimaps" / "Cat_9.png"))
+    mask = np.array(Image.open(pets / "annotations" / "trimaps" / "Cat_9.png"))
     np.testing.assert_array_equal(dataset.source[1]["label"], mask - 1)
-    assert len(oxford_iiit_pet("train", data_dir=str(original)).source) == 8
+    assert len(oxford_iiit_pet("train", data_dir=str(pets)).source) == 8
 
 
-def test_binary_counts_the_border_as_pet(original: pathlib.Path) -> None:
-    dataset = oxford_iiit_pet("test", data_dir=str(original), task="binary")
+def test_binary_counts_the_border_as_pet(pets: pathlib.Path) -> None:
+    dataset = oxford_iiit_pet("test", data_dir=str(pets), task="binary")
     assert dataset.class_names == ("background", "pet")
-    mask = np.array(Image.open(original / "annotations" / "trimaps" / "Cat_8.png"))
+    mask = np.array(Image.open(pets / "annotations" / "trimaps" / "Cat_8.png"))
     np.testing.assert_array_equal(dataset.source[0]["label"], mask != 2)
 
 
 def test_both_layouts_and_the_folder_reader_give_the_same_pixels(
-    original: pathlib.Path, prepared: pathlib.Path
+    pets: pathlib.Path, prepared_pets: pathlib.Path
 ) -> None:
     for split, stored in (("trainval", "train"), ("test", "test")):
         by_folder = folder(
             split,
-            data_dir=str(original),
+            data_dir=str(pets),
             masks="annotations/trimaps",
             split_list="annotations/{split}.txt",
             values=(1, 2, 3),
         )
         expected = examples(by_folder)
-        assert_same(examples(oxford_iiit_pet(split, data_dir=str(original))), expected)
-        assert_same(examples(oxford_iiit_pet(stored, data_dir=str(prepared))), expected)
+        assert_same(examples(oxford_iiit_pet(split, data_dir=str(pets))), expected)
+        assert_same(examples(oxford_iiit_pet(stored, data_dir=str(prepared_pets))), expected)
 
 
 def test_a_seed_means_the_same_batches_however_the_pets_are_stored(
-    original: pathlib.Path, prepared: pathlib.Path
+    pets: pathlib.Path, prepared_pets: pathlib.Path
 ) -> None:
     layout = {"masks": "annotations/trimaps", "split_list": "annotations/{split}.txt", "values": (1, 2, 3)}
     stored = [
-        oxford_iiit_pet("train", data_dir=str(original)),
-        oxford_iiit_pet("train", data_dir=str(prepared)),
-        folder("trainval", data_dir=str(original), **layout),
+        oxford_iiit_pet("train", data_dir=str(pets)),
+        oxford_iiit_pet("train", data_dir=str(prepared_pets)),
+        folder("trainval", data_dir=str(pets), **layout),
     ]
     first, *others = [train_batches(dataset, canvas_size=(24, 32), batch_size=4, seed=3) for dataset in stored]
     for batches in others:
@@ -112,14 +83,25 @@ def test_a_seed_means_the_same_batches_however_the_pets_are_stored(
             np.testing.assert_array_equal(batches[step]["label"], first[step]["label"])
 
 
-def test_prepared_splits_can_be_sliced(prepared: pathlib.Path) -> None:
-    parts = [oxford_iiit_pet(split, data_dir=str(prepared)) for split in ("train[:75%]", "trainval[75%:]")]
+def test_pictures_are_decoded_smaller_from_either_layout(pets: pathlib.Path, prepared_pets: pathlib.Path) -> None:
+    layouts = [oxford_iiit_pet("train", data_dir=str(root)).source for root in (pets, prepared_pets)]
+    whole, (read, stored) = layouts[0], [reduced(source, (8, 10)) for source in layouts]
+    for i in range(8):
+        # Odd sides do not divide evenly, so that they stay.
+        height, width = (20 + i, 30 - i) if i % 2 else (10 + i // 2, 15 - i // 2)
+        assert read[i]["image"].shape == stored[i]["image"].shape == (height, width, 3)
+        np.testing.assert_array_equal(read[i]["image"], stored[i]["image"])
+        np.testing.assert_array_equal(whole[i]["label"], stored[i]["label"])
+
+
+def test_prepared_splits_can_be_sliced(prepared_pets: pathlib.Path) -> None:
+    parts = [oxford_iiit_pet(split, data_dir=str(prepared_pets)) for split in ("train[:75%]", "trainval[75%:]")]
     assert [len(part.source) for part in parts] == [6, 2]
-    whole = examples(oxford_iiit_pet("train", data_dir=str(prepared)))
+    whole = examples(oxford_iiit_pet("train", data_dir=str(prepared_pets)))
     assert sorted([*examples(parts[0]), *examples(parts[1])]) == sorted(whole)
 
 
-def test_a_prepared_data_set_is_read_without_tensorflow(prepared: pathlib.Path) -> None:
+def test_a_prepared_data_set_is_read_without_tensorflow(prepared_pets: pathlib.Path) -> None:
     program = f"""
         import importlib.machinery, sys
 
@@ -130,8 +112,12 @@ def test_a_prepared_data_set_is_read_without_tensorflow(prepared: pathlib.Path) 
 
         finders = sys.meta_path
         finders[:] = [WithoutTensorFlow if f is importlib.machinery.PathFinder else f for f in finders]
-        from flaxseg.data import iterate, oxford_iiit_pet, train_batches
-        dataset = oxford_iiit_pet("train", data_dir={str(prepared)!r})
+        from flaxseg.data import iterate, oxford_iiit_pet, tfds, train_batches
+        features = {{"image_key": "image", "mask_key": "segmentation_mask", "id_key": "file_name"}}
+        options = {{"name": "oxford_iiit_pet", "data_dir": {str(prepared_pets)!r}, "values": (1, 2, 3)}}
+        source = tfds("test", **features, **options).source
+        print(sorted(source[i]["id"] for i in range(len(source))))
+        dataset = oxford_iiit_pet("train", data_dir={str(prepared_pets)!r})
         batches = train_batches(dataset, canvas_size=(16, 16), batch_size=4, seed=0)
         print(next(iterate(batches, num_threads=2, prefetch=2))["image"].shape, "tensorflow" in sys.modules)
     """
@@ -139,16 +125,16 @@ def test_a_prepared_data_set_is_read_without_tensorflow(prepared: pathlib.Path) 
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "(4, 16, 16, 3) False", done.stderr[-3000:]
+    assert done.stdout.strip() == "['Cat_8', 'Cat_9']\n(4, 16, 16, 3) False", done.stderr[-3000:]
 
 
-def test_unknown_splits_and_tasks_are_named(original: pathlib.Path, prepared: pathlib.Path) -> None:
+def test_unknown_splits_and_tasks_are_named(pets: pathlib.Path, prepared_pets: pathlib.Path) -> None:
     with pytest.raises(DataError, match=r"no split 'val': there are train, test, and slices of them such as"):
-        oxford_iiit_pet("val", data_dir=str(prepared))
+        oxford_iiit_pet("val", data_dir=str(prepared_pets))
     with pytest.raises(DataError, match=r"no split 'train\[:90%\]': there are train, trainval, test; slices"):
-        oxford_iiit_pet("train[:90%]", data_dir=str(original))
+        oxford_iiit_pet("train[:90%]", data_dir=str(pets))
     with pytest.raises(DataError, match=r"data\.options\.task of oxford_iiit_pet is 'species'.*trimap, binary"):
-        oxford_iiit_pet("train", data_dir=str(original), task="species")
+        oxford_iiit_pet("train", data_dir=str(pets), task="species")
 
 
 def test_what_an_original_layout_lacks_is_named(tmp_path: pathlib.Path) -> None:
@@ -178,17 +164,17 @@ def test_without_data_and_network_the_message_says_what_to_do(
         assert part in str(caught.value)
 
 
-def test_other_archives_than_the_published_ones_are_refused(original: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_other_archives_than_the_published_ones_are_refused(pets: pathlib.Path, tmp_path: pathlib.Path) -> None:
     archives = tmp_path / "archives"
-    prepare_pets.write_archives(original, archives)
+    prepare_pets.write_archives(pets, archives)
     with pytest.raises(DataError, match=r"(?s)NonMatchingChecksumError.*all are there: are they the published ones\?"):
         oxford_iiit_pet("train", data_dir=str(tmp_path / "data"), manual_dir=str(archives))
 
 
 def test_a_data_set_prepared_as_tfrecord_has_to_be_prepared_again(
-    prepared: pathlib.Path, tmp_path: pathlib.Path
+    prepared_pets: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    source, target = (root / "oxford_iiit_pet" / "4.0.0" for root in (prepared, tmp_path))
+    source, target = (root / "oxford_iiit_pet" / "4.0.0" for root in (prepared_pets, tmp_path))
     target.mkdir(parents=True)
     for file in source.iterdir():
         # The stored format is named in the description; nothing else of the data set is read here.
@@ -200,7 +186,7 @@ def test_a_data_set_prepared_as_tfrecord_has_to_be_prepared_again(
 
 
 def test_real_pets_are_the_same_prepared_and_in_the_original_layout(
-    shared_data: pathlib.Path, tmp_path: pathlib.Path
+    shared_data: pathlib.Path, tmp_path: pathlib.Path, prepare
 ) -> None:
     mini, few = shared_data / "oxford_pets_mini", tmp_path / "few"
     for name in ("images", "annotations/trimaps"):
@@ -211,7 +197,7 @@ def test_real_pets_are_the_same_prepared_and_in_the_original_layout(
         for stem in (line.split()[0] for line in lines):
             for file in (f"images/{stem}.jpg", f"annotations/trimaps/{stem}.png"):
                 shutil.copyfile(mini / file, few / file)
-    prepared = run_prepare(few, tmp_path / "prepared")
+    prepared = prepare(few, tmp_path / "prepared")
     for split in ("train", "test"):
         read = [examples(oxford_iiit_pet(split, data_dir=str(root))) for root in (prepared, few)]
         assert len(read[0]) == 12
