@@ -17,7 +17,7 @@ from flaxseg.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
 
-PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "mesh")
+PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
 LENGTHS = ("train.steps", "train.epochs", "eval.every", "eval.batch_size", "checkpoint.every", "checkpoint.keep", "log")
 FREE_TO_CHANGE = PLACES + LENGTHS
 """Keys, and groups of keys, that a run may change and go on: where it runs, how long, and how often it reports.

@@ -33,8 +33,10 @@ def default_config() -> ConfigDict:
     config.data.eval_split = "test"  # which to score
     config.data.options = ConfigDict(type_safe=False)  # keyword arguments of the data set's function
     config.data.image_size = (128, 128)  # height and width to which whole pictures are resized
-    config.data.cache = "none"  # or "host": decoded training pictures stay in memory
-    config.data.num_threads = 4  # threads that read and decode pictures; 0: the loop does it itself, for debugging
+    config.data.sampling = "uniform"  # or "class_balanced", or a text file with an id and a weight on each line
+    config.data.skip_bad = 0  # up to so many examples that cannot be read are passed over and listed
+    config.data.cache = "none"  # decoded training pictures stay in memory: "host", or "device", of the accelerators
+    config.data.num_threads = -1  # threads that read pictures; -1: one a core, up to 16; 0: the loop itself, to debug
     config.data.prefetch = 4  # batches decoded ahead of the step
 
     # Augmentation, on the device, of picture and label together; every one is off at 0 (scale: at (1, 1)).
@@ -190,8 +192,9 @@ def _is_number(value: Any) -> bool:
 
 AT_LEAST = {
     "seed": 0,
-    "data.num_threads": 0,
+    "data.num_threads": -1,
     "data.prefetch": 1,
+    "data.skip_bad": 0,
     "augment.rotate": 0,
     "augment.elastic": 0,
     "augment.saturation": 0,
@@ -229,7 +232,7 @@ SHARES = (
 )
 
 CHOICES: dict[str, Sequence[str]] = {
-    "data.cache": ("none", "host"),
+    "data.cache": ("none", "host", "device"),
     "train.precision": ("float32", "bfloat16"),
     "eval.resolution": ("native", "image_size"),
     "optimizer.schedule": tuple(SCHEDULES),

@@ -1,20 +1,28 @@
 """The parts of a run: what a configuration names, looked up, checked and put together."""
 
 import dataclasses
+import functools
 import math
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
-from flaxseg import augment, losses, optimizers, sharding
+from flaxseg import augment, device_cache, losses, optimizers, sharding
 from flaxseg.data import DATASETS
 from flaxseg.data.batch import SegmentationDataset
-from flaxseg.data.pipeline import eval_batches, train_batches
+from flaxseg.data.pipeline import canvas_reader, eval_batches, train_batches, train_indices
+from flaxseg.data.sampling import class_balanced_weights, read_weights
+from flaxseg.data.skipping import BadExamples, Skipping
+from flaxseg.data.statistics import class_counts
 from flaxseg.errors import ConfigError
 from flaxseg.lookup import look_up, option_names
 from flaxseg.models import MODELS
@@ -28,7 +36,9 @@ class Experiment:
     train_data: SegmentationDataset
     eval_data: SegmentationDataset
     train_batches: Any
-    """[n] is the batch of step n on the host."""
+    """[n] is the batch of step n on the host; where the data set lies on the devices, {"index": int32[B]}."""
+    load_stored: Callable[[], device_cache.Stored] | None
+    """Puts the training data set on the devices; None: batches come from the host."""
     eval_batches: Any
     image_shape: tuple[int, ...]
     """[B, H, W, C] of the pictures that the network is trained on, over all processes."""
@@ -42,6 +52,8 @@ class Experiment:
     total_steps: int
     eval_every: int
     checkpoint_every: int
+    bad: BadExamples
+    """What could not be read so far, where data.skip_bad allows for it."""
 
 
 def compose(config: ConfigDict) -> Experiment:
@@ -50,8 +62,12 @@ def compose(config: ConfigDict) -> Experiment:
     Raises:
       ConfigError, DataError: a data set that cannot be used, or batches that do not divide over the devices.
     """
+    bad = BadExamples(config.data.skip_bad, functools.partial(tqdm.write, file=sys.stderr))
     train_data, eval_data = (load_dataset(config, split) for split in (config.data.train_split, config.data.eval_split))
-    _check_classes(config, train_data, eval_data)
+    check_classes(config, train_data, eval_data)
+    if config.data.skip_bad:
+        train_data = _skipping(train_data, bad, config.data.train_split)
+        eval_data = _skipping(eval_data, bad, config.data.eval_split, ignored=True)
     sizes = {f"config.{name}.batch_size": config[name].batch_size for name in ("train", "eval")}
     mesh = sharding.make_mesh(**config.mesh, batch_sizes=sizes)
     steps_per_epoch = max(len(train_data.source) // config.train.batch_size, 1)
@@ -69,13 +85,14 @@ def compose(config: ConfigDict) -> Experiment:
         warmup_steps=config.optimizer.warmup_steps,
         total_steps=total_steps,
     )
-    of_training, of_evaluation = _batches(config, train_data, eval_data)
+    of_training, load_stored = _train_batches(config, train_data, mesh)
     image_shape = (config.train.batch_size, *config.data.image_size, train_data.source[0]["image"].shape[-1])
     return Experiment(
         train_data=train_data,
         eval_data=eval_data,
         train_batches=of_training,
-        eval_batches=of_evaluation,
+        load_stored=load_stored,
+        eval_batches=_eval_batches(config, eval_data),
         image_shape=image_shape,
         model=make_model(config, num_classes=train_data.num_classes, image_shape=image_shape),
         tx=optimizers.make_optimizer(
@@ -86,16 +103,28 @@ def compose(config: ConfigDict) -> Experiment:
         ),
         schedule=schedule,
         loss_fn=make_loss(config, num_classes=train_data.num_classes),
-        augment_fn=_augment_fn(config),
+        augment_fn=make_augment_fn(config),
         ema_decay=config.optimizer.ema_decay or None,
         mesh=mesh,
         total_steps=total_steps,
         eval_every=eval_every,
         checkpoint_every=config.checkpoint.every or eval_every,
+        bad=bad,
     )
 
 
-def _check_classes(config: ConfigDict, train_data: SegmentationDataset, eval_data: SegmentationDataset) -> None:
+def _skipping(
+    dataset: SegmentationDataset, bad: BadExamples, split: str, *, ignored: bool = False
+) -> SegmentationDataset:
+    return dataclasses.replace(dataset, source=Skipping(dataset.source, bad, split, ignored))
+
+
+def check_classes(config: ConfigDict, train_data: SegmentationDataset, eval_data: SegmentationDataset) -> None:
+    """Checks that both splits have the same classes, and more than one.
+
+    Raises:
+      ConfigError: they do not.
+    """
     if train_data.class_names != eval_data.class_names:
         raise ConfigError(
             f"config.data: the splits differ in their classes: {config.data.train_split!r} has "
@@ -108,29 +137,64 @@ def _check_classes(config: ConfigDict, train_data: SegmentationDataset, eval_dat
         )
 
 
-def _batches(config: ConfigDict, train_data: SegmentationDataset, eval_data: SegmentationDataset) -> tuple[Any, Any]:
-    """Returns this process's share of the batches to train on and to evaluate on."""
-    size = tuple(config.data.image_size)
-    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    of_training = train_batches(
+def host_batches(config: ConfigDict, train_data: SegmentationDataset) -> Any:
+    """Returns this process's share of the training batches, decoded on the host: [n] is that of step n."""
+    return train_batches(
         train_data,
-        canvas_size=augment.canvas_size(size, config.augment.scale),
-        batch_size=config.train.batch_size,
-        seed=config.seed,
+        canvas_size=_canvas_size(config),
         cache=config.data.cache == "host",
-        **processes,
+        **_order(config, train_data),
     )
-    of_evaluation = eval_batches(
+
+
+def _train_batches(
+    config: ConfigDict, train_data: SegmentationDataset, mesh: Mesh
+) -> tuple[Any, Callable[[], device_cache.Stored] | None]:
+    """Returns the training batches, and what puts their data set on the devices if that is asked for."""
+    if config.data.cache != "device":
+        return host_batches(config, train_data), None
+    read = canvas_reader(train_data, _canvas_size(config))
+    load = functools.partial(device_cache.load, len(train_data.source), read, mesh, num_threads=config.data.num_threads)
+    return train_indices(train_data, **_order(config, train_data)), load
+
+
+def _canvas_size(config: ConfigDict) -> tuple[int, int]:
+    return augment.canvas_size(tuple(config.data.image_size), config.augment.scale)
+
+
+def _order(config: ConfigDict, train_data: SegmentationDataset) -> dict[str, Any]:
+    """Returns what decides which examples a step gets."""
+    return {
+        "batch_size": config.train.batch_size,
+        "seed": config.seed,
+        "weights": _weights(config, train_data),
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+    }
+
+
+def _weights(config: ConfigDict, train_data: SegmentationDataset) -> np.ndarray | None:
+    """Returns how often each training picture comes, relative to the others; None: each alike."""
+    if config.data.sampling == "uniform":
+        return None
+    if config.data.sampling == "class_balanced":
+        counts = class_counts(train_data, num_threads=config.data.num_threads)
+        return class_balanced_weights(counts[:, : train_data.num_classes])
+    return read_weights(config.data.sampling, train_data.source)
+
+
+def _eval_batches(config: ConfigDict, eval_data: SegmentationDataset) -> Any:
+    return eval_batches(
         eval_data,
-        image_size=size,
+        image_size=tuple(config.data.image_size),
         batch_size=config.eval.batch_size,
         native=config.eval.resolution == "native",
-        **processes,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
     )
-    return of_training, of_evaluation
 
 
-def _augment_fn(config: ConfigDict) -> augment.AugmentFn | None:
+def make_augment_fn(config: ConfigDict) -> augment.AugmentFn | None:
     """Returns the augmentation, or None when every strength is off and pictures can stay as they are."""
     if all(tuple(value) == (1.0, 1.0) if name == "scale" else not value for name, value in config.augment.items()):
         return None

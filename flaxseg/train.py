@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from flaxseg import sharding
+from flaxseg import device_cache, sharding
 from flaxseg.checkpoints import Checkpoints, claim_workdir
 from flaxseg.config import leaves, validate
 from flaxseg.data.batch import Batch
@@ -40,6 +40,8 @@ class Result:
     best_step: int | None
     stopped_by: int
     """The signal that stopped it; 0 for a run that went to its end."""
+    skipped: tuple[str, ...] = ()
+    """What was wrong with each example that was skipped; see the key data.skip_bad."""
 
     def table(self) -> str:
         """Returns the per-class table of the last evaluation as text."""
@@ -116,6 +118,7 @@ def fit(
     A signal to stop (Ctrl-C, SIGTERM) ends it after the step under way, with a checkpoint of that step.
     """
     compiled = _compiled(experiment, state)
+    stored = experiment.load_stored() if experiment.load_stored else {}
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     reading = {"num_threads": config.data.num_threads, "prefetch": config.data.prefetch}
     step, total = int(state.step), experiment.total_steps
@@ -127,7 +130,7 @@ def fit(
     )  # fmt: skip
     with progress, StopSignals() as stop:
         while step < total and not stop.received:
-            state, metrics = compiled.step(state, next(batches), key)
+            state, metrics = compiled.step(state, next(batches), key, stored)
             step += 1
             progress.add(step, metrics)
             scores = None
@@ -143,14 +146,22 @@ def fit(
                 checkpoints.save(step, state, scores)
     if confusion is None and not stop.received:
         confusion, _ = evaluate_all(experiment, compiled, state, 0, reading)
-    return Result(confusion, experiment.eval_data.class_names, state, checkpoints.best_step, stop.received)
+    return Result(
+        confusion,
+        experiment.eval_data.class_names,
+        state,
+        checkpoints.best_step,
+        stop.received,
+        experiment.bad.messages,
+    )
 
 
 class _Compiled(NamedTuple):
     """The jitted functions of a run; all keep the state where it is."""
 
     step: Callable[..., Any]
-    """(state, batch, key) -> (state, metrics); takes the state's memory."""
+    """(state, batch, key, stored) -> (state, metrics); takes the state's memory. A batch of indices is looked up in
+    what is stored on the devices."""
     logits: Callable[..., Any]
     """(state, image) -> logits"""
     score: Callable[..., Any]
@@ -162,7 +173,7 @@ class _Compiled(NamedTuple):
 def _compiled(experiment: Experiment, state: TrainState) -> _Compiled:
     placement, everywhere = jax.tree.map(lambda x: x.sharding, state), sharding.replicated(experiment.mesh)
     model = sharding.gathered(experiment.model, experiment.mesh)
-    step = functools.partial(
+    fixed_step = functools.partial(
         train_step,
         model=model,
         loss_fn=experiment.loss_fn,
@@ -170,6 +181,11 @@ def _compiled(experiment: Experiment, state: TrainState) -> _Compiled:
         augment_fn=experiment.augment_fn,
         ema_decay=experiment.ema_decay,
     )
+
+    def step(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored) -> Any:
+        batch = device_cache.take(stored, batch["index"], experiment.mesh) if stored else batch
+        return fixed_step(state, batch, key)
+
     return _Compiled(
         step=jax.jit(step, donate_argnums=0, out_shardings=(placement, everywhere)),
         logits=jax.jit(functools.partial(predict_logits, model=model)),

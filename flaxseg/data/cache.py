@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from flaxseg.data.batch import Example
+from flaxseg.data.batch import Batch, Example, stack
 from flaxseg.errors import DataError
 
 
 class CanvasCache:
-    """Examples of one size, each read once and kept, as `cache[index]`.
+    """Examples of one size, each read once and kept.
 
     Memory is taken as examples come in, and is known before: an example costs what its arrays hold. Several threads
     may read at once; two that meet at one example both read it, and keep the same.
@@ -35,21 +35,23 @@ class CanvasCache:
                 f"and {free / 2**20:,.1f} MiB of memory are free; use data.cache = 'none', or a smaller data.image_size"
             )
         # Not touched until written, so that the system gives memory only for what was read.
-        self._images = np.empty((count, *shapes[0]), np.uint8)
+        self._images = np.empty((count, *shapes[0]), first["image"].dtype)
         self._labels = np.empty((count, *shapes[1]), np.uint8)
-        self._ids = [""] * count
         self._is_there = np.zeros(count, bool)
+        self._first = first
 
-    def __getitem__(self, index: int) -> Example:
-        if not self._is_there[index]:
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Returns a batch of these examples, copied from the cache.
+
+        Raises:
+          DataError: one cannot be read, or differs from the first in its channels; names both.
+        """
+        for index in indices[~self._is_there[indices]].tolist():
             example = self._read(index)
-            if example["image"].shape != self._images.shape[1:]:
-                # Left to the batch that it comes into, whose message names both pictures.
-                return example
+            stack([self._first, example])
             self._images[index], self._labels[index] = example["image"], example["label"]
-            self._ids[index] = example["id"]
             self._is_there[index] = True
-        return {"image": self._images[index], "label": self._labels[index], "id": self._ids[index]}
+        return {"image": self._images[indices], "label": self._labels[indices]}
 
 
 def free_memory() -> int:

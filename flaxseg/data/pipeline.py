@@ -2,16 +2,27 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import grain
 import numpy as np
 
-from flaxseg.data.batch import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
+from flaxseg.data.batch import (
+    IGNORE_LABEL,
+    Batch,
+    Example,
+    SegmentationDataset,
+    Source,
+    check_label,
+    reduced,
+    stack,
+    stacked,
+)
 from flaxseg.data.cache import CanvasCache
 from flaxseg.data.images import resize_image, resize_label
+from flaxseg.data.sampling import example_order
+from flaxseg.data.threads import thread_count
 from flaxseg.errors import DataError
 
 
@@ -22,6 +33,7 @@ def train_batches(
     batch_size: int,
     seed: int,
     cache: bool = False,
+    weights: np.ndarray | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
@@ -35,6 +47,8 @@ def train_batches(
       batch_size: examples in a batch of all processes together.
       seed: of the shuffling, 0 or more.
       cache: keep what was decoded and resized in memory; the batches are the same.
+      weights: float[len(dataset.source)], how often each example comes; None: each once an epoch. See
+        `flaxseg.data.sampling.example_order`.
       process_index: which process this is.
       process_count: how many there are; each reads its share of each batch.
 
@@ -45,23 +59,50 @@ def train_batches(
       DataError: an empty data set, a batch size that the processes cannot share evenly, or too little memory to
         cache.
     """
+    indices = train_indices(
+        dataset,
+        batch_size=batch_size,
+        seed=seed,
+        weights=weights,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    read = canvas_reader(dataset, canvas_size)
+    if cache:
+        kept = CanvasCache(len(dataset.source), read)
+        return indices.map(lambda batch: kept.batch(batch["index"]))
+    return indices.map(lambda batch: stack([read(index) for index in batch["index"].tolist()]))
+
+
+def train_indices(
+    dataset: SegmentationDataset,
+    *,
+    batch_size: int,
+    seed: int,
+    weights: np.ndarray | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset:
+    """The examples of `train_batches`, not yet read: random access to `{"index": int32[B]}`; arguments as there."""
     share = _share(dataset, batch_size, process_index, process_count)
-    # grain adds the epoch to the seed: neighbouring seeds, used plainly, would be the same run shifted by an epoch.
-    scattered = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    order = grain.MapDataset.range(len(dataset.source)).shuffle(seed=scattered).repeat()
+    order = example_order(len(dataset.source), seed=seed, weights=weights)
     # The processes' shares lie in the global batch one after the other, in the order that one process would read:
     # what is drawn for each row of a batch, such as its augmentation, is then drawn for the same example.
     rows = slice(process_index * share, (process_index + 1) * share)
+    return order.batch(batch_size, batch_fn=lambda indices: {"index": np.asarray(indices[rows], np.int32)})
 
-    def decoded(index: int) -> Example:
-        return _resized(dataset.source[index], canvas_size, dataset.num_classes)
 
-    example = CanvasCache(len(dataset.source), decoded).__getitem__ if cache else decoded
+def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callable[[int], Example]:
+    """Returns a function from an index to that example at one height and width, and checked."""
+    source = reduced(dataset.source, size)
 
-    def read(indices: Sequence[int]) -> Batch:
-        return _stack([example(i) for i in indices[rows]])
+    def read(index: int) -> Example:
+        example = source[index]
+        image, label = resize_image(example["image"], size), resize_label(example["label"], size)
+        check_label(label, dataset.num_classes, example["id"])
+        return {"image": image, "label": label, "id": example["id"]}
 
-    return order.batch(batch_size, batch_fn=list).map(read)
+    return read
 
 
 def eval_batches(
@@ -94,7 +135,15 @@ def eval_batches(
     """
     _share(dataset, batch_size, process_index, process_count)
     return grain.MapDataset.source(
-        _EvalBatches(dataset.source, image_size, dataset.num_classes, batch_size, native, process_index, process_count)
+        _EvalBatches(
+            reduced(dataset.source, image_size),
+            image_size,
+            dataset.num_classes,
+            batch_size,
+            native,
+            process_index,
+            process_count,
+        )
     )
 
 
@@ -106,7 +155,8 @@ def iterate(batches: grain.MapDataset, *, start: int = 0, num_threads: int, pref
     Args:
       batches: from `train_batches` or `eval_batches`.
       start: the first step.
-      num_threads: threads that read; each makes whole batches. With 0 the caller reads, when it asks.
+      num_threads: threads that read; each makes whole batches. 0: the caller reads, when it asks; -1: one for each
+        core, up to 16.
       prefetch: how many batches are read ahead; at least one for each thread.
 
     Raises:
@@ -114,7 +164,8 @@ def iterate(batches: grain.MapDataset, *, start: int = 0, num_threads: int, pref
     """
     # The threads here are the parallelism: those that cv2 starts of its own would only contend with them.
     cv2.setNumThreads(0)
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(prefetch, num_threads))
+    threads = thread_count(num_threads)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
     return _closing(batches[start:].to_iter_dataset(options))
 
 
@@ -157,7 +208,7 @@ class _EvalBatches:
         for canvas, example in zip(labels, examples, strict=True):
             height, width = example["label"].shape
             canvas[:height, :width] = example["label"]
-        batch = {"image": _stacked(examples, "image"), "label": labels}
+        batch = {"image": stacked(examples, "image"), "label": labels}
         if self.native:
             batch["size"] = np.array([example["label"].shape for example in examples], np.int32)
         return batch
@@ -165,7 +216,7 @@ class _EvalBatches:
     def _read(self, index: int) -> Example:
         example = self.source[index]
         label = example["label"] if self.native else resize_label(example["label"], self.image_size)
-        _check_label(label, self.num_classes, example["id"])
+        check_label(label, self.num_classes, example["id"])
         return {"image": resize_image(example["image"], self.image_size), "label": label, "id": example["id"]}
 
     def _label_size(self, whole: range, examples: Sequence[Example]) -> tuple[int, int]:
@@ -190,38 +241,6 @@ def _share(dataset: SegmentationDataset, batch_size: int, process_index: int, pr
     if not 0 <= process_index < process_count:
         raise DataError(f"process {process_index} of {process_count}: it has to be in 0..{process_count - 1}")
     return batch_size // process_count
-
-
-def _resized(example: Example, size: tuple[int, int], num_classes: int) -> Example:
-    image, label = resize_image(example["image"], size), resize_label(example["label"], size)
-    _check_label(label, num_classes, example["id"])
-    return {"image": image, "label": label, "id": example["id"]}
-
-
-def _check_label(label: np.ndarray, num_classes: int, identity: str) -> None:
-    wrong = label[(label >= num_classes) & (label != IGNORE_LABEL)]
-    if wrong.size:
-        raise DataError(
-            f"{identity}: the label has values {', '.join(map(str, np.unique(wrong)[:10]))}, which are no class: the "
-            f"data set has {num_classes} classes, so 0..{num_classes - 1} and {IGNORE_LABEL} (ignored) are possible; "
-            "map the values where the data set is read, or raise its num_classes"
-        )
-
-
-def _stack(examples: Sequence[Example]) -> Batch:
-    return {"image": _stacked(examples, "image"), "label": _stacked(examples, "label")}
-
-
-def _stacked(examples: Sequence[Example], key: Literal["image", "label"]) -> np.ndarray:
-    first = examples[0]
-    for example in examples:
-        array = example[key]
-        if array.shape != first[key].shape or array.dtype != np.uint8:
-            raise DataError(
-                f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {first['id']} has "
-                f"{list(first[key].shape)}; all of a data set are uint8 with the same number of channels"
-            )
-    return np.stack([example[key] for example in examples])
 
 
 def _closing(batches: grain.IterDataset) -> Iterator[Batch]:

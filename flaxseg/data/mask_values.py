@@ -1,0 +1,127 @@
+"""Settings that repair mask values without a class, or values that were taken for the wrong thing."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from flaxseg.data.batch import IGNORE_LABEL
+from flaxseg.data.findings import Finding, Setting, Severity, flag, listed
+from flaxseg.data.statistics import Statistics
+from flaxseg.errors import UnknownValues
+
+_MOST_CLASSES = 64
+"""More values without a class than this are no classes that were forgotten."""
+
+_FEW = 8
+_THIN = 0.1
+"""At least so many values, together with less than this share of the masks they are in, look like smooth edges."""
+
+
+def of_unknown_values(
+    splits: Sequence[Statistics], *, options: Collection[str], named: bool, skip_bad: int = 0
+) -> list[Finding]:
+    """Returns which values occur in masks without standing for a class, and the settings that would give them a place.
+
+    Args:
+      splits: the facts of all splits.
+      options: the options that the data set's function takes; settings are of these alone.
+      named: whether class_names is set, so that further classes need further names.
+      skip_bad: how many unusable examples of all splits training passes over; no more than these are no error.
+    """
+    severity: Severity = "error" if sum(len(split.problems) for split in splits) > skip_bad else "warning"
+    errors = [problem.unknown for split in splits for problem in split.problems if problem.unknown is not None]
+    if not errors:
+        return []
+    values, ignored = errors[0].values, errors[0].ignore_values
+    in_class = {*values, *ignored, IGNORE_LABEL}
+    pixels: Counter[int] = Counter()
+    masks: Counter[int] = Counter()
+    for error in errors:
+        pixels.update(error.counts)
+        masks.update(error.counts.keys())
+    new = sorted(pixels.keys() - in_class)
+    total = pixels.total() + sum(int(split.counts.sum()) for split in splits)
+    shown = listed([f"{value} ({pixels[value] / total:.2%} of all pixels, {masks[value]} masks)" for value in new])
+    text = f"{len(errors)} masks hold {len(new)} value(s) that belong to no class: {shown}. "
+    if len(new) > _MOST_CLASSES or (len(new) >= _FEW and _share(errors, new) < _THIN):
+        text += "So many with so few pixels come from masks that were resized smoothly or saved as JPEG: export them "
+        return [Finding(severity, text + "again, as PNG and resized by the nearest pixel")]
+    if "values" not in options:
+        text += (
+            "This data set's values are fixed: check that these are its own masks, or read them with data.name=folder"
+        )
+        return [Finding(severity, text)]
+    present = {value for value in pixels if value not in {*ignored, *({IGNORE_LABEL} - set(values))}}
+    present |= {value for split in splits for value, count in zip(values, split.occurrences, strict=True) if count}
+    settings = _settings(values, ignored, new, sorted(present), options, named)
+    return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
+
+
+def _share(errors: Sequence[UnknownValues], new: Collection[int]) -> float:
+    of_new = sum(error.counts.get(value, 0) for error in errors for value in new)
+    return of_new / sum(sum(error.counts.values()) for error in errors)
+
+
+def _settings(
+    values: tuple[int, ...], ignored: tuple[int, ...], new: list[int], present: list[int], options: Collection[str],
+    named: bool,
+) -> list[Setting]:  # fmt: skip
+    """What the values without a class can be, the likeliest first."""
+    found = []
+    if len(present) == len(values):
+        found.append(Setting("if these are the values of the classes, in their order", _values(present)))
+    if new == [len(values)] and values == tuple(range(len(values))) and 0 in present:
+        when = f"if 0 is background that is not to be learnt, and the classes are 1 to {len(values)}"
+        found.append(Setting(when, _reduce_zero(len(values), ignored, options)))
+    if len(set(present) - set(new)) >= 2:
+        when = "if 0 is background that is not to be learnt" if new == [0] else "if these pixels are void"
+        found.append(Setting(when, _ignore([*ignored, *new])))
+    if len(present) != len(values):
+        names = ", and get names in data.options.class_names" if named else ""
+        found.append(Setting(f"if these are further classes{names}", _values([*values, *new])))
+    return found
+
+
+def of_silent_values(splits: Sequence[Statistics], *, options: Collection[str]) -> list[Finding]:
+    """Returns a warning where two classes were named and the second may be 255, which is ignored by itself."""
+    if "values" not in options or any(split.num_classes != 2 for split in splits):
+        return []
+    ignored = sum(int(split.counts[:, -1].sum()) for split in splits)
+    second = sum(int(split.occurrences[1]) for split in splits)
+    if second or not ignored:
+        return []
+    text = "of two classes the second never occurs, but ignored pixels do: 255 is ignored unless it is a class's value"
+    return [Finding("warning", text, (Setting("if the masks hold 0 and 255", _values([0, IGNORE_LABEL])),))]
+
+
+def of_inferred_values(values: Sequence[int], ignored: Sequence[int], *, options: Collection[str]) -> list[Finding]:
+    """Returns a note that each value found in the masks was made a class, with the settings if one is none.
+
+    Args:
+      values: the mask value of each class, as they were found.
+      ignored: the values that are ignored already.
+      options: as in of_unknown_values().
+    """
+    highest, all_up_to_it = values[-1], tuple(values) == tuple(range(values[-1] + 1))
+    settings = [Setting("if each of them is one, this saves reading all masks at every start", _values(values))]
+    if not ignored:
+        settings.append(Setting(f"if {highest} is void", _ignore([highest])))
+    if all_up_to_it:
+        when = f"if 0 is background that is not to be learnt, and the classes are 1 to {highest}"
+        settings.append(Setting(when, _reduce_zero(highest, tuple(ignored), options)))
+    shown = f"0 to {highest}" if all_up_to_it else listed([str(value) for value in values])
+    text = f"data.options.values and class_names are not set, so every value found in the masks is a class: {shown}"
+    return [Finding("note", text, tuple(settings))]
+
+
+def _values(values: Sequence[int]) -> str:
+    return flag("data.options.values", tuple(values))
+
+
+def _ignore(values: Sequence[int]) -> str:
+    return flag("data.options.ignore_values", tuple(values))
+
+
+def _reduce_zero(classes: int, ignored: tuple[int, ...], options: Collection[str]) -> str:
+    if "reduce_zero_label" in options:
+        return flag("data.options.reduce_zero_label", True)
+    return f"{_values(range(1, classes + 1))} {_ignore([*ignored, 0])}"

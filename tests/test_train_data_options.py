@@ -1,0 +1,65 @@
+"""Whole runs with the options of `config.data`: what they may change, and what they must not."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from flaxseg import train
+from flaxseg.config_files import load_config
+from flaxseg.errors import DataError
+
+
+def test_a_data_set_on_the_devices_trains_as_from_the_host(tmp_path):
+    overrides = ["augment.scale=(0.9,1.2)", "train.steps=3", "mesh.spatial=2"]
+    states = {}
+    for cache in ("none", "device"):
+        config = load_config("configs/shapes.py:tiny", [*overrides, f"data.cache={cache}"])
+        result = train.train_and_evaluate(config, tmp_path / cache)
+        states[cache] = jax.device_get(result.state.params), result.confusion.counts
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states["none"][0], states["device"][0])
+    np.testing.assert_array_equal(states["none"][1], states["device"][1])
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Ten grey pairs of 16x16 with the lower half of class 1; d.png is cut off, and so is the held-out h.png."""
+    root = tmp_path / "data"
+    for split, stems in (("train", "abcdef"), ("val", "ghij")):
+        for kind in ("images", "masks"):
+            (root / kind / split).mkdir(parents=True)
+        for stem in stems:
+            picture = np.random.default_rng(ord(stem)).integers(0, 256, (16, 16, 3), np.uint8)
+            mask = np.repeat(np.arange(16)[:, None] >= 8, 16, 1).astype(np.uint8)
+            Image.fromarray(picture).save(root / "images" / split / f"{stem}.png")
+            Image.fromarray(mask).save(root / "masks" / split / f"{stem}.png")
+    for path in (root / "images/train/d.png", root / "images/val/h.png"):
+        path.write_bytes(path.read_bytes()[:200])
+    return root
+
+
+def settings(root, allowed):
+    return load_config("configs/shapes.py:tiny", [
+        "data.name=folder", f"data.dir={root}", "data.eval_split=val", f"data.skip_bad={allowed}", "train.steps=3",
+        "data.sampling=class_balanced", "data.image_size=(16,16)", "data.options={}",
+        "data.options.images=images/{split}", "data.options.masks=masks/{split}",
+        "data.options.class_names=('sky','ground')", "train.batch_size=8",
+    ])  # fmt: skip
+
+
+def test_damaged_files_are_passed_over_counted_and_listed(damaged, tmp_path, capfd):
+    result = train.train_and_evaluate(settings(damaged, 2), tmp_path / "run")
+    assert len(result.skipped) == 2
+    assert all(
+        f"{name}: cannot be decoded" in text for name, text in zip(("d.png", "h.png"), result.skipped, strict=True)
+    )
+    # Three of the four held-out pictures count, each with half of its pixels in either class.
+    assert result.confusion.counts.sum(1).tolist() == [3 * 128, 3 * 128]
+    assert "skipped (2 of 2)" in capfd.readouterr().err
+
+
+def test_one_damaged_file_too_many_stops_the_run(damaged, tmp_path):
+    with pytest.raises(DataError, match=r"(?s)2 examples cannot be read, and data.skip_bad = 1.*d\.png.*h\.png"):
+        train.train_and_evaluate(settings(damaged, 1), tmp_path / "run")
+    with pytest.raises(DataError, match=r"^[^\n]*d\.png: cannot be decoded"):
+        train.train_and_evaluate(settings(damaged, 0), tmp_path / "other")
