@@ -1,10 +1,11 @@
 """Trains a network: `python -m flaxseg.main --config=configs/pet.py --workdir=DIR`."""
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from flaxseg import flags
 
 DESCRIPTION = """\
 Trains a segmentation network as a configuration says, evaluates it and keeps its checkpoints.
@@ -30,49 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: something given to it cannot be used, and the message is on stderr; 128 and a signal's number: stopped
     by that signal.
     """
-    from flaxseg.errors import FlaxsegError
-
-    arguments, overrides = _parse(list(sys.argv[1:] if argv is None else argv))
-    try:
-        return _run(arguments, overrides)
-    except FlaxsegError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped before training began", file=sys.stderr)
-        return 130
-
-
-def _parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Returns the arguments, and `key=value` of each `--config.key=value` or `--config.key value`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flaxseg.main",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file such as configs/pet.py")
-    parser.add_argument("--config.KEY", metavar="VALUE", help="sets a key, such as --config.train.batch_size=16")
+    parser = flags.config_parser("python -m flaxseg.main", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
         "--workdir", metavar="DIR", help="where everything is kept (default: runs/ and the config's name)"
     )
     parser.add_argument("--print_config", action="store_true", help="check, print every KEY = VALUE, and stop")
-    parser.add_argument("--verbose", action="store_true", help="show the log messages of the libraries below")
-    overrides, rest = [], []
-    remaining = iter(argv)
-    for argument in remaining:
-        match = re.fullmatch(r"--?config\.([^=]+)(=.*)?", argument, re.DOTALL)
-        if match is None:
-            rest.append(argument)
-        elif match[2] is not None:
-            overrides.append(match[1] + match[2])
-        else:
-            value = next(remaining, "--")
-            if value.startswith("--"):
-                parser.error(f"{argument} has no value: give one, as in {argument}=VALUE")
-            overrides.append(f"{match[1]}={value}")
-    return parser.parse_args(rest), overrides
+    arguments, overrides = flags.parse(parser, argv)
+    return flags.exit_status(lambda: _run(arguments, overrides), interrupted="stopped before training began")
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
@@ -85,33 +50,21 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         for key, value in leaves(config):
             print(f"{key} = {value!r}")
         return 0
-    _quiet(arguments.verbose)
+    flags.quiet(arguments.verbose)
     from flaxseg.train import train_and_evaluate
 
-    path, _, variant = arguments.config.partition(":")
-    name = "-".join(filter(None, (Path(path).stem, re.sub(r"[^\w.-]+", "-", variant))))
-    workdir = Path(arguments.workdir or Path("runs") / name)
+    workdir = Path(arguments.workdir or Path("runs") / flags.run_name(arguments.config))
     result = train_and_evaluate(config, workdir)
     print(f"\n{result.table()}\n")
     print(f"pictures      {workdir / 'pictures'}")
     print(f"checkpoints   {workdir / 'checkpoints'} (best: step {result.best_step})")
     print(f"TensorBoard   tensorboard --logdir {workdir}")
+    for message in result.skipped:
+        print(f"skipped       {message}")
     if result.stopped_by:
         print(f"stopped at step {int(result.state.step)}; the same command goes on from there", file=sys.stderr)
         return 128 + result.stopped_by
     return 0
-
-
-def _quiet(verbose: bool) -> None:
-    """Sets how much the libraries say; must come before TensorFlow is imported."""
-    import os
-
-    from absl import logging
-
-    logging.set_verbosity(logging.INFO if verbose else logging.ERROR)
-    if not verbose:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # announced on stderr otherwise, and not used here
 
 
 if __name__ == "__main__":

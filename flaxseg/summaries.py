@@ -10,21 +10,14 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from flaxseg import metrics
 from flaxseg.data.batch import IGNORE_LABEL, SegmentationDataset
-
-IGNORE_COLOUR = (230, 230, 230)
+from flaxseg.pictures import add_legend, colourise, displayable, rendered, save
 
 MAX_CLASSES_WITH_NUMBERS = 12
 """A confusion matrix of more classes shows colours only: numbers would not be readable."""
-
-
-MAX_LEGEND = 23
-"""A legend names the first so many classes."""
 
 
 class Summaries:
@@ -80,7 +73,7 @@ class Summaries:
         self._writer.write_images(step, {name: picture[None] for name, picture in shown.items()})
         if self._writing:
             for name, picture in shown.items():
-                _save(self._pictures / f"{step:07d}_{name.removeprefix('eval/')}.png", picture)
+                save(self._pictures / f"{step:07d}_{name.removeprefix('eval/')}.png", picture)
         self._writer.flush()
 
 
@@ -116,31 +109,20 @@ class Pictures:
                 self._rows.append((image, label, prediction[index]))
 
 
-def colourise(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Returns a label uint8[H, W] in colours, uint8[H, W, 3]; ignored pixels light grey."""
-    colours = np.full((256, 3), IGNORE_COLOUR, np.uint8)
-    colours[: len(palette)] = palette
-    return colours[label]
-
-
 def panel(pictures: Pictures, class_names: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
     """Returns a picture, uint8[H, W, 3], of examples below one another: picture, label, prediction, and a legend."""
     figure = Figure(figsize=(7.5, 2.4 * pictures.count + 0.8), dpi=100, layout="constrained")
     axes = figure.subplots(pictures.count, 3, squeeze=False)
     for row, (image, label, prediction) in zip(axes, pictures.rows, strict=True):
-        shown = (_displayable(image), colourise(label, palette), colourise(prediction, palette))
+        shown = (displayable(image), colourise(label, palette), colourise(prediction, palette))
         for axis, content in zip(row, shown, strict=True):
             # The network sees every picture at one shape; it is shown at the shape that the label has.
             axis.imshow(content, extent=(0, label.shape[1], label.shape[0], 0), interpolation="nearest")
             axis.set_axis_off()
     for axis, title in zip(axes[0], ("picture", "label", "prediction"), strict=True):
         axis.set_title(title, fontsize=10)
-    entries = [*list(zip(palette, class_names, strict=True))[:MAX_LEGEND], (IGNORE_COLOUR, "ignored")]
-    patches = [
-        Patch(facecolor=[value / 255 for value in colour], edgecolor="grey", label=name) for colour, name in entries
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 6), fontsize=8)
-    return _rendered(figure)
+    add_legend(figure, class_names, palette)
+    return rendered(figure)
 
 
 def confusion_picture(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
@@ -162,23 +144,7 @@ def confusion_picture(counts: np.ndarray, class_names: Sequence[str]) -> np.ndar
             value = shares[row, column]
             colour = "white" if value > 0.5 else "black"
             axis.text(column, row, f"{100 * value:.1f}", ha="center", va="center", color=colour, fontsize=small)
-    return _rendered(figure)
-
-
-def _displayable(image: np.ndarray) -> np.ndarray:
-    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
-
-
-def _rendered(figure: Figure) -> np.ndarray:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _save(path: Path, picture: np.ndarray) -> None:
-    from PIL import Image
-
-    Image.fromarray(picture).save(path)
+    return rendered(figure)
 
 
 def _plain(value: Any) -> Any:

@@ -97,7 +97,7 @@ def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
 
 
 def test_a_run_from_the_front_door(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("flaxseg.main._quiet", lambda verbose: None)
+    monkeypatch.setattr("flaxseg.flags.quiet", lambda verbose: None)
     assert main(["--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run", "--config.train.steps=3"]) == 0
     text = capsys.readouterr().out
     for part in ("mIoU", "triangle", f"pictures      {tmp_path}/run/pictures", "best: step 3", "tensorboard --logdir"):

@@ -10,16 +10,17 @@ from flaxseg.main import main
 
 README = Path("README.md").read_text()
 COMMANDS = re.findall(r"^python -m flaxseg\.main (.*)$", README, re.MULTILINE)
+INSPECTIONS = re.findall(r"^python -m flaxseg\.inspect_data (.*)$", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("arguments", COMMANDS)
+@pytest.mark.parametrize("arguments", [*COMMANDS, *INSPECTIONS])
 def test_commands_are_valid(arguments, capsys):
     assert main([*shlex.split(arguments, comments=True), "--print_config"]) == 0
     assert "batch_size" in capsys.readouterr().out
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) >= 6
+    assert len(COMMANDS) >= 6 and INSPECTIONS
 
 
 def test_targets_exist():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flaxseg.summaries import IGNORE_COLOUR, Pictures, colourise, confusion_picture, panel
+from flaxseg.summaries import Pictures, confusion_picture, panel
 
 PALETTE = ((10, 20, 30), (200, 0, 0))
 
@@ -19,11 +19,6 @@ def batch_of(count, filled):
     size = np.zeros((count, 2), np.int32)
     size[:filled] = 6, 4
     return {"image": np.zeros((count, 8, 8, 3), np.uint8), "label": label, "size": size}
-
-
-def test_colours_are_the_palettes_and_grey_where_ignored():
-    label = np.array([[0, 1], [255, 1]], np.uint8)
-    np.testing.assert_array_equal(colourise(label, PALETTE), [[PALETTE[0], PALETTE[1]], [IGNORE_COLOUR, PALETTE[1]]])
 
 
 def test_pictures_are_the_first_that_do_not_fill_up():
