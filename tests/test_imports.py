@@ -37,13 +37,9 @@ MAY_IMPORT = {
     "train": {"checkpoints", "config", "data", "device_cache", "experiment", "metrics", "progress", "sharding",
               "stopping", "summaries", "train_step"},
     "flags": {"errors"},
-    "class_weights": set(),
-    "contact_sheet": {"data", "pictures"},
-    "report": {"data"},
-    "inspection": {"class_weights", "contact_sheet", "data", "errors", "experiment", "lookup", "losses", "models",
-                   "report"},
+    "inspection": {"data", "errors", "experiment", "inspection", "lookup", "losses", "models", "pictures"},
     "main": {"config", "config_files", "flags", "train"},
-    "inspect_data": {"config", "config_files", "errors", "flags", "inspection", "pictures", "report"},
+    "inspect_data": {"config", "config_files", "errors", "flags", "inspection", "pictures"},
 }  # fmt: skip
 """For each file or folder, what it may import. Nothing imports `train` but `main`."""
 

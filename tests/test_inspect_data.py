@@ -14,7 +14,7 @@ from flaxseg import experiment
 from flaxseg.config_files import load_config
 from flaxseg.data.pipeline import train_batches
 from flaxseg.inspect_data import main
-from flaxseg.inspection import first_batches
+from flaxseg.inspection.splits import first_batches
 from flaxseg.main import main as train_main
 from flaxseg.train_step import train_step
 

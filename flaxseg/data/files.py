@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from flaxseg.data.limits import RESTORE
+from flaxseg.data.decode.limits import RESTORE
 from flaxseg.errors import DataError
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from flaxseg.data.batch import SegmentationDataset
 from flaxseg.data.class_names import checked_palette, default_names, read_names
 from flaxseg.data.colours import ClassColours
+from flaxseg.data.decode.images import read_palette
+from flaxseg.data.decode.intensities import ValueRange, check_value_range
+from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.files import UnchangedFiles, read_file
-from flaxseg.data.images import read_palette
-from flaxseg.data.intensities import ValueRange, check_value_range
 from flaxseg.data.labels import ClassValues, inferred_values
-from flaxseg.data.limits import MAX_MEGAPIXELS
 from flaxseg.data.pair_source import PairSource
 from flaxseg.data.pairs import Layout, Pair, seeded_part
 from flaxseg.data.palette import default_palette

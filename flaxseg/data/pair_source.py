@@ -6,11 +6,11 @@ import numpy as np
 
 from flaxseg.data.batch import Example
 from flaxseg.data.colours import ClassColours
+from flaxseg.data.decode.images import decode_image, decode_label, decode_reduced
+from flaxseg.data.decode.intensities import ValueRange, with_channels
+from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.files import UnchangedFiles
-from flaxseg.data.images import decode_image, decode_label, decode_reduced
-from flaxseg.data.intensities import ValueRange, with_channels
 from flaxseg.data.labels import ClassValues
-from flaxseg.data.limits import MAX_MEGAPIXELS
 from flaxseg.data.pairs import Pair
 from flaxseg.errors import DataError
 
@@ -24,7 +24,7 @@ class PairSource:
       classes: which mask value or colour is which class.
       files: reads them; picture i is number 2 * i, its mask the one after.
       max_megapixels: larger pictures and masks are refused.
-      value_range: the stored values that become 0 and 255, as of `flaxseg.data.intensities.to_intensities`.
+      value_range: the stored values that become 0 and 255, as of `flaxseg.data.decode.intensities.to_intensities`.
       channels: 1 or 3 to make grey or RGB of every picture; 0 to take them as they are.
       at_least: the height and width that reduced pictures must not go below; None for pictures as stored.
     """

@@ -20,7 +20,7 @@ from flaxseg.data.batch import (
     stacked,
 )
 from flaxseg.data.cache import CanvasCache
-from flaxseg.data.images import resize_image, resize_label
+from flaxseg.data.decode.images import resize_image, resize_label
 from flaxseg.data.sampling import example_order
 from flaxseg.data.threads import thread_count
 from flaxseg.errors import DataError

@@ -12,7 +12,7 @@ import numpy as np
 
 from flaxseg.data.archives import check_members
 from flaxseg.data.batch import Example, Source, reduced
-from flaxseg.data.images import decode_label, decode_reduced
+from flaxseg.data.decode.images import decode_label, decode_reduced
 from flaxseg.data.labels import ClassValues
 from flaxseg.errors import DataError
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import tqdm
 
-from flaxseg.data import jpeg
+from flaxseg.data.decode import jpeg
+from flaxseg.data.decode.images import decode_label
 from flaxseg.data.files import read_file
-from flaxseg.data.images import decode_label
 from flaxseg.errors import DataError
 
 _remembered: dict[bytes, frozenset[int]] = {}

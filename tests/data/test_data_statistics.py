@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from flaxseg.data.batch import SegmentationDataset
-from flaxseg.data.duplicates import alike, repeated, shared
 from flaxseg.data.palette import default_palette
 from flaxseg.data.statistics import class_counts, scan
 from flaxseg.errors import DataError, UnknownValues
+from flaxseg.inspection.duplicates import alike, repeated, shared
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from flaxseg.data.arrays import read_array, upright
-from flaxseg.data.images import decode_image, decode_label, read_palette
+from flaxseg.data.decode.arrays import read_array, upright
+from flaxseg.data.decode.images import decode_image, decode_label, read_palette
 from flaxseg.errors import DataError
 
 LAST = np.random.default_rng(0).integers(0, 200, (6, 9, 5), dtype=np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flaxseg.data.images import decode_image, decode_label, read_palette, resize_image, resize_label
+from flaxseg.data.decode.images import decode_image, decode_label, read_palette, resize_image, resize_label
 from flaxseg.errors import DataError
 
 

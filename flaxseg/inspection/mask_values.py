@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from flaxseg.data.batch import IGNORE_LABEL
-from flaxseg.data.findings import Finding, Setting, Severity, flag, listed
 from flaxseg.data.statistics import Statistics
 from flaxseg.errors import UnknownValues
+from flaxseg.inspection.findings import Finding, Setting, Severity, flag, listed
 
 _MOST_CLASSES = 64
 """More values without a class than this are no classes that were forgotten."""

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from flaxseg.data.limits import RESTORE, check_size, named_damage, too_large
+from flaxseg.data.decode.limits import RESTORE, check_size, named_damage, too_large
 from flaxseg.errors import DataError
 
 _ORIENTATION = 0x0112

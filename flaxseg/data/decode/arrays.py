@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from flaxseg.data.limits import check_size, named_damage
+from flaxseg.data.decode.limits import check_size, named_damage
 from flaxseg.errors import DataError
 
 _NPY = b"\x93NUMPY"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from flaxseg.data.batch import SegmentationDataset
-from flaxseg.data.findings import Finding, Setting
 from flaxseg.data.statistics import Statistics
+from flaxseg.inspection.findings import Finding, Setting
 
 _MOST_PROBLEMS = 500
 """So many examples that cannot be used are listed on the page; the terminal shows a few."""

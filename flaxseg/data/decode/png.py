@@ -5,7 +5,7 @@ import struct
 import cv2
 import numpy as np
 
-from flaxseg.data.limits import check_size
+from flaxseg.data.decode.limits import check_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

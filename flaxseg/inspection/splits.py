@@ -10,19 +10,20 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from flaxseg import experiment
-from flaxseg.class_weights import WEIGHTINGS
-from flaxseg.contact_sheet import contact_sheet, picture, spread
-from flaxseg.data import DATASETS, SegmentationDataset, findings, mask_values
+from flaxseg.data import DATASETS, SegmentationDataset
 from flaxseg.data.batch import IGNORE_LABEL, Batch
-from flaxseg.data.findings import Finding, Setting, flag
 from flaxseg.data.palette import default_palette
 from flaxseg.data.skipping import BadExamples, Skipping
 from flaxseg.data.statistics import Statistics, scan
 from flaxseg.errors import ConfigError, DataError, FlaxsegError
+from flaxseg.inspection import findings, mask_values
+from flaxseg.inspection.class_weights import WEIGHTINGS
+from flaxseg.inspection.contact_sheet import contact_sheet, picture, spread
+from flaxseg.inspection.findings import Finding, Setting, flag
+from flaxseg.inspection.report import Inspection, Split
 from flaxseg.lookup import look_up, option_names
 from flaxseg.losses import LOSSES
 from flaxseg.models import MODELS
-from flaxseg.report import Inspection, Split
 
 _NUM_BATCHES = 2
 _MOST_OF_A_BATCH = 12

@@ -3,12 +3,12 @@
 import cv2
 import numpy as np
 
-from flaxseg.data import jpeg, png
-from flaxseg.data.arrays import is_array_file, read_array, upright
 from flaxseg.data.colours import paste_ready
-from flaxseg.data.intensities import ValueRange, to_intensities
-from flaxseg.data.limits import MAX_MEGAPIXELS, named_damage
-from flaxseg.data.pillow_files import open_picture, orientation, turned_upright
+from flaxseg.data.decode import jpeg, png
+from flaxseg.data.decode.arrays import is_array_file, read_array, upright
+from flaxseg.data.decode.intensities import ValueRange, to_intensities
+from flaxseg.data.decode.limits import MAX_MEGAPIXELS, named_damage
+from flaxseg.data.decode.pillow_files import open_picture, orientation, turned_upright
 from flaxseg.errors import DataError
 
 
@@ -18,16 +18,16 @@ def decode_image(
     """The picture in `data`, upright, with values of 0..255.
 
     What the bytes hold decides the format, not the name. TIFF and NPY files give the channels that they hold (see
-    `flaxseg.data.arrays.read_array`). All others give RGB: grey and palette pictures become RGB, CMYK is converted,
-    transparency is dropped (not blended), and of several frames the first is read. A turning or mirroring in the EXIF
-    data is carried out, as viewers and annotation programs do; a mask that was drawn over the raw, lying picture then
-    has another size, which the readers of pairs report.
+    `arrays.read_array`). All others give RGB: grey and palette pictures become RGB, CMYK is converted, transparency is
+    dropped (not blended), and of several frames the first is read. A turning or mirroring in the EXIF data is carried
+    out, as viewers and annotation programs do; a mask that was drawn over the raw, lying picture then has another
+    size, which the readers of pairs report.
 
     Args:
       data: a whole file: TIFF, NPY, or any format that Pillow reads: JPEG, PNG, GIF, BMP, WebP, ...
       name: what a message calls it: the file, or the key in the data set.
       max_megapixels: pictures of more million pixels are refused.
-      value_range: the stored values that become 0 and 255, as of `flaxseg.data.intensities.to_intensities`.
+      value_range: the stored values that become 0 and 255, as of `flaxseg.data.decode.intensities.to_intensities`.
 
     Returns:
       uint8[H, W, C] for files of 8 bits a channel; float32[H, W, C] in 0..255 for wider ones and with `value_range`.

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from flaxseg.data import findings
-from flaxseg.data.findings import flag
 from flaxseg.data.labels import ClassValues
-from flaxseg.data.mask_values import of_inferred_values, of_silent_values, of_unknown_values
 from flaxseg.data.statistics import Problem, Statistics
 from flaxseg.errors import UnknownValues
+from flaxseg.inspection import findings
+from flaxseg.inspection.findings import flag
+from flaxseg.inspection.mask_values import of_inferred_values, of_silent_values, of_unknown_values
 
 FOLDER = ("values", "ignore_values", "reduce_zero_label", "class_names", "channels")
 VALUES, IGNORE = "--config.data.options.values=", "--config.data.options.ignore_values="

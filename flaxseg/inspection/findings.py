@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from flaxseg.data.duplicates import alike, repeated, shared
 from flaxseg.data.statistics import Statistics
+from flaxseg.inspection.duplicates import alike, repeated, shared
 
 _MOST_SHOWN = 10
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from flaxseg.data.limits import RESTORE, check_size
+from flaxseg.data.decode.limits import RESTORE, check_size
 from flaxseg.errors import DataError
 
 SIGNATURE = b"\xff\xd8\xff"

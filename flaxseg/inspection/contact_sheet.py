@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flaxseg.data.batch import SegmentationDataset
-from flaxseg.data.images import resize_image, resize_label
+from flaxseg.data.decode.images import resize_image, resize_label
 from flaxseg.pictures import add_legend, as_written, displayable, overlay, rendered
 
 _COLUMNS = 4

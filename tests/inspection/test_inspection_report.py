@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 import numpy as np
 
 from flaxseg.data.batch import SegmentationDataset
-from flaxseg.data.findings import Finding, Setting
 from flaxseg.data.statistics import Problem, Statistics
-from flaxseg.report import Inspection, Split, as_json, class_table, facts_table, html_page, terminal_text
+from flaxseg.inspection.findings import Finding, Setting
+from flaxseg.inspection.report import Inspection, Split, as_json, class_table, facts_table, html_page, terminal_text
 
 ODD = "<script>alert('1 & 2')</script>"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flaxseg.data.intensities import to_intensities, with_channels
+from flaxseg.data.decode.intensities import to_intensities, with_channels
 from flaxseg.errors import DataError
 
 

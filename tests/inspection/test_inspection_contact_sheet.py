@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from flaxseg.contact_sheet import contact_sheet, picture, spread
 from flaxseg.data.batch import SegmentationDataset
+from flaxseg.inspection.contact_sheet import contact_sheet, picture, spread
 
 PALETTE = ((250, 0, 250), (0, 250, 0))
 
