@@ -35,16 +35,14 @@ USUAL = {"scale": SCALE, "flip": 0.5, "brightness": 0.1, "contrast": 0.2}
 FAR_STEP = 1_000_000
 
 
-def rates(
-    batches: Iterator[Any], step: Callable[[Any, jax.Array], Any], steps: int, batch: int, epochs: int
-) -> list[float]:
+def rates(batches: Iterator[Any], step: Callable[[Any, int], Any], steps: int, batch: int, epochs: int) -> list[float]:
     """Images a second of each epoch; what a step gives is waited for one step later, as a training loop does."""
     found = []
     number, last = 0, None
     for _ in range(epochs):
         begin = time.perf_counter()
         for _ in range(steps):
-            made = step(next(batches), jax.random.key(number))
+            made = step(next(batches), number)
             jax.block_until_ready(last)
             last, number = made, number + 1
         jax.block_until_ready(last)
@@ -58,29 +56,29 @@ def measure(root: str, size: int, batch: int, workers: int, epochs: int) -> dict
     augment = make_augment(crop_size=(size, size), **USUAL)  # type: ignore[arg-type]
     steps = len(dataset.source) // batch
 
-    def normalised(key: jax.Array, given: Batch) -> Any:
-        given = augment(key, given)
+    def normalised(number: int, given: Batch) -> Any:
+        given = augment(jax.random.key(number), given)
         return (given["image"] - 127.0) / 128.0, given["label"]
 
     from_host = jax.jit(normalised)
-    from_device = jax.jit(lambda key, stored, index: normalised(key, device_cache.take(stored, index, mesh)))
+    from_device = jax.jit(lambda number, stored, index: normalised(number, device_cache.take(stored, index, mesh)))
     reading = {"num_threads": workers, "prefetch": max(workers, 4)}
     cached = train_batches(dataset, canvas_size=canvas, batch_size=batch, seed=0, cache=True)
     warm = place_batch(cached[0], mesh)
-    jax.block_until_ready(from_host(jax.random.key(0), warm))
+    jax.block_until_ready(from_host(0, warm))
     plain = train_batches(dataset, canvas_size=canvas, batch_size=batch, seed=0)
-    first = rates(iterate(plain, **reading), lambda b, k: from_host(k, place_batch(b, mesh)), steps, batch, 1)
+    first = rates(iterate(plain, **reading), lambda b, n: from_host(n, place_batch(b, mesh)), steps, batch, 1)
     for step in range(2 * steps):  # every example is in the cache after an epoch
         cached[step]
-    host = rates(iterate(cached, **reading), lambda b, k: from_host(k, place_batch(b, mesh)), steps, batch, epochs)
+    host = rates(iterate(cached, **reading), lambda b, n: from_host(n, place_batch(b, mesh)), steps, batch, epochs)
     hand_over = rates(iterate(cached, **reading), lambda b, _: place_batch(b, mesh), steps, batch, epochs)
     stored = device_cache.load(len(dataset.source), canvas_reader(dataset, canvas), mesh, num_threads=workers)
     indices = train_indices(dataset, batch_size=batch, seed=0)
 
-    def on_device(given: Batch, key: jax.Array) -> Any:
-        return from_device(key, stored, place_batch(given, mesh)["index"])
+    def on_device(given: Batch, number: int) -> Any:
+        return from_device(number, stored, place_batch(given, mesh)["index"])
 
-    jax.block_until_ready(on_device(indices[0], jax.random.key(0)))
+    jax.block_until_ready(on_device(indices[0], 0))
     device = rates(iterate(indices, **reading), on_device, steps, batch, epochs)
     return {
         "library": f"flaxseg on jax {jax.__version__}",

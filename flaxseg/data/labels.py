@@ -53,9 +53,11 @@ class ClassValues:
         """
         table = np.full(256, IGNORE_LABEL, np.uint8)
         table[list(self.values)] = np.arange(len(self.values))
-        if cv2.LUT(mask, self._is_unknown()).any():
+        classes = cv2.LUT(mask, table)
+        # Both what is ignored and what is unknown becomes IGNORE_LABEL; most masks hold neither, and are done here.
+        if classes.max(initial=0) == IGNORE_LABEL and cv2.LUT(mask, self._is_unknown()).any():
             self._raise_unknown(mask, name)
-        return cv2.LUT(mask, table)
+        return classes
 
     def _is_unknown(self) -> np.ndarray:
         unknown = np.ones(256, np.uint8)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,34 +40,40 @@ def sample_bilinear(
         for _ in range(math.floor(math.log2(max(max_shrinkage, 1.0)))):
             levels.append(_halved(levels[-1]))
     level = sum(((shrinkage >= 2**k).astype(jnp.int32) for k in range(1, len(levels))), start=jnp.int32(0))
-    sizes = jnp.asarray([x.shape[1:3] for x in levels])[jnp.broadcast_to(level, image.shape[:1])]
-    begin = jnp.cumsum(jnp.asarray([0] + [x.shape[1] * x.shape[2] for x in levels]))[level].reshape(-1, 1, 1)
+    level = jnp.broadcast_to(level, image.shape[:1])
+    sizes = jnp.asarray([x.shape[1:3] for x in levels])[level]
+    begin = jnp.cumsum(jnp.asarray([0] + [x.shape[1] * x.shape[2] for x in levels]))[level]
+    # An index is the sum of two offsets: of the level and the row in it, and of the column.
+    strides, begins = (sizes[:, 1], jnp.ones_like(begin)), (begin, jnp.zeros_like(begin))
+    of_axis = [jnp.stack(pair)[..., None] for pair in (sizes.T, strides, begins)]
 
-    def neighbours(at: jax.Array, old: int, size: jax.Array) -> tuple[jax.Array, ...]:
-        within = jnp.clip((at + 0.5) * (0.5**level).reshape(-1, 1) - 0.5, 0, size - 1)
+    def neighbours(at: jax.Array, old: int, size: jax.Array, stride: jax.Array, begin: jax.Array) -> Any:
+        within = jnp.clip((at + 0.5) * 0.5 ** level[:, None] - 0.5, 0, size - 1)
         before = jnp.floor(within)
         index = before.astype(jnp.int32)
-        return index, jnp.minimum(index + 1, size - 1), within - before, _is_inside(at, old)
+        after = jnp.minimum(index + 1, size - 1)
+        return begin + index * stride, begin + after * stride, within - before, _is_inside(at, old)
 
-    along_rows, along_columns = _for_both(neighbours, rows, columns, jnp.asarray(image.shape[1:3]), sizes.T[..., None])
+    along_rows, along_columns = _for_both(neighbours, rows, columns, jnp.asarray(image.shape[1:3]), *of_axis)
     row, next_row, row_share, row_inside = along_rows
     column, next_column, column_share, column_inside = along_columns
-    width = sizes[:, 1].reshape(-1, 1, 1)
     corners = (
-        (row, column, (1 - row_share) * (1 - column_share)),
-        (row, next_column, (1 - row_share) * column_share),
-        (next_row, column, row_share * (1 - column_share)),
-        (next_row, next_column, row_share * column_share),
+        (row + column, (1 - row_share) * (1 - column_share)),
+        (row + next_column, (1 - row_share) * column_share),
+        (next_row + column, row_share * (1 - column_share)),
+        (next_row + next_column, row_share * column_share),
     )
     # One more word than there are pixels: a joined array is laid down in memory once, not made anew for each reading.
     words = [_words(x) for x in levels]
     flat = jnp.concatenate([*words, jnp.zeros_like(words[0][:, :1])], axis=1)
-    read = [(_take(flat, begin + y * width + x), weight) for y, x, weight in corners]
-    channels = (
-        sum((_channel(words, c, image.dtype) * weight for words, weight in read), start=jnp.float32(0))
-        for c in range(image.shape[-1])
-    )
-    return jnp.where((row_inside & column_inside)[..., None], jnp.stack(list(channels), -1), outside)
+    read = [(_take(flat, index), weight) for index, weight in corners]
+    is_inside = row_inside & column_inside
+
+    def channel(c: int) -> jax.Array:
+        mixed = sum((_channel(words, c, image.dtype) * weight for words, weight in read), start=jnp.float32(0))
+        return jnp.where(is_inside, mixed, outside)
+
+    return jnp.stack([channel(c) for c in range(image.shape[-1])], -1)
 
 
 def sample_nearest(label: jax.Array, rows: jax.Array, columns: jax.Array, *, outside: int) -> jax.Array:
@@ -82,7 +89,7 @@ def sample_nearest(label: jax.Array, rows: jax.Array, columns: jax.Array, *, out
       [B, h, w] of label's dtype.
     """
 
-    def nearest(at: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
+    def nearest(at: jax.Array, size: jax.Array) -> Any:
         return jnp.clip(jnp.floor(at + 0.5), 0, size - 1).astype(jnp.int32), _is_inside(at, size)
 
     (row, row_inside), (column, column_inside) = _for_both(nearest, rows, columns, jnp.asarray(label.shape[1:3]))
@@ -95,7 +102,7 @@ def _is_inside(at: jax.Array, size: jax.Array | int) -> jax.Array:
 
 
 def _for_both(
-    function: Callable[..., tuple[jax.Array, ...]], rows: jax.Array, columns: jax.Array, *of_axis: jax.Array
+    function: Callable[..., Any], rows: jax.Array, columns: jax.Array, *of_axis: jax.Array
 ) -> list[list[jax.Array]]:
     """What `function(positions [B, N], *of_axis[i])` gives for rows (i = 0) and columns (i = 1), in their shapes.
 

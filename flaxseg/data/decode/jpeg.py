@@ -13,11 +13,12 @@ from flaxseg.errors import DataError
 SIGNATURE = b"\xff\xd8\xff"
 
 _ORIENTATION = 0x0112
+# The names of the reductions for grey: those for colour also say that the order is blue, green, red.
 _READ_AS = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 
 
@@ -90,7 +91,7 @@ def decode_jpeg(
         return None
     if pixels is None:
         return None
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), header.upright_size if divisor > 1 else pixels.shape[:2]
+    return pixels, header.upright_size if divisor > 1 else pixels.shape[:2]
 
 
 def _divisor(header: JpegHeader, at_least: tuple[int, int]) -> int:
