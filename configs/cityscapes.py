@@ -24,6 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.eval_split = "val"
     config.data.image_size = (512, 1024)
     config.augment.scale = (0.5, 2.0)
+    config.augment.max_class_share = 0.75
     config.augment.flip = 0.5
     config.augment.brightness = 0.1
     config.augment.contrast = 0.2

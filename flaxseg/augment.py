@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flaxseg.colour import make_recolour
 from flaxseg.data.batch import IGNORE_LABEL, Batch
 from flaxseg.errors import ConfigError
-from flaxseg.geometry import make_geometry, random_rectangles
+from flaxseg.geometry import MOVES, make_geometry, random_rectangles
 from flaxseg.ops import sample_bilinear, sample_nearest
 
 AugmentFn = Callable[[jax.Array, Batch], Batch]
@@ -16,18 +16,7 @@ AugmentFn = Callable[[jax.Array, Batch], Batch]
 
 
 def make_augment(
-    *,
-    crop_size: tuple[int, int],
-    scale: tuple[float, float] = (1.0, 1.0),
-    flip: float = 0.0,
-    flip_vertical: float = 0.0,
-    rotate90: float = 0.0,
-    rotate: float = 0.0,
-    shear: float = 0.0,
-    elastic: float = 0.0,
-    max_class_share: float = 0.0,
-    cutmix: float = 0.0,
-    **colour: float,
+    *, crop_size: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0), cutmix: float = 0.0, **strengths: float
 ) -> AugmentFn:
     """Returns a function that augments a batch; each picture draws its own values.
 
@@ -37,40 +26,21 @@ def make_augment(
 
     Args:
       crop_size: height and width of the window that comes out.
-      scale: range of the zoom, drawn evenly in its logarithm. Above 1 a window of the zoomed picture is cut at
-        random; below 1 the picture lies at random in the window.
-      flip: probability of mirroring left to right.
-      flip_vertical: probability of mirroring upside down.
-      rotate90: probability of a turn by 90, 180 or 270 degrees. A window that is not square keeps its shape, so what
-        a quarter turn carries beyond it is lost.
-      rotate: degrees by which a picture turns about its centre at most, either way.
-      shear: degrees by which its columns lean at most, either way; below 90.
-      elastic: standard deviation of smooth random shifts, as a share of the window's sides; up to 0.05 is usual,
-        from about 0.1 on pictures fold over.
-      max_class_share: the largest share that one class should have of a window, above 0 and up to 1; 0: any. Up to
-        ten places are tried, which helps only where the zoom leaves a choice.
+      scale: range of the zoom; see geometry.make_geometry().
       cutmix: probability that a rectangle of another picture, with its label, covers a part of this one (Yun et al.
         2019, https://arxiv.org/abs/1905.04899).
-      **colour: strengths of changes that leave the label as it is, by the names of colour.CHANGES.
+      **strengths: of moves, by the names of geometry.MOVES, and of changes that leave the label as it is, by the
+        names of colour.CHANGES; each is off at 0.
 
     Raises:
       ConfigError: a range that is not two numbers above 0 in order, a strength outside of its range, or an unknown
-        change.
+        name.
     """
-    geometry = make_geometry(
-        crop_size=crop_size,
-        scale=scale,
-        flip=flip,
-        flip_vertical=flip_vertical,
-        rotate90=rotate90,
-        rotate=rotate,
-        shear=shear,
-        elastic=elastic,
-        max_class_share=max_class_share,
-    )
+    moves = {name: strengths.pop(name) for name in MOVES if name in strengths}
+    geometry = make_geometry(crop_size=crop_size, scale=scale, **moves)
     if not 0 <= cutmix <= 1:
         raise ConfigError(f"augment.cutmix = {cutmix}: must be in 0..1")
-    recolour = make_recolour(**colour)
+    recolour = make_recolour(**strengths)
 
     def augment(key: jax.Array, batch: Batch) -> Batch:
         geometry_key, mix_key, colour_key = jax.random.split(key, 3)

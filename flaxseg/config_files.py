@@ -9,9 +9,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import OPTION_KEYS, errors_in, leaves, raise_all
+from flaxseg.config import OPTION_KEYS, leaves
 from flaxseg.errors import ConfigError
 from flaxseg.lookup import did_you_mean
+from flaxseg.validation import errors_in, raise_all
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:

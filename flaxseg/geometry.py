@@ -1,5 +1,6 @@
 """Where each pixel of an augmented window comes from: all random moves of a picture composed into one."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -46,6 +47,18 @@ class _Moves(NamedTuple):
     """float32[B, h, w, 2], shifts in pixels of the window."""
 
 
+MOVES = {
+    "flip": 1.0,
+    "flip_vertical": 1.0,
+    "rotate90": 1.0,
+    "rotate": math.inf,
+    "shear": 89.0,
+    "elastic": math.inf,
+    "max_class_share": 1.0,
+}
+"""Strengths that make_geometry() takes, with the largest of each."""
+
+
 def make_geometry(
     *,
     crop_size: tuple[int, int],
@@ -58,21 +71,33 @@ def make_geometry(
     elastic: float = 0.0,
     max_class_share: float = 0.0,
 ) -> GeometryFn:
-    """Returns a function that draws a window of each picture; for the arguments see augment.make_augment.
+    """Returns a function that draws a window of each picture, and where its pixels come from.
+
+    Args:
+      crop_size: height and width of the window.
+      scale: range of the zoom, drawn evenly in its logarithm. At 1 the whole canvas fills the window; above 1 a
+        window of the zoomed picture is cut at random; below 1 the picture lies at random in the window.
+      flip: probability of mirroring left to right.
+      flip_vertical: probability of mirroring upside down.
+      rotate90: probability of a turn by 90, 180 or 270 degrees. A window that is not square keeps its shape, so what
+        a quarter turn carries beyond it is lost.
+      rotate: degrees by which a picture turns about its centre at most, either way.
+      shear: degrees by which its columns lean at most, either way; up to 89.
+      elastic: standard deviation of smooth random shifts, as a share of the window's sides; up to 0.05 is usual,
+        from about 0.1 on pictures fold over.
+      max_class_share: the largest share that one class should have of a window, above 0 and up to 1; 0: any. Up to
+        ten places are tried, which helps only where the zoom leaves a choice.
 
     Raises:
-      ConfigError: a range that is not two numbers above 0 in order, a negative strength, a probability or share above
-        1, or an angle of 90 degrees or more for `shear`.
+      ConfigError: a range that is not two numbers above 0 in order, or a strength outside of 0 and its largest.
     """
     if not 0 < scale[0] <= scale[1]:
         raise ConfigError(f"augment.scale = {scale}: must be two numbers above 0, the smaller first")
-    shares = {"flip": flip, "flip_vertical": flip_vertical, "rotate90": rotate90, "max_class_share": max_class_share}
-    for name, value in {**shares, "rotate": rotate, "shear": shear, "elastic": elastic}.items():
-        limit = 1 if name in shares else 89 if name == "shear" else None
-        if value < 0 or (limit is not None and value > limit):
-            raise ConfigError(
-                f"augment.{name} = {value}: must be " + ("at least 0" if limit is None else f"in 0..{limit}")
-            )
+    strengths = (flip, flip_vertical, rotate90, rotate, shear, elastic, max_class_share)
+    for (name, largest), value in zip(MOVES.items(), strengths, strict=True):
+        if not 0 <= value <= largest:
+            allowed = "at least 0" if largest == math.inf else f"in 0..{largest:g}"
+            raise ConfigError(f"augment.{name} = {value}: must be {allowed}")
     # Rows of the window then lie in rows of the canvas, which is much cheaper to read.
     is_upright = not (rotate90 or rotate or shear)
 

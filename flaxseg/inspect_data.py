@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from flaxseg import flags, pictures
-from flaxseg.config import validate
 from flaxseg.config_files import load_config
 from flaxseg.errors import ConfigError
 from flaxseg.inspection import report
 from flaxseg.inspection.splits import SHEETS, inspect_splits
+from flaxseg.validation import validate
 
 DESCRIPTION = """\
 Reads every picture and mask of a configuration's data set and tells what was found, without training: sizes, shares

@@ -41,8 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    from flaxseg.config import leaves, validate
+    from flaxseg.config import leaves
     from flaxseg.config_files import load_config
+    from flaxseg.validation import validate
 
     config = load_config(arguments.config, overrides)
     validate(config)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from flaxseg import device_cache, sharding
 from flaxseg.checkpoints import Checkpoints, claim_workdir
-from flaxseg.config import leaves, validate
+from flaxseg.config import leaves
 from flaxseg.data.batch import Batch
 from flaxseg.data.pipeline import iterate
 from flaxseg.experiment import Experiment, compose
@@ -27,6 +27,7 @@ from flaxseg.progress import TrainingProgress
 from flaxseg.stopping import StopSignals
 from flaxseg.summaries import Pictures, Summaries
 from flaxseg.train_step import TrainState, create_train_state, predict_logits, score_logits, train_step
+from flaxseg.validation import validate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,10 @@ import sys
 
 import pytest
 
-from flaxseg.config import default_config, leaves, validate
+from flaxseg.config import default_config, leaves
 from flaxseg.config_files import load_config, override
 from flaxseg.errors import ConfigError
+from flaxseg.validation import validate
 
 
 def errors(config) -> str:
@@ -86,7 +87,7 @@ def test_impossible_values_are_found_together():
     message = errors(config)
     assert "config.train.batch_size = 0: must be at least 1" in message
     assert "config.train.steps = 0 and config.train.epochs = 0: one of them has to be above 0" in message
-    assert "config.augment.flip = 1.5: is a share, 0 to 1" in message
+    assert "config.augment.flip = 1.5: must be at least 0 and at most 1" in message
     assert "config.augment.scale = (2.0, 1.0): must be two numbers above 0, the smaller first" in message
     assert "config.optimizer.schedule = 'cosin': must be one of constant, cosine; did you mean 'cosine'?" in message
     assert "config.optimizer.ema_decay = 1.0" in message
@@ -228,7 +229,8 @@ def test_leaves_have_full_keys():
 
 def test_validating_touches_no_device():
     program = (
-        "from flaxseg.config import default_config, validate; validate(default_config());"
+        "from flaxseg.config import default_config; from flaxseg.validation import validate;"
+        "validate(default_config());"
         "import jax._src.xla_bridge as bridge; assert not bridge.backends_are_initialized()"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

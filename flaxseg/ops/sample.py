@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,26 +34,8 @@ def sample_bilinear(
     Returns:
       float32[B, h, w, C].
     """
-    levels = [image]
-    if shrinkage is not None:
-        for _ in range(math.floor(math.log2(max(max_shrinkage, 1.0)))):
-            levels.append(_halved(levels[-1]))
-    level = sum(((shrinkage >= 2**k).astype(jnp.int32) for k in range(1, len(levels))), start=jnp.int32(0))
-    level = jnp.broadcast_to(level, image.shape[:1])
-    sizes = jnp.asarray([x.shape[1:3] for x in levels])[level]
-    begin = jnp.cumsum(jnp.asarray([0] + [x.shape[1] * x.shape[2] for x in levels]))[level]
-    # An index is the sum of two offsets: of the level and the row in it, and of the column.
-    strides, begins = (sizes[:, 1], jnp.ones_like(begin)), (begin, jnp.zeros_like(begin))
-    of_axis = [jnp.stack(pair)[..., None] for pair in (sizes.T, strides, begins)]
-
-    def neighbours(at: jax.Array, old: int, size: jax.Array, stride: jax.Array, begin: jax.Array) -> Any:
-        within = jnp.clip((at + 0.5) * 0.5 ** level[:, None] - 0.5, 0, size - 1)
-        before = jnp.floor(within)
-        index = before.astype(jnp.int32)
-        after = jnp.minimum(index + 1, size - 1)
-        return begin + index * stride, begin + after * stride, within - before, _is_inside(at, old)
-
-    along_rows, along_columns = _for_both(neighbours, rows, columns, jnp.asarray(image.shape[1:3]), *of_axis)
+    levels = _pyramid(image, 1.0 if shrinkage is None else max_shrinkage)
+    along_rows, along_columns = _for_both(_neighbours, rows, columns, *_axes(levels, shrinkage))
     row, next_row, row_share, row_inside = along_rows
     column, next_column, column_share, column_inside = along_columns
     corners = (
@@ -89,7 +70,7 @@ def sample_nearest(label: jax.Array, rows: jax.Array, columns: jax.Array, *, out
       [B, h, w] of label's dtype.
     """
 
-    def nearest(at: jax.Array, size: jax.Array) -> Any:
+    def nearest(at: jax.Array, size: jax.Array) -> tuple[jax.Array, ...]:
         return jnp.clip(jnp.floor(at + 0.5), 0, size - 1).astype(jnp.int32), _is_inside(at, size)
 
     (row, row_inside), (column, column_inside) = _for_both(nearest, rows, columns, jnp.asarray(label.shape[1:3]))
@@ -97,12 +78,53 @@ def sample_nearest(label: jax.Array, rows: jax.Array, columns: jax.Array, *, out
     return jnp.where(row_inside & column_inside, taken, jnp.asarray(outside, label.dtype))
 
 
-def _is_inside(at: jax.Array, size: jax.Array | int) -> jax.Array:
+def _pyramid(image: jax.Array, max_shrinkage: float) -> list[jax.Array]:
+    """The picture, and its halves as long as a step can span two pixels of them or more."""
+    levels = [image]
+    for _ in range(math.floor(math.log2(max(max_shrinkage, 1.0)))):
+        levels.append(_halved(levels[-1]))
+    return levels
+
+
+def _axes(levels: list[jax.Array], shrinkage: jax.Array | None) -> tuple[jax.Array, ...]:
+    """For rows and columns, [2, B, 1] each: the whole size, and of each example's level zoom, size, stride and begin.
+
+    All levels lie in one array, in which an index is the sum of two offsets: of the level and the row, and of the
+    column.
+    """
+    batch = levels[0].shape[0]
+    level = jnp.zeros(batch, jnp.int32)
+    if shrinkage is not None:
+        level = sum(((shrinkage >= 2**k).astype(jnp.int32) for k in range(1, len(levels))), start=level)
+    sizes = jnp.asarray([x.shape[1:3] for x in levels])
+    begins = jnp.cumsum(jnp.asarray([0] + [x.shape[1] * x.shape[2] for x in levels]))[level]
+    of_axis = (
+        jnp.broadcast_to(sizes[0], (batch, 2)).T,
+        jnp.stack([0.5**level] * 2),
+        sizes[level].T,
+        jnp.stack([sizes[level, 1], jnp.ones_like(level)]),
+        jnp.stack([begins, jnp.zeros_like(begins)]),
+    )
+    return tuple(values[..., None] for values in of_axis)
+
+
+def _neighbours(
+    at: jax.Array, whole: jax.Array, zoom: jax.Array, size: jax.Array, stride: jax.Array, begin: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Offsets of the pixels before and after each position, the share of the one after, and what lies inside."""
+    within = jnp.clip((at + 0.5) * zoom - 0.5, 0, size - 1)
+    before = jnp.floor(within)
+    index = before.astype(jnp.int32)
+    after = jnp.minimum(index + 1, size - 1)
+    return begin + index * stride, begin + after * stride, within - before, _is_inside(at, whole)
+
+
+def _is_inside(at: jax.Array, size: jax.Array) -> jax.Array:
     return (at >= -0.5) & (at < size - 0.5)
 
 
 def _for_both(
-    function: Callable[..., Any], rows: jax.Array, columns: jax.Array, *of_axis: jax.Array
+    function: Callable[..., tuple[jax.Array, ...]], rows: jax.Array, columns: jax.Array, *of_axis: jax.Array
 ) -> list[list[jax.Array]]:
     """What `function(positions [B, N], *of_axis[i])` gives for rows (i = 0) and columns (i = 1), in their shapes.
 
