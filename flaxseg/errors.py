@@ -15,6 +15,10 @@ class DataError(FlaxsegError):
     """A data set, picture or mask cannot be used; the message names the file or folder."""
 
 
+class ChangedFile(DataError):
+    """A file of the data set is another than when a run first read it."""
+
+
 class UnknownValues(DataError):
     """A mask holds values that stand for no class and are not ignored.
 

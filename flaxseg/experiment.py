@@ -86,6 +86,7 @@ def compose(config: ConfigDict) -> Experiment:
         total_steps=total_steps,
     )
     of_training, load_stored = _train_batches(config, train_data, mesh)
+    _check_channels(config, train_data, eval_data)
     image_shape = (config.train.batch_size, *config.data.image_size, train_data.source[0]["image"].shape[-1])
     return Experiment(
         train_data=train_data,
@@ -134,6 +135,16 @@ def check_classes(config: ConfigDict, train_data: SegmentationDataset, eval_data
         raise ConfigError(
             f"config.data: the data set has one class, {train_data.class_names[0]!r}, so there is nothing to tell "
             "apart; check the values of its masks (for the data set folder: data.options.values)"
+        )
+
+
+def _check_channels(config: ConfigDict, train_data: SegmentationDataset, eval_data: SegmentationDataset) -> None:
+    """Raises ConfigError where the pictures of the splits differ in their channels, by the first of each."""
+    channels = [data.source[0]["image"].shape[-1] for data in (train_data, eval_data)]
+    if channels[0] != channels[1]:
+        raise ConfigError(
+            f"config.data: pictures of the split {config.data.train_split!r} have {channels[0]} channels, those of "
+            f"{config.data.eval_split!r} have {channels[1]}; save all with the same channels"
         )
 
 

@@ -120,7 +120,8 @@ def _is_kind(value: Any, kind: Any) -> bool:
 def _kind_name(kind: Any) -> str:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_kind_name(choice) for choice in inner)
+        # The short ones first: "None or a sequence, ..." does not read as if None were an element.
+        return " or ".join(sorted((_kind_name(choice) for choice in inner), key=len))
     if origin is tuple and Ellipsis not in inner:
         return "(" + ", ".join(_kind_name(choice) for choice in inner) + ")"
     if origin in (tuple, Sequence):

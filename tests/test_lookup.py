@@ -46,7 +46,7 @@ def test_what_does_not_fit_is_told_with_its_key():
     ]
     assert told(size=(1, 2.5)) == ["config.x.size = (1, 2.5): must be (a whole number, a whole number)"]
     assert told(size=(1, 2), names=5) == [
-        "config.x.names = 5: must be a sequence, as in (A, B) or (A,), each a text or a text"
+        "config.x.names = 5: must be a text or a sequence, as in (A, B) or (A,), each a text"
     ]
     assert told(size=(1, 2), rate=True, on=1) == [
         "config.x.rate = True: must be a number",

@@ -7,7 +7,8 @@ from PIL import Image
 
 from flaxseg import train
 from flaxseg.config_files import load_config
-from flaxseg.errors import DataError
+from flaxseg.errors import ConfigError, DataError
+from flaxseg.experiment import compose
 
 
 def test_a_data_set_on_the_devices_trains_as_from_the_host(tmp_path):
@@ -56,6 +57,25 @@ def test_damaged_files_are_passed_over_counted_and_listed(damaged, tmp_path, cap
     # Three of the four held-out pictures count, each with half of its pixels in either class.
     assert result.confusion.counts.sum(1).tolist() == [3 * 128, 3 * 128]
     assert "skipped (2 of 2)" in capfd.readouterr().err
+
+
+def test_damaged_masks_are_passed_over_where_their_values_are_read_off_them(damaged):
+    mask = damaged / "masks/train/a.png"
+    mask.write_bytes(b"no picture at all")
+    config = settings(damaged, 3)
+    del config.data.options["class_names"]
+    parts = compose(config)
+    assert parts.train_data.num_classes == 2
+    assert [parts.train_data.source[index]["id"] for index in range(6)] == ["b", "b", "c", "e", "e", "f"]
+    assert len(parts.bad.messages) == 2
+
+
+def test_splits_with_other_channels_are_refused_before_training(damaged):
+    for path in (damaged / "images/val").iterdir():
+        np.save(path.with_suffix(".npy"), np.zeros((16, 16, 5), np.uint8))
+        path.unlink()
+    with pytest.raises(ConfigError, match="'train' have 3 channels, those of 'val' have 5"):
+        compose(settings(damaged, 2))
 
 
 def test_one_damaged_file_too_many_stops_the_run(damaged, tmp_path):

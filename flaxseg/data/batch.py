@@ -37,7 +37,8 @@ class Example(TypedDict):
 class Source(Protocol):
     """Random access to the examples of one split. Reading the same index twice gives the same example.
 
-    A source may have a method `reduced_to(size: tuple[int, int]) -> Source` too, which `reduced` calls.
+    A source may have a method `reduced_to(size: tuple[int, int]) -> Source` too, which `reduced` calls, and a method
+    `id_of(index: int) -> str`, which `identity` calls.
     """
 
     def __len__(self) -> int: ...
@@ -52,6 +53,11 @@ def reduced(source: Source, size: tuple[int, int]) -> Source:
     keep their size. A source that cannot do this is returned as it is.
     """
     return source.reduced_to(size) if hasattr(source, "reduced_to") else source
+
+
+def identity(source: Source, index: int) -> str:
+    """What an example is called; it is read only where the source has no `id_of(index: int) -> str`."""
+    return source.id_of(index) if hasattr(source, "id_of") else source[index]["id"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +146,8 @@ def stacked(examples: Sequence[Example], key: Literal["image", "label"]) -> np.n
             raise DataError(
                 f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {first['id']} has "
                 f"{like.dtype}{list(like.shape)}; all of a data set have one number of channels and are "
-                f"{' or all '.join(map(str, _PIXELS[key]))} (of the data set folder, data.options.channels and "
-                "data.options.value_range make them alike)"
+                f"{' or all '.join(map(str, _PIXELS[key]))} (of the data set folder, data.options.channels makes "
+                "grey and RGB alike); save all with the same channels and bit depth"
             )
     return np.stack([example[key] for example in examples])
 

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from flaxseg.data.decode.limits import RESTORE
-from flaxseg.errors import DataError
+from flaxseg.errors import ChangedFile, DataError
 
 
 def read_file(path: str) -> bytes:
@@ -33,13 +33,14 @@ class UnchangedFiles:
         """The bytes of the file `number`, which lies at `path`.
 
         Raises:
-          DataError: it cannot be read, or is another than before.
+          DataError: it cannot be read.
+          ChangedFile: it is another than before.
         """
         data, state = _read(path)
         if not self._states[number]:
             self._states[number] = state
         elif self._states[number] != state:
-            raise DataError(
+            raise ChangedFile(
                 f"{path}: has changed since it was first read (it has {len(data):,} bytes now). What a run trains on "
                 "has to stay the same: put the file back and give the same command again, or start anew with another "
                 "working directory"

@@ -174,7 +174,7 @@ def _class_values(
     scanned = values_in(layout.all_masks(), max_megapixels=max_megapixels)
     found = inferred_values(scanned, ignore_values=ignore_values)
     if reduce_zero_label:
-        return ClassValues(tuple(range(1, max(found) + 1)), ignore_values)
+        return ClassValues(tuple(v for v in range(1, max(found) + 1) if v not in ignore_values), ignore_values)
     logging.getLogger(__name__).info(
         "%s: the masks hold %d classes with the values %s; data.options.values=%s saves this scan",
         layout.root, len(found), found, found,

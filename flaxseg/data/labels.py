@@ -74,7 +74,8 @@ class ClassValues:
             f"{name}: holds the mask value(s) {_listed(unknown)} ({share:.2%} of its pixels), "
             "which belong to no class. "
             f"Classes have the values {_listed(self.values)}, ignored are {_listed(ignored) or 'none'}; "
-            "name each further value in data.options.values (a class) or data.options.ignore_values. "
+            "of the data sets folder and tfds, name each further value in data.options.values (a class) or "
+            "data.options.ignore_values. "
             "Odd values along edges come from masks that were resized smoothly or saved as JPEG: export those again",
             counts=counts,
             values=self.values,

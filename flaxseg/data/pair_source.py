@@ -52,6 +52,10 @@ class PairSource:
             )
         return {"image": image, "label": self.classes.to_classes(mask, name=pair.mask), "id": pair.stem}
 
+    def id_of(self, index: int) -> str:
+        """As `flaxseg.data.batch.identity`."""
+        return self.pairs[index].stem
+
     def reduced_to(self, size: tuple[int, int]) -> "PairSource":
         """As `flaxseg.data.batch.reduced`."""
         return dataclasses.replace(self, at_least=size)

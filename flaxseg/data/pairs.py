@@ -120,9 +120,14 @@ def seeded_part(stems: Iterable[str], *, fraction: float, seed: int) -> set[str]
 
 def _scan(folder: str, suffix: str = "") -> list[str]:
     """Paths below `folder` of all picture files whose stem ends in `suffix`. Hidden files are left aside."""
-    found, pending = [], [""]
+    found, pending, seen = [], [""], set()
     while pending:
         below = pending.pop()
+        # A link back to a folder above would go round for ever.
+        place = os.path.realpath(os.path.join(folder, below))
+        if place in seen:
+            continue
+        seen.add(place)
         with os.scandir(os.path.join(folder, below)) as entries:
             for entry in entries:
                 path = os.path.join(below, entry.name)

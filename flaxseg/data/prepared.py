@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from flaxseg.data.archives import check_members
-from flaxseg.data.batch import Example, Source, reduced
+from flaxseg.data.batch import Example, Source, identity, reduced
 from flaxseg.data.decode.images import decode_label, decode_reduced
 from flaxseg.data.labels import ClassValues
 from flaxseg.errors import DataError
@@ -170,6 +170,10 @@ class _Ordered:
 
     def __getitem__(self, index: int) -> Example:
         return self.source[self.order[index]]
+
+    def id_of(self, index: int) -> str:
+        """As `flaxseg.data.batch.identity`."""
+        return identity(self.source, self.order[index])
 
     def reduced_to(self, size: tuple[int, int]) -> "_Ordered":
         """As `flaxseg.data.batch.reduced`."""

@@ -6,7 +6,8 @@ import os
 import grain
 import numpy as np
 
-from flaxseg.data.batch import Source
+from flaxseg.data.batch import Source, identity
+from flaxseg.data.threads import read_in_order
 from flaxseg.errors import DataError
 
 
@@ -76,7 +77,7 @@ def read_weights(path: str, source: Source) -> np.ndarray:
         weights that are all 0.
     """
     named = _named_weights(path)
-    ids = [source[index]["id"] for index in range(len(source))]
+    ids = list(read_in_order(range(len(source)), lambda i: identity(source, i), num_threads=-1, description="ids"))
     missing = [identity for identity in ids if identity not in named]
     if missing:
         shown = ", ".join(missing[:10]) + (" ..." if len(missing) > 10 else "")
@@ -92,7 +93,7 @@ def read_weights(path: str, source: Source) -> np.ndarray:
 
 def _named_weights(path: str) -> dict[str, float]:
     try:
-        with open(os.path.expanduser(path), encoding="utf-8") as file:
+        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
@@ -103,11 +104,11 @@ def _named_weights(path: str) -> dict[str, float]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        identity, _, weight = line.strip().rpartition(" ")
+        name, weight = [*line.rsplit(None, 1), ""][:2]
         try:
-            named[identity.strip()] = value = float(weight)
+            named[name.strip()] = value = float(weight)
         except ValueError:
             value = -1.0
-        if not (identity and 0 <= value < float("inf")):
+        if not 0 <= value < float("inf"):
             raise DataError(f"{path}, line {number}: {line!r} is not an id, a blank and a number of at least 0")
     return named

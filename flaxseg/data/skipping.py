@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from flaxseg.data.batch import IGNORE_LABEL, Example, Source, reduced
-from flaxseg.errors import DataError
+from flaxseg.data.batch import IGNORE_LABEL, Example, Source, identity, reduced
+from flaxseg.errors import ChangedFile, DataError
 
 
 class BadExamples:
@@ -72,6 +72,9 @@ class Skipping:
             place = (index + ahead) % len(self)
             try:
                 example = self.source[place]
+            except ChangedFile:
+                # Passing over it would change batches that a resumed run has to meet again.
+                raise
             except DataError as error:
                 self.bad.add((self.split, place), error)
                 continue
@@ -79,6 +82,10 @@ class Skipping:
                 return {**example, "label": np.full_like(example["label"], IGNORE_LABEL)}
             return example
         raise DataError(f"the split {self.split!r}: none of its {len(self)} examples can be read")
+
+    def id_of(self, index: int) -> str:
+        """As `identity`; also of an example that cannot be read."""
+        return identity(self.source, index)
 
     def reduced_to(self, size: tuple[int, int]) -> "Skipping":
         """As `reduced`."""

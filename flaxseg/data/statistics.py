@@ -37,7 +37,7 @@ class Statistics:
       sizes: int64[N, 2]: heights and widths.
       channels: int64[N]: numbers of channels.
       counts: int64[N, K + 1]: pixels of each class, and last the ignored ones.
-      is_8_bit: whether all pictures are uint8; others are float32.
+      wide: bool[N]: whether a picture is float32, of more than 8 bits a channel as stored; others are uint8.
       value_range: the lowest and highest value in the pictures.
       mean: float64[C] over all pixels of all pictures, on the scale of the pictures, 0..255; None where numbers of
         channels differ or there is no picture.
@@ -53,7 +53,7 @@ class Statistics:
     sizes: np.ndarray
     channels: np.ndarray
     counts: np.ndarray
-    is_8_bit: bool
+    wide: np.ndarray
     value_range: tuple[float, float]
     mean: np.ndarray | None
     std: np.ndarray | None
@@ -152,7 +152,7 @@ class _Facts(NamedTuple):
     id: str
     size: tuple[int, int]
     counts: np.ndarray
-    is_8_bit: bool
+    is_wide: bool
     lowest: float
     highest: float
     mean: np.ndarray
@@ -169,7 +169,7 @@ def _facts(example: Example, place: int, num_classes: int) -> _Facts:
         id=example["id"],
         size=(image.shape[0], image.shape[1]),
         counts=_counts(example["label"], num_classes),
-        is_8_bit=image.dtype == np.uint8,
+        is_wide=image.dtype != np.uint8,
         lowest=float(image.min()),
         highest=float(image.max()),
         mean=mean,
@@ -216,7 +216,7 @@ def _gathered(facts: list[_Facts], problems: list[Problem], num_classes: int) ->
         sizes=sizes,
         channels=channels,
         counts=np.array([f.counts for f in facts], np.int64).reshape(-1, num_classes + 1),
-        is_8_bit=all(f.is_8_bit for f in facts),
+        wide=np.array([f.is_wide for f in facts], bool),
         value_range=(min((f.lowest for f in facts), default=0.0), max((f.highest for f in facts), default=0.0)),
         mean=mean,
         std=std,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -83,11 +83,17 @@ def of_split(split: str, statistics: Statistics, *, options: Collection[str]) ->
     found = []
     if statistics.num_examples == 0:
         found.append(Finding("error", f"{split}: has no examples; check data.dir and the split's name"))
+    elif not statistics.ids:
+        found.append(Finding("error", f"{split}: none of its {statistics.num_examples} examples can be used"))
+    wide = int(statistics.wide.sum())
+    if 0 < wide < len(statistics.ids):
+        text = f"{wide} of {len(statistics.ids)} pictures have more than 8 bits a channel; save all with one bit depth"
+        found.append(Finding("error", f"{split}: {text}"))
     kinds, numbers = np.unique(statistics.channels, return_counts=True)
     if len(kinds) > 1:
         text = ", ".join(f"{kind} ({number} pictures)" for kind, number in zip(kinds, numbers, strict=True))
         text = f"{split}: numbers of channels differ: {text}; convert the pictures to one"
-        found.append(Finding("error", text, _one_number_of_channels(options)))
+        found.append(Finding("error", text, _one_number_of_channels(options, kinds)))
     empty = statistics.all_ignored
     if empty and len(empty) == len(statistics.ids):
         text = "every pixel of every mask is ignored, so there is nothing to learn or to score"
@@ -103,8 +109,8 @@ def of_split(split: str, statistics: Statistics, *, options: Collection[str]) ->
     return found
 
 
-def _one_number_of_channels(options: Collection[str]) -> tuple[Setting, ...]:
-    if "channels" not in options:
+def _one_number_of_channels(options: Collection[str], found: Iterable[int]) -> tuple[Setting, ...]:
+    if "channels" not in options or not set(found) <= {1, 3}:
         return ()
     kinds = (("RGB", 3), ("grey", 1))
     return tuple(Setting(f"to read all as {kind}", flag("data.options.channels", number)) for kind, number in kinds)
@@ -172,8 +178,9 @@ def of_channels(train: Statistics, evaluation: Statistics, *, options: Collectio
     there, here = (", ".join(map(str, np.unique(split.channels))) for split in (train, evaluation))
     if there == here:
         return []
+    kinds = {*train.channels.tolist(), *evaluation.channels.tolist()}
     text = f"pictures have {there} channels in train and {here} in eval; a network takes one number of them"
-    return [Finding("error", f"{text}: convert the pictures to one", _one_number_of_channels(options))]
+    return [Finding("error", f"{text}: convert the pictures to one", _one_number_of_channels(options, kinds))]
 
 
 def of_duplicates(train: Statistics, evaluation: Statistics) -> list[Finding]:

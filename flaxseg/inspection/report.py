@@ -100,7 +100,7 @@ def _facts(split: Split) -> dict[str, str]:
         facts[name] = _range(statistics.sizes[:, axis])
     facts["channels"] = ", ".join(map(str, np.unique(statistics.channels)))
     facts["picture values"] = "{:g} to {:g}".format(*statistics.value_range)
-    facts["picture values"] += "" if statistics.is_8_bit else ", not 8 bit"
+    facts["picture values"] += ", not 8 bit" if statistics.wide.any() else ""
     facts["mean"], facts["deviation"] = _numbers(statistics.mean), _numbers(statistics.std)
     # Of bare mask values the classes are not known, and so not what is ignored.
     facts["ignored pixels"] = "-" if split.error else f"{statistics.ignored_share:.2%}"

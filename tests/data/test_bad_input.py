@@ -189,10 +189,9 @@ REFUSED = {
             "name each further value in data.options.values (a class) or data.options.ignore_values",
         ),
     ),
-    "classes to be read off JPEG masks": Bad(
+    "JPEG mask": Bad(
         {"masks/a.jpg": encoded(CHECKS, "JPEG")},
-        ("masks/a.jpg: is a JPEG, which does not keep exact values", "save the masks as PNG", "data.options.values"),
-        {"values": None},
+        ("masks/a.jpg: is a JPEG, which changes values to save space", "save the mask as PNG"),
     ),
     "empty folder": Bad(
         {"images/notes.txt": b"", "masks/a.png": encoded(CHECKS)},

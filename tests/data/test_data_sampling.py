@@ -83,3 +83,19 @@ def test_wrong_weights(tmp_path, text, message):
 def test_no_file_of_weights():
     with pytest.raises(DataError, match=r"balanced cannot be read.*'uniform', 'class_balanced', or a text file"):
         read_weights("balanced", source("a"))
+
+
+def test_ids_are_asked_for_where_a_source_knows_them_and_files_of_other_editors_are_read(tmp_path):
+    class Unreadable:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            raise DataError("cannot be read")
+
+        def id_of(self, index):
+            return "ab"[index]
+
+    file = tmp_path / "weights.txt"
+    file.write_bytes(b"\xef\xbb\xbfa\t0\r\nb   3\r\n")
+    assert read_weights(str(file), Unreadable()).tolist() == [0, 3]

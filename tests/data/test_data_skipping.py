@@ -7,7 +7,7 @@ import pytest
 
 from flaxseg.data.batch import IGNORE_LABEL, reduced
 from flaxseg.data.skipping import BadExamples, Skipping
-from flaxseg.errors import DataError
+from flaxseg.errors import ChangedFile, DataError
 
 
 class Damaged:
@@ -70,3 +70,12 @@ def test_threads_count_an_example_once_and_a_smaller_reading_counts_on():
     for thread in threads:
         thread.join()
     assert len(said) == 1
+
+
+def test_a_file_that_changed_is_not_passed_over():
+    class Changing(Damaged):
+        def __getitem__(self, index):
+            raise ChangedFile("0.png: has changed")
+
+    with pytest.raises(ChangedFile):
+        Skipping(Changing(set()), BadExamples(5, lambda text: None), "train")[0]

@@ -62,7 +62,7 @@ def test_every_fact_of_a_small_set(num_threads):
     # Over the 8 pixels of all three: a larger picture counts for more.
     np.testing.assert_allclose(facts.mean, [(6 * 10 + 2 * 40) / 8, 20, (6 * 30 + 2 * 90) / 8])
     np.testing.assert_allclose(facts.std, [np.sqrt(6 * 2) / 8 * 30, 0, np.sqrt(6 * 2) / 8 * 60], atol=1e-6)
-    assert facts.is_8_bit and facts.value_range == (10, 90)
+    assert not facts.wide.any() and facts.value_range == (10, 90)
 
 
 def test_pictures_of_many_channels_and_of_floats():
@@ -70,7 +70,7 @@ def test_pictures_of_many_channels_and_of_floats():
     facts = scan(dataset(example([[0, 1]], image=image, channels=6, dtype=np.float32)), num_threads=0)
     np.testing.assert_allclose(facts.mean, np.arange(6) * 25.5, rtol=1e-6)
     np.testing.assert_array_equal(facts.channels, [6])
-    assert not facts.is_8_bit and facts.value_range == (0, 127.5)
+    assert facts.wide.all() and facts.value_range == (0, 127.5)
     mixed = scan(dataset(example([[0]]), example([[0]], channels=1)), num_threads=0)
     assert mixed.mean is None and mixed.channels.tolist() == [3, 1]
 

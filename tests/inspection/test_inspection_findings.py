@@ -14,7 +14,7 @@ FOLDER = ("values", "ignore_values", "reduce_zero_label", "class_names", "channe
 VALUES, IGNORE = "--config.data.options.values=", "--config.data.options.ignore_values="
 
 
-def facts(counts=((1, 1, 0),), sizes=None, channels=None, problems=(), digests=None):
+def facts(counts=((1, 1, 0),), sizes=None, channels=None, problems=(), digests=None, wide=None):
     """The facts of pictures with these pixels of each class and, last, ignored ones."""
     counts = np.array(counts)
     number = len(counts)
@@ -25,7 +25,7 @@ def facts(counts=((1, 1, 0),), sizes=None, channels=None, problems=(), digests=N
         sizes=np.array(sizes or [(8, 8)] * number),
         channels=np.array(channels or [3] * number),
         counts=counts,
-        is_8_bit=True,
+        wide=np.array(wide or [False] * number),
         value_range=(0, 255),
         mean=np.zeros(3),
         std=np.ones(3),
@@ -161,6 +161,14 @@ def test_what_is_wrong_within_a_split():
 def test_channels_have_to_be_the_same():
     both = [[1, 1, 0]] * 2
     (within,) = findings.of_split("train", facts(both, channels=[1, 3]), options=FOLDER)
+    (mixed,) = findings.of_split("train", facts(both, wide=[True, False]), options=FOLDER)
+    assert mixed.severity == "error" and "1 of 2 pictures have more than 8 bits" in mixed.text
+    (no_setting,) = findings.of_split("train", facts(both, channels=[3, 4]), options=FOLDER)
+    assert no_setting.settings == ()
+    (unusable,) = findings.of_split(
+        "eval", facts(np.zeros((0, 3)), problems=masks_with([9], values=(0,))), options=FOLDER
+    )
+    assert unusable.text == "eval: none of its 1 examples can be used"
     assert within.severity == "error" and "1 (1 pictures), 3 (1 pictures)" in within.text
     assert [setting.flags for setting in within.settings] == [
         "--config.data.options.channels=3",

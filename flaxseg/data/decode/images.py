@@ -20,8 +20,9 @@ def decode_image(
     What the bytes hold decides the format, not the name. TIFF and NPY files give the channels that they hold (see
     `arrays.read_array`). All others give RGB: grey and palette pictures become RGB, CMYK is converted, transparency is
     dropped (not blended), and of several frames the first is read. A turning or mirroring in the EXIF data is carried
-    out, as viewers and annotation programs do; a mask that was drawn over the raw, lying picture then has another
-    size, which the readers of pairs report.
+    out, as viewers and annotation programs do. A mask that was drawn over the raw, lying picture then mostly has
+    another size, which the readers of pairs report; where it has not (a square picture, or one turned by 180 degrees
+    or mirrored), nothing tells that it does not belong to the upright one.
 
     Args:
       data: a whole file: TIFF, NPY, or any format that Pillow reads: JPEG, PNG, GIF, BMP, WebP, ...
@@ -89,8 +90,13 @@ def decode_label(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXE
       uint8[H, W].
 
     Raises:
-      DataError: as `decode_image`, and for a coloured mask or values above 255.
+      DataError: as `decode_image`, and for a JPEG, a coloured mask, or values above 255.
     """
+    if data.startswith(jpeg.SIGNATURE):
+        raise DataError(
+            f"{name}: is a JPEG, which changes values to save space, so that classes cannot be told by them; save the "
+            "mask as PNG, from before it became a JPEG"
+        )
     if is_array_file(data):
         return _one_value(read_array(data, name=name, max_megapixels=max_megapixels).pixels, name)
     plain = _plain_png(data, name, max_megapixels)
