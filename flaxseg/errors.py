@@ -37,5 +37,28 @@ class UnknownValues(DataError):
         self.ignore_values = tuple(ignore_values)
 
 
+class UnknownColours(DataError):
+    """A mask holds colours that stand for no class and are not ignored.
+
+    Attributes:
+      counts: the most frequent of these colours, with the number of their pixels.
+      colours: the colour of each class in turn; empty where none were named.
+      ignore_colours: the colours of pixels that nothing counts.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        counts: Mapping[tuple[int, int, int], int],
+        colours: Sequence[tuple[int, int, int]] = (),
+        ignore_colours: Sequence[tuple[int, int, int]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.counts = dict(counts)
+        self.colours = tuple(colours)
+        self.ignore_colours = tuple(ignore_colours)
+
+
 class CheckpointError(FlaxsegError):
     """A checkpoint or working directory does not fit the run; the message names what differs."""

@@ -279,3 +279,21 @@ def test_the_batches_shown_are_those_of_training(monkeypatch):
             train_step(state, batches[step], run_key, model=None, loss_fn=None, tx=None, augment_fn=take)
         np.testing.assert_array_equal(shown["image"], taken.value.args[0])
         np.testing.assert_array_equal(shown["label"], batches[step]["label"])
+
+
+def test_colours_without_a_class_are_listed_with_the_setting_that_names_them(tmp_path, capsys):
+    table = np.array([[0, 0, 0], [200, 0, 0], [0, 90, 255]], np.uint8)
+    for i in range(3):
+        write_pair(tmp_path, "train", f"a{i}", table[MASK], i)
+        write_pair(tmp_path, "val", f"v{i}", table[MASK], 100 + i)
+    status, _, before = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path))
+    assert status == 1
+    setting = "--config.data.options.colours='((0,0,0),(0,90,255),(200,0,0))'"
+    assert setting in flags_of(before)
+    status, _, after = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path), *shlex.split(setting))
+    assert status == 0 and not texts(after, "error")
+    two = "--config.data.options.colours=((0,0,0),(200,0,0))"
+    status, text, some = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path), two)
+    assert status == 1 and "6 masks hold 1 colour(s) that belong to no class: (0,90,255)" in text
+    assert "--config.data.options.ignore_colours='((0,90,255),)'" in flags_of(some)
+    assert "--config.data.options.colours='((0,0,0),(200,0,0),(0,90,255))'" in flags_of(some)

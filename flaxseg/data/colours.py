@@ -1,17 +1,18 @@
 """From the colours that mask files hold to class indices."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from flaxseg.data.batch import IGNORE_LABEL
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, UnknownColours
 
 Colour = tuple[int, int, int]
 """(red, green, blue), each 0..255."""
 
 _MOST_SHOWN = 8
+_MOST_COUNTED = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,8 @@ class ClassColours:
           uint8[H, W].
 
         Raises:
-          DataError: the mask holds colours that are not named, or no colours.
+          UnknownColours: the mask holds colours that are not named; a DataError.
+          DataError: it holds no colours.
         """
         if mask.dtype != np.uint8 or mask.shape[2] not in (3, 4):
             raise DataError(
@@ -70,23 +72,29 @@ class ClassColours:
         return classes[order][place]
 
     def _raise_unknown(self, unknown: np.ndarray, size: int, name: str) -> None:
-        colours, number = _most_frequent(unknown)
-        rest = f" and {number - len(colours):,} more" if number > len(colours) else ""
-        raise DataError(
-            f"{name}: {unknown.size / size:.2%} of its pixels have colours that belong to no class: {_text(colours)}"
+        counts, number = _most_frequent(unknown)
+        rest = f" and {number - _MOST_SHOWN:,} more" if number > _MOST_SHOWN else ""
+        raise UnknownColours(
+            f"{name}: {unknown.size / size:.2%} of its pixels have colours that belong to no class: {_shown(counts)}"
             f"{rest}. Classes have {_text(self.colours[:24])}; name each further colour in data.options.colours (a "
             "class) or data.options.ignore_colours. Many colours along edges come from masks that were resized "
-            "smoothly or saved as JPEG: export those again"
+            "smoothly or saved as JPEG: export those again",
+            counts=counts,
+            colours=self.colours,
+            ignore_colours=self.ignore_colours,
         )
 
 
-def paste_ready(mask: np.ndarray) -> str:
-    """The most frequent colours of a mask uint8[H, W, 3], as the option to give."""
-    colours, number = _most_frequent(_packed(mask))
-    rest = f", the most frequent of the {number:,} in this file" if number > len(colours) else ", all in this file"
-    return (
-        f"--config.data.options.colours='({_text(colours)})'{rest} (and --config.data.options.ignore_colours for those "
-        "that nothing counts)"
+def without_table(mask: np.ndarray, *, name: str) -> UnknownColours:
+    """The error about a coloured mask, uint8[H, W, 3], where no colours are named."""
+    counts, number = _most_frequent(_packed(mask))
+    rest = f", the most frequent of the {number:,} in this file" if number > _MOST_SHOWN else ", all in this file"
+    return UnknownColours(
+        f"{name}: is a coloured picture, but a mask holds one number a pixel. If each class has a colour of its own, "
+        f"name them (of the data set folder): --config.data.options.colours='({_shown(counts)})'{rest} (and "
+        "--config.data.options.ignore_colours for those that nothing counts). Otherwise convert the masks to grey or "
+        "palette PNG files whose values are class indices",
+        counts=counts,
     )
 
 
@@ -96,11 +104,16 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-def _most_frequent(packed: np.ndarray) -> tuple[list[Colour], int]:
-    """The most frequent colours, and how many there are."""
+def _most_frequent(packed: np.ndarray) -> tuple[dict[Colour, int], int]:
+    """The most frequent colours with their pixels, the most first, and how many colours there are."""
     found, pixels = np.unique(packed, return_counts=True)
-    most = found[np.argsort(-pixels, kind="stable")[:_MOST_SHOWN]].tolist()
-    return [(colour >> 16, colour >> 8 & 255, colour & 255) for colour in most], len(found)
+    most = np.argsort(-pixels, kind="stable")[:_MOST_COUNTED]
+    pairs = zip(found[most].tolist(), pixels[most].tolist(), strict=True)
+    return {(colour >> 16, colour >> 8 & 255, colour & 255): number for colour, number in pairs}, len(found)
+
+
+def _shown(counts: Mapping[Colour, int]) -> str:
+    return _text(list(counts)[:_MOST_SHOWN])
 
 
 def _text(colours: Sequence[Colour]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from flaxseg.data.batch import IGNORE_LABEL, Example, SegmentationDataset, check_label
 from flaxseg.data.threads import read_in_order
-from flaxseg.errors import DataError, UnknownValues
+from flaxseg.errors import DataError, UnknownColours, UnknownValues
 
 
 class Problem(NamedTuple):
@@ -18,12 +18,12 @@ class Problem(NamedTuple):
     Attributes:
       place: its number in the data set, from 0.
       message: of the error that reading it raises.
-      unknown: the error itself where its mask holds values without a class.
+      unknown: the error itself where its mask holds values or colours without a class.
     """
 
     place: int
     message: str
-    unknown: UnknownValues | None = None
+    unknown: UnknownValues | UnknownColours | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def scan(dataset: SegmentationDataset, *, num_threads: int, description: str = "
     def read(index: int) -> _Facts | Problem:
         try:
             return _facts(_checked(dataset, index), index, dataset.num_classes)
-        except UnknownValues as error:
+        except (UnknownValues, UnknownColours) as error:
             # Its trace would keep the picture in memory.
             return Problem(index, str(error), error.with_traceback(None))
         except DataError as error:

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from flaxseg.data.batch import IGNORE_LABEL
+from flaxseg.data.colours import Colour
 from flaxseg.data.statistics import Statistics
-from flaxseg.errors import UnknownValues
+from flaxseg.errors import UnknownColours, UnknownValues
 from flaxseg.inspection.findings import Finding, Setting, Severity, flag, listed
 
 _MOST_CLASSES = 64
@@ -27,8 +28,8 @@ def of_unknown_values(
       named: whether class_names is set, so that further classes need further names.
       skip_bad: how many unusable examples of all splits training passes over; no more than these are no error.
     """
-    severity: Severity = "error" if sum(len(split.problems) for split in splits) > skip_bad else "warning"
-    errors = [problem.unknown for split in splits for problem in split.problems if problem.unknown is not None]
+    severity = _severity(splits, skip_bad)
+    errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownValues)]
     if not errors:
         return []
     values, ignored = errors[0].values, errors[0].ignore_values
@@ -54,6 +55,42 @@ def of_unknown_values(
     present |= {value for split in splits for value, count in zip(values, split.occurrences, strict=True) if count}
     settings = _settings(values, ignored, new, sorted(present), options, named)
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
+
+
+def of_unknown_colours(splits: Sequence[Statistics], *, options: Collection[str], skip_bad: int = 0) -> list[Finding]:
+    """Returns which colours occur in masks without standing for a class; arguments as of of_unknown_values()."""
+    errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownColours)]
+    if not errors:
+        return []
+    pixels: Counter[Colour] = Counter()
+    masks: Counter[Colour] = Counter()
+    for error in errors:
+        pixels.update(error.counts)
+        masks.update(error.counts.keys())
+    new = [colour for colour, _ in pixels.most_common()]
+    shown = listed([f"{_tuple(colour)} ({pixels[colour]:,} pixels, {masks[colour]} masks)" for colour in new])
+    text = f"{len(errors)} masks hold {len(new)} colour(s) that belong to no class: {shown}. "
+    severity = _severity(splits, skip_bad)
+    if len(new) > _MOST_CLASSES:
+        text += "So many come from masks that were resized smoothly or saved as JPEG: export them again, as PNG"
+        return [Finding(severity, text)]
+    if "colours" not in options:
+        text += "This data set's masks hold numbers: check that these are its own, or read them with data.name=folder"
+        return [Finding(severity, text)]
+    classes, ignored = errors[0].colours, errors[0].ignore_colours
+    when = "if these are further classes" if classes else "if each of them is a class"
+    settings = [Setting(when, flag("data.options.colours", (*classes, *sorted(new))))]
+    if classes:
+        settings.append(Setting("if these pixels are void", flag("data.options.ignore_colours", (*ignored, *new))))
+    return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
+
+
+def _tuple(colour: Colour) -> str:
+    return "({},{},{})".format(*colour)
+
+
+def _severity(splits: Sequence[Statistics], skip_bad: int) -> Severity:
+    return "error" if sum(len(split.problems) for split in splits) > skip_bad else "warning"
 
 
 def _share(errors: Sequence[UnknownValues], new: Collection[int]) -> float:

@@ -109,6 +109,7 @@ def _findings(config: ConfigDict, splits: Sequence[Split]) -> list[Finding]:
     allowed, named = config.data.skip_bad, bool(given.get("class_names"))
     found += mask_values.of_unknown_values(known, options=options, named=named, skip_bad=allowed)
     read = {split.role: split.statistics for split in splits if split.statistics}
+    found += mask_values.of_unknown_colours(list(read.values()), options=options, skip_bad=allowed)
     found += findings.of_problems(read, skip_bad=allowed)
     for role, statistics in read.items():
         found += findings.of_split(role, statistics, options=options)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flaxseg.data.batch import IGNORE_LABEL
-from flaxseg.data.colours import ClassColours, paste_ready
+from flaxseg.data.colours import ClassColours, without_table
 from flaxseg.errors import DataError
 
 
@@ -41,5 +41,7 @@ def test_the_most_frequent_colours_come_first_and_the_rest_are_counted() -> None
     mask = np.zeros((1, 30, 3), np.uint8)
     mask[0, :20, 0] = np.arange(20)
     mask[0, 20:, 0] = 7
-    assert paste_ready(mask).startswith("--config.data.options.colours='((7,0,0),(0,0,0),(1,0,0),")
-    assert "the most frequent of the 20 in this file" in paste_ready(mask)
+    error = without_table(mask, name="m.png")
+    assert "--config.data.options.colours='((7,0,0),(0,0,0),(1,0,0)," in str(error)
+    assert "the most frequent of the 20 in this file" in str(error)
+    assert len(error.counts) == 20 and error.counts[7, 0, 0] == (mask == (7, 0, 0)).all(-1).sum()

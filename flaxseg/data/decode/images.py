@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from flaxseg.data.colours import paste_ready
+from flaxseg.data.colours import without_table
 from flaxseg.data.decode import jpeg, png
 from flaxseg.data.decode.arrays import is_array_file, read_array, upright
 from flaxseg.data.decode.intensities import ValueRange, to_intensities
@@ -214,11 +214,7 @@ def _one_value(values: np.ndarray, name: str) -> np.ndarray:
     """[H, W, C] of any type to uint8[H, W], where that loses nothing."""
     if values.shape[2] in (3, 4) and values.dtype == np.uint8:
         if (values[..., :3] != values[..., :1]).any():
-            raise DataError(
-                f"{name}: is a coloured picture, but a mask holds one number a pixel. If each class has a colour of "
-                f"its own, name them: {paste_ready(values[..., :3])}. Otherwise convert the masks to grey or palette "
-                "PNG files whose values are class indices"
-            )
+            raise without_table(values[..., :3], name=name)
     elif values.shape[2] != 1:
         raise DataError(
             f"{name}: has {values.shape[2]} channels of {values.dtype}, but a mask holds one number a pixel; save one "
