@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import cv2
@@ -21,7 +22,7 @@ from flaxseg.data.batch import (
 )
 from flaxseg.data.cache import CanvasCache
 from flaxseg.data.decode.images import resize_image, resize_label
-from flaxseg.data.sampling import example_order
+from flaxseg.data.sampling import ExampleOrder
 from flaxseg.data.threads import thread_count
 from flaxseg.errors import DataError
 
@@ -48,7 +49,7 @@ def train_batches(
       seed: of the shuffling, 0 or more.
       cache: keep what was decoded and resized in memory; the batches are the same.
       weights: float[len(dataset.source)], how often each example comes; None: each once an epoch. See
-        `flaxseg.data.sampling.example_order`.
+        `flaxseg.data.sampling.ExampleOrder`.
       process_index: which process this is.
       process_count: how many there are; each reads its share of each batch.
 
@@ -85,11 +86,8 @@ def train_indices(
 ) -> grain.MapDataset:
     """The examples of `train_batches`, not yet read: random access to `{"index": int32[B]}`; arguments as there."""
     share = _share(dataset, batch_size, process_index, process_count)
-    order = example_order(len(dataset.source), seed=seed, weights=weights)
-    # The processes' shares lie in the global batch one after the other, in the order that one process would read:
-    # what is drawn for each row of a batch, such as its augmentation, is then drawn for the same example.
-    rows = slice(process_index * share, (process_index + 1) * share)
-    return order.batch(batch_size, batch_fn=lambda indices: {"index": np.asarray(indices[rows], np.int32)})
+    order = ExampleOrder(len(dataset.source), seed=seed, weights=weights)
+    return grain.MapDataset.source(_TrainIndices(order, batch_size, process_index * share, share))
 
 
 def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callable[[int], Example]:
@@ -177,6 +175,27 @@ def native_side(length: int) -> int:
             return power * 3 // 2
         power *= 2
     return power
+
+
+@dataclasses.dataclass(frozen=True)
+class _TrainIndices:
+    """Random access to the indices of this process's share of each batch; endless.
+
+    The processes' shares lie in the global batch one after the other, in the order that one process would read: what
+    is drawn for each row of a batch, such as its augmentation, is then drawn for the same example.
+    """
+
+    order: ExampleOrder
+    batch_size: int
+    begin: int
+    share: int
+
+    def __len__(self) -> int:
+        return sys.maxsize
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        first = step * self.batch_size + self.begin
+        return {"index": self.order[first : first + self.share].astype(np.int32)}
 
 
 @dataclasses.dataclass(frozen=True)

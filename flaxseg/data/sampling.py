@@ -3,7 +3,6 @@
 import functools
 import os
 
-import grain
 import numpy as np
 
 from flaxseg.data.batch import Source, identity
@@ -11,8 +10,8 @@ from flaxseg.data.threads import read_in_order
 from flaxseg.errors import DataError
 
 
-def example_order(count: int, *, seed: int, weights: np.ndarray | None = None) -> grain.MapDataset:
-    """Returns the endless sequence of examples to train on, with random access.
+class ExampleOrder:
+    """The endless sequence of examples to train on, with random access to any stretch of it.
 
     An epoch is `count` examples and a fresh permutation of all of them. With weights an example comes in each epoch
     as often as its share of the weight times `count` says, rounded up or down at random (systematic sampling: Madow,
@@ -23,22 +22,28 @@ def example_order(count: int, *, seed: int, weights: np.ndarray | None = None) -
       seed: 0 or more.
       weights: float[count], at least 0 and not all 0; None: each alike.
     """
-    # grain adds the epoch to the seed: neighbouring seeds, used plainly, would be the same run shifted by an epoch.
-    scattered = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    order = grain.MapDataset.range(count).shuffle(seed=scattered).repeat()
-    if weights is None:
-        return order
-    ends = np.cumsum(weights / weights.sum())
 
-    @functools.lru_cache(maxsize=2)
-    def offset(epoch: int) -> float:
-        return float(np.random.default_rng((scattered, epoch)).random())
+    def __init__(self, count: int, *, seed: int, weights: np.ndarray | None = None) -> None:
+        self._count = count
+        self._seed = seed
+        self._ends = None if weights is None else np.cumsum(weights / weights.sum())
+        # Batches that are read at once lie in one epoch or two, and those of a small data set in a few more.
+        self._epoch = functools.lru_cache(maxsize=8)(self._drawn)
 
-    def drawn(position: int, rank: int) -> int:
-        point = (rank + offset(position // count)) / count * ends[-1]
-        return int(np.searchsorted(ends, point, side="right"))
+    def __getitem__(self, stretch: slice) -> np.ndarray:
+        """The examples from `stretch.start` on and before `stretch.stop`, int64."""
+        epochs = range(stretch.start // self._count, (stretch.stop - 1) // self._count + 1)
+        begin = stretch.start - epochs.start * self._count
+        return np.concatenate([self._epoch(e) for e in epochs])[begin : begin + stretch.stop - stretch.start]
 
-    return order.map_with_index(drawn)
+    def _drawn(self, epoch: int) -> np.ndarray:
+        # Numbers that a key and a counter alone decide, the same with every version of numpy.
+        numbers = np.random.Philox(key=np.array([self._seed, epoch], np.uint64)).random_raw(self._count + 1)
+        order = np.argsort(numbers[:-1], kind="stable")
+        if self._ends is None:
+            return order
+        offset = numbers[-1] / 2.0**64
+        return np.searchsorted(self._ends, (order + offset) / self._count * self._ends[-1], side="right")
 
 
 def class_balanced_weights(counts: np.ndarray) -> np.ndarray:

@@ -3,18 +3,18 @@
 import numpy as np
 import pytest
 
-from flaxseg.data.sampling import class_balanced_weights, example_order, read_weights
+from flaxseg.data.sampling import ExampleOrder, class_balanced_weights, read_weights
 from flaxseg.errors import DataError
 
 
 def drawn(order, first, last):
-    return [order[n] for n in range(first, last)]
+    return order[first:last].tolist()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_examples_come_as_often_as_their_weight_says_in_every_epoch(seed):
     weights = np.array([1.0, 0.0, 3.0, 0.5, 2.5, 1.0])
-    order = example_order(6, seed=seed, weights=weights)
+    order = ExampleOrder(6, seed=seed, weights=weights)
     expected = 6 * weights / weights.sum()
     total = np.zeros(6)
     for epoch in range(200):
@@ -26,7 +26,7 @@ def test_examples_come_as_often_as_their_weight_says_in_every_epoch(seed):
 
 
 def test_equal_weights_draw_each_example_once_an_epoch_in_another_order():
-    order = example_order(9, seed=3, weights=np.full(9, 0.7))
+    order = ExampleOrder(9, seed=3, weights=np.full(9, 0.7))
     epochs = [tuple(drawn(order, 9 * e, 9 * e + 9)) for e in range(6)]
     assert all(sorted(epoch) == list(range(9)) for epoch in epochs)
     assert len(set(epochs)) == 6
@@ -34,11 +34,11 @@ def test_equal_weights_draw_each_example_once_an_epoch_in_another_order():
 
 def test_a_late_position_is_the_same_however_it_is_reached():
     weights = np.arange(1.0, 8.0)
-    one, other = (example_order(7, seed=5, weights=weights) for _ in range(2))
-    far = [one[n] for n in range(7_000_000, 7_000_010)]
-    assert drawn(other, 0, 50) == [one[n] for n in reversed(range(50))][::-1]
-    assert far == [other[n] for n in range(7_000_000, 7_000_010)]
-    assert drawn(example_order(7, seed=6, weights=weights), 0, 50) != drawn(one, 0, 50)
+    one, other = (ExampleOrder(7, seed=5, weights=weights) for _ in range(2))
+    far = drawn(one, 7_000_000, 7_000_010)
+    assert drawn(other, 0, 50) == [one[n : n + 1].item() for n in reversed(range(50))][::-1]
+    assert far == [other[n : n + 1].item() for n in range(7_000_000, 7_000_010)]
+    assert drawn(ExampleOrder(7, seed=6, weights=weights), 0, 50) != drawn(one, 0, 50)
 
 
 def test_class_balanced_weights_by_hand():
