@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from flaxseg.data.batch import Batch, Example, stack
+from flaxseg.data.batch import Batch, Example, check_alike
 from flaxseg.data.cache import free_memory
 from flaxseg.data.threads import read_in_order
 from flaxseg.errors import DataError
@@ -47,7 +47,7 @@ def load(count: int, read: Callable[[int], Example], mesh: Mesh, *, num_threads:
     # Those that only fill up are never asked for, and need not be read.
     wanted = range(begin, min(end, count))
     for place, example in enumerate(read_in_order(wanted, read, num_threads=num_threads, description="load")):
-        stack([first, example])
+        check_alike(first, example, "image")
         for key, array in arrays.items():
             array[place] = example[key]  # type: ignore[literal-required]
 

@@ -86,8 +86,7 @@ def compose(config: ConfigDict) -> Experiment:
         total_steps=total_steps,
     )
     of_training, load_stored = _train_batches(config, train_data, mesh)
-    _check_channels(config, train_data, eval_data)
-    image_shape = (config.train.batch_size, *config.data.image_size, train_data.source[0]["image"].shape[-1])
+    image_shape = (config.train.batch_size, *config.data.image_size, _channels(config, train_data, eval_data))
     return Experiment(
         train_data=train_data,
         eval_data=eval_data,
@@ -138,14 +137,20 @@ def check_classes(config: ConfigDict, train_data: SegmentationDataset, eval_data
         )
 
 
-def _check_channels(config: ConfigDict, train_data: SegmentationDataset, eval_data: SegmentationDataset) -> None:
-    """Raises ConfigError where the pictures of the splits differ in their channels, by the first of each."""
-    channels = [data.source[0]["image"].shape[-1] for data in (train_data, eval_data)]
-    if channels[0] != channels[1]:
+def run_key(config: ConfigDict) -> jax.Array:
+    """Returns the random key of a run's steps, apart from that of its initial parameters."""
+    return jax.random.fold_in(jax.random.key(config.seed), 1)
+
+
+def _channels(config: ConfigDict, train_data: SegmentationDataset, eval_data: SegmentationDataset) -> int:
+    """Returns how many channels pictures have, by the first of each split; ConfigError where the splits differ."""
+    trained, scored = (data.source[0]["image"].shape[-1] for data in (train_data, eval_data))
+    if trained != scored:
         raise ConfigError(
-            f"config.data: pictures of the split {config.data.train_split!r} have {channels[0]} channels, those of "
-            f"{config.data.eval_split!r} have {channels[1]}; save all with the same channels"
+            f"config.data: pictures of the split {config.data.train_split!r} have {trained} channels, those of "
+            f"{config.data.eval_split!r} have {scored}; save all with the same channels"
         )
+    return int(trained)
 
 
 def host_batches(config: ConfigDict, train_data: SegmentationDataset) -> Any:

@@ -21,7 +21,7 @@ from flaxseg.checkpoints import Checkpoints, claim_workdir
 from flaxseg.config import leaves
 from flaxseg.data.batch import Batch
 from flaxseg.data.pipeline import iterate
-from flaxseg.experiment import Experiment, compose
+from flaxseg.experiment import Experiment, compose, run_key
 from flaxseg.metrics import ConfusionMatrix, per_class_table
 from flaxseg.progress import TrainingProgress
 from flaxseg.stopping import StopSignals
@@ -120,7 +120,7 @@ def fit(
     """
     compiled = _compiled(experiment, state)
     stored = experiment.load_stored() if experiment.load_stored else {}
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    key = run_key(config)
     reading = {"num_threads": config.data.num_threads, "prefetch": config.data.prefetch}
     step, total = int(state.step), experiment.total_steps
     batches = _placed(iterate(experiment.train_batches, start=step, **reading), experiment.mesh)

@@ -132,24 +132,32 @@ def stack(examples: Sequence[Example]) -> Batch:
     """The examples as one batch.
 
     Raises:
-      DataError: pictures that differ in shape or type, or of another type than uint8 and float32; names two of them.
+      DataError: as `check_alike`.
     """
     return {"image": stacked(examples, "image"), "label": stacked(examples, "label")}
 
 
 def stacked(examples: Sequence[Example], key: Literal["image", "label"]) -> np.ndarray:
     """One of the two arrays of `stack`."""
-    first = examples[0]
     for example in examples:
-        array, like = example[key], first[key]
-        if array.shape != like.shape or array.dtype != like.dtype or array.dtype not in _PIXELS[key]:
-            raise DataError(
-                f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {first['id']} has "
-                f"{like.dtype}{list(like.shape)}; all of a data set have one number of channels and are "
-                f"{' or all '.join(map(str, _PIXELS[key]))} (of the data set folder, data.options.channels makes "
-                "grey and RGB alike); save all with the same channels and bit depth"
-            )
+        check_alike(examples[0], example, key)
     return np.stack([example[key] for example in examples])
+
+
+def check_alike(first: Example, example: Example, key: Literal["image", "label"]) -> None:
+    """Checks that an array of an example can lie in one batch with that of another.
+
+    Raises:
+      DataError: they differ in shape or type, or are of another type than uint8 and, of pictures, float32; names both.
+    """
+    array, like = example[key], first[key]
+    if array.shape != like.shape or array.dtype != like.dtype or array.dtype not in _PIXELS[key]:
+        raise DataError(
+            f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {first['id']} has "
+            f"{like.dtype}{list(like.shape)}; all of a data set have one number of channels and are "
+            f"{' or all '.join(map(str, _PIXELS[key]))} (of the data set folder, data.options.channels makes "
+            "grey and RGB alike); save all with the same channels and bit depth"
+        )
 
 
 _PIXELS = {"image": (np.dtype(np.uint8), np.dtype(np.float32)), "label": (np.dtype(np.uint8),)}

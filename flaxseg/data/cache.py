@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from flaxseg.data.batch import Batch, Example, stack
+from flaxseg.data.batch import Batch, Example, check_alike
 from flaxseg.errors import DataError
 
 
@@ -48,7 +48,7 @@ class CanvasCache:
         """
         for index in indices[~self._is_there[indices]].tolist():
             example = self._read(index)
-            stack([self._first, example])
+            check_alike(self._first, example, "image")
             self._images[index], self._labels[index] = example["image"], example["label"]
             self._is_there[index] = True
         return {"image": self._images[indices], "label": self._labels[indices]}

@@ -220,7 +220,7 @@ def first_batches(config: ConfigDict, train: SegmentationDataset) -> Iterator[Ba
         train = dataclasses.replace(train, source=Skipping(train.source, bad, config.data.train_split))
     batches, augment_fn = experiment.host_batches(config, train), experiment.make_augment_fn(config)
     change: Any = jax.jit(augment_fn) if augment_fn else lambda key, batch: batch
-    run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    run_key = experiment.run_key(config)
     for step in range(_NUM_BATCHES):
         key, _ = jax.random.split(jax.random.fold_in(run_key, step))
         yield jax.device_get(change(key, batches[step]))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tifffile
+from encoded_files import npy, tiff
 from PIL import Image
 
 from flaxseg.data import Example, SegmentationDataset, folder
@@ -28,18 +29,6 @@ def encoded(pixels: np.ndarray | list | Image.Image, file_format: str = "PNG", *
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels, np.uint8))
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
-    return buffer.getvalue()
-
-
-def tiff(pixels: np.ndarray, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pixels, **options)
-    return buffer.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
     return buffer.getvalue()
 
 

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
+from encoded_files import npy, tiff
 from PIL import Image
 
 from flaxseg.data.decode.arrays import read_array, upright
@@ -14,18 +15,6 @@ from flaxseg.errors import DataError
 
 LAST = np.random.default_rng(0).integers(0, 200, (6, 9, 5), dtype=np.uint8)
 FIRST = np.ascontiguousarray(LAST.transpose(2, 0, 1))
-
-
-def tiff(pixels: np.ndarray, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    tifffile.imwrite(buffer, pixels, **options)
-    return buffer.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
-    return buffer.getvalue()
 
 
 def pixels(data: bytes) -> np.ndarray:

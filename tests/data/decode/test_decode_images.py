@@ -10,6 +10,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from encoded_files import npy
 from PIL import Image
 
 from flaxseg.data.decode.images import decode_image, decode_label, read_palette, resize_image, resize_label
@@ -19,12 +20,6 @@ from flaxseg.errors import DataError
 def encoded(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
-    return buffer.getvalue()
-
-
-def npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array)
     return buffer.getvalue()
 
 
