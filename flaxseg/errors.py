@@ -62,3 +62,7 @@ class UnknownColours(DataError):
 
 class CheckpointError(FlaxsegError):
     """A checkpoint or working directory does not fit the run; the message names what differs."""
+
+
+class WeightsError(FlaxsegError):
+    """A weights file cannot be used; the message names it."""

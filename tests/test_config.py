@@ -124,7 +124,7 @@ def test_options_have_the_types_of_their_annotations():
     assert "config.data.options.size = 64: must be (a whole number, a whole number)" in message
     assert "config.data.options.count = 1.5: must be a whole number" in message
     assert "config.model.options.width = 'a': must be a whole number" in message
-    assert "config.model.options.mean = (1, 'x'): must be a number or a sequence" in message
+    assert "config.model.options.mean = (1, 'x'): must be None or a number or a sequence" in message
     assert (
         "config.loss_options.cross_entropy.class_weights = 5: must be None or a sequence, as in (A, B) or (A,)"
         in message

@@ -27,6 +27,18 @@ def check_integer(name: str, value: Any, low: int, high: int | None = None) -> N
     raise ConfigError(f"{name} = {value!r}: must be an integer {_range(low, high)}")
 
 
+def check_widths(name: str, value: Any, *, count: int) -> tuple[int, ...]:
+    """`value` as a tuple.
+
+    Raises:
+      ConfigError: it is not `count` integers of at least 1.
+    """
+    widths = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if len(widths) != count or any(isinstance(w, bool) or not isinstance(w, int) or w < 1 for w in widths):
+        raise ConfigError(f"{name} = {value!r}: must be {count} integers of at least 1")
+    return widths
+
+
 def check_rate(name: str, value: Any) -> None:
     """Raises ConfigError unless `value` is a dropout rate: at least 0 and less than 1."""
     if not _is_number(value) or not 0 <= value < 1:

@@ -51,29 +51,73 @@ def activation_fn(name: str, *, negative_slope: float = 0.01) -> Activation:
     return ACTIVATIONS[name]
 
 
-def norm(kind: str, features: int, *, train: bool, dtype: Any, name: str | None = "norm") -> Activation:
+def norm(
+    kind: str,
+    features: int,
+    *,
+    train: bool,
+    dtype: Any,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    name: str | None = "norm",
+) -> Activation:
     """A normalisation layer for `features` channels, or the identity for "none".
 
-    "batch" computes its statistics in float32 over the global batch: without an axis name, as a batch sharded
-    under `jax.jit` needs. "group" has 16 channels to a group (fewer where 16 does not divide them), the choice
-    of its paper that does not depend on width (Wu and He 2018, https://arxiv.org/abs/1803.08494).
+    "batch" is BatchNorm with this momentum. "group" has 16 channels to a group (fewer where 16 does not divide them),
+    the choice of its paper that does not depend on width (Wu and He 2018, https://arxiv.org/abs/1803.08494).
 
     Raises:
       ValueError: `kind` is not one of NORMS.
     """
     if kind == "batch":
-        return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
+        return BatchNorm(not train, momentum=momentum, epsilon=epsilon, dtype=dtype, name=name)
     if kind == "group":
         return nn.GroupNorm(num_groups=None, group_size=math.gcd(16, features), epsilon=1e-5, dtype=dtype, name=name)
     if kind == "none":
-        return lambda x: x
+        return identity
     raise ValueError(f"norm {kind!r}: allowed are {', '.join(NORMS)}")
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167) with the variables of Flax's own.
+
+    Statistics are computed in float32 over the global batch: without an axis name, as a batch sharded under `jax.jit`
+    needs. Unlike Flax's, the running variance is the unbiased one (over n - 1), as PyTorch and TensorFlow keep it, so
+    that pretrained statistics go on as they would there. `momentum` is the share of the old statistics that stays.
+    """
+
+    use_running_average: bool
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalised [..., C], of `dtype`."""
+        shape = (x.shape[-1],)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
+        wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+        if self.use_running_average:
+            mean, variance = running_mean.value, running_var.value
+        else:
+            mean = wide.mean(axes)
+            variance = jnp.maximum(jnp.square(wide).mean(axes) - jnp.square(mean), 0)
+            if not self.is_initializing():
+                count = x.size // x.shape[-1]
+                unbiased = variance * (count / max(count - 1, 1))
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+        return ((wide - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias).astype(self.dtype)
 
 
 class Conv(nn.Module):
     """Convolution with the parameters of `nn.Conv`: `kernel` float32[kh, kw, C // groups, O], `bias` float32[O].
 
-    Called with several inputs it gives what it would for their concatenation over channels, without the copy.
+    Called with several inputs it gives what it would for their concatenation over channels, without the copy; inputs
+    without channels, as some encoders have them at a level, are left out.
     """
 
     features: int
@@ -89,6 +133,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
         """[B, H', W', features] of one or several [B, H, W, C_i]."""
+        inputs = tuple(x for x in inputs if x.shape[-1])
         channels = sum(x.shape[-1] for x in inputs)
         size = _pair(self.kernel_size)
         kernel = self.param("kernel", self.kernel_init, (*size, channels // self.groups, self.features), jnp.float32)
@@ -137,6 +182,9 @@ class ConvNormAct(nn.Module):
     norm: str = "batch"
     activation: Activation = nn.relu
     dtype: Any = jnp.float32
+    padding: str | Sequence[tuple[int, int]] = "SAME"
+    momentum: float = 0.9
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
@@ -147,11 +195,20 @@ class ConvNormAct(nn.Module):
             self.stride,
             self.dilation,
             self.groups,
+            self.padding,
             use_bias=self.norm == "none",
             dtype=self.dtype,
             name="conv",
         )(*inputs)
-        return self.activation(norm(self.norm, self.features, train=train, dtype=self.dtype)(x))
+        normalise = norm(
+            self.norm,
+            self.features,
+            train=train,
+            dtype=self.dtype,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+        )
+        return self.activation(normalise(x))
 
 
 class UpSample(nn.Module):
@@ -177,6 +234,20 @@ class UpSample(nn.Module):
         if self.method == "nearest":
             return ops.resize_nearest(x, size)
         raise ValueError(f"up-sampling {self.method!r}: allowed are {', '.join(UPSAMPLINGS)}")
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """`x`, as the activation of a block without one."""
+    return x
+
+
+def apply_block(block: nn.Module, *inputs: jax.Array, train: bool, remat: bool) -> jax.Array:
+    """`block(*inputs, train=train)`; with `remat` what it computes inside is not kept for the gradient but redone."""
+
+    def call(block: nn.Module, *inputs: jax.Array) -> jax.Array:
+        return block(*inputs, train=train)
+
+    return (nn.remat(call) if remat else call)(block, *inputs)
 
 
 def pad_to_stride(x: jax.Array, stride: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597), with SAME padding and normalisation."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
+from flaxseg.errors import ConfigError
 from flaxseg.models.arguments import (
     ChannelValues,
     channel_values,
@@ -17,7 +19,9 @@ from flaxseg.models.arguments import (
     check_integer,
     check_number,
     check_rate,
+    check_widths,
 )
+from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
 from flaxseg.models.layers import (
     ACTIVATIONS,
     NORMS,
@@ -29,6 +33,7 @@ from flaxseg.models.layers import (
     crop,
     pad_to_stride,
 )
+from flaxseg.models.unet_decoder import UNetDecoder
 
 CLASSIC: Mapping[str, Any] = MappingProxyType(
     {
@@ -49,6 +54,12 @@ CLASSIC: Mapping[str, Any] = MappingProxyType(
 def unet(
     *,
     num_classes: int,
+    encoder: str = "",
+    encoder_depth: int = 5,
+    decoder_channels: Sequence[int] = (256, 128, 64, 32, 16),
+    attention: str = "none",
+    remat: bool = False,
+    image_classes: int = 0,
     width: int = 32,
     depth: int = 4,
     max_width: int | None = None,
@@ -61,15 +72,21 @@ def unet(
     decoder_dropout_from: int = 0,
     head_convs: int = 0,
     head_dropout: float = 0.0,
-    mean: float | Sequence[float] = 127.5,
-    std: float | Sequence[float] = 127.5,
+    mean: NormalizationValues = None,
+    std: NormalizationValues = None,
     dtype: Any = jnp.float32,
-) -> "UNet":
-    """A U-Net; by default the plain one of 7,763,107 parameters for 3 classes and 3 channels.
+) -> "UNet | EncoderDecoder":
+    """A U-Net: around an encoder, or by default the plain one of 7,763,107 parameters for 3 classes and 3 channels.
 
     Args:
       num_classes: channels of the logits.
-      width: channels at full resolution; they double with each level down.
+      encoder: a name of ENCODERS, which makes it the network of segmentation_models_pytorch; "": the plain U-Net.
+      encoder_depth: with an encoder: how often it halves the picture.
+      decoder_channels: with an encoder: channels of the decoder's blocks, the coarsest first.
+      attention: with an encoder: "scse" for attention in the decoder's blocks, or "none".
+      remat: with an encoder: as of `encoder_decoder`.
+      image_classes: with an encoder: as of `encoder_decoder`.
+      width: channels at full resolution; they double with each level down. This and the next are the plain U-Net's.
       depth: number of times that the resolution is halved.
       max_width: channels that no level exceeds; None for no limit.
       kernel_size: height and width of the blocks' kernels.
@@ -81,49 +98,98 @@ def unet(
       decoder_dropout_from: the lowest level, 0 at full resolution, that `decoder_dropout` applies to.
       head_convs: further convolutions at full resolution before the head.
       head_dropout: dropout rate after each of these.
-      mean: subtracted from a picture's 0..255 by the training step: one number, or one a channel.
+      mean: subtracted from a picture's 0..255 by the training step: one number, or one a channel; None: that of the
+        encoder's public weights, or 127.5.
       std: what the difference is divided by; likewise.
       dtype: float32 or bfloat16, what is computed in. Parameters, statistics and logits are float32.
 
     Raises:
-      ConfigError: an argument is out of range; the message names it and what is allowed.
+      ConfigError: an argument is out of range, or belongs to the other kind of U-Net; the message names it and what is
+        allowed.
     """
+    given = dict(locals())
+    _check_kind(given)
+    if not encoder:
+        own = {name: given[name] for name in ("num_classes", "dtype", *PLAIN_ONLY)}
+        return _plain(**own, mean=127.5 if mean is None else mean, std=127.5 if std is None else std)
+    check_choice("attention", attention, ("none", "scse"))
+    widths = check_widths("decoder_channels", decoder_channels, count=encoder_depth)
+    return encoder_decoder(
+        num_classes=num_classes,
+        encoder=encoder,
+        # VGG ends in features as fine as those that other encoders have before their last convolutions.
+        decoder=lambda _: UNetDecoder(widths, attention, center=encoder.startswith("vgg"), dtype=dtype),
+        encoder_depth=encoder_depth,
+        remat=remat,
+        mean=mean,
+        std=std,
+        image_classes=image_classes,
+        dtype=dtype,
+    )
+
+
+ENCODER_ONLY = ("encoder_depth", "decoder_channels", "attention", "remat", "image_classes")
+PLAIN_ONLY = (
+    "width",
+    "depth",
+    "max_width",
+    "kernel_size",
+    "norm",
+    "activation",
+    "negative_slope",
+    "upsampling",
+    "decoder_dropout",
+    "decoder_dropout_from",
+    "head_convs",
+    "head_dropout",
+)
+
+
+def _check_kind(given: Mapping[str, Any]) -> None:
+    """Raises ConfigError when an argument differs from its default that only the other kind of U-Net has."""
+    parameters = inspect.signature(unet).parameters
+    unused = PLAIN_ONLY if given["encoder"] else ENCODER_ONLY
+    kind = "a U-Net with an encoder" if given["encoder"] else "the plain U-Net, which `encoder` was not given for,"
+    for name in unused:
+        if given[name] != parameters[name].default:
+            raise ConfigError(f"{name} = {given[name]!r}: {kind} does not have this option; leave it out")
+
+
+def _plain(
+    *,
+    num_classes: int,
+    width: int,
+    depth: int,
+    max_width: int | None,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    dtype: Any,
+    **others: Any,
+) -> "UNet":
+    """The plain U-Net, once its arguments were checked."""
     for name, value, low in (
         ("num_classes", num_classes, 1),
         ("width", width, 1),
         ("depth", depth, 1),
         ("max_width", width if max_width is None else max_width, 1),
-        ("kernel_size", kernel_size, 1),
-        ("decoder_dropout_from", decoder_dropout_from, 0),
-        ("head_convs", head_convs, 0),
+        ("kernel_size", others["kernel_size"], 1),
+        ("decoder_dropout_from", others["decoder_dropout_from"], 0),
+        ("head_convs", others["head_convs"], 0),
     ):
         check_integer(name, value, low)
-    for name, choice, allowed in (
-        ("norm", norm, NORMS),
-        ("activation", activation, tuple(ACTIVATIONS)),
-        ("upsampling", upsampling, UPSAMPLINGS),
-    ):
-        check_choice(name, choice, allowed)
-    check_number("negative_slope", negative_slope)
-    check_rate("decoder_dropout", decoder_dropout)
-    check_rate("head_dropout", head_dropout)
+    for name, allowed in (("norm", NORMS), ("activation", tuple(ACTIVATIONS)), ("upsampling", UPSAMPLINGS)):
+        check_choice(name, others[name], allowed)
+    check_number("negative_slope", others["negative_slope"])
+    check_rate("decoder_dropout", others["decoder_dropout"])
+    check_rate("head_dropout", others["head_dropout"])
     check_dtype("dtype", dtype)
-    widths = tuple(min(width * 2**level, max_width or width * 2**level) for level in range(depth + 1))
     return UNet(
         num_classes=num_classes,
-        widths=widths,
-        kernel_size=kernel_size,
-        norm=norm,
-        activation=activation,
-        negative_slope=negative_slope,
-        upsampling=upsampling,
-        decoder_dropout=decoder_dropout,
-        decoder_dropout_from=decoder_dropout_from,
-        head_convs=head_convs,
-        head_dropout=head_dropout,
+        widths=tuple(min(width * 2**level, max_width or width * 2**level) for level in range(depth + 1)),
         mean=channel_values("mean", mean),
         std=channel_values("std", std, positive=True),
         dtype=dtype,
+        **others,
     )
 
 

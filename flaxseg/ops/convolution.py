@@ -42,7 +42,8 @@ def conv(
       stride: step between outputs, for rows and columns.
       dilation: step between the kernel's taps, for rows and columns.
       groups: number of independent groups of channels; several inputs need 1.
-      padding: "SAME", "VALID", or `((top, bottom), (left, right))`.
+      padding: "SAME", "VALID", "SYMMETRIC" (half of what the kernel reaches on either side, whatever the stride, as
+        PyTorch's networks pad), or `((top, bottom), (left, right))`.
 
     Returns:
       float[B, H', W', O] of the inputs' dtype.
@@ -105,6 +106,9 @@ def _explicit_pads(
         (top, bottom), (left, right) = padding
         return (top, bottom), (left, right)
     extent = [(k - 1) * d + 1 for k, d in zip(kernel_size, dilation, strict=True)]
+    if padding == "SYMMETRIC":
+        rows, columns = [((e - 1) // 2, (e - 1) // 2) for e in extent]
+        return rows, columns
     if padding == "SAME" and stride == (1, 1):
         # Does not depend on the picture's size, so that a symbolic size can be exported.
         rows, columns = [((e - 1) // 2, e // 2) for e in extent]

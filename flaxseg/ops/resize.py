@@ -1,4 +1,4 @@
-"""Resizing: bilinear as two matrix products, and nearest neighbour. Half-pixel centres, no antialiasing."""
+"""Resizing: bilinear as two matrix products, and nearest neighbour, without antialiasing."""
 
 import jax
 import jax.numpy as jnp
@@ -6,14 +6,16 @@ import numpy as np
 from jax import lax
 
 
-def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Bilinear resize, equal to `jax.image.resize(..., antialias=False)` (PyTorch's align_corners=False).
+def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool = False) -> jax.Array:
+    """Bilinear resize, equal to `jax.image.resize(..., antialias=False)`.
 
     Two products with constant matrices, so it runs on matrix units and exports with a symbolic batch.
 
     Args:
       x: float[B, h, w, C].
       size: output height and width.
+      align_corners: the centres of the outermost pixels stay where they are, instead of the pixels' outer edges; as
+        in PyTorch. For networks that were trained so.
 
     Returns:
       float[B, *size, C] of x's dtype.
@@ -21,8 +23,9 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     (height, width), (new_height, new_width) = x.shape[1:3], size
     if (height, width) == (new_height, new_width):
         return x
-    rows = jnp.asarray(_constant_weights(height, new_height), x.dtype)
-    columns = jnp.asarray(_constant_weights(width, new_width), x.dtype)
+    weights = _corner_weights if align_corners else _constant_weights
+    rows = jnp.asarray(weights(height, new_height), x.dtype)
+    columns = jnp.asarray(weights(width, new_width), x.dtype)
     # The order that makes the smaller intermediate.
     if new_height * width <= height * new_width:
         x = _einsum("bhwc,Hh->bHwc", x, rows)
@@ -70,7 +73,16 @@ def _einsum(formula: str, x: jax.Array, weights: jax.Array) -> jax.Array:
 
 def _constant_weights(old: int, new: int) -> np.ndarray:
     """float64[new, old]: row i holds what each old position contributes to new position i."""
-    source = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    return _weights_at((np.arange(new) + 0.5) * (old / new) - 0.5, old)
+
+
+def _corner_weights(old: int, new: int) -> np.ndarray:
+    """As `_constant_weights`, with the first and the last position of old and new at the same place."""
+    return _weights_at(np.arange(new) * ((old - 1) / max(new - 1, 1)), old)
+
+
+def _weights_at(source: np.ndarray, old: int) -> np.ndarray:
+    source = np.clip(source, 0, old - 1)
     return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old)))
 
 

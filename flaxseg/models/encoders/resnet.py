@@ -1,0 +1,118 @@
+"""ResNet (He et al. 2015, https://arxiv.org/abs/1512.03385) and ResNeXt (Xie et al. 2016, https://arxiv.org/abs/1611.05431)."""
+
+import functools
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxseg import ops
+from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
+from flaxseg.models.layers import ConvNormAct, apply_block, identity
+
+
+class ResNet(nn.Module):
+    """Features at 1, 1/2, ... of the picture; parameters are named as in torchvision, `layer{i}_block{j}/conv{k}`."""
+
+    blocks: tuple[int, int, int, int]
+    """Blocks of each layer."""
+    bottleneck: bool
+    groups: int = 1
+    width: int = 64
+    """Channels of a bottleneck's groups together, for each 64 of the layer's."""
+    depth: int = 5
+    output_stride: int = 32
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    torch_names: ClassVar[Renames] = (
+        (r"conv1", r"stem/conv"),
+        (r"bn1", r"stem/norm"),
+        (r"layer(\d)\.(\d+)\.conv(\d)", r"layer\1_block\2/conv\3/conv"),
+        (r"layer(\d)\.(\d+)\.bn(\d)", r"layer\1_block\2/conv\3/norm"),
+        (r"layer(\d)\.(\d+)\.downsample\.0", r"layer\1_block\2/downsample/conv"),
+        (r"layer(\d)\.(\d+)\.downsample\.1", r"layer\1_block\2/downsample/norm"),
+        (r"fc", None),
+    )
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the features at 1/2, 1/4, ..."""
+        grown = 4 if self.bottleneck else 1
+        return (64, *(64 * grown * 2**i for i in range(4)))[: self.depth]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
+        """`depth + 1` features of a picture, from the picture itself down."""
+        features = [x]
+        x = ConvNormAct(64, 7, 2, padding="SYMMETRIC", dtype=self.dtype, name="stem")(x, train=train)
+        features.append(x)
+        x = ops.max_pool(x, 3, stride=2, padding=1)
+        for layer in range(1, self.depth):
+            # The pooling above is the first layer's step.
+            step, dilation = (1, 1) if layer == 1 else stage_dilation(2 ** (layer + 1), self.output_stride)
+            for number in range(self.blocks[layer - 1]):
+                block = _Block(
+                    64 * 2 ** (layer - 1),
+                    step if number == 0 else 1,
+                    dilation,
+                    self.bottleneck,
+                    self.groups,
+                    self.width,
+                    self.dtype,
+                    name=f"layer{layer}_block{number}",
+                )
+                x = apply_block(block, x, train=train, remat=self.remat)
+            features.append(x)
+        return features
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions, or a 3x3 between two 1x1, and what comes in added to what they give."""
+
+    features: int
+    step: int
+    dilation: int
+    bottleneck: bool
+    groups: int
+    width: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        layer = functools.partial(ConvNormAct, padding="SYMMETRIC", dtype=self.dtype)
+        out = self.features * (4 if self.bottleneck else 1)
+        if self.bottleneck:
+            inner = self.features * self.width // 64
+            y = layer(inner, 1, name="conv1")(x, train=train)
+            y = layer(inner, 3, self.step, self.dilation, self.groups, name="conv2")(y, train=train)
+            y = layer(out, 1, activation=identity, name="conv3")(y, train=train)
+        else:
+            y = layer(out, 3, self.step, self.dilation, name="conv1")(x, train=train)
+            y = layer(out, 3, 1, self.dilation, activation=identity, name="conv2")(y, train=train)
+        if self.step > 1 or x.shape[-1] != out:
+            x = layer(out, 1, self.step, activation=identity, name="downsample")(x, train=train)
+        return nn.relu(x + y)
+
+
+def _encoder(
+    revision: str, name: str, blocks: tuple[int, int, int, int], *, bottleneck: bool, groups: int = 1, width: int = 64
+) -> Encoder:
+    make = functools.partial(ResNet, blocks, bottleneck, groups, width)
+    return Encoder(make, HubFile(f"smp-hub/{name}.imagenet", revision))
+
+
+ENCODERS: dict[str, Encoder] = {
+    name: _encoder(revision, name, blocks, bottleneck=bottleneck, groups=groups, width=width)
+    for name, blocks, bottleneck, groups, width, revision in (
+        ("resnet18", (2, 2, 2, 2), False, 1, 64, "3f2325ff978283d47aa6a1d6878ca20565622683"),
+        ("resnet34", (3, 4, 6, 3), False, 1, 64, "7a57b34f723329ff020b3f8bc41771163c519d0c"),
+        ("resnet50", (3, 4, 6, 3), True, 1, 64, "00cb74e366966d59cd9a35af57e618af9f88efe9"),
+        ("resnet101", (3, 4, 23, 3), True, 1, 64, "cd7c15e8c51da86ae6a084515fdb962d0c94e7d1"),
+        ("resnet152", (3, 8, 36, 3), True, 1, 64, "951dd835e9d086628e447b484584c8983f9e1dd0"),
+        ("resnext50_32x4d", (3, 4, 6, 3), True, 32, 128, "329793c85d62fd340ae42ae39fb905a63df872e7"),
+        ("resnext101_32x8d", (3, 4, 23, 3), True, 32, 256, "221af6198d03a4ee88992f78a1ee81b46a52d339"),
+    )
+}
+"""Blocks of each layer, bottlenecks or not, groups, width, and the revision of the public weights."""

@@ -1,0 +1,117 @@
+"""Compares networks here with what `torch_reference.py` wrote, and prints a table.
+
+    python tests/parity/compare.py DIR [--golden DIR]
+
+Shown are the largest difference relative to the largest value of the reference: of the logits of both pictures in
+inference mode, of those in training mode, and of the running statistics after it. With `--golden`, what the ordinary
+tests compare with is written there: the same, thinned out.
+"""
+
+import argparse
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from references import NUM_CLASSES, SIZES, picture, tensor
+
+from flaxseg.models import MODELS
+from flaxseg.models.encoder_decoder import EncoderDecoder
+from flaxseg.models.pretrained import put_tensors, renames_of
+from flaxseg.models.torch_names import converted
+
+TOLERANCE = 1e-4
+TRAIN_TOLERANCE = 1e-3
+"""In training mode few pixels at the coarsest features make differences grow: what is nearly constant is divided by
+its standard deviation."""
+
+
+def tensors_of(reference: Any) -> dict[str, np.ndarray]:
+    """Returns the tensors that the reference had."""
+    names, shapes = str(reference["names"]).split("\n"), json.loads(str(reference["shapes"]))
+    return {name: tensor(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True)}
+
+
+def loaded(model: EncoderDecoder, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Returns the network's variables with the reference's weights."""
+    init = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    return put_tensors(shapes, model, tensors, name="the reference", partial=False)
+
+
+def outputs(model: nn.Module, variables: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Returns what is compared, under the names of the reference's file; statistics by their path here."""
+    predict = jax.jit(functools.partial(model.apply, train=False))
+    found = {f"logits_{h}x{w}": np.asarray(predict(variables, picture((h, w)))) for h, w in SIZES}
+
+    def without_dropout(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        return args[0] if isinstance(context.module, nn.Dropout) else call(*args, **kwargs)
+
+    def train(variables: Any, x: Any) -> Any:
+        with nn.intercept_methods(without_dropout):
+            return model.apply(variables, x, train=True, mutable=["batch_stats"])
+
+    logits, updates = jax.jit(train)(variables, picture(SIZES[0]))
+    found["train_logits"] = np.asarray(logits)
+    return found | {
+        f"after/{name}": np.asarray(value) for name, value in traverse_util.flatten_dict(updates, sep="/").items()
+    }
+
+
+def expected_statistics(model: EncoderDecoder, reference: Any) -> dict[str, np.ndarray]:
+    """Returns the reference's running statistics by their path here."""
+    after = {name.removeprefix("after/"): reference[name] for name in reference.files if name.startswith("after/")}
+    found, _ = converted(after, renames_of(model, whole=True))
+    return {f"after/{path}": value for path, value in found.items()}
+
+
+def difference(value: np.ndarray, reference: np.ndarray) -> float:
+    """Returns the largest difference relative to the largest value."""
+    return float(np.abs(value - reference).max() / max(np.abs(reference).max(), 1e-9))
+
+
+def compare(path: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Returns the differences, and what is kept of the reference for the ordinary tests."""
+    architecture, encoder = path.stem.split("-", 1)
+    reference = np.load(path)
+    model = MODELS[architecture](num_classes=NUM_CLASSES, encoder=encoder)
+    found = outputs(model, loaded(model, tensors_of(reference)))
+    statistics = expected_statistics(model, reference)
+    differences = {name: difference(found[name], reference[name]) for name in reference.files if "logits" in name}
+    assert statistics.keys() == {name for name in found if name.startswith("after/")}
+    worst = max((difference(found[name], value) for name, value in statistics.items()), default=0.0)
+    kept = {name: reference[name] for name in ("names", "shapes")}
+    for name in differences:
+        kept[name] = reference[name][:, ::6, ::6]
+    kept["statistics"] = np.array([np.abs(statistics[name]).mean() for name in sorted(statistics)], np.float32)
+    return {**differences, "statistics": worst}, kept
+
+
+def main() -> int:
+    """Reads the flags, prints the table; the exit status is 1 if something differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("references", type=Path)
+    parser.add_argument("--golden", type=Path)
+    parser.add_argument("--only", default="*.npz")
+    flags = parser.parse_args()
+    failed = 0
+    columns = [*(f"logits_{h}x{w}" for h, w in SIZES), "train_logits", "statistics"]
+    print(f"{'':36}" + "".join(f"{column:>16}" for column in columns))
+    for path in sorted(flags.references.glob(flags.only)):
+        differences, kept = compare(path)
+        wrong = any(differences[c] > (TOLERANCE if c.startswith("logits") else TRAIN_TOLERANCE) for c in columns)
+        failed += wrong
+        print(f"{path.stem:36}" + "".join(f"{differences[c]:16.1e}" for c in columns) + "  DIFFERS" * wrong, flush=True)
+        if flags.golden and not wrong:
+            np.savez_compressed(flags.golden / path.name, **kept)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""The weights and pictures that a network here and its reference are both given; needs numpy alone."""
+
+import zlib
+
+import numpy as np
+
+SIZES = ((64, 96), (33, 47))
+"""Height and width of pictures; the second is divisible by no stride, and is padded as networks here pad."""
+
+NUM_CLASSES = 3
+
+REFERENCE_ARCHITECTURES = {
+    "unet": "Unet",
+    "unetplusplus": "UnetPlusPlus",
+    "fpn": "FPN",
+    "deeplabv3": "DeepLabV3",
+    "deeplabv3plus": "DeepLabV3Plus",
+    "pspnet": "PSPNet",
+    "linknet": "Linknet",
+    "manet": "MAnet",
+    "pan": "PAN",
+    "upernet": "UPerNet",
+    "segformer": "Segformer",
+}
+"""The classes of segmentation_models_pytorch, by the names here."""
+
+
+def reference_encoder(name: str) -> str:
+    """Returns what segmentation_models_pytorch calls an encoder."""
+    if name.startswith("efficientnet_lite"):
+        return f"tu-tf_{name}"
+    if name.startswith("efficientnet_b"):
+        return name.replace("_", "-")
+    if name.startswith("convnext"):
+        return f"tu-{name}"
+    return name
+
+
+def picture(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
+    """Returns normalised pictures, float32[B, H, W, C]."""
+    return np.random.default_rng(sum(size)).normal(size=(batch, *size, channels)).astype(np.float32)
+
+
+def padded(image: np.ndarray, stride: int) -> np.ndarray:
+    """Returns the picture with zeros at the bottom and right up to multiples of `stride`."""
+    return np.pad(image, ((0, 0), (0, -image.shape[1] % stride), (0, -image.shape[2] % stride), (0, 0)))
+
+
+def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the values of a torch tensor, drawn from its name."""
+    draw = np.random.default_rng(zlib.crc32(name.encode()))
+    leaf = name.rsplit(".", 1)[-1]
+    if leaf == "num_batches_tracked":
+        return np.zeros(shape, np.int64)
+    if leaf == "running_var":
+        return draw.uniform(0.5, 1.5, shape).astype(np.float32)
+    if leaf in ("bias", "running_mean"):
+        return draw.normal(0, 0.1, shape).astype(np.float32)
+    if len(shape) <= 1 or leaf == "gamma":
+        return draw.uniform(0.6, 1.4, shape).astype(np.float32)
+    return draw.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape).astype(np.float32)

@@ -1,0 +1,80 @@
+"""Writes what networks of segmentation_models_pytorch give, to compare with; runs where torch is installed.
+
+    python tests/parity/torch_reference.py --out DIR unet:resnet34 fpn:resnet50:depth=4 ...
+
+A file ARCHITECTURE-ENCODER.npz for each: the names and shapes of its tensors, the logits of both pictures in inference
+mode, and what one forward pass in training mode (dropout off) makes of the running statistics.
+"""
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from references import NUM_CLASSES, REFERENCE_ARCHITECTURES, SIZES, padded, picture, reference_encoder, tensor
+from torch import nn
+
+
+def build(architecture: str, encoder: str, options: dict[str, Any]) -> nn.Module:
+    """Returns a reference network with the weights of `references.tensor`."""
+    kind = getattr(smp, REFERENCE_ARCHITECTURES[architecture])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network = kind(reference_encoder(encoder), encoder_weights=None, classes=NUM_CLASSES, **options)
+    names = network.state_dict()
+    network.load_state_dict({name: torch.from_numpy(tensor(name, tuple(t.shape))) for name, t in names.items()})
+    for module in network.modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.p = 0.0
+        for rate in ("drop_prob", "drop_path_rate", "drop_connect_rate", "drop_rate"):
+            if isinstance(getattr(module, rate, None), float):
+                setattr(module, rate, 0.0)
+    return network
+
+
+def given(network: nn.Module, size: tuple[int, int]) -> torch.Tensor:
+    """Returns the picture of a size, padded as the network needs it."""
+    return torch.from_numpy(padded(picture(size), network.encoder.output_stride).transpose(0, 3, 1, 2).copy())
+
+
+def measure(network: nn.Module) -> dict[str, np.ndarray]:
+    """Returns everything that is compared."""
+    names = network.state_dict()
+    result = {
+        "names": np.array("\n".join(names)),
+        "shapes": np.array(json.dumps([list(t.shape) for t in names.values()])),
+    }
+    network.eval()
+    with torch.no_grad():
+        for height, width in SIZES:
+            logits = network(given(network, (height, width))).numpy().transpose(0, 2, 3, 1)[:, :height, :width]
+            result[f"logits_{height}x{width}"] = logits
+        network.train()
+        result["train_logits"] = network(given(network, SIZES[0])).numpy().transpose(0, 2, 3, 1)
+    for name, value in network.state_dict().items():
+        if "running_" in name:
+            result[f"after/{name}"] = value.numpy().astype(np.float32)
+    return result
+
+
+def main() -> None:
+    """Reads the flags and writes the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("cases", nargs="+", metavar="ARCHITECTURE:ENCODER[:JSON]")
+    flags = parser.parse_args()
+    flags.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    for case in flags.cases:
+        architecture, encoder, *options = case.split(":", 2)
+        network = build(architecture, encoder, json.loads(options[0]) if options else {})
+        np.savez_compressed(flags.out / f"{architecture}-{encoder}.npz", **measure(network))
+        print(case, flush=True)
+
+
+if __name__ == "__main__":
+    main()
