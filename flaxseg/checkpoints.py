@@ -16,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers
 from flaxseg.errors import CheckpointError
 
 CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
 
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
 LENGTHS = ("train.steps", "train.epochs", "eval.every", "eval.batch_size", "checkpoint.every", "checkpoint.keep", "log")
@@ -64,6 +65,11 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
                 f"{workdir}: cannot be used as the working directory ({error.strerror}: {error.filename}); "
                 "give a --workdir that can be written to"
             ) from error
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """Returns whether a working directory holds a checkpoint that a run would go on from."""
+    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -52,6 +52,9 @@ def default_config() -> ConfigDict:
     config.model = ConfigDict(type_safe=False)
     config.model.name = "unet"  # a name of MODELS, or package.module:function
     config.model.options = ConfigDict(type_safe=False)  # keyword arguments of the model's function
+    config.model.pretrained = ""  # "imagenet", a weights file, or a run's directory: what a new run starts from
+    config.model.pretrained_sha256 = ""  # what the file's SHA-256 has to be, or to begin with; "": not checked
+    config.model.pretrained_partial = False  # take the weights that fit, and leave the others as they are
 
     config.loss = ConfigDict({"cross_entropy": 1.0}, type_safe=False)  # weight of each loss in the sum
     config.loss_options = ConfigDict(type_safe=False)  # for each loss: its keyword arguments

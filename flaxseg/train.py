@@ -17,16 +17,17 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flaxseg import device_cache, sharding
-from flaxseg.checkpoints import Checkpoints, claim_workdir
+from flaxseg.checkpoints import CHECKPOINTS, Checkpoints, claim_workdir, has_checkpoint
 from flaxseg.config import leaves
 from flaxseg.data.batch import Batch
 from flaxseg.data.pipeline import iterate
 from flaxseg.experiment import Experiment, compose, run_key
 from flaxseg.metrics import ConfusionMatrix, per_class_table
 from flaxseg.progress import TrainingProgress
+from flaxseg.start import check_start, restore_or_create
 from flaxseg.stopping import StopSignals
 from flaxseg.summaries import Pictures, Summaries
-from flaxseg.train_step import TrainState, create_train_state, predict_logits, score_logits, train_step
+from flaxseg.train_step import TrainState, predict_logits, score_logits, train_step
 from flaxseg.validation import validate
 
 
@@ -66,32 +67,20 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
     validate(config)
     workdir = Path(workdir)
     experiment = compose(config)
+    if not has_checkpoint(workdir):
+        check_start(experiment, config)
     claim_workdir(workdir, config)
     with (
         Checkpoints(
-            workdir / "checkpoints", keep=config.checkpoint.keep, best_metric=config.checkpoint.best_metric
+            workdir / CHECKPOINTS, keep=config.checkpoint.keep, best_metric=config.checkpoint.best_metric
         ) as checkpoints,
         Summaries(workdir, experiment.eval_data) as summaries,
     ):
-        state = restore_or_create(experiment, config.seed, checkpoints)
+        state = restore_or_create(experiment, config, checkpoints)
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         summaries.start(dict(leaves(config)), overview)
         _announce(experiment, config, state)
         return fit(experiment, state, config, checkpoints, summaries)
-
-
-def restore_or_create(experiment: Experiment, seed: int, checkpoints: Checkpoints) -> TrainState:
-    """Returns the latest checkpoint's state, or a new one, placed on the mesh."""
-    image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
-    create = functools.partial(
-        create_train_state, image=image, model=experiment.model, tx=experiment.tx, ema_decay=experiment.ema_decay
-    )
-    key = jax.random.key(seed)
-    shapes = jax.eval_shape(create, key)
-    placement = sharding.state_sharding(shapes, experiment.mesh)
-    like = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
-    restored = checkpoints.restore_latest(like)
-    return jax.jit(create, out_shardings=placement)(key) if restored is None else restored
 
 
 def _announce(experiment: Experiment, config: ConfigDict, state: TrainState) -> None:

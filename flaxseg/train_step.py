@@ -1,6 +1,6 @@
 """The pure step: state in, state out. Nothing here is jitted, knows a device, or reads a configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -62,7 +62,7 @@ class EvalMetrics:
 
 def create_train_state(
     key: jax.Array, image: jax.Array | jax.ShapeDtypeStruct, *, model: nn.Module, tx: optax.GradientTransformation,
-    ema_decay: float | None = None,
+    ema_decay: float | None = None, variables: Mapping[str, Any] | None = None,
 ) -> TrainState:  # fmt: skip
     """Returns the state before the first step.
 
@@ -75,9 +75,10 @@ def create_train_state(
       model: the network.
       tx: the optimizer.
       ema_decay: not None: keep a moving average of the parameters.
+      variables: `params` and `batch_stats` to start from, such as from load_pretrained(); None: new ones.
     """
-    blank = jnp.zeros((1, *image.shape[1:]), jnp.float32)
-    variables = model.init(key, blank, train=False)
+    if variables is None:
+        variables = initial_variables(key, image, model=model)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -86,6 +87,15 @@ def create_train_state(
         opt_state=tx.init(params),
         ema_params=None if ema_decay is None else jax.tree.map(jnp.copy, params),
     )
+
+
+def initial_variables(
+    key: jax.Array, image: jax.Array | jax.ShapeDtypeStruct, *, model: nn.Module
+) -> Mapping[str, Any]:
+    """Returns a network's new `params` and, if it has any, `batch_stats`; arguments as of create_train_state()."""
+    blank = jnp.zeros((1, *image.shape[1:]), jnp.float32)
+    variables = model.init(key, blank, train=False)
+    return {name: variables[name] for name in ("params", "batch_stats") if name in variables}
 
 
 def train_step(
@@ -100,7 +110,8 @@ def train_step(
       state: from create_train_state() or the step before.
       batch: `image` [B, H, W, C] with values 0..255 and `label` integer[B, H, W].
       key: one random key for the whole run; each step folds its number into it.
-      model: the network.
+      model: the network. The loss of logits that it puts into the collection "auxiliary", times its
+        `auxiliary_weight`, is added to that of what it returns.
       loss_fn: (logits, label) -> (total, parts), such as losses.weighted_sum({"cross_entropy": 1.0}).
       tx: the optimizer.
       augment_fn: (key, batch) -> batch, such as from augment.make_augment(); None: pictures as they are.
@@ -119,10 +130,14 @@ def train_step(
             {"params": params, "batch_stats": state.batch_stats},
             normalize(batch["image"], model),
             train=True,
-            mutable=["batch_stats"],
+            mutable=["batch_stats", "auxiliary"],
             rngs={"dropout": dropout_key},
         )
         total, parts = loss_fn(logits, batch["label"])
+        side_logits = jax.tree.leaves(updates.get("auxiliary", {}))
+        if side_logits:
+            parts = {**parts, "auxiliary": sum(loss_fn(side, batch["label"])[0] for side in side_logits)}
+            total = total + model.auxiliary_weight * parts["auxiliary"]
         return total, (parts, updates.get("batch_stats", {}))
 
     (loss, (parts, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
@@ -195,6 +210,17 @@ def eval_step(state: TrainState, batch: Batch, *, model: nn.Module) -> EvalMetri
 
 
 def normalize(image: jax.Array, model: nn.Module) -> jax.Array:
-    """Returns a picture of 0..255 as the network wants it: `(image - model.mean) / model.std`, float32."""
-    mean, std = jnp.asarray(model.mean, jnp.float32), jnp.asarray(model.std, jnp.float32)
+    """Returns a picture of 0..255 as the network wants it: `(image - model.mean) / model.std`, float32.
+
+    Values for RGB are taken in turn by pictures of other channels, and averaged for one channel, as those of a
+    pretrained first convolution are.
+    """
+    mean, std = (_for_channels(values, image.shape[-1]) for values in (model.mean, model.std))
     return (image.astype(jnp.float32) - mean) / std
+
+
+def _for_channels(values: float | tuple[float, ...], channels: int) -> jax.Array:
+    array = jnp.asarray(values, jnp.float32)
+    if array.shape != (3,) or channels == 3:
+        return array
+    return array.mean() if channels == 1 else array[jnp.arange(channels) % 3]

@@ -131,7 +131,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(run, tmp_path):
         Checkpoints(workdir / "checkpoints", keep=2, best_metric="miou") as checkpoints,
         pytest.raises(CheckpointError) as raised,
     ):
-        train.restore_or_create(parts, 0, checkpoints)
+        train.restore_or_create(parts, other, checkpoints)
     message = str(raised.value)
     assert (
         "params/decoder/level0/block0/conv/kernel: (3, 3, 8, 4) in the checkpoint, (3, 3, 16, 8) in this run" in message
@@ -220,13 +220,13 @@ import os, signal, sys
 from flaxseg import train
 from flaxseg.config_files import load_config
 
-def restore_or_create(experiment, seed, checkpoints):
+def restore_or_create(experiment, config, checkpoints):
     def killed(*arguments):
         checkpoints.wait()
         os.kill(os.getpid(), signal.SIGKILL)
 
     train.evaluate_all = killed
-    return original(experiment, seed, checkpoints)
+    return original(experiment, config, checkpoints)
 
 original, train.restore_or_create = train.restore_or_create, restore_or_create
 train.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys.argv[1])

@@ -1,7 +1,7 @@
 """Pretrained weights: the encoder's or a whole network's tensors of torch, put into the variables of a network here."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -58,9 +58,31 @@ def put_tensors(
     variables: Mapping[str, Any], model: EncoderDecoder, tensors: Mapping[str, np.ndarray], *, name: str, partial: bool
 ) -> dict[str, Any]:
     """As `load_pretrained`, with the tensors of torch at hand; `name` is what a message calls where they come from."""
-    own = traverse_util.flatten_dict(dict(variables), sep="/")
     whole = any(re.match(r"(encoder|decoder)\.", key) for key in tensors)
     given, unknown = converted(tensors, renames_of(model, whole=whole))
+    return put_arrays(variables, given, unknown=unknown, whole=whole, name=name, partial=partial)
+
+
+def put_arrays(
+    variables: Mapping[str, Any],
+    given: Mapping[str, np.ndarray],
+    *,
+    name: str,
+    partial: bool,
+    whole: bool = True,
+    unknown: Collection[str] = (),
+) -> dict[str, Any]:
+    """As `load_pretrained`, with arrays by their path in the variables, such as `params/head/kernel`.
+
+    Args:
+      variables: as there.
+      given: the arrays.
+      name: what a message calls where they come from.
+      partial: as there.
+      whole: they are of a whole network, not of its encoder alone.
+      unknown: names of further ones for which there is no path.
+    """
+    own = traverse_util.flatten_dict(dict(variables), sep="/")
     given = {path: _fitted(value, own[path].shape) if path in own else value for path, value in given.items()}
     fitting = {path: value for path, value in given.items() if path in own and value.shape == own[path].shape}
     expected = own if whole else {path for path in own if path.split("/")[1] == "encoder"}
@@ -68,7 +90,7 @@ def put_tensors(
     missing = [path for path in expected if path not in given]
     strange = [*unknown, *(path for path in given if path not in own)]
     if not fitting or (not partial and (missing or strange or other)):
-        raise WeightsError(_misfit(name, model, fitting=len(fitting), missing=missing, strange=strange, other=other))
+        raise WeightsError(_misfit(name, fitting=len(fitting), missing=missing, strange=strange, other=other))
     return traverse_util.unflatten_dict(own | {k: v.astype(np.float32) for k, v in fitting.items()}, sep="/")
 
 
@@ -113,7 +135,6 @@ def _fitted(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _misfit(
     name: str,
-    model: EncoderDecoder,
     *,
     fitting: int,
     missing: list[str],
@@ -132,7 +153,7 @@ def _misfit(
     ]
     remedy = "model.pretrained_partial=True loads what fits" if fitting else "choose the network that they are of"
     return (
-        f"{name}: these weights do not fit a network with encoder {model.encoder_name}; {fitting} arrays fit.\n"
+        f"{name}: these weights are not of this network; {fitting} of its arrays are there.\n"
         + "\n".join(parts)
         + f"\nNothing was loaded. Check model.name and model.options; {remedy}"
     )

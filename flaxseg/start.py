@@ -1,0 +1,113 @@
+"""The state that a run begins with: its latest checkpoint, or a new one, perhaps with weights from elsewhere."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from flaxseg import sharding
+from flaxseg.checkpoints import CHECKPOINTS, Checkpoints
+from flaxseg.errors import WeightsError
+from flaxseg.experiment import Experiment
+from flaxseg.models.pretrained import load_pretrained, put_arrays
+from flaxseg.train_step import TrainState, create_train_state, initial_variables
+
+
+def check_start(experiment: Experiment, config: ConfigDict) -> None:
+    """Raises WeightsError if what a new run is to start from does not fit; reads it, and writes nothing."""
+    if config.model.pretrained:
+        image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
+        init = functools.partial(initial_variables, image=image, model=experiment.model)
+        _start(jax.eval_shape(init, jax.random.key(0)), experiment, config)
+
+
+def _start(variables: Mapping[str, Any], experiment: Experiment, config: ConfigDict) -> dict[str, Any]:
+    wanted = config.model
+    return start_from(
+        variables,
+        experiment.model,
+        wanted.pretrained,
+        sha256=wanted.pretrained_sha256,
+        partial=wanted.pretrained_partial,
+    )
+
+
+def restore_or_create(experiment: Experiment, config: ConfigDict, checkpoints: Checkpoints) -> TrainState:
+    """Returns the latest checkpoint's state, or a new one, placed on the mesh."""
+    image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
+    create = functools.partial(
+        create_train_state, image=image, model=experiment.model, tx=experiment.tx, ema_decay=experiment.ema_decay
+    )
+    key = jax.random.key(config.seed)
+    shapes = jax.eval_shape(create, key)
+    placement = sharding.state_sharding(shapes, experiment.mesh)
+    like = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
+    restored = checkpoints.restore_latest(like)
+    if restored is not None:
+        return restored
+    if not config.model.pretrained:
+        return jax.jit(create, out_shardings=placement)(key)
+    init = functools.partial(initial_variables, image=image, model=experiment.model)
+    variables = _start(jax.jit(init)(key), experiment, config)
+    return jax.jit(lambda key, variables: create(key, variables=variables), out_shardings=placement)(key, variables)
+
+
+def start_from(
+    variables: Mapping[str, Any], model: nn.Module, source: str, *, sha256: str = "", partial: bool = False
+) -> dict[str, Any]:
+    """Returns variables with the values of `source` in the place of their own.
+
+    Args:
+      variables: `params` and perhaps `batch_stats`, arrays or their shapes.
+      model: the network that they are of.
+      source: as of models.pretrained.load_pretrained(), or the directory of a run, of its checkpoints, or of one of
+        them. Of a run the latest checkpoint is taken, and the average of the parameters where there is one.
+      sha256: as of load_pretrained(); a directory has none.
+      partial: as of load_pretrained().
+
+    Raises:
+      WeightsError: as load_pretrained(), and for a directory without a checkpoint that can be read.
+    """
+    if not Path(source).is_dir():
+        return load_pretrained(variables, model, source, sha256=sha256, partial=partial)
+    directory = _checkpoint(Path(source))
+    return put_arrays(variables, _arrays(directory), name=str(directory), partial=partial)
+
+
+def _checkpoint(directory: Path) -> Path:
+    """Returns the directory of one checkpoint's state."""
+    for inner in (directory, directory / CHECKPOINTS):
+        if (inner / "state").is_dir():
+            return inner / "state"
+        steps = [path for path in inner.glob("*") if path.name.isdigit() and (path / "state").is_dir()]
+        if steps:
+            return max(steps, key=lambda path: int(path.name)) / "state"
+    raise WeightsError(
+        f"config.model.pretrained = {str(directory)!r}: is a directory without a checkpoint; give the --workdir of a "
+        "run, one of the folders in its checkpoints/, or a weights file"
+    )
+
+
+def _arrays(directory: Path) -> dict[str, np.ndarray]:
+    """Returns arrays by path, `params/...` and `batch_stats/...`."""
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            shapes = checkpointer.metadata(directory).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            state = checkpointer.restore(directory, restore_args=as_numpy)
+    # Orbax has no error of its own for damage: what is raised depends on which file is affected.
+    except Exception as error:
+        raise WeightsError(
+            f"{directory}: this checkpoint cannot be read ({type(error).__name__}); give another one of that run"
+        ) from error
+    params = state.get("ema_params") or state["params"]
+    flat = traverse_util.flatten_dict({"params": params, "batch_stats": state.get("batch_stats") or {}}, sep="/")
+    return {path: np.asarray(value) for path, value in flat.items()}

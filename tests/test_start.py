@@ -1,0 +1,84 @@
+import jax
+import numpy as np
+import pytest
+
+from flaxseg import train
+from flaxseg.checkpoints import Checkpoints
+from flaxseg.config_files import load_config
+from flaxseg.errors import WeightsError
+from flaxseg.experiment import compose
+from flaxseg.start import restore_or_create, start_from
+
+OVERRIDES = ["train.steps=2", "optimizer.warmup_steps=0", "optimizer.ema_decay=0.5", "log.pictures=0"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small run that has ended: its configuration, its directory, and the state it came to."""
+    config, workdir = load_config("configs/shapes.py:tiny", OVERRIDES), tmp_path_factory.mktemp("run")
+    return config, workdir, jax.device_get(train.train_and_evaluate(config, workdir).state)
+
+
+def variables_of(state):
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints", "checkpoints/2"])
+def test_a_new_run_starts_from_the_averaged_parameters_of_another(run, place, tmp_path):
+    config, workdir, ended = run
+    config = config.copy_and_resolve_references()
+    config.seed, config.model.pretrained = 1, str(workdir / place)
+    with Checkpoints(tmp_path, keep=1, best_metric="miou") as checkpoints:
+        state = jax.device_get(restore_or_create(compose(config), config, checkpoints))
+    assert state.step == 0
+    jax.tree.map(np.testing.assert_array_equal, state.params, ended.ema_params)
+    jax.tree.map(np.testing.assert_array_equal, state.ema_params, ended.ema_params)
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, ended.batch_stats)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
+
+
+def test_weights_of_another_network_are_refused_before_anything_is_written(run, tmp_path):
+    config, workdir, _ = run
+    config = config.copy_and_resolve_references()
+    config.model.options.width, config.model.pretrained = 8, str(workdir)
+    with pytest.raises(WeightsError) as raised:
+        train.train_and_evaluate(config, tmp_path / "new")
+    message = str(raised.value)
+    assert "params/decoder/level0/block0/conv/kernel (3, 3, 8, 4) in the file, (3, 3, 16, 8) in the network" in message
+    assert "Nothing was loaded" in message
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_part_is_taken_when_asked_for(run):
+    config, workdir, ended = run
+    wider = config.copy_and_resolve_references()
+    wider.model.options.max_width = 4
+    model, own = compose(wider).model, variables_of(ended)
+    shapes = jax.eval_shape(lambda key: model.init(key, np.zeros((1, 8, 8, 3)), train=False), jax.random.key(0))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
+    with pytest.raises(WeightsError, match="model.pretrained_partial=True"):
+        start_from(zeros, model, str(workdir))
+    found = start_from(zeros, model, str(workdir), partial=True)["params"]
+    first, deep = ("encoder", "level0", "block0", "conv", "kernel"), ("encoder", "level1", "block0", "conv", "kernel")
+    taken, left, kept = (at(tree, path) for tree, path in ((found, first), (found, deep), (ended.ema_params, first)))
+    np.testing.assert_array_equal(taken, kept)
+    assert not left.any() and at(own["params"], deep).shape != left.shape
+
+
+def at(tree, path):
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def test_a_directory_without_checkpoint_says_what_to_give(run, tmp_path):
+    config, _, ended = run
+    with pytest.raises(WeightsError, match="is a directory without a checkpoint; give the --workdir of a run"):
+        start_from(variables_of(ended), compose(config).model, str(tmp_path))
+
+
+def test_a_damaged_checkpoint_is_named(run, tmp_path):
+    config, _, ended = run
+    (tmp_path / "state").mkdir()
+    with pytest.raises(WeightsError, match="state: this checkpoint cannot be read"):
+        start_from(variables_of(ended), compose(config).model, str(tmp_path))
