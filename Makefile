@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
+PARITY ?= .venv-parity
 
-.PHONY: help demo test lint types unit bench clean
+.PHONY: help demo test lint types unit bench parity clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,5 +41,20 @@ unit: $(VENV)/.test  ## the ordinary tests, on every core
 bench: $(VENV)/.run  ## time a training step and an inference call
 	$(BIN)/python benchmarks/step.py
 
+# PyTorch's networks in an environment of their own. Only torchvision's definitions of networks are used: its compiled
+# operators need the very torch they were built for, and what registers them is left out.
+$(PARITY)/.made: tests/parity/requirements.txt
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/parity/requirements.txt
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  torchvision==0.28.0 timm==1.0.31 segmentation-models-pytorch==0.6.0
+	: > $$($(PARITY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/torchvision/_meta_registrations.py
+	touch $@
+
+parity: $(VENV)/.test $(PARITY)/.made  ## compare every network with its PyTorch reference (an hour)
+	$(PARITY)/bin/python tests/parity/torch_reference.py --out build/parity
+	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
+	  $(BIN)/python tests/parity/compare.py build/parity --golden tests/models/golden
+
 clean:  ## remove the environment and the caches, but no run
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -25,6 +25,32 @@ REFERENCE_ARCHITECTURES = {
 """The classes of segmentation_models_pytorch, by the names here."""
 
 
+ENCODERS = (
+    *(f"resnet{layers}" for layers in (18, 34, 50, 101, 152)),
+    "resnext50_32x4d",
+    "resnext101_32x8d",
+    *(f"vgg{layers}{norm}" for layers in (11, 13, 16, 19) for norm in ("", "_bn")),
+    "mobilenet_v2",
+    *(f"efficientnet_b{size}" for size in range(8)),
+    *(f"efficientnet_lite{size}" for size in range(5)),
+    *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
+    *(f"mit_b{size}" for size in range(6)),
+)
+
+OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
+"""Encoders that every architecture is compared with."""
+
+OTHERS_OF = {"segformer": ("resnet18", "mit_b0", "convnext_tiny"), "upernet": ("resnet18", "mit_b0", "convnext_tiny")}
+"""Those of single architectures, where they differ."""
+
+CASES = [f"unet:{encoder}" for encoder in ENCODERS] + [
+    f"{architecture}:{encoder}"
+    for architecture in REFERENCE_ARCHITECTURES
+    if architecture != "unet"
+    for encoder in OTHERS_OF.get(architecture, OTHERS)
+]
+
+
 def reference_encoder(name: str) -> str:
     """Returns what segmentation_models_pytorch calls an encoder."""
     if name.startswith("efficientnet_lite"):

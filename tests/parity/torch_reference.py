@@ -1,30 +1,30 @@
 """Writes what networks of segmentation_models_pytorch give, to compare with; runs where torch is installed.
 
-    python tests/parity/torch_reference.py --out DIR unet:resnet34 fpn:resnet50:depth=4 ...
+    python tests/parity/torch_reference.py --out DIR [unet:resnet34 fpn:resnet50 ...]
 
-A file ARCHITECTURE-ENCODER.npz for each: the names and shapes of its tensors, the logits of both pictures in inference
-mode, and what one forward pass in training mode (dropout off) makes of the running statistics.
+Without names, those of all `references.CASES`. A file ARCHITECTURE-ENCODER.npz for each: the names and shapes of its
+tensors, the logits of both pictures in inference mode, and what one forward pass in training mode (dropout off) makes
+of the running statistics. What is there already is not made again.
 """
 
 import argparse
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from references import NUM_CLASSES, REFERENCE_ARCHITECTURES, SIZES, padded, picture, reference_encoder, tensor
+from references import CASES, NUM_CLASSES, REFERENCE_ARCHITECTURES, SIZES, padded, picture, reference_encoder, tensor
 from torch import nn
 
 
-def build(architecture: str, encoder: str, options: dict[str, Any]) -> nn.Module:
+def build(architecture: str, encoder: str) -> nn.Module:
     """Returns a reference network with the weights of `references.tensor`."""
     kind = getattr(smp, REFERENCE_ARCHITECTURES[architecture])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = kind(reference_encoder(encoder), encoder_weights=None, classes=NUM_CLASSES, **options)
+        network = kind(reference_encoder(encoder), encoder_weights=None, classes=NUM_CLASSES)
     names = network.state_dict()
     network.load_state_dict({name: torch.from_numpy(tensor(name, tuple(t.shape))) for name, t in names.items()})
     for module in network.modules():
@@ -65,15 +65,16 @@ def main() -> None:
     """Reads the flags and writes the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("cases", nargs="+", metavar="ARCHITECTURE:ENCODER[:JSON]")
+    parser.add_argument("cases", nargs="*", metavar="ARCHITECTURE:ENCODER")
     flags = parser.parse_args()
     flags.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for case in flags.cases:
-        architecture, encoder, *options = case.split(":", 2)
-        network = build(architecture, encoder, json.loads(options[0]) if options else {})
-        np.savez_compressed(flags.out / f"{architecture}-{encoder}.npz", **measure(network))
-        print(case, flush=True)
+    for case in flags.cases or CASES:
+        architecture, encoder = case.split(":")
+        path = flags.out / f"{architecture}-{encoder}.npz"
+        if not path.exists():
+            np.savez_compressed(path, **measure(build(architecture, encoder)))
+            print(case, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,117 @@
+"""What every encoder of the table keeps to: its reference's parameters and features."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from flaxseg.errors import ConfigError
+from flaxseg.models import unet
+from flaxseg.models.encoders import ENCODERS, make_encoder
+
+REFERENCE = {
+    "resnet18": (11_176_512, (64, 64, 128, 256, 512)),
+    "resnet34": (21_284_672, (64, 64, 128, 256, 512)),
+    "resnet50": (23_508_032, (64, 256, 512, 1024, 2048)),
+    "resnet101": (42_500_160, (64, 256, 512, 1024, 2048)),
+    "resnet152": (58_143_808, (64, 256, 512, 1024, 2048)),
+    "resnext50_32x4d": (22_979_904, (64, 256, 512, 1024, 2048)),
+    "resnext101_32x8d": (86_742_336, (64, 256, 512, 1024, 2048)),
+    "vgg11": (9_220_480, (128, 256, 512, 512, 512)),
+    "vgg11_bn": (9_225_984, (128, 256, 512, 512, 512)),
+    "vgg13": (9_404_992, (128, 256, 512, 512, 512)),
+    "vgg13_bn": (9_410_880, (128, 256, 512, 512, 512)),
+    "vgg16": (14_714_688, (128, 256, 512, 512, 512)),
+    "vgg16_bn": (14_723_136, (128, 256, 512, 512, 512)),
+    "vgg19": (20_024_384, (128, 256, 512, 512, 512)),
+    "vgg19_bn": (20_035_392, (128, 256, 512, 512, 512)),
+    "mobilenet_v2": (2_223_872, (16, 24, 32, 96, 1280)),
+    "efficientnet_b0": (4_007_548, (32, 24, 40, 112, 320)),
+    "efficientnet_b1": (6_513_184, (32, 24, 40, 112, 320)),
+    "efficientnet_b2": (7_700_994, (32, 24, 48, 120, 352)),
+    "efficientnet_b3": (10_696_232, (40, 32, 48, 136, 384)),
+    "efficientnet_b4": (17_548_616, (48, 32, 56, 160, 448)),
+    "efficientnet_b5": (28_340_784, (48, 40, 64, 176, 512)),
+    "efficientnet_b6": (40_735_704, (56, 40, 72, 200, 576)),
+    "efficientnet_b7": (63_786_960, (64, 48, 80, 224, 640)),
+    "efficientnet_lite0": (2_958_848, (16, 24, 40, 112, 320)),
+    "efficientnet_lite1": (3_723_520, (16, 24, 40, 112, 320)),
+    "efficientnet_lite2": (4_357_952, (16, 24, 48, 120, 352)),
+    "efficientnet_lite3": (6_422_016, (24, 32, 48, 136, 384)),
+    "efficientnet_lite4": (11_149_568, (24, 32, 56, 160, 448)),
+    "convnext_tiny": (27_818_592, (0, 96, 192, 384, 768)),
+    "convnext_small": (49_453_152, (0, 96, 192, 384, 768)),
+    "convnext_base": (87_564_416, (0, 128, 256, 512, 1024)),
+    "convnext_large": (196_227_264, (0, 192, 384, 768, 1536)),
+    "mit_b0": (3_319_392, (0, 32, 64, 160, 256)),
+    "mit_b1": (13_151_424, (0, 64, 128, 320, 512)),
+    "mit_b2": (24_196_288, (0, 64, 128, 320, 512)),
+    "mit_b3": (44_072_128, (0, 64, 128, 320, 512)),
+    "mit_b4": (60_842_688, (0, 64, 128, 320, 512)),
+    "mit_b5": (81_443_008, (0, 64, 128, 320, 512)),
+}
+"""Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch."""
+
+
+def shapes(name, picture, **options):
+    """Features and variables, without computing anything."""
+    module = make_encoder(name, **{"dtype": jnp.float32} | options)
+    init = functools.partial(module.init_with_output, train=False)
+    features, variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(picture, jnp.float32))
+    return module, features, variables
+
+
+def test_every_encoder_is_tested():
+    assert set(REFERENCE) == set(ENCODERS)
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_parameters_and_features_are_the_references(name):
+    module, features, variables = shapes(name, (1, 64, 96, 3))
+    parameters, channels = REFERENCE[name]
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    assert module.channels == channels
+    sizes = [(1, 64 >> level, 96 >> level) for level in range(6)]
+    assert [feature.shape[:3] for feature in features] == sizes
+    assert tuple(feature.shape[3] for feature in features[1:]) == channels
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_other_depths_strides_types_and_channels(name):
+    encoder = ENCODERS[name]
+    depth, stride = min(encoder.depths), min(encoder.output_strides)
+    module, features, variables = shapes(
+        name, (1, 64, 64, 4), depth=max(encoder.depths), output_stride=stride, dtype=jnp.bfloat16, remat=True
+    )
+    assert module.output_stride == stride
+    assert [feature.shape[1] for feature in features] == [max(64 >> level, 64 // stride) for level in range(6)]
+    assert all(feature.dtype == jnp.bfloat16 for feature in features[1:] if feature.size)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    shallow, features, _ = shapes(name, (1, 64, 64, 1), depth=depth)
+    assert len(features) == depth + 1 and len(shallow.channels) == depth
+    assert shallow.channels == make_encoder(name, dtype=jnp.float32).channels[:depth]
+    assert isinstance(hash(module), int) and isinstance(module, nn.Module)
+
+
+def test_unknown_encoders_and_impossible_options_are_named():
+    with pytest.raises(ConfigError, match=r"encoder = 'resnet43': unknown; did you mean 'resnet\d+'\?"):
+        unet(num_classes=2, encoder="resnet43")
+    with pytest.raises(ConfigError, match="encoder_depth = 6: of encoder resnet18 it can be 3 or 4 or 5"):
+        unet(num_classes=2, encoder="resnet18", encoder_depth=6, decoder_channels=(1, 1, 1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": "resnet18", "width": 16}, "width = 16: a U-Net with an encoder does not have this option"),
+        ({"attention": "scse"}, "attention = 'scse': the plain U-Net, which `encoder` was not given for, does not"),
+        ({"encoder": "resnet18", "decoder_channels": (8, 8)}, r"decoder_channels = \(8, 8\): must be 5 integers"),
+        ({"encoder": "resnet18", "attention": "se"}, "attention = 'se': allowed are 'none', 'scse'"),
+    ],
+)
+def test_options_of_the_other_kind_of_unet_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        unet(num_classes=2, **options)
