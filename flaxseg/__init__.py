@@ -2,10 +2,11 @@
 
 from flaxseg.augment import make_augment
 from flaxseg.data.batch import IGNORE_LABEL, Batch, SegmentationDataset
-from flaxseg.errors import CheckpointError, ConfigError, DataError, FlaxsegError
+from flaxseg.errors import CheckpointError, ConfigError, DataError, FlaxsegError, WeightsError
 from flaxseg.losses import LossFn, weighted_sum
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.models import unet
+from flaxseg.models.pretrained import load_pretrained
 from flaxseg.optimizers import make_optimizer, make_schedule
 from flaxseg.train_step import (
     EvalMetrics,
@@ -33,8 +34,10 @@ __all__ = [
     "SegmentationDataset",
     "TrainMetrics",
     "TrainState",
+    "WeightsError",
     "create_train_state",
     "eval_step",
+    "load_pretrained",
     "make_augment",
     "make_optimizer",
     "make_schedule",

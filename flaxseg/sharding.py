@@ -1,6 +1,7 @@
 """Where state and batches live: one mesh of named axes, the same program on one device or many."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -90,13 +91,16 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
 
 
 def gathered(model: nn.Module, mesh: Mesh) -> nn.Module:
-    """Returns a network that brings parameters split over `fsdp` together on each device before it uses them.
+    """Returns a network that brings together what XLA's partitioner would otherwise compute wrongly in parts.
 
-    That is what fully sharded data parallelism means (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): only
-    storage is split. Left to itself, XLA's partitioner may split the convolutions too, and gives wrong ones for some
-    kernels where the rows of pictures are split as well (seen with jax 0.10.2 and 0.12.0).
+    Parameters split over `fsdp` are whole on each device before they are used, which is what fully sharded data
+    parallelism means (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): only storage is split. And the rows
+    of features that are split over `spatial` are whole where a part would hold fewer of them than a kernel reaches.
+    Left to itself, the partitioner splits these convolutions too, and gives wrong gradients for some and fails on
+    others (seen with jax 0.10.2 and 0.12.0).
     """
-    return model if mesh.shape["fsdp"] == 1 else cast(nn.Module, _Gathered(model, mesh))
+    is_split = mesh.shape["fsdp"] > 1 or mesh.shape["spatial"] > 1
+    return cast(nn.Module, _Gathered(model, mesh)) if is_split else model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +111,26 @@ class _Gathered:
     def apply(self, variables: Any, *arguments: Any, **keywords: Any) -> Any:
         """As flax.linen.Module.apply, of variables that each device holds whole."""
         whole = jax.lax.with_sharding_constraint(variables, replicated(self.mesh))
-        return self.model.apply(whole, *arguments, **keywords)
+        with nn.intercept_methods(self._with_whole_rows):
+            return self.model.apply(whole, *arguments, **keywords)
+
+    def _with_whole_rows(
+        self, call: Callable[..., Any], inputs: Any, keywords: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        """Calls a layer on features whose rows are not split where a part of them would be too small for its kernel."""
+        kernel_size = getattr(context.module, "kernel_size", None)
+        if kernel_size is None or not all(getattr(x, "ndim", 0) == 4 for x in inputs):
+            return call(*inputs, **keywords)
+        reach = np.max(getattr(context.module, "dilation", 1)) * (np.max(kernel_size) - 1) + 1
+        examples = NamedSharding(self.mesh, PartitionSpec(("data", "fsdp")))
+        parts = self.mesh.shape["spatial"]
+        few = [parts > 1 and x.shape[1] < 2 * reach * parts for x in inputs]
+        placed = [
+            jax.lax.with_sharding_constraint(x, examples) if too_few else x
+            for x, too_few in zip(inputs, few, strict=True)
+        ]
+        made = call(*placed, **keywords)
+        return jax.lax.with_sharding_constraint(made, examples) if any(few) else made
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)

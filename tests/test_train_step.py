@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from flaxseg import create_train_state, eval_step, make_augment, predict_label, sharding, train_step, unet, weighted_sum
 from flaxseg.errors import ConfigError
+from flaxseg.train_step import normalize
 
 KEY = jax.random.key(0)
 LOSS = weighted_sum({"cross_entropy": 1.0})
@@ -51,6 +52,48 @@ def test_one_step_by_hand():
     assert scalars["loss/cross_entropy"] == pytest.approx(np.log(2), rel=1e-6)
     assert scalars["grad_norm"] == pytest.approx(np.sqrt(0.5), rel=1e-6)
     assert int(new.step) == 1
+
+
+class WithSideHead(Linear):
+    """Gives further logits, a constant multiple of the pictures, which only the auxiliary loss sees."""
+
+    auxiliary_weight: float = 0.5
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        side = nn.Dense(self.num_classes, use_bias=False, kernel_init=nn.initializers.zeros, name="side")(x)
+        self.sow("auxiliary", "logits", side)
+        return super().__call__(x, train=train)
+
+
+def test_the_loss_of_auxiliary_heads_is_weighted_and_added():
+    batch = {"image": jnp.full((1, 1, 1, 1), 150, jnp.uint8), "label": jnp.zeros((1, 1, 1), jnp.uint8)}
+    model, tx = WithSideHead(), optax.sgd(0.1)
+    state = create_train_state(KEY, batch["image"], model=model, tx=tx)
+    assert set(state.params) == {"head", "side"}
+    new, metrics = train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx)
+    np.testing.assert_allclose(new.params["head"]["kernel"], [[0.05, -0.05]], rtol=1e-6)
+    np.testing.assert_allclose(new.params["side"]["kernel"], [[0.025, -0.025]], rtol=1e-6)
+    scalars = metrics.compute()
+    assert scalars["loss"] == pytest.approx(1.5 * np.log(2), rel=1e-6)
+    assert scalars["loss/auxiliary"] == pytest.approx(np.log(2), rel=1e-6)
+    assert predict_label(new, batch["image"], model=model).shape == (1, 1, 1)
+
+
+def test_a_state_starts_from_given_variables():
+    given = {"params": {"head": {"kernel": jnp.array([[3.0, 4.0]])}}}
+    image = jnp.zeros((1, 1, 1, 1), jnp.uint8)
+    state = create_train_state(KEY, image, model=Linear(), tx=optax.sgd(0.1), ema_decay=0.9, variables=given)
+    for params in (state.params, state.ema_params):
+        assert params["head"]["kernel"].tolist() == [[3.0, 4.0]]
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(3, [4, 1.5, 1]), (1, [11 / 6.5]), (5, [4, 1.5, 1, 4, 1.5])])
+def test_values_for_rgb_serve_pictures_of_other_channels(channels, expected):
+    model = Linear(mean=(10.0, 20.0, 21.0), std=(2.5, 4.0, 13.0))
+    image = jnp.asarray([20, 26, 34, 20, 26][:channels], jnp.uint8).reshape(1, 1, 1, channels)
+    image = jnp.full_like(image, 28) if channels == 1 else image
+    np.testing.assert_allclose(normalize(image, model)[0, 0, 0], expected, rtol=1e-6)
 
 
 def test_average_of_parameters_by_hand():

@@ -22,7 +22,7 @@ class ChannelAndPlaceAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] of the same."""
         pooled = x.mean((1, 2), keepdims=True)
-        squeezed = nn.relu(Conv(x.shape[-1] // self.reduction, 1, dtype=self.dtype, name="reduce")(pooled))
+        squeezed = nn.relu(Conv(max(x.shape[-1] // self.reduction, 1), 1, dtype=self.dtype, name="reduce")(pooled))
         channel = nn.sigmoid(Conv(x.shape[-1], 1, dtype=self.dtype, name="expand")(squeezed))
         place = nn.sigmoid(Conv(1, 1, dtype=self.dtype, name="place")(x))
         return x * channel + x * place
