@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 PARITY ?= .venv-parity
 
-.PHONY: help demo test lint types unit bench parity clean
+.PHONY: help demo test lint types unit soak bench parity clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -37,6 +37,9 @@ types: $(VENV)/.test  ## mypy
 
 unit: $(VENV)/.test  ## the ordinary tests, on every core
 	$(BIN)/python -m pytest -n auto --dist loadgroup --durations 10
+
+soak: $(VENV)/.test  ## the long tests too
+	$(BIN)/python -m pytest -n auto --dist loadgroup --durations 10 -m 'long or not long'
 
 bench: $(VENV)/.run  ## time a training step and an inference call
 	$(BIN)/python benchmarks/step.py

@@ -136,13 +136,17 @@ def train_step(
         total, parts = loss_fn(logits, batch["label"])
         side_logits = jax.tree.leaves(updates.get("auxiliary", {}))
         if side_logits:
-            parts = {**parts, "auxiliary": sum(loss_fn(side, batch["label"])[0] for side in side_logits)}
-            total = total + model.auxiliary_weight * parts["auxiliary"]
+            side_total = jnp.sum(jnp.stack([loss_fn(side, batch["label"])[0] for side in side_logits]))
+            parts = {**parts, "auxiliary": side_total}
+            total = total + model.auxiliary_weight * side_total
         return total, (parts, updates.get("batch_stats", {}))
 
     (loss, (parts, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    if getattr(model, "frozen", False):
+        # Without a gradient, weight decay would still move it.
+        params = {**params, "encoder": state.params["encoder"]}
     new_state = TrainState(
         step=state.step + 1,
         params=params,

@@ -2,11 +2,14 @@
 
 import re
 import shlex
+import unittest.mock
 from pathlib import Path
 
 import pytest
 
 from flaxseg.main import main
+from flaxseg.models import unet
+from flaxseg.models.encoders import ENCODERS
 
 README = Path("README.md").read_text()
 COMMANDS = re.findall(r"^python -m flaxseg\.main (.*)$", README, re.MULTILINE)
@@ -32,8 +35,10 @@ def test_targets_exist():
 def test_snippets_run(capsys):
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert snippets
-    for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), {})
+    with unittest.mock.patch.dict(ENCODERS):
+        for snippet in snippets:
+            exec(compile(snippet, "README.md", "exec"), {})
+        assert unet(num_classes=2, encoder="plain").stride == 32
     assert "'loss':" in capsys.readouterr().out
 
 

@@ -1,21 +1,29 @@
 """Pretrained weights: the encoder's or a whole network's tensors of torch, put into the variables of a network here."""
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from flaxseg.errors import WeightsError
 from flaxseg.lookup import did_you_mean
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.encoders import ENCODERS
+from flaxseg.models.encoders import ENCODERS, make_encoder
 from flaxseg.models.torch_names import below, converted
+from flaxseg.models.weights.files import read_weights
+from flaxseg.models.weights.hub import download
 
 PUBLIC = "imagenet"
 """What `source` is called for the public weights of a network's encoder."""
+
+_PARALLEL = r"(?:module\.)?"
+"""What torch's data parallelism puts before every name."""
 
 _MOST_LISTED = 8
 
@@ -58,8 +66,10 @@ def put_tensors(
     variables: Mapping[str, Any], model: EncoderDecoder, tensors: Mapping[str, np.ndarray], *, name: str, partial: bool
 ) -> dict[str, Any]:
     """As `load_pretrained`, with the tensors of torch at hand; `name` is what a message calls where they come from."""
-    whole = any(re.match(r"(encoder|decoder)\.", key) for key in tensors)
+    whole = any(re.match(rf"{_PARALLEL}(decoder|segmentation_head)\.", key) for key in tensors)
     given, unknown = converted(tensors, renames_of(model, whole=whole))
+    left_out = _deeper_stages(model)
+    given = {path: value for path, value in given.items() if path not in left_out}
     return put_arrays(variables, given, unknown=unknown, whole=whole, name=name, partial=partial)
 
 
@@ -96,9 +106,6 @@ def put_arrays(
 
 def _tensors(model: EncoderDecoder, source: str, sha256: str) -> tuple[str, dict[str, np.ndarray]]:
     """What a message calls the weights, and their tensors."""
-    from flaxseg.models.weights.files import read_weights
-    from flaxseg.models.weights.hub import download
-
     if source != PUBLIC:
         return str(source), read_weights(source, sha256=sha256)
     public = ENCODERS[model.encoder_name].pretrained
@@ -115,12 +122,31 @@ def _tensors(model: EncoderDecoder, source: str, sha256: str) -> tuple[str, dict
 def renames_of(model: EncoderDecoder, *, whole: bool) -> list[tuple[str, str | None]]:
     """Which module of torch is which here: of the encoder alone, or of a whole network."""
     # timm's features lie in a `model` below the encoder of segmentation_models_pytorch.
-    inner = r"(?:encoder\.)?(?:model\.)?" if whole else r"(?:model\.)?"
+    inner = rf"{_PARALLEL}(?:encoder\.)?(?:model\.)?"
     renames = [*below(inner, "encoder", model.encoder.torch_names)]  # type: ignore[attr-defined]
     if whole:
-        renames += below(r"decoder\.", "decoder", model.decoder.torch_names)  # type: ignore[attr-defined]
-        renames += model.torch_names
+        decoder = model.decoder.torch_names  # type: ignore[attr-defined]
+        renames += below(rf"{_PARALLEL}decoder\.", "decoder", decoder)
+        renames += below(_PARALLEL, "", model.torch_names)
     return renames
+
+
+def _deeper_stages(model: EncoderDecoder) -> set[str]:
+    """Paths of what the encoder has at its largest depth, and weights are published with, but not at the model's."""
+    if model.encoder_name not in ENCODERS:
+        return set()
+    depth = max(ENCODERS[model.encoder_name].depths)
+    if len(model.encoder.channels) == depth:  # type: ignore[attr-defined]
+        return set()
+    whole = make_encoder(model.encoder_name, depth=depth, dtype=jnp.float32)
+    return _encoder_paths(whole) - _encoder_paths(model.encoder)
+
+
+def _encoder_paths(encoder: nn.Module) -> set[str]:
+    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(functools.partial(encoder.init, train=False), jax.random.key(0), picture)
+    flat = traverse_util.flatten_dict({collection: {"encoder": tree} for collection, tree in shapes.items()}, sep="/")
+    return set(flat)
 
 
 def _fitted(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

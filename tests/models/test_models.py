@@ -45,6 +45,9 @@ BATCH = (4, 34, 15, 3)
 """Neither height nor width is a multiple of a stride, and rows and examples can be shared among devices."""
 
 
+SHARDED_FIRST = ("plain unet", "unet", "deeplabv3plus", "unet_mobilenet")
+"""Networks that between them have every kind of layer; the others' gradients over devices are for the long tests."""
+
 TOLERANCE = 1e-4
 """Relative, of gradients: normalised over few values, as deep networks do here, rounding grows."""
 
@@ -125,6 +128,10 @@ def test_every_parameter_is_float32_and_learns(name):
         assert np.any(old != new)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in SHARDED_FIRST else pytest.mark.long) for name in NETWORKS],
+)
 def test_a_sharded_batch_gives_one_devices_gradients(name):
     mesh = sharding.make_mesh(data=4, spatial=2)
     variables = jax.device_put(variables_of(name), sharding.replicated(mesh))

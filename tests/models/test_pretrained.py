@@ -1,13 +1,17 @@
+import dataclasses
 import functools
+import hashlib
 import re
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax import traverse_util
 
 from flaxseg.errors import WeightsError
 from flaxseg.models import unet
+from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.pretrained import load_pretrained, put_arrays, put_tensors
 from flaxseg.models.torch_names import converted
 
@@ -71,9 +75,9 @@ def test_an_encoders_file_fills_the_encoder_and_leaves_the_rest(classifier):
     assert all((value != 7).any() for path, value in found.items() if "/encoder/" in path)
 
 
-@pytest.mark.parametrize("prefix", ["model.", "encoder.", "encoder.model."])
+@pytest.mark.parametrize("prefix", ["model.", "encoder.", "encoder.model.", "module.encoder."])
 def test_prefixes_of_wrappers_are_known(prefix):
-    found = put(torch_tensors(prefix), partial=True)
+    found = put(torch_tensors(prefix))
     assert found["params/encoder/stem/conv/kernel"][0, 0, 0, 1] == 3 * 49
 
 
@@ -127,3 +131,32 @@ def test_kernels_of_transposed_convolutions_are_turned_and_exchanged():
     found, unknown = converted({"up.weight": tensor, "gamma": np.ones(3)}, [("up", "up/conv:transposed")])
     assert found["params/up/conv/kernel"][0, 1, 1, 2] == tensor[1, 2, 3, 2]
     assert unknown == {"gamma": (3,)}
+
+
+def test_a_file_is_read_checked_and_put_in(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    safetensors.numpy.save_file(torch_tensors(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = load_pretrained(variables_of(), network(), str(path), sha256=digest[:16])
+    assert found["params"]["encoder"]["stem"]["conv"]["kernel"][0, 0, 0, 1] == 3 * 49
+    with pytest.raises(WeightsError, match="SHA-256"):
+        load_pretrained(variables_of(), network(), str(path), sha256="0" * 16)
+
+
+def test_public_weights_come_from_the_revision_that_the_table_names(tmp_path, monkeypatch):
+    """From a cache folder of the hub, made here, with the network switched off."""
+    public = ENCODERS[ENCODER].pretrained
+    snapshot = tmp_path / f"models--{public.repository.replace('/', '--')}" / "snapshots" / public.revision
+    snapshot.mkdir(parents=True)
+    safetensors.numpy.save_file(torch_tensors() | {"fc.bias": np.zeros(1000)}, snapshot / public.filename)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = load_pretrained(variables_of(), network(), "imagenet")
+    assert found["params"]["encoder"]["stem"]["conv"]["kernel"][0, 0, 0, 1] == 3 * 49
+    assert found["params"]["head"]["kernel"][0, 0, 0, 0] == 7
+
+
+def test_an_encoder_without_public_weights_says_so(monkeypatch):
+    monkeypatch.setitem(ENCODERS, ENCODER, dataclasses.replace(ENCODERS[ENCODER], pretrained=None))
+    with pytest.raises(WeightsError, match="no public weights of encoder resnet18; did you mean 'resnet"):
+        load_pretrained(variables_of(), network(), "imagenet")
