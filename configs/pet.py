@@ -1,9 +1,11 @@
-"""U-Net from scratch on Oxford-IIIT Pet (3,680 training pictures; classes pet, background, border).
+"""U-Net on Oxford-IIIT Pet (3,680 training pictures; classes pet, background, border).
 
     python -m flaxseg.main --config=configs/pet.py --config.data.dir=DIR
 
 DIR is a tfds folder (prepared there on first use), or the data set's own folders images/ and annotations/.
-Variants: `small` for a CPU, `binary` for pet against background.
+Variants: `small` for a CPU, `binary` for pet against background, `pretrained` with an EfficientNet-Lite0 of ImageNet
+as encoder (public weights, fetched once; or a file of them by --config.model.pretrained=FILE). The others start from
+scratch.
 
 The scores are of the test split, as the field reports them, and so is the choice of the best checkpoint. To choose
 on pictures held back from training, set data.train_split=train[:90%] and data.eval_split=train[90%:].
@@ -38,6 +40,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.options.width = 16
     elif variant == "binary":
         config.data.options.task = "binary"
+    elif variant == "pretrained":
+        config.model.options.encoder = "efficientnet_lite0"
+        config.model.pretrained = "imagenet"
     elif variant:
-        raise ValueError(f"variant {variant!r}: there are 'small' and 'binary'")
+        raise ValueError(f"variant {variant!r}: there are 'small', 'binary' and 'pretrained'")
     return config

@@ -20,6 +20,18 @@ def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
     raise ConfigError(f"{name} = {value!r}: allowed are {', '.join(map(repr, allowed))}{hint}")
 
 
+def check_usable(name: str, value: Any, refused: Collection[str], *, why: str) -> None:
+    """Raises ConfigError if `value` is one of `refused`, which are otherwise allowed but not here."""
+    if value in refused:
+        raise ConfigError(f"{name} = {value!r}: none of {', '.join(refused)} can be used here: {why}")
+
+
+def check_boolean(name: str, value: Any) -> None:
+    """Raises ConfigError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} = {value!r}: must be True or False")
+
+
 def check_integer(name: str, value: Any, low: int, high: int | None = None) -> None:
     """Raises ConfigError unless `value` is an integer of at least `low` and, if given, at most `high`."""
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= (value if high is None else high):

@@ -78,6 +78,11 @@ def norm(
     raise ValueError(f"norm {kind!r}: allowed are {', '.join(NORMS)}")
 
 
+# Up to this many values a channel, a second pass costs nothing, and such may be the means of whole maps: they differ
+# little from one another, so that the difference of their mean square and squared mean would be rounding.
+_FEW_VALUES = 1024
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167) with the variables of Flax's own.
 
@@ -103,10 +108,13 @@ class BatchNorm(nn.Module):
         if self.use_running_average:
             mean, variance = running_mean.value, running_var.value
         else:
+            count = x.size // x.shape[-1]
             mean = wide.mean(axes)
-            variance = jnp.maximum(jnp.square(wide).mean(axes) - jnp.square(mean), 0)
+            if count <= _FEW_VALUES:
+                variance = jnp.square(wide - mean).mean(axes)
+            else:
+                variance = jnp.maximum(jnp.square(wide).mean(axes) - jnp.square(mean), 0)
             if not self.is_initializing():
-                count = x.size // x.shape[-1]
                 unbiased = variance * (count / max(count - 1, 1))
                 running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
@@ -172,7 +180,7 @@ class ConvTranspose(nn.Module):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, normalisation, activation. The convolution has a bias only where no normalisation follows."""
+    """Convolution, normalisation, activation."""
 
     features: int
     kernel_size: int | tuple[int, int] = 3
@@ -185,6 +193,8 @@ class ConvNormAct(nn.Module):
     padding: str | Sequence[tuple[int, int]] = "SAME"
     momentum: float = 0.9
     epsilon: float = 1e-5
+    use_bias: bool | None = None
+    """Of the convolution; None: only where no normalisation follows."""
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
@@ -196,7 +206,7 @@ class ConvNormAct(nn.Module):
             self.dilation,
             self.groups,
             self.padding,
-            use_bias=self.norm == "none",
+            use_bias=self.norm == "none" if self.use_bias is None else self.use_bias,
             dtype=self.dtype,
             name="conv",
         )(*inputs)
@@ -241,10 +251,10 @@ def identity(x: jax.Array) -> jax.Array:
     return x
 
 
-def apply_block(block: nn.Module, *inputs: jax.Array, train: bool, remat: bool) -> jax.Array:
+def apply_block(block: nn.Module, *inputs: jax.Array, train: bool, remat: bool) -> Any:
     """`block(*inputs, train=train)`; with `remat` what it computes inside is not kept for the gradient but redone."""
 
-    def call(block: nn.Module, *inputs: jax.Array) -> jax.Array:
+    def call(block: nn.Module, *inputs: jax.Array) -> Any:
         return block(*inputs, train=train)
 
     return (nn.remat(call) if remat else call)(block, *inputs)

@@ -44,7 +44,7 @@ def converted(
 def below(prefix: str, path: str, renames: Iterable[tuple[str, str | None]]) -> Renames:
     """The same renames for modules below `prefix` (a regular expression) there and `path` here."""
     return [
-        (f"{prefix}{pattern}", None if target is None else "/".join(filter(None, (path, target))))
+        (f"{prefix}(?:{pattern})", None if target is None else "/".join(filter(None, (path, target))))
         for pattern, target in renames
     ]
 

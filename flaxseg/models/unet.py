@@ -5,34 +5,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from flaxseg import ops
 from flaxseg.errors import ConfigError
-from flaxseg.models.arguments import (
-    ChannelValues,
-    channel_values,
-    check_choice,
-    check_dtype,
-    check_integer,
-    check_number,
-    check_rate,
-    check_widths,
-)
+from flaxseg.models.arguments import check_choice, check_widths
 from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
-from flaxseg.models.layers import (
-    ACTIVATIONS,
-    NORMS,
-    UPSAMPLINGS,
-    Conv,
-    ConvNormAct,
-    UpSample,
-    activation_fn,
-    crop,
-    pad_to_stride,
-)
+from flaxseg.models.plain_unet import UNet, plain_unet
 from flaxseg.models.unet_decoder import UNetDecoder
 
 CLASSIC: Mapping[str, Any] = MappingProxyType(
@@ -75,7 +53,7 @@ def unet(
     mean: NormalizationValues = None,
     std: NormalizationValues = None,
     dtype: Any = jnp.float32,
-) -> "UNet | EncoderDecoder":
+) -> UNet | EncoderDecoder:
     """A U-Net: around an encoder, or by default the plain one of 7,763,107 parameters for 3 classes and 3 channels.
 
     Args:
@@ -111,7 +89,7 @@ def unet(
     _check_kind(given)
     if not encoder:
         own = {name: given[name] for name in ("num_classes", "dtype", *PLAIN_ONLY)}
-        return _plain(**own, mean=127.5 if mean is None else mean, std=127.5 if std is None else std)
+        return plain_unet(**own, mean=127.5 if mean is None else mean, std=127.5 if std is None else std)
     check_choice("attention", attention, ("none", "scse"))
     widths = check_widths("decoder_channels", decoder_channels, count=encoder_depth)
     return encoder_decoder(
@@ -153,151 +131,3 @@ def _check_kind(given: Mapping[str, Any]) -> None:
     for name in unused:
         if given[name] != parameters[name].default:
             raise ConfigError(f"{name} = {given[name]!r}: {kind} does not have this option; leave it out")
-
-
-def _plain(
-    *,
-    num_classes: int,
-    width: int,
-    depth: int,
-    max_width: int | None,
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
-    dtype: Any,
-    **others: Any,
-) -> "UNet":
-    """The plain U-Net, once its arguments were checked."""
-    for name, value, low in (
-        ("num_classes", num_classes, 1),
-        ("width", width, 1),
-        ("depth", depth, 1),
-        ("max_width", width if max_width is None else max_width, 1),
-        ("kernel_size", others["kernel_size"], 1),
-        ("decoder_dropout_from", others["decoder_dropout_from"], 0),
-        ("head_convs", others["head_convs"], 0),
-    ):
-        check_integer(name, value, low)
-    for name, allowed in (("norm", NORMS), ("activation", tuple(ACTIVATIONS)), ("upsampling", UPSAMPLINGS)):
-        check_choice(name, others[name], allowed)
-    check_number("negative_slope", others["negative_slope"])
-    check_rate("decoder_dropout", others["decoder_dropout"])
-    check_rate("head_dropout", others["head_dropout"])
-    check_dtype("dtype", dtype)
-    return UNet(
-        num_classes=num_classes,
-        widths=tuple(min(width * 2**level, max_width or width * 2**level) for level in range(depth + 1)),
-        mean=channel_values("mean", mean),
-        std=channel_values("std", std, positive=True),
-        dtype=dtype,
-        **others,
-    )
-
-
-class UNet(nn.Module):
-    """U-Net of `len(widths)` levels; made by `unet`, which documents and checks the attributes.
-
-    Parameters are named `encoder/level{i}/block{j}/...`, `decoder/level{i}/{up,block{j}}/...`, `head/...`, with
-    level 0 at full resolution.
-    """
-
-    num_classes: int
-    widths: tuple[int, ...]
-    kernel_size: int
-    norm: str
-    activation: str
-    negative_slope: float
-    upsampling: str
-    decoder_dropout: float
-    decoder_dropout_from: int
-    head_convs: int
-    head_dropout: float
-    mean: ChannelValues
-    std: ChannelValues
-    dtype: Any
-
-    @property
-    def stride(self) -> int:
-        """What the height and width are padded to a multiple of."""
-        return 2 ** (len(self.widths) - 1)
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits, float32[B, H, W, num_classes], of normalised pictures, float[B, H, W, C], of any size.
-
-        With `train`, batch statistics are those of the batch (and `batch_stats` is to be mutable), and dropout
-        takes its randomness from the collection "dropout".
-        """
-        size = x.shape[1], x.shape[2]
-        block = {"kernel_size": self.kernel_size, "norm": self.norm, "dtype": self.dtype}
-        block["activation"] = activation_fn(self.activation, negative_slope=self.negative_slope)
-        features = _Encoder(self.widths, block, name="encoder")(pad_to_stride(x, self.stride), train=train)
-        dropout = [self.decoder_dropout * (level >= self.decoder_dropout_from) for level in range(len(features) - 1)]
-        x = _Decoder(self.upsampling, tuple(dropout), block, name="decoder")(features, train=train)
-        for i in range(self.head_convs):
-            x = ConvNormAct(self.widths[0], **block, name=f"head_block{i}")(x, train=train)
-            x = nn.Dropout(self.head_dropout, deterministic=not train)(x)
-        # In float32 whatever the rest is computed in: rounded logits would show in the loss.
-        return crop(Conv(self.num_classes, 1, name="head")(x), size)
-
-
-class _Encoder(nn.Module):
-    """Features of each level, from full resolution down."""
-
-    widths: tuple[int, ...]
-    block: Mapping[str, Any]
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        features = []
-        for level, width in enumerate(self.widths):
-            if level:
-                x = ops.max_pool(x)
-            x = _DoubleConv(width, self.block, name=f"level{level}")(x, train=train)
-            features.append(x)
-        return features
-
-
-class _Decoder(nn.Module):
-    """From the encoder's features back up to full resolution; `dropout` is the rate after each level, from 0."""
-
-    upsampling: str
-    dropout: tuple[float, ...]
-    block: Mapping[str, Any]
-
-    @nn.compact
-    def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
-        x = features[-1]
-        for level in reversed(range(len(features) - 1)):
-            x = _DecoderLevel(self.upsampling, self.dropout[level], self.block, name=f"level{level}")(
-                x, features[level], train=train
-            )
-        return x
-
-
-class _DecoderLevel(nn.Module):
-    """Up-sampling by 2, merged with the encoder's features of the same size."""
-
-    upsampling: str
-    dropout: float
-    block: Mapping[str, Any]
-
-    @nn.compact
-    def __call__(self, x: jax.Array, skip: jax.Array, *, train: bool) -> jax.Array:
-        width = skip.shape[-1]
-        x = UpSample(width, self.upsampling, dtype=self.block["dtype"], name="up")(x)
-        x = ConvNormAct(width, **self.block, name="block0")(x, skip, train=train)
-        x = ConvNormAct(width, **self.block, name="block1")(x, train=train)
-        return nn.Dropout(self.dropout, deterministic=not train)(x)
-
-
-class _DoubleConv(nn.Module):
-    """Two convolution blocks of one width."""
-
-    width: int
-    block: Mapping[str, Any]
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        for i in range(2):
-            x = ConvNormAct(self.width, **self.block, name=f"block{i}")(x, train=train)
-        return x

@@ -44,12 +44,12 @@ class UNetDecoder(nn.Module):
             target = features[-2 - number]
             skips = [target] if number + 1 < len(self.widths) else []
             x = ops.resize_nearest(x, (target.shape[1], target.shape[2]))
-            x = _Block(width, self.attention, self.dtype, name=f"block{number}")(x, *skips, train=train)
+            x = UNetBlock(width, self.attention, self.dtype, name=f"block{number}")(x, *skips, train=train)
         return x
 
 
-class _Block(nn.Module):
-    """Two convolutions of one width."""
+class UNetBlock(nn.Module):
+    """Two convolutions of one width; `attention` "scse" attends to what they join, where that is several, and give."""
 
     width: int
     attention: str
@@ -57,6 +57,7 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
+        """[B, H, W, width] of one or several [B, H, W, C_i]."""
         attend = self.attention == "scse"
         if attend and len(inputs) > 1:
             joined = jnp.concatenate([x.astype(self.dtype) for x in inputs], -1)

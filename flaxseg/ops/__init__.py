@@ -1,14 +1,17 @@
 """Primitives that XLA runs fast: pure functions of arrays, NHWC pictures and HWIO kernels."""
 
-from flaxseg.ops.convolution import conv, conv_transpose
+from flaxseg.ops.activation import gelu
+from flaxseg.ops.convolution import conv
 from flaxseg.ops.pooling import adaptive_average_pool, max_pool
 from flaxseg.ops.resize import resize_bilinear, resize_bilinear_ragged, resize_nearest
 from flaxseg.ops.sample import sample_bilinear, sample_nearest
+from flaxseg.ops.transposed_convolution import conv_transpose
 
 __all__ = [
     "adaptive_average_pool",
     "conv",
     "conv_transpose",
+    "gelu",
     "max_pool",
     "resize_bilinear",
     "resize_bilinear_ragged",

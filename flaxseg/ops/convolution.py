@@ -1,15 +1,15 @@
-"""Convolution and transposed convolution, written in the forms that compile to fast code."""
+"""Convolution, written in the forms that compile to fast code."""
 
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-Pads = tuple[tuple[int, int], tuple[int, int]]
+from flaxseg.ops.depthwise import MAX_TAPS, Pads, depthwise, depthwise_input_gradient, depthwise_kernel_gradient
 
 
 class _Spec(NamedTuple):
@@ -33,8 +33,10 @@ def conv(
     """Convolution of a picture, or of several as if they were concatenated over channels.
 
     Several inputs are convolved one by one with their share of the kernel and summed, which spares the
-    concatenated copy. The gradient for the kernel is computed on the CPU in chunks of rows, which XLA's CPU
-    backend runs faster and on more cores than its own form; other platforms keep theirs.
+    concatenated copy; with a 1x1 kernel, an input of a single pixel stands for that pixel everywhere. The gradient
+    for the kernel is computed on the CPU in chunks of rows, which XLA's CPU backend runs faster and on more cores
+    than its own form; a convolution of each channel by itself (groups = C = O) is a sum over the kernel's taps there,
+    tens of times as fast. Other platforms keep their forms.
 
     Args:
       inputs: float[B, H, W, C], or a sequence of float[B, H, W, C_i] whose C_i sum to C.
@@ -67,30 +69,6 @@ def conv(
     return functools.reduce(jnp.add, [_conv_one(x, share, spec) for x, share in zip(parts, shares, strict=True)])
 
 
-def conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int = 2) -> jax.Array:
-    """Transposed convolution with SAME padding: the output is `stride` times as high and wide.
-
-    A kernel as large as its stride touches each output pixel once. That is a matrix product to stride**2 times
-    the channels followed by a rearrangement, several times as fast as the general form.
-
-    Args:
-      x: float[B, H, W, C].
-      kernel: float[kh, kw, C, O], oriented like the one of `flax.linen.ConvTranspose`.
-      stride: up-sampling factor.
-
-    Returns:
-      float[B, stride * H, stride * W, O].
-    """
-    kh, kw, _, features = kernel.shape
-    if (kh, kw) != (stride, stride):
-        return lax.conv_transpose(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    batch, height, width, _ = x.shape
-    # lax.conv_transpose does not flip the kernel: the last tap makes the first of each group of output pixels.
-    taps = kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(x.shape[-1], kh * kw * features)
-    pixels = _product(x, taps).reshape(batch, height, width, kh, kw, features)
-    return pixels.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * kh, width * kw, features)
-
-
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
@@ -118,10 +96,32 @@ def _explicit_pads(
 
 
 def _conv_one(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:
+    kernel, spec = _without_idle_taps(kernel, x.shape[1:3], spec)
     pointwise = kernel.shape[:2] == (1, 1) and spec.pads == ((0, 0), (0, 0))
     if pointwise and spec.stride == (1, 1) and spec.groups == 1:
         return _product(x, kernel[0, 0])
     return _conv(x, kernel, spec)
+
+
+def _without_idle_taps(kernel: jax.Array, size: Sequence[int], spec: _Spec) -> tuple[jax.Array, _Spec]:
+    """The same convolution without rows and columns of taps that only ever read the zeros around a picture.
+
+    Kernels are dilated by more than a small picture's size where a network expects large ones: of the nine taps of a
+    3x3 kernel one is left.
+    """
+    pads: list[tuple[int, int]] = []
+    kept: list[slice] = []
+    for axis in range(2):
+        (before, after), dilation, taps = spec.pads[axis], spec.dilation[axis], kernel.shape[axis]
+        first, last = 0, taps - 1
+        if isinstance(size[axis], int):
+            outputs = (size[axis] + before + after - (taps - 1) * dilation - 1) // spec.stride[axis] + 1
+            reach = before - (outputs - 1) * spec.stride[axis]
+            reading = [i for i in range(taps) if reach <= i * dilation < size[axis] + before]
+            first, last = (reading[0], reading[-1]) if reading else (first, last)
+        pads.append((before - first * dilation, after - (taps - 1 - last) * dilation))
+        kept.append(slice(first, last + 1))
+    return kernel[kept[0], kept[1]], spec._replace(pads=(pads[0], pads[1]))
 
 
 def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
@@ -140,28 +140,50 @@ def _xla_conv(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _conv(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:
-    return _xla_conv(x, kernel, spec)
+def _value(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:
+    plain = functools.partial(_xla_conv, spec=spec)
+    if not _is_depthwise(kernel.shape, spec):
+        return plain(x, kernel)
+    by_taps = functools.partial(depthwise, stride=spec.stride, dilation=spec.dilation, pads=spec.pads)
+    return lax.platform_dependent(x, kernel, cpu=by_taps, default=plain)
+
+
+_conv = jax.custom_vjp(_value, nondiff_argnums=(2,))
 
 
 def _conv_forward(x: jax.Array, kernel: jax.Array, spec: _Spec) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _xla_conv(x, kernel, spec), (x, kernel)
+    return _value(x, kernel, spec), (x, kernel)
 
 
 def _conv_backward(
     spec: _Spec, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    for_x = jax.linear_transpose(lambda x: _xla_conv(x, kernel, spec), x)(gradient)[0]
-    plain = functools.partial(_kernel_gradient, kernel=kernel, spec=spec)
+    for_x = functools.partial(_input_gradient, x=x, spec=spec)
+    for_kernel = functools.partial(_kernel_gradient, kernel=kernel, spec=spec)
+    if _is_depthwise(kernel.shape, spec):
+        options: dict[str, Any] = {"stride": spec.stride, "dilation": spec.dilation, "pads": spec.pads}
+        by_taps = functools.partial(depthwise_input_gradient, size=x.shape[1:3], **options)
+        of_taps = functools.partial(depthwise_kernel_gradient, kernel_size=kernel.shape[:2], **options)
+        return (
+            lax.platform_dependent(gradient, kernel, cpu=by_taps, default=for_x),
+            lax.platform_dependent(x, gradient, cpu=of_taps, default=for_kernel),
+        )
     if not _chunks_pay(gradient.shape, spec):
-        return for_x, plain(x, gradient)
+        return for_x(gradient, kernel), for_kernel(x, gradient)
     chunked = functools.partial(_kernel_gradient_by_rows, kernel_size=kernel.shape[:2], spec=spec)
-    return for_x, lax.platform_dependent(x, gradient, cpu=chunked, default=plain)
+    return for_x(gradient, kernel), lax.platform_dependent(x, gradient, cpu=chunked, default=for_kernel)
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _is_depthwise(shape: Sequence[int], spec: _Spec) -> bool:
+    return spec.groups > 1 and (shape[2], shape[3]) == (1, spec.groups) and shape[0] * shape[1] <= MAX_TAPS
+
+
+def _input_gradient(gradient: jax.Array, kernel: jax.Array, *, x: jax.Array, spec: _Spec) -> jax.Array:
+    return jax.linear_transpose(lambda x: _xla_conv(x, kernel, spec), x)(gradient)[0]
 
 
 def _kernel_gradient(x: jax.Array, gradient: jax.Array, *, kernel: jax.Array, spec: _Spec) -> jax.Array:

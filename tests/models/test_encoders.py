@@ -28,14 +28,14 @@ REFERENCE = {
     "vgg19": (20_024_384, (128, 256, 512, 512, 512)),
     "vgg19_bn": (20_035_392, (128, 256, 512, 512, 512)),
     "mobilenet_v2": (2_223_872, (16, 24, 32, 96, 1280)),
-    "efficientnet_b0": (4_007_548, (32, 24, 40, 112, 320)),
-    "efficientnet_b1": (6_513_184, (32, 24, 40, 112, 320)),
-    "efficientnet_b2": (7_700_994, (32, 24, 48, 120, 352)),
-    "efficientnet_b3": (10_696_232, (40, 32, 48, 136, 384)),
-    "efficientnet_b4": (17_548_616, (48, 32, 56, 160, 448)),
-    "efficientnet_b5": (28_340_784, (48, 40, 64, 176, 512)),
-    "efficientnet_b6": (40_735_704, (56, 40, 72, 200, 576)),
-    "efficientnet_b7": (63_786_960, (64, 48, 80, 224, 640)),
+    "efficientnet_b0": (3_595_388, (32, 24, 40, 112, 320)),
+    "efficientnet_b1": (6_101_024, (32, 24, 40, 112, 320)),
+    "efficientnet_b2": (7_202_562, (32, 24, 48, 120, 352)),
+    "efficientnet_b3": (10_103_336, (40, 32, 48, 136, 384)),
+    "efficientnet_b4": (16_742_216, (48, 32, 56, 160, 448)),
+    "efficientnet_b5": (27_288_112, (48, 40, 64, 176, 512)),
+    "efficientnet_b6": (39_403_992, (56, 40, 72, 200, 576)),
+    "efficientnet_b7": (62_143_440, (64, 48, 80, 224, 640)),
     "efficientnet_lite0": (2_958_848, (16, 24, 40, 112, 320)),
     "efficientnet_lite1": (3_723_520, (16, 24, 40, 112, 320)),
     "efficientnet_lite2": (4_357_952, (16, 24, 48, 120, 352)),
@@ -52,7 +52,10 @@ REFERENCE = {
     "mit_b4": (60_842_688, (0, 64, 128, 320, 512)),
     "mit_b5": (81_443_008, (0, 64, 128, 320, 512)),
 }
-"""Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch."""
+"""Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
+
+Its EfficientNets B0 to B7 also keep the last convolution before the classes, from 412,160 parameters up, without use.
+"""
 
 
 def shapes(name, picture, **options):

@@ -52,12 +52,18 @@ def test_parameters_stay_float32_when_computing_in_bfloat16():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
-def test_a_convolution_has_a_bias_only_where_nothing_normalises():
-    names = {
-        kind: set(ConvNormAct(4, norm=kind).init(jax.random.key(0), picture(1, 4, 4, 3), train=False)["params"]["conv"])
-        for kind in ("batch", "none")
-    }
-    assert names == {"batch": {"kernel"}, "none": {"kernel", "bias"}}
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, {"kernel"}),
+        ({"norm": "none"}, {"kernel", "bias"}),
+        ({"use_bias": True}, {"kernel", "bias"}),
+        ({"norm": "none", "use_bias": False}, {"kernel"}),
+    ],
+)
+def test_a_convolution_has_a_bias_where_it_is_asked_for_or_nothing_normalises(options, names):
+    variables = ConvNormAct(4, **options).init(jax.random.key(0), picture(1, 4, 4, 3), train=False)
+    assert set(variables["params"]["conv"]) == names
 
 
 def test_batch_norm_normalises_and_remembers():
@@ -66,6 +72,16 @@ def test_batch_norm_normalises_and_remembers():
     y, updates = layer.apply(layer.init(jax.random.key(0), x), x, mutable=["batch_stats"])
     np.testing.assert_allclose(np.std(y, (0, 1, 2)), 1, atol=1e-4)
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * np.mean(x, (0, 1, 2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 1024])
+def test_batch_norm_of_few_values_that_differ_little(count):
+    x = jnp.tile(jnp.array([[[[300.0]]], [[[300.5]]]]), (1, count // 2, 1, 1))
+    layer = norm("batch", 1, train=True, dtype=jnp.float32)
+    y, updates = layer.apply(layer.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    # The mean square and the squared mean are 90,150: that they differ by 1 / 16, float32 hardly tells.
+    np.testing.assert_allclose(y[:, 0, 0, 0], np.array([-0.25, 0.25]) / np.sqrt(1 / 16 + 1e-5), rtol=1e-6)
+    np.testing.assert_allclose(updates["batch_stats"]["var"], [0.9 + 0.1 * count / (count - 1) / 16], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("features", "group"), [(32, 16), (24, 8), (5, 1)])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from compare import TOLERANCE, TRAIN_TOLERANCE, difference, loaded, outputs, tensors_of
 from references import ENCODERS as REFERENCE_ENCODERS
-from references import NUM_CLASSES, REFERENCE_ARCHITECTURES
+from references import NUM_CLASSES, REFERENCE_ARCHITECTURES, sizes_of
 
 from flaxseg.models import MODELS
 from flaxseg.models.encoders import ENCODERS
@@ -29,8 +29,8 @@ def test_logits_and_statistics_are_the_references(path):
     architecture, encoder = path.stem.split("-", 1)
     golden = np.load(path)
     model = MODELS[architecture](num_classes=NUM_CLASSES, encoder=encoder)
-    found = outputs(model, loaded(model, tensors_of(golden)))
-    for name in ("logits_64x96", "logits_33x47"):
+    found = outputs(model, loaded(model, tensors_of(golden)), sizes_of(architecture))
+    for name in (f"logits_{height}x{width}" for height, width in sizes_of(architecture)):
         assert difference(found[name][:, ::6, ::6], golden[name]) < TOLERANCE, name
     assert difference(found["train_logits"][:, ::6, ::6], golden["train_logits"]) < TRAIN_TOLERANCE
     statistics = [np.abs(found[name]).mean() for name in sorted(found) if name.startswith("after/")]

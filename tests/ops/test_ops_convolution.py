@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from flaxseg.ops import conv, conv_transpose
+from flaxseg.ops import conv
 
 BY_ROWS = "[f, 0, 1, b]x[i, 0, 1, o]->[0, 1, b, f]"
 """How the lowered text shows a convolution in which pictures and channels change places."""
@@ -49,6 +49,10 @@ def assert_close(actual, expected, tolerance=1e-5):
         ((70, 9), (3, 2), {"dilation": 2, "stride": 2, "padding": "VALID"}),
         ((36, 4), (3, 3), {"groups": 2}),
         ((20, 5), (3, 3), {"padding": ((20, 9), (7, 0))}),
+        ((5, 40), (3, 3), {"dilation": 12}),
+        ((5, 6), (3, 4), {"dilation": (5, 9), "groups": 2}),
+        ((33, 3), (5, 3), {"dilation": (12, 4), "stride": (2, 1)}),
+        ((34, 3), (3, 3), {"dilation": 4, "padding": ((1, 7), (9, 1))}),
     ],
 )
 def test_equals_nn_conv_in_value_and_gradients(size, kernel, options):
@@ -73,6 +77,24 @@ def test_several_inputs_stand_for_their_concatenation():
     expected = value_and_grads(lambda parts, kernel: conv(jnp.concatenate(parts, -1), kernel), parts, kernel)
     assert_close(value_and_grads(conv, parts, kernel), expected)
     assert "concatenate" not in jax.jit(conv).lower(parts, kernel).as_text()
+
+
+def test_an_input_of_one_pixel_stands_for_it_everywhere():
+    def repeated(x, pixel, kernel):
+        return conv([jnp.broadcast_to(pixel, (2, 6, 5, 2)), x], kernel)
+
+    arguments = normal(0, 2, 6, 5, 3), normal(1, 2, 1, 1, 2), normal(9, 1, 1, 5, 4)
+    once = value_and_grads(lambda x, pixel, kernel: conv([pixel, x], kernel), *arguments)
+    assert_close(once, value_and_grads(repeated, *arguments))
+
+
+@pytest.mark.parametrize(("dilation", "left"), [(11, "3x3x2x4"), (12, "1x1x2x4"), ((11, 12), "3x1x2x4")])
+def test_taps_that_only_read_padding_are_left_out(dilation, left):
+    lowered = jax.jit(functools.partial(conv, stride=2, padding="SYMMETRIC", dilation=dilation)).lower(
+        normal(0, 1, 12, 12, 2), normal(1, 3, 3, 2, 4)
+    )
+    convolutions = [line for line in lowered.as_text().splitlines() if "stablehlo.convolution" in line]
+    assert len(convolutions) == 1 and f"tensor<{left}xf32>" in convolutions[0]
 
 
 def test_bfloat16_rounds_only_the_result():
@@ -130,11 +152,3 @@ def test_channels_that_do_not_fit_are_named():
         conv([jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 4, 4, 4))], jnp.zeros((3, 3, 8, 2)))
     with pytest.raises(ValueError, match="2 inputs with groups=2"):
         conv([jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))], jnp.zeros((3, 3, 2, 2)), groups=2)
-
-
-@pytest.mark.parametrize(("window", "stride"), [(2, 2), (3, 3), (3, 2), (4, 2)])
-def test_conv_transpose_equals_nn_conv_transpose(window, stride):
-    x, kernel = normal(0, 2, 5, 4, 3), normal(1, window, window, 3, 6)
-    layer = nn.ConvTranspose(6, (window, window), strides=(stride, stride), use_bias=False)
-    expected = value_and_grads(lambda x, kernel: layer.apply({"params": {"kernel": kernel}}, x), x, kernel)
-    assert_close(value_and_grads(functools.partial(conv_transpose, stride=stride), x, kernel), expected)

@@ -7,6 +7,9 @@ import numpy as np
 SIZES = ((64, 96), (33, 47))
 """Height and width of pictures; the second is divisible by no stride, and is padded as networks here pad."""
 
+SIZES_OF = {"pan": ((128, 192), (129, 143))}
+"""Those of single architectures: that of PAN's last feature has to be 8x8 at least."""
+
 NUM_CLASSES = 3
 
 REFERENCE_ARCHITECTURES = {
@@ -49,6 +52,11 @@ CASES = [f"unet:{encoder}" for encoder in ENCODERS] + [
     if architecture != "unet"
     for encoder in OTHERS_OF.get(architecture, OTHERS)
 ]
+
+
+def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns height and width of the pictures that an architecture is compared with."""
+    return SIZES_OF.get(architecture, SIZES)
 
 
 def reference_encoder(name: str) -> str:

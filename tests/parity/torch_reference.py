@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from references import CASES, NUM_CLASSES, REFERENCE_ARCHITECTURES, SIZES, padded, picture, reference_encoder, tensor
+from references import CASES, NUM_CLASSES, REFERENCE_ARCHITECTURES, padded, picture, reference_encoder, sizes_of, tensor
 from torch import nn
 
 
@@ -30,7 +30,7 @@ def build(architecture: str, encoder: str) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 0.0
-        for rate in ("drop_prob", "drop_path_rate", "drop_connect_rate", "drop_rate"):
+        for rate in ("drop_prob", "drop_path_rate", "drop_connect_rate", "_drop_connect_rate", "drop_rate"):
             if isinstance(getattr(module, rate, None), float):
                 setattr(module, rate, 0.0)
     return network
@@ -41,7 +41,7 @@ def given(network: nn.Module, size: tuple[int, int]) -> torch.Tensor:
     return torch.from_numpy(padded(picture(size), network.encoder.output_stride).transpose(0, 3, 1, 2).copy())
 
 
-def measure(network: nn.Module) -> dict[str, np.ndarray]:
+def measure(network: nn.Module, sizes: tuple[tuple[int, int], tuple[int, int]]) -> dict[str, np.ndarray]:
     """Returns everything that is compared."""
     names = network.state_dict()
     result = {
@@ -50,11 +50,11 @@ def measure(network: nn.Module) -> dict[str, np.ndarray]:
     }
     network.eval()
     with torch.no_grad():
-        for height, width in SIZES:
+        for height, width in sizes:
             logits = network(given(network, (height, width))).numpy().transpose(0, 2, 3, 1)[:, :height, :width]
             result[f"logits_{height}x{width}"] = logits
         network.train()
-        result["train_logits"] = network(given(network, SIZES[0])).numpy().transpose(0, 2, 3, 1)
+        result["train_logits"] = network(given(network, sizes[0])).numpy().transpose(0, 2, 3, 1)
     for name, value in network.state_dict().items():
         if "running_" in name:
             result[f"after/{name}"] = value.numpy().astype(np.float32)
@@ -73,7 +73,7 @@ def main() -> None:
         architecture, encoder = case.split(":")
         path = flags.out / f"{architecture}-{encoder}.npz"
         if not path.exists():
-            np.savez_compressed(path, **measure(build(architecture, encoder)))
+            np.savez_compressed(path, **measure(build(architecture, encoder), sizes_of(architecture)))
             print(case, flush=True)
 
 

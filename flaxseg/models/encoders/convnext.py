@@ -1,0 +1,116 @@
+"""ConvNeXt (Liu et al. 2022, https://arxiv.org/abs/2201.03545)."""
+
+import functools
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxseg import ops
+from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
+from flaxseg.models.layers import Conv, apply_block
+
+_initializer = nn.initializers.normal(0.02)
+
+
+class ConvNeXt(nn.Module):
+    """Features at 1, 1/4, 1/8, ... of the picture, and one without channels at 1/2, which ConvNeXt does not have.
+
+    Parameters are named `stem/...`, `stage{i}_downsample/...`, `stage{i}_block{j}/...`.
+    """
+
+    blocks: tuple[int, int, int, int]
+    """Blocks of each stage."""
+    width: int
+    """Channels of the first stage; they double with each."""
+    depth: int = 5
+    output_stride: int = 32
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    # The names of the published files have a dot where those of the features alone have an underscore.
+    torch_names: ClassVar[Renames] = (
+        (r"stem[._]0", r"stem/conv"),
+        (r"stem[._]1", r"stem/norm"),
+        (r"stages[._](\d)\.downsample\.0", r"stage\1_downsample/norm"),
+        (r"stages[._](\d)\.downsample\.1", r"stage\1_downsample/conv"),
+        (r"stages[._](\d)\.blocks\.(\d+)\.conv_dw", r"stage\1_block\2/depthwise"),
+        (r"stages[._](\d)\.blocks\.(\d+)\.norm", r"stage\1_block\2/norm"),
+        (r"stages[._](\d)\.blocks\.(\d+)\.mlp\.fc1", r"stage\1_block\2/expand"),
+        (r"stages[._](\d)\.blocks\.(\d+)\.mlp\.fc2", r"stage\1_block\2/project"),
+        (r"stages[._](\d)\.blocks\.(\d+)\.gamma", r"stage\1_block\2/gamma"),
+        (r"head\.(norm|fc)", None),
+    )
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Of the features at 1/2, 1/4, ..."""
+        return (0, *(self.width * 2**stage for stage in range(4)))[: self.depth]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
+        """`depth + 1` features of a picture, from the picture itself down."""
+        features = [x, jnp.zeros((x.shape[0], x.shape[1] // 2, x.shape[2] // 2, 0), self.dtype)]
+        x = _Downsample(self.width, 4, 4, norm_first=False, dtype=self.dtype, name="stem")(x)
+        for stage in range(self.depth - 1):
+            width = self.width * 2**stage
+            step, dilation = stage_dilation(2 ** (stage + 2), self.output_stride)
+            if stage > 0:
+                # What steps here reaches as far as the blocks of the stage before do.
+                options = {"step": step, "dilation": max(dilation // 2, 1), "dtype": self.dtype}
+                x = _Downsample(width, 2, **options, name=f"stage{stage}_downsample")(x)
+            for number in range(self.blocks[stage]):
+                block = _Block(dilation, self.dtype, name=f"stage{stage}_block{number}")
+                x = apply_block(block, x, train=train, remat=self.remat)
+            features.append(x)
+        return features
+
+
+class _Downsample(nn.Module):
+    """A convolution whose kernel is as large as its step, after or before LayerNorm."""
+
+    width: int
+    kernel_size: int
+    step: int
+    dilation: int = 1
+    norm_first: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H / step, W / step, width] of [B, H, W, C]."""
+        norm = nn.LayerNorm(dtype=self.dtype, name="norm")
+        options = {"stride": self.step, "dilation": self.dilation, "dtype": self.dtype, "kernel_init": _initializer}
+        conv = Conv(self.width, self.kernel_size, **options, name="conv")
+        return conv(norm(x)) if self.norm_first else norm(conv(x))
+
+
+class _Block(nn.Module):
+    """A 7x7 depthwise convolution, then two layers within a pixel; what they give is scaled and added."""
+
+    dilation: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        width = x.shape[-1]
+        options = {"dtype": self.dtype, "kernel_init": _initializer}
+        y = Conv(width, 7, dilation=self.dilation, groups=width, **options, name="depthwise")(x)
+        y = nn.LayerNorm(dtype=self.dtype, name="norm")(y)
+        y = nn.Dense(4 * width, **options, name="expand")(y)
+        y = nn.Dense(width, **options, name="project")(ops.gelu(y))
+        gamma = self.param("gamma", nn.initializers.constant(1e-6), (width,), jnp.float32)
+        return x + y * gamma.astype(self.dtype)
+
+
+ENCODERS: dict[str, Encoder] = {
+    name: Encoder(functools.partial(ConvNeXt, blocks, width), HubFile(f"timm/{name}.{weights}", "main"))
+    for name, blocks, width, weights in (
+        ("convnext_tiny", (3, 3, 9, 3), 96, "in12k_ft_in1k"),
+        ("convnext_small", (3, 3, 27, 3), 96, "in12k_ft_in1k"),
+        ("convnext_base", (3, 3, 27, 3), 128, "fb_in22k_ft_in1k"),
+        ("convnext_large", (3, 3, 27, 3), 192, "fb_in22k_ft_in1k"),
+    )
+}
+"""Blocks of each stage, channels of the first, and which of timm's weights its plain name stands for."""

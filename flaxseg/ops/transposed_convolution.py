@@ -1,0 +1,96 @@
+"""Transposed convolution, written in the forms that compile to fast code."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from flaxseg.ops.convolution import conv
+
+
+def conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int = 2) -> jax.Array:
+    """Transposed convolution with SAME padding: the output is `stride` times as high and wide.
+
+    Pixels that lie `stride` apart in the output are made alike, so it is also a convolution to stride**2 times the
+    channels, followed by a rearrangement. Where no taps overlap, that is a matrix product, several times as fast as
+    the general form. Where they do, the CPU computes so what XLA does not compute well there: gradients, and values
+    of kernels that are multiples of the stride.
+
+    Args:
+      x: float[B, H, W, C].
+      kernel: float[kh, kw, C, O], oriented like the one of `flax.linen.ConvTranspose`.
+      stride: up-sampling factor.
+
+    Returns:
+      float[B, stride * H, stride * W, O].
+    """
+    if max(kernel.shape[:2]) <= stride:
+        return _by_phases(x, kernel, stride=stride)
+    return _overlapping(x, kernel, stride)
+
+
+def _value(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    plain = functools.partial(_xla_conv_transpose, stride=stride)
+    if kernel.shape[0] % stride or kernel.shape[1] % stride:
+        return plain(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=functools.partial(_by_phases, stride=stride), default=plain)
+
+
+_overlapping = jax.custom_vjp(_value, nondiff_argnums=(2,))
+
+
+def _forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _value(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride: int, residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    by_phases, plain = (
+        functools.partial(_gradients, form=functools.partial(form, stride=stride))
+        for form in (_by_phases, _xla_conv_transpose)
+    )
+    return lax.platform_dependent(*residuals, gradient, cpu=by_phases, default=plain)
+
+
+_overlapping.defvjp(_forward, _backward)
+
+
+def _gradients(
+    x: jax.Array, kernel: jax.Array, gradient: jax.Array, *, form: Callable[..., jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    return jax.vjp(form, x, kernel)[1](gradient)
+
+
+def _xla_conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    return lax.conv_transpose(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _by_phases(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    """One convolution for all of the stride**2 places that an output has in its group, then the groups laid out."""
+    kernel, rows = _phases(kernel, 0, stride)
+    kernel, columns = _phases(kernel, 2, stride)
+    kh, _, kw, _, channels, features = kernel.shape
+    kernel = kernel.transpose(0, 2, 4, 1, 3, 5).reshape(kh, kw, channels, stride * stride * features)
+    y = conv(x, kernel, padding=(rows, columns))
+    batch, height, width, _ = y.shape
+    y = y.reshape(batch, height, width, stride, stride, features).transpose(0, 1, 3, 2, 4, 5)
+    return y.reshape(batch, height * stride, width * stride, features)
+
+
+def _phases(kernel: jax.Array, axis: int, stride: int) -> tuple[jax.Array, tuple[int, int]]:
+    """The kernel with its taps along an axis as [window, stride], and the padding that the window needs.
+
+    With x spread out by the stride and padded by `before`, as lax.conv_transpose does it, output stride * q + p takes
+    x[q + j] times tap before - p + stride * j. The window goes over all j for which that is a tap for some p.
+    """
+    taps = kernel.shape[axis]
+    before = taps - 1 if stride > taps - 1 else (taps + stride - 1) // 2
+    low, high = -(before // stride), (taps - 1 - before + stride - 1) // stride
+    first, last = before - (stride - 1) + stride * low, before + stride * high
+    config = [(0, 0, 0)] * kernel.ndim
+    config[axis] = (-first, last + 1 - taps, 0)
+    kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), config)
+    shape = (*kernel.shape[:axis], high - low + 1, stride, *kernel.shape[axis + 1 :])
+    # The last of each group of taps is that of place p = 0.
+    return jnp.flip(kernel.reshape(shape), axis + 1), (-low, high)

@@ -1,0 +1,121 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from flaxseg.ops import conv
+
+CHANNELS = 6
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def results(function, x, kernel):
+    """The function's value, and its gradients for both arguments under random weights of the output."""
+    value, pull_back = jax.vjp(function, x, kernel)
+    return value, pull_back(normal(99, *value.shape).astype(value.dtype))
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (e.shape, e.dtype)
+        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
+        np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * np.abs(e).max())
+
+
+def of_xla(x, kernel, *, pads, stride=(1, 1), dilation=(1, 1)):
+    """XLA's own form, at the given padding."""
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        stride,
+        pads,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=CHANNELS,
+    )
+
+
+@pytest.mark.parametrize("padding", ["SAME", "SYMMETRIC"])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("window", [3, 5])
+def test_equals_xlas_form_in_value_and_gradients(window, stride, dilation, padding):
+    x, kernel = normal(0, 2, 12, 9, CHANNELS), normal(1, window, window, 1, CHANNELS)
+    reach = dilation * (window - 1)
+    pads = ((reach // 2,) * 2,) * 2
+    if padding == "SAME":
+        pads = lax.padtype_to_pads((12, 9), (reach + 1, reach + 1), (stride, stride), "SAME")
+    expected = functools.partial(of_xla, stride=(stride, stride), dilation=(dilation, dilation), pads=pads)
+    ours = functools.partial(conv, stride=stride, dilation=dilation, groups=CHANNELS, padding=padding)
+    assert_close(*(jax.jit(functools.partial(results, function))(x, kernel) for function in (ours, expected)))
+
+
+@pytest.mark.parametrize(
+    ("window", "options"),
+    [
+        ((1, 1), {"stride": (2, 2), "pads": ((0, 0), (0, 0))}),
+        ((4, 2), {"stride": (3, 2), "dilation": (1, 3), "pads": ((9, 2), (0, 7))}),
+        ((3, 3), {"stride": (2, 1), "dilation": (2, 4), "pads": ((-1, 0), (8, -1))}),
+    ],
+)
+def test_any_window_stride_and_padding(window, options):
+    x, kernel = normal(0, 2, 11, 8, CHANNELS), normal(1, *window, 1, CHANNELS)
+    given = {"padding" if name == "pads" else name: value for name, value in options.items()}
+    ours = functools.partial(conv, groups=CHANNELS, **given)
+    expected = functools.partial(of_xla, **options)
+    assert_close(*(jax.jit(functools.partial(results, function))(x, kernel) for function in (ours, expected)))
+
+
+def test_bfloat16_rounds_only_the_results():
+    x, kernel = (a.astype(jnp.bfloat16) for a in (normal(0, 8, 16, 16, CHANNELS), normal(1, 5, 5, 1, CHANNELS)))
+    run = jax.jit(functools.partial(results, functools.partial(conv, groups=CHANNELS)))
+    rounded = jax.tree.map(lambda a: a.astype(jnp.float32), run(x, kernel))
+    # The weights of the output, drawn in `results`, are rounded too: a little over one rounding of 2**-9.
+    assert_close(rounded, run(x.astype(jnp.float32), kernel.astype(jnp.float32)), tolerance=2**-7)
+
+
+@pytest.mark.parametrize(
+    ("platform", "window", "out", "convolutions"),
+    [("cpu", 3, 6, 0), ("cuda", 3, 6, 3), ("tpu", 3, 6, 3), ("cpu", 9, 6, 3), ("cpu", 3, 12, 3)],
+)
+def test_the_form_by_taps_is_for_the_cpu_and_small_kernels_of_one_channel(platform, window, out, convolutions):
+    run = functools.partial(results, functools.partial(conv, groups=CHANNELS))
+    traced = jax.jit(run).trace(normal(0, 2, 16, 8, CHANNELS), normal(1, window, window, 1, out))
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == convolutions
+
+
+def test_transformations():
+    run = functools.partial(results, functools.partial(conv, groups=CHANNELS))
+    x, kernels = normal(0, 2, 7, 8, CHANNELS), normal(1, 2, 3, 3, 1, CHANNELS)
+    one_by_one = [jax.jit(run)(x, kernel) for kernel in kernels]
+    together = jax.jit(jax.vmap(run, (None, 0)))(x, kernels)
+    assert_close([jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(2)], one_by_one)
+
+
+def test_exports_for_several_platforms_with_symbolic_sizes():
+    sizes = jax.export.symbolic_shape("batch, height, width")
+    x, kernel = normal(0, 2, 9, 8, CHANNELS), normal(1, 3, 3, 1, CHANNELS)
+    function = jax.jit(functools.partial(conv, groups=CHANNELS))
+    exported = jax.export.export(function, platforms=("cpu", "cuda"))(
+        jax.ShapeDtypeStruct((*sizes, CHANNELS), jnp.float32), kernel
+    )
+    assert_close(exported.call(x, kernel), function(x, kernel))
+
+
+def test_a_sharded_batch_gives_one_devices_results():
+    axes = (jax.sharding.AxisType.Auto,) * 2
+    mesh = jax.make_mesh((4, 2), ("data", "spatial"), axis_types=axes)
+    x, kernel = normal(0, 4, 12, 6, CHANNELS), normal(1, 3, 3, 1, CHANNELS)
+    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data", "spatial")))
+    everywhere = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
+    for stride in (1, 2):
+        run = jax.jit(functools.partial(results, functools.partial(conv, groups=CHANNELS, stride=stride)))
+        assert_close(run(spread, everywhere), run(x, kernel))
