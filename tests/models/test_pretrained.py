@@ -75,6 +75,20 @@ def test_an_encoders_file_fills_the_encoder_and_leaves_the_rest(classifier):
     assert all((value != 7).any() for path, value in found.items() if "/encoder/" in path)
 
 
+def test_a_whole_encoders_file_fills_one_that_ends_sooner():
+    shallow = network(encoder_depth=3, decoder_channels=(8, 8, 8))
+    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(functools.partial(shallow.init, train=False), jax.random.key(0), picture)
+    weights = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), dict(shapes))
+    found = put_tensors(weights, shallow, torch_tensors(), name="w.pth", partial=False)
+    last = found["params"]["encoder"]["layer2_block1"]["conv2"]["norm"]
+    np.testing.assert_array_equal(last["bias"], np.arange(128))
+    assert "layer3_block0" not in found["params"]["encoder"]
+    strange = torch_tensors() | {"layer3.9.conv1.weight": np.zeros((1, 1, 1, 1), np.float32)}
+    with pytest.raises(WeightsError, match=r"not in the network: 1 \(params/encoder/layer3_block9/conv1/conv/kernel\)"):
+        put_tensors(weights, shallow, strange, name="w.pth", partial=False)
+
+
 @pytest.mark.parametrize("prefix", ["model.", "encoder.", "encoder.model.", "module.encoder."])
 def test_prefixes_of_wrappers_are_known(prefix):
     found = put(torch_tensors(prefix))
