@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders import Renames
-from flaxseg.models.layers import Conv, ConvNormAct, norm
+from flaxseg.models.layers import Conv, ConvNormAct
+from flaxseg.models.normalization import norm
 
 
 class SeparableConvNormAct(nn.Module):

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flaxseg.models.arguments import check_usable
 from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
 from flaxseg.models.encoders import Renames, mix_transformer
-from flaxseg.models.layers import ConvNormAct, ConvTranspose, norm
+from flaxseg.models.layers import ConvNormAct, ConvTranspose
+from flaxseg.models.normalization import norm
 
 LAST_WIDTH = 32
 """Channels of the map that the head is given."""

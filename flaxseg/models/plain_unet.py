@@ -19,7 +19,6 @@ from flaxseg.models.arguments import (
 from flaxseg.models.attention import AttentionGate
 from flaxseg.models.layers import (
     ACTIVATIONS,
-    NORMS,
     UPSAMPLINGS,
     Conv,
     ConvNormAct,
@@ -28,6 +27,7 @@ from flaxseg.models.layers import (
     crop,
     pad_to_stride,
 )
+from flaxseg.models.normalization import NORMS
 
 
 def plain_unet(

@@ -19,17 +19,8 @@ from flaxseg.models.arguments import (
     check_rate,
 )
 from flaxseg.models.encoder_decoder import NormalizationValues
-from flaxseg.models.layers import (
-    ACTIVATIONS,
-    NORMS,
-    Activation,
-    Conv,
-    activation_fn,
-    apply_block,
-    crop,
-    norm,
-    pad_to_stride,
-)
+from flaxseg.models.layers import ACTIVATIONS, Conv, activation_fn, apply_block, crop, pad_to_stride
+from flaxseg.models.normalization import NORMS, Activation, norm
 
 UPSAMPLINGS = ("nearest", "bilinear")
 

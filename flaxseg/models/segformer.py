@@ -11,7 +11,8 @@ from flaxseg import ops
 from flaxseg.models.arguments import check_integer
 from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
 from flaxseg.models.encoders import Renames
-from flaxseg.models.layers import kernel_initializer, norm
+from flaxseg.models.layers import kernel_initializer
+from flaxseg.models.normalization import norm
 
 
 def segformer(

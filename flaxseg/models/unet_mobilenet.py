@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from flaxseg.models.arguments import check_boolean, check_widths
 from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
 from flaxseg.models.encoders import Renames
-from flaxseg.models.layers import ConvTranspose, norm
+from flaxseg.models.layers import ConvTranspose
+from flaxseg.models.normalization import norm
 
 
 def unet_mobilenet(

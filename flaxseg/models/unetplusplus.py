@@ -106,25 +106,28 @@ class UNetPlusPlusDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
-        """[B, H, W, widths[-1]], at the size of `features[0]`; with `side_maps`, this and [B, h, w, C] of the others."""
-
-        def node(x: jax.Array, *joined: jax.Array, like: jax.Array, name: str, width: int) -> jax.Array:
-            if width == 0:
-                return like
-            x = ops.resize_nearest(x, (like.shape[1], like.shape[2]))
-            return UNetBlock(width, self.attention, self.dtype, name=name)(x, *joined, train=train)
-
+        """[B, H, W, widths[-1]], at the size of `features[0]`; with `side_maps` a tuple of it and [B, h, w, C] each."""
         nodes: list[jax.Array] = []
         side_maps: list[jax.Array] = []
         for row, feature in enumerate(features[-2:0:-1]):
-            starts = [*nodes, features[-1 - row]]
-            nodes = []
-            for number in reversed(range(row + 1)):
-                width = feature.shape[-1] if number else self.widths[row]
-                options = {"like": feature, "name": f"row{row}_node{number}", "width": width}
-                nodes.insert(0, node(starts[number], *nodes, feature, **options))
-            # Where the encoder has no feature, there is nothing for the row's other nodes to be made of.
+            nodes = self._row(row, [*nodes, features[-1 - row]], feature, train=train)
             side_maps = nodes[:0:-1] if feature.shape[-1] else side_maps
-        last = len(self.widths) - 1
-        x = node(nodes[0], like=features[0], name=f"row{last}_node0", width=self.widths[last])
+        x = ops.resize_nearest(nodes[0], (features[0].shape[1], features[0].shape[2]))
+        x = self._node(len(self.widths) - 1, 0, self.widths[-1])(x, train=train)
         return (x, *side_maps) if self.side_maps else x
+
+    def _row(self, row: int, below: Sequence[jax.Array], feature: jax.Array, *, train: bool) -> list[jax.Array]:
+        """The nodes of a row, of the encoder's feature there and what each up-samples."""
+        nodes: list[jax.Array] = []
+        for number in reversed(range(row + 1)):
+            width = feature.shape[-1] if number else self.widths[row]
+            # Where the encoder has no feature, its shape without channels is that of the nodes but the last.
+            x = feature
+            if width:
+                x = ops.resize_nearest(below[number], (feature.shape[1], feature.shape[2]))
+                x = self._node(row, number, width)(x, *nodes, feature, train=train)
+            nodes.insert(0, x)
+        return nodes
+
+    def _node(self, row: int, number: int, width: int) -> UNetBlock:
+        return UNetBlock(width, self.attention, self.dtype, name=f"row{row}_node{number}")

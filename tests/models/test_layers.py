@@ -12,9 +12,9 @@ from flaxseg.models.layers import (
     UpSample,
     activation_fn,
     crop,
-    norm,
     pad_to_stride,
 )
+from flaxseg.models.normalization import norm
 
 
 def picture(*shape):

@@ -8,7 +8,7 @@ import pytest
 
 from flaxseg.models.encoders import make_encoder
 from flaxseg.models.encoders.mobilenet_v2 import MobileNetV2
-from flaxseg.models.layers import BatchNorm
+from flaxseg.models.normalization import BatchNorm
 
 
 def run(module, size=64):

@@ -88,7 +88,7 @@ def test_an_input_of_one_pixel_stands_for_it_everywhere():
     assert_close(once, value_and_grads(repeated, *arguments))
 
 
-@pytest.mark.parametrize(("dilation", "left"), [(11, "3x3x2x4"), (12, "1x1x2x4"), ((11, 12), "3x1x2x4")])
+@pytest.mark.parametrize(("dilation", "left"), [(10, "3x3x2x4"), (11, "2x2x2x4"), ((10, 12), "3x1x2x4")])
 def test_taps_that_only_read_padding_are_left_out(dilation, left):
     lowered = jax.jit(functools.partial(conv, stride=2, padding="SYMMETRIC", dilation=dilation)).lower(
         normal(0, 1, 12, 12, 2), normal(1, 3, 3, 2, 4)

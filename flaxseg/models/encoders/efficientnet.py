@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
-from flaxseg.models.layers import Activation, Conv, ConvNormAct, apply_block, identity
+from flaxseg.models.layers import Conv, ConvNormAct, apply_block
+from flaxseg.models.normalization import Activation, identity
 
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -92,7 +93,8 @@ class EfficientNet(nn.Module):
             # What follows the last feature, up to the classes.
             (r"_conv_head|_bn1|_fc|conv_head|bn2|classifier", None),
         ]
-        for block in self.blocks():
+        # Files hold every block, also those past this encoder's depth.
+        for block in self.clone(depth=5, parent=None).blocks():
             of_timm = ("dw", "pw") if block.expansion == 1 else ("pw", "dw", "pwl")
             ours = ("depthwise", "project") if block.expansion == 1 else ("expand", "depthwise", "project")
             there, here = rf"blocks\.{block.stage}\.{block.place}\.", f"block{block.number}"

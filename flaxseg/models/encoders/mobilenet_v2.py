@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
-from flaxseg.models.layers import ConvNormAct, apply_block, identity
+from flaxseg.models.layers import ConvNormAct, apply_block
+from flaxseg.models.normalization import identity
 
 _STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 """Channels and blocks of each stage, and the step of its first block."""
