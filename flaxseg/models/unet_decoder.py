@@ -23,7 +23,7 @@ class UNetDecoder(nn.Module):
     """Whether two convolutions come between encoder and decoder."""
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = (
+    _torch_names: ClassVar[Renames] = (
         (r"center\.(\d)\.0", r"center\1/conv"),
         (r"center\.(\d)\.1", r"center\1/norm"),
         (r"blocks\.(\d)\.conv(\d)\.0", r"block\1/conv\2/conv"),
@@ -33,6 +33,11 @@ class UNetDecoder(nn.Module):
             for theirs, ours in ChannelAndPlaceAttention.torch_names
         ),
     )
+
+    @property
+    def torch_names(self) -> Renames:
+        """Those of segmentation_models_pytorch, whose last block holds an attention that it has no skip for."""
+        return ((rf"blocks\.{len(self.widths) - 1}\.attention1\..*", None), *self._torch_names)
 
     @nn.compact
     def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
