@@ -29,7 +29,7 @@ def test_logits_and_statistics_are_the_references(path):
     architecture, encoder = path.stem.split("-", 1)
     golden = np.load(path)
     model = MODELS[architecture](num_classes=NUM_CLASSES, encoder=encoder)
-    found = outputs(model, loaded(model, tensors_of(golden)), sizes_of(architecture))
+    found = outputs(model, loaded(model, tensors_of(golden, encoder)), sizes_of(architecture))
     for name in (f"logits_{height}x{width}" for height, width in sizes_of(architecture)):
         assert difference(found[name][:, ::6, ::6], golden[name]) < TOLERANCE, name
     assert difference(found["train_logits"][:, ::6, ::6], golden["train_logits"]) < TRAIN_TOLERANCE

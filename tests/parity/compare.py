@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from references import NUM_CLASSES, SIZES, picture, sizes_of, tensor
+from references import NUM_CLASSES, SIZES, gain_of, picture, sizes_of, tensor
 
 from flaxseg.models import MODELS
 from flaxseg.models.encoder_decoder import EncoderDecoder
@@ -32,10 +32,11 @@ TRAIN_TOLERANCE = 1e-3
 its standard deviation."""
 
 
-def tensors_of(reference: Any) -> dict[str, np.ndarray]:
-    """Returns the tensors that the reference had."""
+def tensors_of(reference: Any, encoder: str) -> dict[str, np.ndarray]:
+    """Returns the tensors that the reference with this encoder had."""
     names, shapes = str(reference["names"]).split("\n"), json.loads(str(reference["shapes"]))
-    return {name: tensor(name, tuple(shape)) for name, shape in zip(names, shapes, strict=True)}
+    gain = gain_of(encoder)
+    return {name: tensor(name, tuple(shape), gain) for name, shape in zip(names, shapes, strict=True)}
 
 
 def loaded(model: EncoderDecoder, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def compare(path: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     architecture, encoder = path.stem.split("-", 1)
     reference = np.load(path)
     model = MODELS[architecture](num_classes=NUM_CLASSES, encoder=encoder)
-    found = outputs(model, loaded(model, tensors_of(reference)), sizes_of(architecture))
+    found = outputs(model, loaded(model, tensors_of(reference, encoder)), sizes_of(architecture))
     statistics = expected_statistics(model, reference, found)
     differences = {name: difference(found[name], reference[name]) for name in reference.files if "logits" in name}
     worst = max((difference(found[name], value) for name, value in statistics.items()), default=0.0)

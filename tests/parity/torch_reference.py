@@ -15,7 +15,17 @@ from pathlib import Path
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from references import CASES, NUM_CLASSES, REFERENCE_ARCHITECTURES, padded, picture, reference_encoder, sizes_of, tensor
+from references import (
+    CASES,
+    NUM_CLASSES,
+    REFERENCE_ARCHITECTURES,
+    gain_of,
+    padded,
+    picture,
+    reference_encoder,
+    sizes_of,
+    tensor,
+)
 from torch import nn
 
 
@@ -25,8 +35,9 @@ def build(architecture: str, encoder: str) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         network = kind(reference_encoder(encoder), encoder_weights=None, classes=NUM_CLASSES)
-    names = network.state_dict()
-    network.load_state_dict({name: torch.from_numpy(tensor(name, tuple(t.shape))) for name, t in names.items()})
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    gain = gain_of(encoder)
+    network.load_state_dict({name: torch.from_numpy(tensor(name, shape, gain)) for name, shape in shapes.items()})
     for module in network.modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.p = 0.0
