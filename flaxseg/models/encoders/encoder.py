@@ -17,7 +17,7 @@ matches the whole name counts."""
 
 @dataclasses.dataclass(frozen=True)
 class HubFile:
-    """A file of the Hugging Face hub: its repository, and the revision: a commit, or a branch where there is no other."""
+    """A file of the Hugging Face hub: its repository and revision, a commit, or a branch where no commit is known."""
 
     repository: str
     revision: str
