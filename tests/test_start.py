@@ -1,6 +1,7 @@
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from flaxseg import train
 from flaxseg.checkpoints import Checkpoints
@@ -82,3 +83,25 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
     (tmp_path / "state").mkdir()
     with pytest.raises(WeightsError, match="state: this checkpoint cannot be read"):
         start_from(variables_of(ended), compose(config).model, str(tmp_path))
+
+
+def test_a_new_run_starts_from_an_encoders_file(tmp_path):
+    """Only the encoder is filled, under torchvision's names; the decoder is that of the seed."""
+    config = load_config("configs/shapes.py:tiny", OVERRIDES)
+    config.model.options = {"encoder": "resnet18", "decoder_channels": (8, 8, 8, 8, 8)}
+    model = compose(config).model
+    image = np.zeros((1, 32, 32, 3), np.float32)
+    new = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(config.seed))
+    tensors = {
+        "conv1.weight": np.full((64, 3, 7, 7), 0.25, np.float32),
+        "bn1.running_mean": np.full(64, 0.5, np.float32),
+    }
+    safetensors.numpy.save_file(tensors, tmp_path / "encoder.safetensors")
+    config.model.pretrained, config.model.pretrained_partial = str(tmp_path / "encoder.safetensors"), True
+    with Checkpoints(tmp_path / "checkpoints", keep=1, best_metric="miou") as checkpoints:
+        state = jax.device_get(restore_or_create(compose(config), config, checkpoints))
+    assert (at(state.params, ("encoder", "stem", "conv", "kernel")) == 0.25).all()
+    assert (at(state.ema_params, ("encoder", "stem", "conv", "kernel")) == 0.25).all()
+    assert (at(state.batch_stats, ("encoder", "stem", "norm", "mean")) == 0.5).all()
+    head = ("head", "kernel")
+    np.testing.assert_allclose(at(state.params, head), at(new["params"], head), rtol=1e-6)
