@@ -1,6 +1,7 @@
 """The state that a run begins with: its latest checkpoint, or a new one, perhaps with weights from elsewhere."""
 
 import functools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from flaxseg import sharding
 from flaxseg.checkpoints import CHECKPOINTS, Checkpoints
@@ -57,7 +59,18 @@ def restore_or_create(experiment: Experiment, config: ConfigDict, checkpoints: C
         return jax.jit(create, out_shardings=placement)(key)
     init = functools.partial(initial_variables, image=image, model=experiment.model)
     variables = _start(jax.jit(init)(key), experiment, config)
+    _announce(variables, config.model.pretrained)
     return jax.jit(lambda key, variables: create(key, variables=variables), out_shardings=placement)(key, variables)
+
+
+def _announce(variables: Mapping[str, Any], source: str) -> None:
+    """Says on the terminal how much of each part of the network was loaded; what was not is still on the device."""
+    loaded: dict[str, list[bool]] = {}
+    for path, leaf in traverse_util.flatten_dict(dict(variables["params"])).items():
+        loaded.setdefault(path[0], []).append(isinstance(leaf, np.ndarray))
+    parts = ", ".join(f"{part} {sum(found)} of {len(found)}" for part, found in loaded.items())
+    if jax.process_index() == 0:
+        tqdm.write(f"parameters loaded from {source}: {parts}", file=sys.stderr)
 
 
 def start_from(

@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
         start_from(variables_of(ended), compose(config).model, str(tmp_path))
 
 
-def test_a_new_run_starts_from_an_encoders_file(tmp_path):
+def test_a_new_run_starts_from_an_encoders_file(tmp_path, capsys):
     """Only the encoder is filled, under torchvision's names; the decoder is that of the seed."""
     config = load_config("configs/shapes.py:tiny", OVERRIDES)
     config.model.options = {"encoder": "resnet18", "decoder_channels": (8, 8, 8, 8, 8)}
@@ -103,5 +103,6 @@ def test_a_new_run_starts_from_an_encoders_file(tmp_path):
     assert (at(state.params, ("encoder", "stem", "conv", "kernel")) == 0.25).all()
     assert (at(state.ema_params, ("encoder", "stem", "conv", "kernel")) == 0.25).all()
     assert (at(state.batch_stats, ("encoder", "stem", "norm", "mean")) == 0.5).all()
+    assert "encoder.safetensors: decoder 0 of 30, encoder 1 of 60, head 0 of 2" in capsys.readouterr().err
     head = ("head", "kernel")
     np.testing.assert_allclose(at(state.params, head), at(new["params"], head), rtol=1e-6)

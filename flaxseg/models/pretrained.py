@@ -2,7 +2,8 @@
 
 import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -80,7 +81,7 @@ def put_arrays(
     name: str,
     partial: bool,
     whole: bool = True,
-    unknown: Collection[str] = (),
+    unknown: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """As `load_pretrained`, with arrays by their path in the variables, such as `params/head/kernel`.
 
@@ -90,15 +91,16 @@ def put_arrays(
       name: what a message calls where they come from.
       partial: as there.
       whole: they are of a whole network, not of its encoder alone.
-      unknown: names of further ones for which there is no path.
+      unknown: names and shapes of further ones for which there is no path.
     """
     own = traverse_util.flatten_dict(dict(variables), sep="/")
     given = {path: _fitted(value, own[path].shape) if path in own else value for path, value in given.items()}
     fitting = {path: value for path, value in given.items() if path in own and value.shape == own[path].shape}
     expected = own if whole else {path for path in own if path.split("/")[1] == "encoder"}
     other = {path: (value.shape, own[path].shape) for path, value in given.items() if path in own.keys() - fitting}
-    missing = [path for path in expected if path not in given]
-    strange = [*unknown, *(path for path in given if path not in own)]
+    missing = [f"{path} {own[path].shape}" for path in expected if path not in given]
+    beside = {**unknown, **{path: value.shape for path, value in given.items() if path not in own}}
+    strange = [f"{name} {shape}" for name, shape in beside.items()]
     if not fitting or (not partial and (missing or strange or other)):
         raise WeightsError(_misfit(name, fitting=len(fitting), missing=missing, strange=strange, other=other))
     return traverse_util.unflatten_dict(own | {k: v.astype(np.float32) for k, v in fitting.items()}, sep="/")

@@ -153,11 +153,14 @@ def test_a_sharded_batch_gives_one_devices_gradients(name):
 
 def test_bfloat16_stays_near_float32(name):
     x = pictures(2, 16, 16, 3)
-    exact, rounded = (
-        jax.jit(functools.partial(build(name, dtype=dtype).apply, train=False))(variables_of(name), x)
-        for dtype in (jnp.float32, jnp.bfloat16)
-    )
+    predictions = [
+        jax.jit(functools.partial(build(name, dtype=dtype).apply, train=False)) for dtype in (jnp.float32, jnp.bfloat16)
+    ]
+    exact, rounded = (predict(variables_of(name), x) for predict in predictions)
     assert 0 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
+    for predict in predictions:
+        predict(variables_of(name), -x)
+        assert predict._cache_size() == 1, "compiled again for pictures of the same shape"
 
 
 def test_the_input_size_of_initialisation_does_not_matter(name):

@@ -85,7 +85,7 @@ def test_a_whole_encoders_file_fills_one_that_ends_sooner():
     np.testing.assert_array_equal(last["bias"], np.arange(128))
     assert "layer3_block0" not in found["params"]["encoder"]
     strange = torch_tensors() | {"layer3.9.conv1.weight": np.zeros((1, 1, 1, 1), np.float32)}
-    with pytest.raises(WeightsError, match=r"not in the network: 1 \(params/encoder/layer3_block9/conv1/conv/kernel\)"):
+    with pytest.raises(WeightsError, match=r"not in the network: 1 \(params/encoder/layer3_block9/conv1/conv/kernel"):
         put_tensors(weights, shallow, strange, name="w.pth", partial=False)
 
 
@@ -112,9 +112,8 @@ def test_what_does_not_match_is_listed_and_a_part_is_taken_only_when_asked_for()
         put(tensors)
     message = str(raised.value)
     assert message.startswith("w.pth: these weights are not of this network")
-    assert "but not in the file: 1 (params/encoder/layer4_block1/conv2/conv/kernel)" in message
-    assert "but not in the network: 1 (layer9.0.conv1.weight)" not in message
-    assert "layer9" in message
+    assert "but not in the file: 1 (params/encoder/layer4_block1/conv2/conv/kernel (3, 3, 512, 512))" in message
+    assert "but not in the network: 1 (params/encoder/layer9_block0/conv1/conv/kernel (1, 1, 1, 1))" in message
     assert "params/encoder/stem/norm/bias (63,) in the file, (64,) in the network" in message
     assert "model.pretrained_partial=True loads what fits" in message
     found = put(tensors, partial=True)
