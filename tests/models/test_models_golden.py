@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from compare import TOLERANCE, TRAIN_TOLERANCE, difference, loaded, outputs, tensors_of
 from references import ENCODERS as REFERENCE_ENCODERS
-from references import NUM_CLASSES, REFERENCE_ARCHITECTURES, sizes_of
+from references import GOLDEN, NUM_CLASSES, REFERENCE_ARCHITECTURES, sizes_of
 
 from flaxseg.models import MODELS
 from flaxseg.models.encoders import ENCODERS
@@ -19,8 +19,8 @@ FILES = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 
 
 def test_everything_with_a_reference_is_compared_with_it():
-    names = [path.stem.split("-", 1) for path in FILES]
-    assert {architecture for architecture, _ in names} == set(REFERENCE_ARCHITECTURES)
+    assert {path.stem.replace("-", ":", 1) for path in FILES} == set(GOLDEN)
+    assert {case.split(":")[0] for case in GOLDEN} == set(REFERENCE_ARCHITECTURES)
     assert set(ENCODERS) == set(REFERENCE_ENCODERS)
 
 

@@ -59,6 +59,20 @@ CASES = [f"unet:{encoder}" for encoder in ENCODERS] + [
 ]
 
 
+GOLDEN = (
+    "unet:resnext50_32x4d",
+    "unet:vgg11_bn",
+    "unet:mobilenet_v2",
+    "unet:efficientnet_b0",
+    "unet:efficientnet_lite0",
+    "unet:convnext_tiny",
+    "unet:mit_b0",
+    "segformer:mit_b0",
+    *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
+)
+"""Cases that the ordinary tests compare with, too: every architecture, and every family of encoders."""
+
+
 def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns height and width of the pictures that an architecture is compared with."""
     return SIZES_OF.get(architecture, SIZES)
