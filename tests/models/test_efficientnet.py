@@ -83,7 +83,9 @@ def test_both_schemes_of_names_fill_the_same_variables_at_every_depth(encoder, d
 
 def test_a_block_that_no_efficientnet_of_this_size_has_is_named():
     tensors = published("efficientnet_lite0", of_timm) | {"blocks.5.4.conv_pw.weight": np.zeros((1, 1, 1, 1))}
-    with pytest.raises(WeightsError, match=r"in the file, but not in the network: 1 \(blocks\.5\.4\.conv_pw\.weight\)"):
+    with pytest.raises(
+        WeightsError, match=r"in the file, but not in the network: 1 \(blocks\.5\.4\.conv_pw\.weight \(1, 1, 1, 1\)\)"
+    ):
         loaded("efficientnet_lite0", tensors, depth=3)
 
 
