@@ -134,11 +134,10 @@ def train_step(
             rngs={"dropout": dropout_key},
         )
         total, parts = loss_fn(logits, batch["label"])
-        side_logits = jax.tree.leaves(updates.get("auxiliary", {}))
-        if side_logits:
-            side_total = jnp.sum(jnp.stack([loss_fn(side, batch["label"])[0] for side in side_logits]))
-            parts = {**parts, "auxiliary": side_total}
-            total = total + model.auxiliary_weight * side_total
+        side_losses = [loss_fn(side, batch["label"])[0] for side in jax.tree.leaves(updates.get("auxiliary", {}))]
+        if side_losses:
+            parts = {**parts, "auxiliary": jnp.stack(side_losses).sum()}
+            total = total + model.auxiliary_weight * parts["auxiliary"]
         return total, (parts, updates.get("batch_stats", {}))
 
     (loss, (parts, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
