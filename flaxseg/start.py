@@ -17,24 +17,34 @@ from tqdm import tqdm
 
 from flaxseg import sharding
 from flaxseg.checkpoints import CHECKPOINTS, Checkpoints
-from flaxseg.errors import WeightsError
+from flaxseg.errors import ConfigError, WeightsError
 from flaxseg.experiment import Experiment
 from flaxseg.models.pretrained import load_pretrained, put_arrays
 from flaxseg.train_step import TrainState, create_train_state, initial_variables
 
-
-def check_start(experiment: Experiment, config: ConfigDict) -> None:
-    """Raises WeightsError if what a new run is to start from does not fit; reads it, and writes nothing."""
-    if config.model.pretrained:
-        image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
-        init = functools.partial(initial_variables, image=image, model=experiment.model)
-        _start(jax.eval_shape(init, jax.random.key(0)), experiment, config)
+Loaded = Mapping[str, Any]
+"""Variables: numpy arrays where weights were loaded, and shapes where they are still to be drawn."""
 
 
-def _start(variables: Mapping[str, Any], experiment: Experiment, config: ConfigDict) -> dict[str, Any]:
+def load_start(experiment: Experiment, config: ConfigDict) -> Loaded | None:
+    """Returns what a new run is to start from, None for nothing; reads it, and writes nothing.
+
+    Raises:
+      ConfigError: a frozen encoder that there are no weights for.
+      WeightsError: weights that do not fit.
+    """
     wanted = config.model
+    if not wanted.pretrained:
+        if getattr(experiment.model, "frozen", False):
+            raise ConfigError(
+                f"config.model.pretrained = '': the encoder of {wanted.name} is frozen, and would stay as it is drawn; "
+                "give its weights, such as 'imagenet', or set config.model.options.frozen=False"
+            )
+        return None
+    image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
+    init = functools.partial(initial_variables, image=image, model=experiment.model)
     return start_from(
-        variables,
+        jax.eval_shape(init, jax.random.key(0)),
         experiment.model,
         wanted.pretrained,
         sha256=wanted.pretrained_sha256,
@@ -42,8 +52,10 @@ def _start(variables: Mapping[str, Any], experiment: Experiment, config: ConfigD
     )
 
 
-def restore_or_create(experiment: Experiment, config: ConfigDict, checkpoints: Checkpoints) -> TrainState:
-    """Returns the latest checkpoint's state, or a new one, placed on the mesh."""
+def restore_or_create(
+    experiment: Experiment, config: ConfigDict, checkpoints: Checkpoints, loaded: Loaded | None = None
+) -> TrainState:
+    """Returns the latest checkpoint's state, or a new one, placed on the mesh; with `loaded`, from load_start()."""
     image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
     create = functools.partial(
         create_train_state, image=image, model=experiment.model, tx=experiment.tx, ema_decay=experiment.ema_decay
@@ -55,16 +67,19 @@ def restore_or_create(experiment: Experiment, config: ConfigDict, checkpoints: C
     restored = checkpoints.restore_latest(like)
     if restored is not None:
         return restored
-    if not config.model.pretrained:
+    # Where every checkpoint turned out to be damaged, the run is a new one after all.
+    loaded = loaded or load_start(experiment, config)
+    if loaded is None:
         return jax.jit(create, out_shardings=placement)(key)
+    _announce(loaded, config.model.pretrained)
     init = functools.partial(initial_variables, image=image, model=experiment.model)
-    variables = _start(jax.jit(init)(key), experiment, config)
-    _announce(variables, config.model.pretrained)
+    new = jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))(key)
+    variables = jax.tree.map(lambda found, own: found if isinstance(found, np.ndarray) else own, loaded, dict(new))
     return jax.jit(lambda key, variables: create(key, variables=variables), out_shardings=placement)(key, variables)
 
 
-def _announce(variables: Mapping[str, Any], source: str) -> None:
-    """Says on the terminal how much of each part of the network was loaded; what was not is still on the device."""
+def _announce(variables: Loaded, source: str) -> None:
+    """Says on the terminal how much of each part of the network was loaded."""
     loaded: dict[str, list[bool]] = {}
     for path, leaf in traverse_util.flatten_dict(dict(variables["params"])).items():
         loaded.setdefault(path[0], []).append(isinstance(leaf, np.ndarray))

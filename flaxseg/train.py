@@ -24,7 +24,7 @@ from flaxseg.data.pipeline import iterate
 from flaxseg.experiment import Experiment, compose, run_key
 from flaxseg.metrics import ConfusionMatrix, per_class_table
 from flaxseg.progress import TrainingProgress
-from flaxseg.start import check_start, restore_or_create
+from flaxseg.start import load_start, restore_or_create
 from flaxseg.stopping import StopSignals
 from flaxseg.summaries import Pictures, Summaries
 from flaxseg.train_step import TrainState, predict_logits, score_logits, train_step
@@ -67,8 +67,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
     validate(config)
     workdir = Path(workdir)
     experiment = compose(config)
-    if not has_checkpoint(workdir):
-        check_start(experiment, config)
+    loaded = None if has_checkpoint(workdir) else load_start(experiment, config)
     claim_workdir(workdir, config)
     with (
         Checkpoints(
@@ -76,7 +75,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
         ) as checkpoints,
         Summaries(workdir, experiment.eval_data) as summaries,
     ):
-        state = restore_or_create(experiment, config, checkpoints)
+        state = restore_or_create(experiment, config, checkpoints, loaded)
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         summaries.start(dict(leaves(config)), overview)
         _announce(experiment, config, state)

@@ -3,12 +3,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from flaxseg import train
+from flaxseg import start, train
 from flaxseg.checkpoints import Checkpoints
 from flaxseg.config_files import load_config
-from flaxseg.errors import WeightsError
+from flaxseg.errors import ConfigError, WeightsError
 from flaxseg.experiment import compose
-from flaxseg.start import restore_or_create, start_from
+from flaxseg.start import load_start, restore_or_create, start_from
 
 OVERRIDES = ["train.steps=2", "optimizer.warmup_steps=0", "optimizer.ema_decay=0.5", "log.pictures=0"]
 
@@ -106,3 +106,23 @@ def test_a_new_run_starts_from_an_encoders_file(tmp_path, capsys):
     assert "encoder.safetensors: decoder 0 of 30, encoder 1 of 60, head 0 of 2" in capsys.readouterr().err
     head = ("head", "kernel")
     np.testing.assert_allclose(at(state.params, head), at(new["params"], head), rtol=1e-6)
+
+
+def test_a_frozen_encoder_without_weights_is_refused_before_anything_is_written(tmp_path):
+    config = load_config("configs/shapes.py:tiny", OVERRIDES)
+    config.model.name, config.model.options = "unet_mobilenet", {}
+    with pytest.raises(ConfigError, match=r"unet_mobilenet is frozen(.|\n)*options.frozen=False"):
+        train.train_and_evaluate(config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_are_read_once(run, tmp_path, monkeypatch):
+    config, workdir, _ = run
+    config = config.copy_and_resolve_references()
+    config.model.pretrained = str(workdir)
+    parts, reads = compose(config), []
+    read = start._arrays
+    monkeypatch.setattr(start, "_arrays", lambda directory: reads.append(directory) or read(directory))
+    with Checkpoints(tmp_path, keep=1, best_metric="miou") as checkpoints:
+        restore_or_create(parts, config, checkpoints, load_start(parts, config))
+    assert len(reads) == 1

@@ -220,13 +220,13 @@ import os, signal, sys
 from flaxseg import train
 from flaxseg.config_files import load_config
 
-def restore_or_create(experiment, config, checkpoints):
+def restore_or_create(experiment, config, checkpoints, loaded):
     def killed(*arguments):
         checkpoints.wait()
         os.kill(os.getpid(), signal.SIGKILL)
 
     train.evaluate_all = killed
-    return original(experiment, config, checkpoints)
+    return original(experiment, config, checkpoints, loaded)
 
 original, train.restore_or_create = train.restore_or_create, restore_or_create
 train.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys.argv[1])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
+from flaxseg.errors import ConfigError
 from flaxseg.models.arguments import ChannelValues, channel_values, check_dtype, check_integer, check_number
 from flaxseg.models.encoders import ENCODERS, Renames, make_encoder
 from flaxseg.models.layers import Conv, ConvNormAct, crop, pad_to_stride
@@ -127,6 +128,8 @@ def encoder_decoder(
     check_dtype("dtype", dtype)
     check_integer("image_classes", image_classes, 0)
     check_number("auxiliary_weight", auxiliary_weight)
+    if auxiliary_weight < 0:
+        raise ConfigError(f"auxiliary_weight = {auxiliary_weight!r}: must be at least 0; 0 is without auxiliary heads")
     module = make_encoder(encoder, depth=encoder_depth, output_stride=output_stride, remat=remat, dtype=dtype)
     own = ENCODERS[encoder]
     return EncoderDecoder(

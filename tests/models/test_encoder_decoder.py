@@ -6,8 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flaxseg.errors import ConfigError
+from flaxseg.models import pspnet
 from flaxseg.models.encoder_decoder import EncoderDecoder
+from flaxseg.models.encoders import make_encoder
 from flaxseg.models.layers import Conv, ConvNormAct
+from flaxseg.models.torch_names import converted
 
 
 class SmallEncoder(nn.Module):
@@ -63,3 +67,79 @@ def test_without_a_head_the_decoder_gives_the_logits():
     expected = SmallDecoder().apply(parts[1], SmallEncoder().apply(parts[0], padded, train=False), train=False)
     logits = model.apply(variables, PICTURE, train=False)
     np.testing.assert_allclose(logits, expected[:, :5, :7], rtol=0, atol=1e-6)
+
+
+def test_the_image_head_classifies_whole_pictures_by_the_mean_of_the_last_feature():
+    model = network(image_classes=4)
+    variables = initialised(model)
+    given = {name: variables[name] for name in ("params", "batch_stats")}
+    logits, heads = model.apply(given, PICTURE, train=False, mutable=["image_logits"])
+    last = model.encoder.apply(
+        {name: tree["encoder"] for name, tree in given.items()}, jnp.pad(PICTURE, ((0, 0), (0, 1), (0, 1), (0, 0))),
+        train=False,
+    )[-1]  # fmt: skip
+    head = given["params"]["image_head"]
+    np.testing.assert_allclose(
+        heads["image_logits"]["logits"][0], last.mean((1, 2)) @ head["kernel"] + head["bias"], rtol=1e-5
+    )
+    # Where nobody asks for it, the logits are all there is.
+    np.testing.assert_array_equal(model.apply(given, PICTURE, train=False), logits)
+
+
+def test_a_references_image_head_has_its_place():
+    tensors = {"classification_head.3.weight": np.ones((4, 2), np.float32), "classification_head.3.bias": np.ones(4)}
+    found, unknown = converted(tensors, EncoderDecoder.torch_names)
+    assert {path: value.shape for path, value in found.items()} == {
+        "params/image_head/kernel": (2, 4),
+        "params/image_head/bias": (4,),
+    }
+    assert not unknown
+
+
+def test_the_auxiliary_head_gives_logits_at_the_pictures_size():
+    model = network(auxiliary_weight=0.4, auxiliary_channels=6)
+    variables = initialised(model)
+    assert variables["params"]["auxiliary_head0"]["kernel"].shape == (1, 1, 6, 3)
+    given = {name: variables[name] for name in ("params", "batch_stats")}
+    _, updates = model.apply(given, PICTURE, train=True, mutable=["batch_stats", "auxiliary"])
+    assert updates["auxiliary"]["logits0"][0].shape == (2, 5, 7, 3)
+
+
+def test_a_negative_weight_of_auxiliary_heads_is_refused():
+    with pytest.raises(ConfigError, match=r"auxiliary_weight = -0.4: must be at least 0"):
+        pspnet(num_classes=2, auxiliary_weight=-0.4)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "mobilenet_v2", "efficientnet_lite0", "convnext_tiny", "mit_b0"])
+def test_remat_computes_every_block_of_an_encoder_again(name):
+    again, plain = (make_encoder(name, depth=3, remat=remat, dtype=jnp.float32) for remat in (True, False))
+    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(functools.partial(plain.init, train=False), jax.random.key(0), x)
+    assert jax.eval_shape(functools.partial(again.init, train=False), jax.random.key(0), x) == shapes
+
+    def count(encoder):
+        apply = functools.partial(
+            encoder.apply, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+        )
+        return str(jax.make_jaxpr(apply)(shapes, x)).count("remat2[")
+
+    assert count(plain) == 0
+    assert count(again) >= 2
+
+
+def test_remat_changes_no_gradient():
+    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
+    encoders = [make_encoder("resnet18", depth=3, remat=remat, dtype=jnp.float32) for remat in (True, False)]
+    variables = jax.jit(functools.partial(encoders[0].init, train=False))(jax.random.key(1), x)
+
+    def loss(params, encoder):
+        given = {"params": params, "batch_stats": variables["batch_stats"]}
+        features, updates = encoder.apply(given, x, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(features[-1])), updates
+
+    again, plain = (
+        jax.jit(jax.grad(functools.partial(loss, encoder=encoder), has_aux=True))(variables["params"])
+        for encoder in encoders
+    )
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1e-2, np.abs(b).max()))

@@ -8,7 +8,7 @@ import flax.linen as nn
 from flaxseg.errors import ConfigError
 from flaxseg.lookup import did_you_mean
 from flaxseg.models.encoders import convnext, efficientnet, mix_transformer, mobilenet_v2, resnet, vgg
-from flaxseg.models.encoders.encoder import Encoder, Encoders, HubFile, Renames
+from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
 
 ENCODERS: dict[str, Encoder] = {
     **resnet.ENCODERS,
@@ -20,7 +20,7 @@ ENCODERS: dict[str, Encoder] = {
 }
 """Encoders by the name that a configuration gives."""
 
-__all__ = ["ENCODERS", "Encoder", "Encoders", "HubFile", "Renames", "check_output_stride", "make_encoder"]
+__all__ = ["ENCODERS", "Encoder", "HubFile", "Renames", "check_output_stride", "make_encoder"]
 
 
 def make_encoder(name: str, *, depth: int = 5, output_stride: int = 32, remat: bool = False, dtype: Any) -> nn.Module:

@@ -1,7 +1,7 @@
 """What every encoder is: a variant of a family with its public weights, and the way that names of torch map to ours."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
@@ -46,9 +46,6 @@ class Encoder:
     std: tuple[float, ...] = IMAGENET_STD
     depths: tuple[int, ...] = (3, 4, 5)
     output_strides: tuple[int, ...] = (8, 16, 32)
-
-
-Encoders = Mapping[str, Encoder]
 
 
 def stage_dilation(stride: int, output_stride: int) -> tuple[int, int]:
