@@ -152,7 +152,7 @@ def test_splits_of_other_classes_are_refused(run):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("loss_options.cross_entropy.class_weights=(1,2,3)", "config.loss_options: .*3 weights for 5 classes"),
+        ("loss_options.cross_entropy.class_weights=(1,2,3)", r"config.loss_options.cross_entropy.class_weights = .*3 weights for 5 classes"),
         ("optimizer.warmup_steps=6", "config.optimizer.warmup_steps = 6: the whole run has 6 steps"),
         ("model.options.std=(1.0,2.0)", "config.model: unet with these options cannot take pictures .*32, 32, 3"),
     ],

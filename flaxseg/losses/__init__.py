@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from flaxseg.errors import ConfigError
 from flaxseg.lookup import look_up
 from flaxseg.losses.cross_entropy import cross_entropy
 
@@ -26,7 +27,7 @@ def weighted_sum(weights: Mapping[str, float], options: Mapping[str, Mapping[str
       options: for a name, its keyword arguments.
 
     Raises:
-      ConfigError: an unknown name.
+      ConfigError: an unknown name; and from the function that is returned, options that do not fit the logits.
     """
     options = options or {}
     terms = [
@@ -36,7 +37,12 @@ def weighted_sum(weights: Mapping[str, float], options: Mapping[str, Mapping[str
     ]
 
     def loss_fn(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        parts = {name: function(logits, label, **keywords) for name, _, function, keywords in terms}
+        parts = {}
+        for name, _, function, keywords in terms:
+            try:
+                parts[name] = function(logits, label, **keywords)
+            except ConfigError as error:
+                raise ConfigError(f"config.loss_options.{name}.{error}") from error
         return sum((weight * parts[name] for name, weight, _, _ in terms), start=0.0), parts  # type: ignore[return-value]
 
     return loss_fn
