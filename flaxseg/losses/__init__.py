@@ -7,12 +7,62 @@ import jax
 
 from flaxseg.errors import ConfigError
 from flaxseg.lookup import look_up
+from flaxseg.losses.binary_cross_entropy import binary_cross_entropy
+from flaxseg.losses.boundary import boundary
+from flaxseg.losses.cldice import cldice
 from flaxseg.losses.cross_entropy import cross_entropy
+from flaxseg.losses.dice import dice, generalized_dice, log_cosh_dice
+from flaxseg.losses.focal import binary_focal, focal
+from flaxseg.losses.jaccard import jaccard, soft_iou
+from flaxseg.losses.lovasz import lovasz_hinge, lovasz_softmax
+from flaxseg.losses.mcc import mcc
+from flaxseg.losses.ohem import ohem_cross_entropy
+from flaxseg.losses.poly import poly_cross_entropy
+from flaxseg.losses.tversky import focal_tversky, tversky
 
-__all__ = ["LOSSES", "LossFn", "cross_entropy", "weighted_sum"]
+__all__ = [
+    "LOSSES",
+    "LossFn",
+    "binary_cross_entropy",
+    "binary_focal",
+    "boundary",
+    "cldice",
+    "cross_entropy",
+    "dice",
+    "focal",
+    "focal_tversky",
+    "generalized_dice",
+    "jaccard",
+    "log_cosh_dice",
+    "lovasz_hinge",
+    "lovasz_softmax",
+    "mcc",
+    "ohem_cross_entropy",
+    "poly_cross_entropy",
+    "soft_iou",
+    "tversky",
+    "weighted_sum",
+]
 
 LOSSES: dict[str, Callable[..., jax.Array]] = {
     "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+    "focal": focal,
+    "binary_focal": binary_focal,
+    "ohem_cross_entropy": ohem_cross_entropy,
+    "poly_cross_entropy": poly_cross_entropy,
+    "dice": dice,
+    "generalized_dice": generalized_dice,
+    "log_cosh_dice": log_cosh_dice,
+    "jaccard": jaccard,
+    "soft_iou": soft_iou,
+    "tversky": tversky,
+    "focal_tversky": focal_tversky,
+    "mcc": mcc,
+    "lovasz_softmax": lovasz_softmax,
+    "lovasz_hinge": lovasz_hinge,
+    "boundary": boundary,
+    "cldice": cldice,
 }
 
 LossFn = Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]

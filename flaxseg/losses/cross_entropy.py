@@ -10,6 +10,7 @@ from flaxseg.losses.pixels import (
     check_share,
     check_two_classes,
     class_weight_vector,
+    counted_logits,
     is_counted,
     target_class,
 )
@@ -51,7 +52,7 @@ def cross_entropy(
     weights = class_weight_vector(class_weights, logits.shape[-1])
     check_share("label_smoothing", label_smoothing)
     counted = is_counted(label)
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_p = jax.nn.log_softmax(counted_logits(logits, label))
     pixel_weight = jnp.where(counted, weights[target_class(label, logits.shape[-1])], 0.0)
     loss = -pixel_weight * at_target(log_p, label)
     if label_smoothing:

@@ -14,6 +14,14 @@ def is_counted(label: jax.Array) -> jax.Array:
     return label != IGNORE_LABEL
 
 
+def counted_logits(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Returns the logits in float32, 0 where label integer[...] is ignored.
+
+    Softmax and its gradient are then finite there, and the gradient exactly 0, whatever the logits are.
+    """
+    return jnp.where(is_counted(label)[..., None], logits.astype(jnp.float32), 0.0)
+
+
 def target_class(label: jax.Array, num_classes: int) -> jax.Array:
     """Returns int32[...], the class of each pixel of label integer[...]: 0 where ignored, `num_classes` for no class.
 
@@ -31,9 +39,39 @@ def one_hot_target(label: jax.Array, num_classes: int) -> jax.Array:
     return jnp.where((target < num_classes)[..., None], hot.astype(jnp.float32), jnp.nan)
 
 
+def one_against_rest_target(label: jax.Array, num_classes: int) -> jax.Array:
+    """Returns float32[..., num_classes], what sigmoids aim at: `one_hot_target`; of one class, the labels 0 and 1."""
+    if num_classes == 1:
+        return one_hot_target(label, 2)[..., 1:]
+    return one_hot_target(label, num_classes)
+
+
 def at_target(values: jax.Array, label: jax.Array) -> jax.Array:
     """Returns what float[..., K] holds at each pixel's class, [...]; of an ignored pixel it is that of class 0."""
     return jnp.take_along_axis(values, target_class(label, values.shape[-1])[..., None], axis=-1)[..., 0]
+
+
+def probabilities(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Returns the softmax of logits float[..., K], float32[..., K], all 0 where label integer[...] is ignored."""
+    return jnp.where(is_counted(label)[..., None], jax.nn.softmax(counted_logits(logits, label)), 0.0)
+
+
+def target_log_probability(logits: jax.Array, label: jax.Array) -> jax.Array:
+    """Returns the logarithm of each pixel's probability of its class, float32[...]; without meaning where ignored."""
+    return at_target(jax.nn.log_softmax(counted_logits(logits, label)), label)
+
+
+def pixel_weights(label: jax.Array, class_weights: Sequence[float] | None, num_classes: int) -> jax.Array:
+    """Returns float32[...]: the weight of each pixel's class, 0 where ignored, NaN where it is no class.
+
+    Raises:
+      ConfigError: as class_weight_vector().
+    """
+    weights = class_weight_vector(class_weights, num_classes)
+    if class_weights is None:
+        return is_counted(label).astype(jnp.float32)
+    of_target = weights.at[target_class(label, num_classes)].get(mode="fill", fill_value=jnp.nan)
+    return jnp.where(is_counted(label), of_target, 0.0)
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
@@ -44,6 +82,18 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
     total = weights.sum()
     summed = (jnp.where(weights == 0, 0.0, values) * weights).sum()
     return jnp.where(total == 0, 0.0, summed / jnp.where(total == 0, 1.0, total))
+
+
+def power(base: jax.Array, exponent: float) -> jax.Array:
+    """Returns `base ** exponent` for a base of at least 0 and an exponent of at least 0, with finite gradient.
+
+    At a base of 0 a fraction as exponent has gradient 0 here, where that of exponents below 1 is infinite.
+    """
+    if float(exponent).is_integer():
+        return base ** int(exponent)
+    # Rounding can put differences that should be 0 a little below it.
+    zero = base < jnp.finfo(jnp.float32).tiny
+    return jnp.where(zero, 0.0, jnp.where(zero, 1.0, base) ** exponent)
 
 
 def class_weight_vector(class_weights: Sequence[float] | None, num_classes: int) -> jax.Array:
@@ -64,6 +114,26 @@ def class_weight_vector(class_weights: Sequence[float] | None, num_classes: int)
     return jnp.asarray(class_weights, jnp.float32)
 
 
+def foreground_weight_vector(class_weights: Sequence[float] | None, num_classes: int) -> jax.Array:
+    """Returns float32[num_classes] as class_weight_vector(), but for None 0 for class 0, the background.
+
+    Raises:
+      ConfigError: as class_weight_vector().
+    """
+    if class_weights is None:
+        class_weights = (0.0,) + (1.0,) * (num_classes - 1)
+    return class_weight_vector(class_weights, num_classes)
+
+
+def check_pictures(logits: jax.Array, loss: str) -> None:
+    """Raises ConfigError for logits that are not [..., H, W, K]."""
+    if logits.ndim < 3:
+        raise ConfigError(
+            f"logits = {logits.dtype}{list(logits.shape)}: {loss} needs whole pictures, [..., H, W, K]; "
+            "reshape flattened ones"
+        )
+
+
 def check_share(name: str, value: float) -> None:
     """Raises ConfigError for a value that is not within 0 to 1."""
     if not 0 <= value <= 1:
@@ -74,6 +144,12 @@ def check_at_least(name: str, value: float, least: float) -> None:
     """Raises ConfigError for a value that is below the least allowed, or no number."""
     if not least <= value < float("inf"):
         raise ConfigError(f"{name} = {value}: must be at least {least:g}")
+
+
+def check_above_zero(name: str, value: float) -> None:
+    """Raises ConfigError for a value that is 0 or less, or no number."""
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{name} = {value}: must be above 0")
 
 
 def check_two_classes(logits: jax.Array, loss: str) -> None:

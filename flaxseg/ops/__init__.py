@@ -2,6 +2,8 @@
 
 from flaxseg.ops.activation import gelu
 from flaxseg.ops.convolution import conv
+from flaxseg.ops.distance import squared_distance
+from flaxseg.ops.morphology import dilation, erosion
 from flaxseg.ops.pooling import adaptive_average_pool, max_pool
 from flaxseg.ops.resize import resize_bilinear, resize_bilinear_ragged, resize_nearest
 from flaxseg.ops.sample import sample_bilinear, sample_nearest
@@ -11,6 +13,8 @@ __all__ = [
     "adaptive_average_pool",
     "conv",
     "conv_transpose",
+    "dilation",
+    "erosion",
     "gelu",
     "max_pool",
     "resize_bilinear",
@@ -18,4 +22,5 @@ __all__ = [
     "resize_nearest",
     "sample_bilinear",
     "sample_nearest",
+    "squared_distance",
 ]

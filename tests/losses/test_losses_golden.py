@@ -1,0 +1,30 @@
+"""Losses and their gradients are those of the references that `golden.npz` keeps.
+
+`tests/parity/losses_reference.py` makes them, and `tests/parity/compare_losses.py` writes the file.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compare_losses import TOLERANCE, differences
+from loss_cases import CASES, WITHOUT_REFERENCE
+
+from flaxseg.losses import LOSSES
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return np.load(Path(__file__).parent / "golden.npz")
+
+
+def test_every_loss_is_compared(golden):
+    assert {case.loss for case in CASES.values()} == set(LOSSES) - WITHOUT_REFERENCE
+    assert set(golden.files) == {f"{name}/{key}" for name in CASES for key in ("value", "gradient")}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradient_are_the_references(name, golden):
+    found = differences(name, golden)
+    assert found["value"] <= TOLERANCE
+    assert found["gradient"] <= TOLERANCE
