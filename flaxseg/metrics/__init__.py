@@ -1,0 +1,63 @@
+"""Metrics: integer counts that are exact under ignored pixels, padding, and any split into batches and devices.
+
+Each is a CLU metric. `from_model_output()` measures a batch on the device, under jit; `to_host()`, `merge()` and
+`compute()` gather a data set on the host.
+"""
+
+from flaxseg.metrics.boundary import Boundary
+from flaxseg.metrics.calibration import Calibration, Reliability
+from flaxseg.metrics.confusion import ConfusionMatrix
+from flaxseg.metrics.per_image import PerImage
+from flaxseg.metrics.scores import (
+    SCORES,
+    cohen_kappa,
+    dice,
+    frequency_weighted_iou,
+    iou,
+    mean_dice,
+    mean_iou,
+    mean_precision,
+    mean_recall,
+    micro_iou,
+    per_class_table,
+    pixel_accuracy,
+    precision,
+    recall,
+    weighted_dice,
+    weighted_precision,
+)
+from flaxseg.metrics.surface import SurfaceDistance
+
+__all__ = [
+    "METRICS",
+    "SCORES",
+    "Boundary",
+    "Calibration",
+    "ConfusionMatrix",
+    "PerImage",
+    "Reliability",
+    "SurfaceDistance",
+    "cohen_kappa",
+    "dice",
+    "frequency_weighted_iou",
+    "iou",
+    "mean_dice",
+    "mean_iou",
+    "mean_precision",
+    "mean_recall",
+    "micro_iou",
+    "per_class_table",
+    "pixel_accuracy",
+    "precision",
+    "recall",
+    "weighted_dice",
+    "weighted_precision",
+]
+
+METRICS: dict[str, type[Boundary] | type[Calibration] | type[PerImage] | type[SurfaceDistance]] = {
+    "per_image": PerImage,
+    "boundary": Boundary,
+    "surface": SurfaceDistance,
+    "calibration": Calibration,
+}
+"""Metrics that are measured beside the confusion matrix where a configuration asks for them."""
