@@ -54,7 +54,12 @@ $(PARITY)/.made: tests/parity/requirements.txt
 	: > $$($(PARITY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/torchvision/_meta_registrations.py
 	touch $@
 
-parity: $(VENV)/.test $(PARITY)/.made  ## compare every network with its PyTorch reference (an hour)
+parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and every network with their references (an hour)
+	mkdir -p build
+	$(PARITY)/bin/python tests/parity/losses_reference.py --out build/losses.npz
+	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_losses.py build/losses.npz --golden tests/losses/golden.npz
+	$(PARITY)/bin/python tests/parity/metrics_reference.py --out build/metrics.npz
+	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_metrics.py build/metrics.npz --golden tests/metrics/golden.npz
 	$(PARITY)/bin/python tests/parity/torch_reference.py --out build/parity
 	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
 	  $(BIN)/python tests/parity/compare.py build/parity --golden tests/models/golden

@@ -2,12 +2,12 @@
 
 from flaxseg.augment import make_augment
 from flaxseg.data.batch import IGNORE_LABEL, Batch, SegmentationDataset
-from flaxseg.errors import CheckpointError, ConfigError, DataError, FlaxsegError, WeightsError
+from flaxseg.errors import CheckpointError, ConfigError, DataError, FlaxsegError, TrainingError, WeightsError
 from flaxseg.losses import LossFn, weighted_sum
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.models import unet
 from flaxseg.models.pretrained import load_pretrained
-from flaxseg.optimizers import make_optimizer, make_schedule
+from flaxseg.optimizers import RateScales, freezing, make_optimizer, make_schedule
 from flaxseg.train_step import (
     EvalMetrics,
     TrainMetrics,
@@ -31,12 +31,15 @@ __all__ = [
     "EvalMetrics",
     "FlaxsegError",
     "LossFn",
+    "RateScales",
     "SegmentationDataset",
     "TrainMetrics",
     "TrainState",
+    "TrainingError",
     "WeightsError",
     "create_train_state",
     "eval_step",
+    "freezing",
     "load_pretrained",
     "make_augment",
     "make_optimizer",

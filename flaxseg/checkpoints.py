@@ -19,8 +19,9 @@ CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
 
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
-LENGTHS = ("train.steps", "train.epochs", "eval.every", "eval.batch_size", "checkpoint.every", "checkpoint.keep", "log")
-FREE_TO_CHANGE = PLACES + LENGTHS
+LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
+REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
+FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS
 """Keys, and groups of keys, that a run may change and go on: where it runs, how long, and how often it reports.
 
 Another length also means another schedule of the learning rate, from the step on at which the run goes on.
@@ -127,6 +128,7 @@ class Checkpoints:
         # Kept here from then on: Orbax reads scores from the disk, where those of a save under way are not yet.
         best = self._manager.best_step()
         self._best_score = None if best is None else (self._manager.metrics(best) or {}).get(best_metric)
+        self._best_step = best
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +146,7 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step of the best checkpoint; None when none has scores."""
-        return self._manager.best_step()
+        return self._best_step
 
     def is_best(self, scores: Mapping[str, float]) -> bool:
         """Returns whether these scores are better than those of every checkpoint; a NaN never is."""
@@ -162,7 +164,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         if scores and self.is_best(scores):
-            self._best_score = scores[self._best_metric]
+            self._best_score, self._best_step = scores[self._best_metric], step
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state))
         self._manager.save(step, args=arguments, metrics=dict(scores) if scores else None)
 

@@ -5,8 +5,18 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-OPTION_KEYS = ("data.options", "model.options", "loss", "loss_options")
+OPTION_KEYS = (
+    "data.options",
+    "model.options",
+    "loss",
+    "loss_options",
+    "optimizer.options",
+    "optimizer.schedule_options",
+)
 """Keys whose contents depend on a name chosen elsewhere, so that default_config() cannot list them."""
+
+TEXT_OR_NUMBERS = ("class_weights",)
+"""Keys that hold a name, or numbers in its place."""
 
 
 def default_config() -> ConfigDict:
@@ -59,25 +69,39 @@ def default_config() -> ConfigDict:
     config.loss = ConfigDict({"cross_entropy": 1.0}, type_safe=False)  # weight of each loss in the sum
     config.loss_options = ConfigDict(type_safe=False)  # for each loss: its keyword arguments
 
+    # Of every loss above that takes class_weights: "log", "median_frequency" or "effective_number" of the training
+    # set's pixels, or a number for each class.
+    config.class_weights = "none"
+
     config.optimizer = ConfigDict(type_safe=False)
-    config.optimizer.name = "adamw"  # a name of OPTIMIZERS
+    config.optimizer.name = "adamw"  # a name of OPTIMIZERS, or package.module:function
+    config.optimizer.options = ConfigDict(type_safe=False)  # keyword arguments of the optimizer's function
     config.optimizer.learning_rate = 1e-3  # the highest, reached when warm-up ends
     config.optimizer.schedule = "cosine"  # a name of SCHEDULES: how the rate falls after warm-up
+    config.optimizer.schedule_options = ConfigDict(type_safe=False)  # keyword arguments of the schedule's function
     config.optimizer.warmup_steps = 0  # steps over which the rate rises from near 0
     config.optimizer.weight_decay = 1e-4  # of kernels only: biases and norm scales are left out
     config.optimizer.grad_clip = 0.0  # largest global norm of the gradient; 0: no limit
+    config.optimizer.accumulate_steps = 1  # parts that a batch is computed in, one after another, to need less memory
+    # Patterns of parameters, such as "encoder" or "encoder/(stem|layer1_.*)": regular expressions of the beginning of
+    # their paths, up to a /.
+    config.optimizer.freeze = ()  # patterns of what stays as it is, BatchNorm's statistics included
+    config.optimizer.lr_scale = ()  # pairs of a pattern and what the rate is multiplied by, as in (("encoder", 0.1),)
+    config.optimizer.layer_decay = 1.0  # rate of each module of the encoder over that of the next; 1: all alike
     config.optimizer.ema_decay = 0.0  # decay of the average of parameters used in evaluation; 0: none
 
     config.train = ConfigDict(type_safe=False)
     config.train.batch_size = 8  # over all devices
     config.train.steps = 0  # how long to train; 0: as train.epochs says
     config.train.epochs = 10.0  # one epoch is len(data) // batch_size steps; does not count when steps are given
+    config.train.early_stop = 0  # evaluations without a better checkpoint.best_metric that end the run; 0: never
     config.train.precision = "float32"  # or bfloat16: of activations; parameters are always float32
 
     config.eval = ConfigDict(type_safe=False)
     config.eval.every = 0  # steps between evaluations; 0: once an epoch, but at most twenty in all
     config.eval.batch_size = 8  # over all devices; the scores do not depend on it
     config.eval.resolution = "native"  # score at each picture's own size, or at "image_size"
+    config.eval.metrics = ()  # beside those of the confusion matrix: per_image, boundary, surface, calibration
 
     config.checkpoint = ConfigDict(type_safe=False)
     config.checkpoint.every = 0  # steps between checkpoints; 0: at every evaluation
@@ -87,6 +111,7 @@ def default_config() -> ConfigDict:
     config.log = ConfigDict(type_safe=False)
     config.log.every = 20  # steps between training scalars
     config.log.pictures = 4  # evaluation pictures shown with label and prediction
+    config.log.hardest = 0  # training examples with the largest loss that are listed, by id, every log.every steps
 
     # How the devices are arranged. The product of the three is the number of devices used.
     config.mesh = ConfigDict(type_safe=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import OPTION_KEYS, leaves
+from flaxseg.config import OPTION_KEYS, TEXT_OR_NUMBERS, leaves
 from flaxseg.errors import ConfigError
 from flaxseg.lookup import did_you_mean
 from flaxseg.validation import errors_in, raise_all
@@ -81,7 +81,8 @@ def _set(config: ConfigDict, key: str, text: str) -> bool:
         config = config[parent]
         if not isinstance(config, ConfigDict):
             return False
-    value = text if isinstance(config.get(name), str) else _literal(text)
+    is_text = isinstance(config.get(name), str) and not (key in TEXT_OR_NUMBERS and text[:1] in "([")
+    value = text if is_text else _literal(text)
     config[name] = ConfigDict(value, type_safe=False) if isinstance(value, dict) else value
     return True
 

@@ -64,5 +64,9 @@ class CheckpointError(FlaxsegError):
     """A checkpoint or working directory does not fit the run; the message names what differs."""
 
 
+class TrainingError(FlaxsegError):
+    """Training cannot go on; the message names the step."""
+
+
 class WeightsError(FlaxsegError):
     """A weights file cannot be used; the message names it."""

@@ -62,6 +62,11 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     print(f"TensorBoard   tensorboard --logdir {workdir}")
     for message in result.skipped:
         print(f"skipped       {message}")
+    if result.stopped_early:
+        print(
+            f"ended at step {int(result.state.step)}: {config.checkpoint.best_metric} was last better at step "
+            f"{result.best_step} (config.train.early_stop = {config.train.early_stop})"
+        )
     if result.stopped_by:
         print(f"stopped at step {int(result.state.step)}; the same command goes on from there", file=sys.stderr)
         return 128 + result.stopped_by

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import sys
 import time
 from collections import deque
@@ -12,9 +13,12 @@ from typing import Any, Self
 import jax
 from tqdm import tqdm
 
+from flaxseg.errors import TrainingError
+from flaxseg.hard_examples import HardExamples
 from flaxseg.train_step import TrainMetrics
 
 WriteScalars = Callable[[int, Mapping[str, float]], None]
+WriteHardest = Callable[[int, HardExamples], None]
 
 
 class TrainingProgress:
@@ -30,13 +34,15 @@ class TrainingProgress:
       total: its last step.
       every: steps between scalars.
       batch_size: pictures a step.
+      write_hardest: (step, examples), called along with `write` where the steps tell their hardest examples.
     """
 
     def __init__(
         self, write: WriteScalars, learning_rate: Callable[[int], Any], *,
-        start: int, total: int, every: int, batch_size: int,
+        start: int, total: int, every: int, batch_size: int, write_hardest: WriteHardest | None = None,
     ) -> None:  # fmt: skip
         self._write = write
+        self._write_hardest = write_hardest
         self._learning_rate = learning_rate
         self._every = every
         self._batch_size = batch_size
@@ -54,14 +60,16 @@ class TrainingProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._finish()
-        self._bar.close()
+        try:
+            if error is None:
+                self.flush()
+        finally:
+            self._bar.close()
 
     def add(self, step: int, metrics: TrainMetrics) -> None:
         """Takes the metrics of a step that was just dispatched."""
         if self._last % self._every == 0:
-            self._finish()
+            self.flush()
         self._last = step
         self._running.append(metrics)
         self._collect()
@@ -73,7 +81,7 @@ class TrainingProgress:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Leaves the time spent inside out of the throughput, once the steps before it are done."""
-        self._finish()
+        self.flush()
         yield
         self._since = time.perf_counter()
 
@@ -83,22 +91,44 @@ class TrainingProgress:
             self._finished.append(self._running.popleft())
             self._bar.update()
 
-    def _finish(self) -> None:
-        """Waits for the steps that were taken and writes their averages."""
+    def flush(self) -> None:
+        """Waits for the steps that were taken and writes their averages.
+
+        Raises:
+          TrainingError: the loss or the gradient of one of them was not finite; names the first.
+        """
         if not self._running and not self._finished:
             return
         while self._running:
             jax.block_until_ready(self._running[0].loss.total)
             self._collect()
-        scalars = functools.reduce(TrainMetrics.merge, jax.device_get(self._finished)).compute()
-        steps = len(self._finished)
+        finished = jax.device_get(self._finished)
+        steps = len(finished)
         self._finished.clear()
+        for step, metrics in enumerate(finished, self._last - steps + 1):
+            _check_finite(step, metrics)
+        merged = functools.reduce(TrainMetrics.merge, finished)
+        scalars = merged.compute()
         seconds = time.perf_counter() - self._since
         self._since = time.perf_counter()
         # On the host's own device: on an accelerator it would wait behind the steps already dispatched.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            scalars["learning_rate"] = float(self._learning_rate(self._last - 1))
+            scalars["learning_rate"] = float(self._learning_rate(self._last - 1)) * scalars.pop("rate_scale")
         scalars["steps_per_second"] = steps / seconds
         scalars["images_per_second"] = self._batch_size * steps / seconds
         self._bar.set_description(f"train, loss {scalars['loss']:.4f}", refresh=False)
         self._write(self._last, scalars)
+        if merged.hardest is not None and self._write_hardest is not None:
+            self._write_hardest(self._last, merged.hardest)
+
+
+def _check_finite(step: int, metrics: TrainMetrics) -> None:
+    if math.isfinite(metrics.loss.total) and math.isfinite(metrics.grad_norm.total):
+        return
+    values = ", ".join(f"{name} = {value:.4g}" for name, value in metrics.compute().items() if name != "rate_scale")
+    raise TrainingError(
+        f"step {step}: the loss or its gradient is not finite ({values}). No checkpoint of it was written, and those "
+        "before it are intact: the same command goes on from the latest. To get past this step, use a new --workdir "
+        "with a lower config.optimizer.learning_rate, more config.optimizer.warmup_steps, config.optimizer.grad_clip = "
+        "1.0, or config.train.precision = 'float32'. A label that is no class makes the loss NaN, too"
+    )

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,15 @@ def load_start(experiment: Experiment, config: ConfigDict) -> Loaded | None:
     """Returns what a new run is to start from, None for nothing; reads it, and writes nothing.
 
     Raises:
-      ConfigError: a frozen encoder that there are no weights for.
+      ConfigError: frozen parameters that there are no weights for.
       WeightsError: weights that do not fit.
     """
     wanted = config.model
     if not wanted.pretrained:
-        if getattr(experiment.model, "frozen", False):
+        if experiment.frozen is not None:
             raise ConfigError(
-                f"config.model.pretrained = '': the encoder of {wanted.name} is frozen, and would stay as it is drawn; "
-                "give its weights, such as 'imagenet', or set config.model.options.frozen=False"
+                f"config.model.pretrained = '': what config.optimizer.freeze = {tuple(config.optimizer.freeze)} covers "
+                "would stay as it is drawn; give its weights, such as 'imagenet', or freeze nothing"
             )
         return None
     image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
@@ -56,26 +56,42 @@ def restore_or_create(
     experiment: Experiment, config: ConfigDict, checkpoints: Checkpoints, loaded: Loaded | None = None
 ) -> TrainState:
     """Returns the latest checkpoint's state, or a new one, placed on the mesh; with `loaded`, from load_start()."""
-    image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
-    create = functools.partial(
-        create_train_state, image=image, model=experiment.model, tx=experiment.tx, ema_decay=experiment.ema_decay
-    )
-    key = jax.random.key(config.seed)
-    shapes = jax.eval_shape(create, key)
-    placement = sharding.state_sharding(shapes, experiment.mesh)
+    shapes, placement = _shapes_and_placement(experiment)
     like = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
     restored = checkpoints.restore_latest(like)
-    if restored is not None:
-        return restored
     # Where every checkpoint turned out to be damaged, the run is a new one after all.
-    loaded = loaded or load_start(experiment, config)
+    return create(experiment, config, loaded or load_start(experiment, config)) if restored is None else restored
+
+
+def create(experiment: Experiment, config: ConfigDict, loaded: Loaded | None) -> TrainState:
+    """Returns the state of a new run, placed on the mesh; with `loaded`, from load_start()."""
+    _, placement = _shapes_and_placement(experiment)
+    create, key = _creation(experiment), jax.random.key(config.seed)
     if loaded is None:
         return jax.jit(create, out_shardings=placement)(key)
     _announce(loaded, config.model.pretrained)
+    image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
     init = functools.partial(initial_variables, image=image, model=experiment.model)
     new = jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))(key)
     variables = jax.tree.map(lambda found, own: found if isinstance(found, np.ndarray) else own, loaded, dict(new))
     return jax.jit(lambda key, variables: create(key, variables=variables), out_shardings=placement)(key, variables)
+
+
+def _creation(experiment: Experiment) -> Callable[..., TrainState]:
+    """Returns a function (key, variables=None) -> state."""
+    return functools.partial(
+        create_train_state,
+        image=jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8),
+        model=experiment.model,
+        tx=experiment.tx,
+        ema_decay=experiment.ema_decay,
+        frozen=experiment.frozen,
+    )
+
+
+def _shapes_and_placement(experiment: Experiment) -> tuple[Any, Any]:
+    shapes = jax.eval_shape(_creation(experiment), jax.random.key(0))
+    return shapes, sharding.state_sharding(shapes, experiment.mesh)
 
 
 def _announce(variables: Loaded, source: str) -> None:

@@ -3,31 +3,30 @@
 import dataclasses
 import functools
 import sys
+import textwrap
 from collections import deque
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from clu import parameter_overview
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from flaxseg import device_cache, sharding
+from flaxseg import class_weights, sharding
 from flaxseg.checkpoints import CHECKPOINTS, Checkpoints, claim_workdir, has_checkpoint
+from flaxseg.compiled import Compiled, compile_run, placed
 from flaxseg.config import leaves
-from flaxseg.data.batch import Batch
+from flaxseg.data.batch import identity
 from flaxseg.data.pipeline import iterate
 from flaxseg.experiment import Experiment, compose, run_key
-from flaxseg.metrics import ConfusionMatrix, per_class_table
+from flaxseg.hard_examples import HardExamples
+from flaxseg.metrics import Calibration, PerImage
 from flaxseg.progress import TrainingProgress
 from flaxseg.start import load_start, restore_or_create
 from flaxseg.stopping import StopSignals
 from flaxseg.summaries import Pictures, Summaries
-from flaxseg.train_step import TrainState, predict_logits, score_logits, train_step
+from flaxseg.train_step import EvalMetrics, TrainState
 from flaxseg.validation import validate
 
 
@@ -35,21 +34,28 @@ from flaxseg.validation import validate
 class Result:
     """What a run leaves: the state it came to, and its last evaluation."""
 
-    confusion: ConfusionMatrix | None
+    scores: EvalMetrics | None
     """None for a run that was stopped before its first evaluation."""
     class_names: tuple[str, ...]
     state: TrainState
     best_step: int | None
     stopped_by: int
-    """The signal that stopped it; 0 for a run that went to its end."""
+    """The signal that stopped it; 0 for a run that came to its end."""
+    stopped_early: bool = False
+    """Whether that was because the best score was too long ago; see the key train.early_stop."""
     skipped: tuple[str, ...] = ()
     """What was wrong with each example that was skipped; see the key data.skip_bad."""
 
     def table(self) -> str:
-        """Returns the per-class table of the last evaluation as text."""
-        if self.confusion is None:
+        """Returns the tables of the last evaluation as text: of the classes, and of each further metric."""
+        if self.scores is None:
             return "no evaluation yet"
-        return per_class_table(np.asarray(self.confusion.counts), self.class_names)
+        tables = [self.scores.confusion.table(self.class_names)]
+        for name, metric in self.scores.others.items():
+            scores = [f"{key.partition('/')[2]} {value:.4g}" for key, value in metric.compute().items()]
+            means = textwrap.fill(f"{name}: {', '.join(scores)}", 100, subsequent_indent="  ")
+            tables.append(f"{means}\n{metric.table(self.class_names)}")
+        return "\n\n".join(tables)
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
@@ -63,10 +69,11 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
       ConfigError, DataError: the configuration and the data set do not work, before anything is written; or an
         example turns out to be unreadable.
       CheckpointError: the working directory holds another experiment, or a checkpoint that does not fit.
+      TrainingError: a loss or gradient that is not finite.
     """
     validate(config)
     workdir = Path(workdir)
-    experiment = compose(config)
+    experiment = compose(config, workdir)
     loaded = None if has_checkpoint(workdir) else load_start(experiment, config)
     claim_workdir(workdir, config)
     with (
@@ -77,7 +84,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
     ):
         state = restore_or_create(experiment, config, checkpoints, loaded)
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-        summaries.start(dict(leaves(config)), overview)
+        tables = {"parameters": overview, "parameter_groups": experiment.parameter_groups}
+        tables |= _class_weights(experiment, workdir)
+        summaries.start(dict(leaves(config)), tables)
         _announce(experiment, config, state)
         return fit(experiment, state, config, checkpoints, summaries)
 
@@ -94,9 +103,25 @@ def _announce(experiment: Experiment, config: ConfigDict, state: TrainState) -> 
         f"{config.model.name}: {parameters:,} parameters, {config.train.precision}, "
         f"on {devices.size} x {devices.flat[0].device_kind}\n"
         f"steps {int(state.step):,} to {experiment.total_steps:,}, batches of {config.train.batch_size}, "
-        f"an evaluation every {experiment.eval_every:,} steps",
+        f"an evaluation every {experiment.eval_every:,} steps\n\n{experiment.parameter_groups}\n",
         file=sys.stderr,
     )
+    if experiment.class_weights is not None:
+        tqdm.write(f"{_class_weights_table(experiment, colours=sys.stderr.isatty())}\n", file=sys.stderr)
+
+
+def _class_weights(experiment: Experiment, workdir: Path) -> dict[str, str]:
+    """Stores the class weights with the run; returns their table under its name, or nothing where there are none."""
+    if experiment.class_weights is None:
+        return {}
+    if jax.process_index() == 0:
+        class_weights.store(experiment.class_weights, experiment.train_data.class_names, workdir)
+    return {"class_weights": _class_weights_table(experiment, colours=False)}
+
+
+def _class_weights_table(experiment: Experiment, *, colours: bool) -> str:
+    data = experiment.train_data
+    return class_weights.table(experiment.class_weights or (), data.class_names, data.palette, colours=colours)
 
 
 def fit(
@@ -106,19 +131,22 @@ def fit(
 
     A signal to stop (Ctrl-C, SIGTERM) ends it after the step under way, with a checkpoint of that step.
     """
-    compiled = _compiled(experiment, state)
+    compiled = compile_run(experiment, state, config)
     stored = experiment.load_stored() if experiment.load_stored else {}
     key = run_key(config)
     reading = {"num_threads": config.data.num_threads, "prefetch": config.data.prefetch}
     step, total = int(state.step), experiment.total_steps
-    batches = _placed(iterate(experiment.train_batches, start=step, **reading), experiment.mesh)
-    confusion = None
+    batches = placed(iterate(experiment.train_batches, start=step, **reading), experiment.mesh)
+    latest, hardest = None, _Hardest(experiment, summaries)
     progress = TrainingProgress(
         summaries.training, experiment.schedule,
         start=step, total=total, every=config.log.every, batch_size=config.train.batch_size,
+        write_hardest=hardest.write,
     )  # fmt: skip
+    is_exhausted = functools.partial(_is_exhausted, experiment, checkpoints, config.train.early_stop)
     with progress, StopSignals() as stop:
-        while step < total and not stop.received:
+        early = is_exhausted(step)
+        while step < total and not stop.received and not early:
             state, metrics = compiled.step(state, next(batches), key, stored)
             step += 1
             progress.add(step, metrics)
@@ -126,92 +154,93 @@ def fit(
             # Evaluate before saving, so that a checkpoint comes with its scores and the best one can be kept.
             if step % experiment.eval_every == 0 or step == total:
                 with progress.paused():
-                    confusion, pictures = evaluate_all(experiment, compiled, state, config.log.pictures, reading)
-                    summaries.evaluation(step, np.asarray(confusion.counts), pictures)
-                scores = confusion.compute()
-                progress.show(scores)
-            last = step == total or bool(stop.received)
-            if last or step % experiment.checkpoint_every == 0 or (scores and checkpoints.is_best(scores)):
+                    latest, pictures = evaluate_all(experiment, compiled, state, config.log.pictures, reading)
+                    scores = latest.compute()
+                    summaries.evaluation(step, np.asarray(latest.confusion.counts), scores, pictures)
+                    _write_further(experiment, summaries, step, latest)
+                    hardest.show(step)
+                progress.show({config.checkpoint.best_metric: scores[config.checkpoint.best_metric]})
+            is_best = scores is not None and checkpoints.is_best(scores)
+            early = scores is not None and not is_best and is_exhausted(step)
+            last = step == total or bool(stop.received) or early
+            if last or is_best or step % experiment.checkpoint_every == 0:
+                # Waits for what was dispatched, so that nothing is saved that is not finite.
+                progress.flush()
                 checkpoints.save(step, state, scores)
-    if confusion is None and not stop.received:
-        confusion, _ = evaluate_all(experiment, compiled, state, 0, reading)
+    if latest is None and not stop.received:
+        latest, _ = evaluate_all(experiment, compiled, state, 0, reading)
     return Result(
-        confusion,
+        latest,
         experiment.eval_data.class_names,
         state,
         checkpoints.best_step,
         stop.received,
+        early and step < total,
         experiment.bad.messages,
     )
 
 
-class _Compiled(NamedTuple):
-    """The jitted functions of a run; all keep the state where it is."""
-
-    step: Callable[..., Any]
-    """(state, batch, key, stored) -> (state, metrics); takes the state's memory. A batch of indices is looked up in
-    what is stored on the devices."""
-    logits: Callable[..., Any]
-    """(state, image) -> logits"""
-    score: Callable[..., Any]
-    """(logits, batch) -> metrics. Apart from the network, as labels at their own resolution come in several shapes."""
-    label: Callable[..., Any]
-    """logits -> most likely classes"""
+def _write_further(experiment: Experiment, summaries: Summaries, step: int, scores: EvalMetrics) -> None:
+    """Writes what further metrics tell beside their scores."""
+    for metric in scores.others.values():
+        if isinstance(metric, PerImage):
+            source = experiment.eval_data.source
+            ids = [identity(source, index) for index in range(len(source))]
+            # Rows are in the order of the data set; the last ones only fill up a batch.
+            summaries.per_image(step, ids, metric.image_iou()[: len(ids)], metric.image_dice()[: len(ids)])
+        elif isinstance(metric, Calibration):
+            summaries.reliability(step, metric.reliability())
 
 
-def _compiled(experiment: Experiment, state: TrainState) -> _Compiled:
-    placement, everywhere = jax.tree.map(lambda x: x.sharding, state), sharding.replicated(experiment.mesh)
-    model = sharding.gathered(experiment.model, experiment.mesh)
-    fixed_step = functools.partial(
-        train_step,
-        model=model,
-        loss_fn=experiment.loss_fn,
-        tx=experiment.tx,
-        augment_fn=experiment.augment_fn,
-        ema_decay=experiment.ema_decay,
-    )
-
-    def step(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored) -> Any:
-        batch = device_cache.take(stored, batch["index"], experiment.mesh) if stored else batch
-        return fixed_step(state, batch, key)
-
-    return _Compiled(
-        step=jax.jit(step, donate_argnums=0, out_shardings=(placement, everywhere)),
-        logits=jax.jit(functools.partial(predict_logits, model=model)),
-        score=jax.jit(score_logits, out_shardings=everywhere),
-        label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
-    )
+def _is_exhausted(experiment: Experiment, checkpoints: Checkpoints, patience: int, step: int) -> bool:
+    """Whether the last `patience` evaluations up to a step were no better than one before; never for patience 0."""
+    evaluations = step // experiment.eval_every - (checkpoints.best_step or 0) // experiment.eval_every
+    return patience > 0 and evaluations >= patience
 
 
-def _placed(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:
-    """Yields batches on the devices, one transfer ahead of the step that uses it."""
-    ahead: deque[Batch] = deque()
-    for batch in batches:
-        ahead.append(sharding.place_batch(batch, mesh))
-        if len(ahead) > 1:
-            yield ahead.popleft()
-    yield from ahead
+class _Hardest:
+    """Lists the training examples with the largest loss, and shows the last ones at each evaluation."""
+
+    def __init__(self, experiment: Experiment, summaries: Summaries) -> None:
+        self._data = experiment.train_data
+        self._summaries = summaries
+        self._last: list[tuple[int, float]] = []
+
+    def write(self, step: int, examples: HardExamples) -> None:
+        self._last = examples.named()
+        self._summaries.hardest(step, [(identity(self._data.source, index), loss) for index, loss in self._last])
+
+    def show(self, step: int) -> None:
+        if self._last:
+            shown = [(self._data.source[index], loss) for index, loss in self._last]
+            self._summaries.hardest_pictures(step, shown, self._data)
 
 
 def evaluate_all(
-    experiment: Experiment, compiled: _Compiled, state: TrainState, pictures: int, reading: dict[str, int]
-) -> tuple[ConfusionMatrix, Pictures]:
-    """Returns the confusion matrix of the whole evaluation set, each example counted once, and pictures of it."""
-    total = ConfusionMatrix.empty(experiment.eval_data.num_classes)
+    experiment: Experiment, compiled: Compiled, state: TrainState, pictures: int, reading: dict[str, int]
+) -> tuple[EvalMetrics, Pictures]:
+    """Returns the scores of the whole evaluation set, each example counted once, and pictures of it."""
+    total: EvalMetrics | None = None
     shown = Pictures(pictures)
-    waiting: deque[Any] = deque()
+    waiting: deque[EvalMetrics] = deque()
     batches = experiment.eval_batches
+
+    def collect() -> EvalMetrics:
+        measured = waiting.popleft().to_host()
+        return measured if total is None else total.merge(measured)
+
     with tqdm(total=len(batches), desc="evaluate", unit="batch", leave=False, mininterval=0.5, disable=None) as bar:
         for batch in iterate(batches, **reading):
             placed = sharding.place_batch(batch, experiment.mesh)
             logits = compiled.logits(state, placed["image"])
-            waiting.append(compiled.score(logits, {k: v for k, v in placed.items() if k != "image"}).confusion)
+            waiting.append(compiled.score(logits, {k: v for k, v in placed.items() if k != "image"}))
             if shown.wants_more:
                 shown.add(batch, np.asarray(compiled.label(logits)))
             # One batch behind: the device works on this one while the counts of the last are fetched.
             if len(waiting) > 1:
-                total = total.merge(waiting.popleft().to_host())
+                total = collect()
             bar.update()
-    for confusion in waiting:
-        total = total.merge(confusion.to_host())
+    while waiting:
+        total = collect()
+    assert total is not None, "an evaluation set has examples"
     return total, shown

@@ -1,6 +1,6 @@
 """The pure step: state in, state out. Nothing here is jitted, knows a device, or reads a configuration."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,9 +12,13 @@ from flax import struct
 
 from flaxseg.augment import AugmentFn
 from flaxseg.data.batch import Batch
+from flaxseg.forward import inference_logits, training_logits
+from flaxseg.hard_examples import HardExamples
 from flaxseg.losses import LossFn
-from flaxseg.metrics import ConfusionMatrix
+from flaxseg.metrics import METRICS, ConfusionMatrix
 from flaxseg.ops import resize_bilinear_ragged
+from flaxseg.optimizers import rate_scale
+from flaxseg.optimizers.groups import IsFrozen, merged, split
 
 
 @struct.dataclass
@@ -40,6 +44,10 @@ class TrainMetrics:
     """Each loss by name, before weighting."""
     grad_norm: clu_metrics.Average
     """Global norm of the gradient, before clipping."""
+    rate_scale: clu_metrics.Average
+    """What a plateau left of the scheduled learning rate; 1 for every other schedule."""
+    hardest: HardExamples | None = None
+    """The examples with the largest loss, where they were asked for."""
 
     def merge(self, other: "TrainMetrics") -> "TrainMetrics":
         """Returns the averages over the steps of both."""
@@ -47,8 +55,8 @@ class TrainMetrics:
         return jax.tree.map(lambda a, b: a.merge(b), self, other, is_leaf=is_metric)
 
     def compute(self) -> dict[str, float]:
-        """Returns `loss`, `loss/NAME` for each part, and `grad_norm`; waits for the device."""
-        named = {"loss": self.loss, "grad_norm": self.grad_norm}
+        """Returns `loss`, `loss/NAME` for each part, `grad_norm` and `rate_scale`; waits for the device."""
+        named = {"loss": self.loss, "grad_norm": self.grad_norm, "rate_scale": self.rate_scale}
         named |= {f"loss/{name}": part for name, part in self.parts.items()}
         return {name: float(jax.device_get(metric.compute())) for name, metric in named.items()}
 
@@ -58,11 +66,29 @@ class EvalMetrics:
     """What an evaluation batch measured."""
 
     confusion: ConfusionMatrix
+    others: dict[str, clu_metrics.Metric] = struct.field(default_factory=dict)
+    """Those of metrics.METRICS that were asked for, by name."""
+
+    def merge(self, other: "EvalMetrics") -> "EvalMetrics":
+        """Returns what both measured."""
+        others = {name: metric.merge(other.others[name]) for name, metric in self.others.items()}
+        return EvalMetrics(self.confusion.merge(other.confusion), others)
+
+    def to_host(self) -> "EvalMetrics":
+        """Returns the same in 64 bits on the host; waits for the device."""
+        return EvalMetrics(self.confusion.to_host(), {name: metric.to_host() for name, metric in self.others.items()})
+
+    def compute(self) -> dict[str, float]:
+        """Returns every score by name."""
+        scores = self.confusion.compute()
+        for metric in self.others.values():
+            scores |= metric.compute()
+        return scores
 
 
 def create_train_state(
     key: jax.Array, image: jax.Array | jax.ShapeDtypeStruct, *, model: nn.Module, tx: optax.GradientTransformation,
-    ema_decay: float | None = None, variables: Mapping[str, Any] | None = None,
+    ema_decay: float | None = None, frozen: IsFrozen | None = None, variables: Mapping[str, Any] | None = None,
 ) -> TrainState:  # fmt: skip
     """Returns the state before the first step.
 
@@ -75,6 +101,7 @@ def create_train_state(
       model: the network.
       tx: the optimizer.
       ema_decay: not None: keep a moving average of the parameters.
+      frozen: parameters that the optimizer is not to see, as of train_step().
       variables: `params` and `batch_stats` to start from, such as from load_pretrained(); None: new ones.
     """
     if variables is None:
@@ -84,7 +111,7 @@ def create_train_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=tx.init(params),
+        opt_state=tx.init(split(params, frozen)[0]),
         ema_params=None if ema_decay is None else jax.tree.map(jnp.copy, params),
     )
 
@@ -101,6 +128,7 @@ def initial_variables(
 def train_step(
     state: TrainState, batch: Batch, key: jax.Array, *, model: nn.Module, loss_fn: LossFn,
     tx: optax.GradientTransformation, augment_fn: AugmentFn | None = None, ema_decay: float | None = None,
+    frozen: IsFrozen | None = None, accumulate_steps: int = 1, hardest: int = 0,
 ) -> tuple[TrainState, TrainMetrics]:  # fmt: skip
     """Takes one step of gradient descent.
 
@@ -108,15 +136,21 @@ def train_step(
 
     Args:
       state: from create_train_state() or the step before.
-      batch: `image` [B, H, W, C] with values 0..255 and `label` integer[B, H, W].
+      batch: `image` [B, H, W, C] with values 0..255 and `label` integer[B, H, W]; with `hardest`, `index` int32[B].
       key: one random key for the whole run; each step folds its number into it.
       model: the network. The loss of logits that it puts into the collection "auxiliary", times its
         `auxiliary_weight`, is added to that of what it returns.
       loss_fn: (logits, label) -> (total, parts), such as losses.weighted_sum({"cross_entropy": 1.0}).
-      tx: the optimizer.
+      tx: the optimizer. Its `update` is also given the loss, as `value`, where it takes more than gradients.
       augment_fn: (key, batch) -> batch, such as from augment.make_augment(); None: pictures as they are.
       ema_decay: decay of the average kept since create_train_state(); the first steps use a lower one,
         `(1 + step) / (10 + step)`, so that a short run is not averaged with its start.
+      frozen: which parameters, by paths such as `encoder/stem/conv/kernel`, stay as they are; see
+        optimizers.freezing(). BatchNorm and dropout of frozen modules behave as in inference. The same as was given to
+        create_train_state().
+      accumulate_steps: parts that the batch is computed in, one after the other, to need less memory; the result is
+        that of the whole batch, but for BatchNorm. See forward.training_logits().
+      hardest: how many of the examples with the largest loss the metrics tell; costs the loss a second time.
 
     Returns:
       The state after the step, and what it measured.
@@ -124,28 +158,23 @@ def train_step(
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     if augment_fn is not None:
         batch = augment_fn(augment_key, batch)
+    learning, fixed = split(state.params, frozen)
 
-    def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
-        logits, updates = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            normalize(batch["image"], model),
-            train=True,
-            mutable=["batch_stats", "auxiliary"],
-            rngs={"dropout": dropout_key},
-        )
+    def objective(learning: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, jax.Array]]:
+        logits, side_logits, batch_stats = training_logits(
+            {"params": merged(learning, fixed), "batch_stats": state.batch_stats}, batch["image"], dropout_key,
+            model=model, frozen=frozen, accumulate_steps=accumulate_steps,
+        )  # fmt: skip
         total, parts = loss_fn(logits, batch["label"])
-        side_losses = [loss_fn(side, batch["label"])[0] for side in jax.tree.leaves(updates.get("auxiliary", {}))]
-        if side_losses:
+        if side_logits:
+            side_losses = [loss_fn(side, batch["label"])[0] for side in side_logits]
             parts = {**parts, "auxiliary": jnp.stack(side_losses).sum()}
             total = total + model.auxiliary_weight * parts["auxiliary"]
-        return total, (parts, updates.get("batch_stats", {}))
+        return total, (parts, batch_stats, logits)
 
-    (loss, (parts, batch_stats)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    if getattr(model, "frozen", False):
-        # Without a gradient, weight decay would still move it.
-        params = {**params, "encoder": state.params["encoder"]}
+    (loss, (parts, batch_stats, logits)), grads = jax.value_and_grad(objective, has_aux=True)(learning)
+    updates, opt_state = optax.with_extra_args_support(tx).update(grads, state.opt_state, learning, value=loss)
+    params = merged(optax.apply_updates(learning, updates), fixed)
     new_state = TrainState(
         step=state.step + 1,
         params=params,
@@ -158,6 +187,8 @@ def train_step(
         loss=average(loss),
         parts={name: average(part) for name, part in parts.items()},
         grad_norm=average(optax.tree.norm(grads)),
+        rate_scale=average(rate_scale(opt_state)),
+        hardest=HardExamples.from_model_output(logits, batch, loss_fn=loss_fn, count=hardest) if hardest else None,
     )
     return new_state, metrics
 
@@ -177,8 +208,7 @@ def predict_logits(state: TrainState, image: jax.Array, *, model: nn.Module) -> 
     Uses the averaged parameters where the state has them.
     """
     params = state.params if state.ema_params is None else state.ema_params
-    variables = {"params": params, "batch_stats": state.batch_stats}
-    return jnp.asarray(model.apply(variables, normalize(image, model), train=False))
+    return inference_logits({"params": params, "batch_stats": state.batch_stats}, image, model=model)
 
 
 def predict_label(state: TrainState, image: jax.Array, *, model: nn.Module) -> jax.Array:
@@ -186,44 +216,36 @@ def predict_label(state: TrainState, image: jax.Array, *, model: nn.Module) -> j
     return predict_logits(state, image, model=model).argmax(-1).astype(jnp.uint8)
 
 
-def score_logits(logits: jax.Array, batch: Batch) -> EvalMetrics:
+def score_logits(logits: jax.Array, batch: Batch, *, metrics: Sequence[str] = ()) -> EvalMetrics:
     """Scores logits float32[B, H, W, K] against a batch's labels.
 
     With `size`, int32[B, 2], in the batch, logits are first resized (bilinear) to each label's own size, which is
     how pictures are scored at their own resolution.
+
+    Args:
+      logits: of the batch's pictures.
+      batch: `label`, and perhaps `size`.
+      metrics: names of metrics.METRICS, measured beside the confusion matrix.
     """
-    label = batch["label"]
-    if "size" in batch:
-        logits = resize_bilinear_ragged(logits, batch["size"], label.shape[1:3])
-    confusion = ConfusionMatrix.from_model_output(
-        prediction=logits.argmax(-1), label=label, num_classes=logits.shape[-1]
+    label, size = batch["label"], batch.get("size")
+    if size is not None:
+        logits = resize_bilinear_ragged(logits, size, label.shape[1:3])
+    output = {
+        "logits": logits, "prediction": logits.argmax(-1), "label": label, "num_classes": logits.shape[-1], "size": size
+    }  # fmt: skip
+    return EvalMetrics(
+        confusion=ConfusionMatrix.from_model_output(**output),
+        others={name: METRICS[name].from_model_output(**output) for name in metrics},
     )
-    return EvalMetrics(confusion=confusion)
 
 
-def eval_step(state: TrainState, batch: Batch, *, model: nn.Module) -> EvalMetrics:
+def eval_step(state: TrainState, batch: Batch, *, model: nn.Module, metrics: Sequence[str] = ()) -> EvalMetrics:
     """Scores a batch; pure and not jitted.
 
     Args:
       state: parameters and statistics; the averaged parameters are used where there are any.
       batch: `image`, `label`, and perhaps `size`; see score_logits().
       model: the network.
+      metrics: names of metrics.METRICS, measured beside the confusion matrix.
     """
-    return score_logits(predict_logits(state, batch["image"], model=model), batch)
-
-
-def normalize(image: jax.Array, model: nn.Module) -> jax.Array:
-    """Returns a picture of 0..255 as the network wants it: `(image - model.mean) / model.std`, float32.
-
-    Values for RGB are taken in turn by pictures of other channels, and averaged for one channel, as those of a
-    pretrained first convolution are.
-    """
-    mean, std = (_for_channels(values, image.shape[-1]) for values in (model.mean, model.std))
-    return (image.astype(jnp.float32) - mean) / std
-
-
-def _for_channels(values: float | tuple[float, ...], channels: int) -> jax.Array:
-    array = jnp.asarray(values, jnp.float32)
-    if array.shape != (3,) or channels == 3:
-        return array
-    return array.mean() if channels == 1 else array[jnp.arange(channels) % 3]
+    return score_logits(predict_logits(state, batch["image"], model=model), batch, metrics=metrics)

@@ -1,5 +1,8 @@
 """The configuration: every error at once, with its key, what is allowed, and the nearest name."""
 
+import functools
+import operator
+import re
 import subprocess
 import sys
 
@@ -89,12 +92,54 @@ def test_impossible_values_are_found_together():
     assert "config.train.steps = 0 and config.train.epochs = 0: one of them has to be above 0" in message
     assert "config.augment.flip = 1.5: must be at least 0 and at most 1" in message
     assert "config.augment.scale = (2.0, 1.0): must be two numbers above 0, the smaller first" in message
-    assert "config.optimizer.schedule = 'cosin': must be one of constant, cosine; did you mean 'cosine'?" in message
+    assert "config.optimizer.schedule = 'cosin': unknown. Known are constant, cosine, " in message
+    assert "warmup_stable_decay; did you mean 'cosine'?" in message
     assert "config.optimizer.ema_decay = 1.0" in message
-    assert (
-        "config.checkpoint.best_metric = 'mIoU': must be one of miou, pixel_accuracy; did you mean 'miou'?" in message
-    )
+    assert "config.checkpoint.best_metric = 'mIoU': must be one of miou, " in message
+    assert "; did you mean 'miou'?" in message
     assert "config.eval.batch_size = 8: does not divide into the 3 parts" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_weights": "logarithmic"}, "class_weights = 'logarithmic': must be 'none', 'log', 'median_frequency'"),
+        ({"class_weights": (1.0, -1.0)}, "class_weights = (1.0, -1.0): must be 'none', .* at least 0 and not all 0"),
+        ({"class_weights": (0.0, 0.0)}, "class_weights = (0.0, 0.0): must be"),
+        ({"optimizer.freeze": "encoder"}, "optimizer.freeze = 'encoder': must be a sequence of patterns"),
+        ({"optimizer.lr_scale": (("encoder", 0.0),)}, "optimizer.lr_scale = (('encoder', 0.0),): must be pairs of a"),
+        ({"optimizer.lr_scale": ("encoder", 0.1)}, "optimizer.lr_scale = ('encoder', 0.1): must be pairs of a pattern"),
+        ({"optimizer.layer_decay": 1.5}, "optimizer.layer_decay = 1.5: must be above 0 and at most 1"),
+        ({"optimizer.accumulate_steps": 0}, "optimizer.accumulate_steps = 0: must be at least 1"),
+        ({"eval.metrics": ("per_picture",)}, "eval.metrics = ('per_picture',): must be a sequence of per_image, "),
+        ({"optimizer.name": "adan"}, "optimizer.name = 'adan': unknown. Known are adafactor, adam, "),
+        ({"optimizer.options": {"beta": 1}}, "optimizer.options.beta = 1: no such option"),
+        ({"optimizer.options": {"b1": "0.9"}}, "optimizer.options.b1 = '0.9': must be a number"),
+        ({"optimizer.schedule_options": {"end": 2.0}}, "optimizer.schedule_options.end = 2.0: is a share, 0 to 1"),
+        (
+            {"optimizer.schedule": "step", "optimizer.schedule_options": {"boundaries": (0.5, 80.0)}},
+            "optimizer.schedule_options.boundaries = (0.5, 80.0): must be rising shares of the run",
+        ),
+    ],
+)
+def test_settings_of_the_optimizer_and_the_metrics_are_checked(changes, message):
+    config = default_config()
+    for key, value in changes.items():
+        *groups, name = key.split(".")
+        functools.reduce(operator.getitem, groups, config)[name] = value
+    found = errors(config)
+    assert found.startswith("1 error in the configuration:")
+    pattern = "config." + re.escape(message).replace(re.escape(".*"), ".*")
+    assert re.search(pattern, found), found
+
+
+def test_class_weights_of_the_command_line_are_a_name_or_numbers():
+    config = default_config()
+    override(config, ["class_weights=median_frequency"])
+    assert config.class_weights == "median_frequency"
+    override(config, ["class_weights=(1, 2.5)", "optimizer.freeze=('encoder',)", "optimizer.lr_scale=(('head', 10),)"])
+    assert config.class_weights == (1, 2.5)
+    assert config.optimizer.freeze == ("encoder",) and config.optimizer.lr_scale == (("head", 10),)
 
 
 def test_names_and_options_are_checked_against_what_there_is():

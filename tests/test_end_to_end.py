@@ -75,8 +75,8 @@ def test_every_data_set_trains(
     result = train_and_evaluate(load_config(f"configs/{file}", [*QUICK, *here, *few]), workdir)
     assert result.state.step == 3
     assert result.class_names == class_names
-    assert result.confusion.counts.shape == (len(class_names), len(class_names))
-    of_label = result.confusion.counts.sum(axis=1)
+    assert result.scores.confusion.counts.shape == (len(class_names), len(class_names))
+    of_label = result.scores.confusion.counts.sum(axis=1)
     assert of_label.sum() == pixels if isinstance(pixels, int) else of_label.tolist() == pixels
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(result.state.params)))
     assert (workdir / "checkpoints" / "3").is_dir()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flaxseg import experiment
+from flaxseg import experiment, inputs
 from flaxseg.config_files import load_config
 from flaxseg.data.pipeline import train_batches
 from flaxseg.inspect_data import main
@@ -105,7 +105,7 @@ def test_every_suggested_setting_is_accepted_by_training(tmp_path, capsys):
         assert train_main(["--config=configs/shapes.py:tiny", *shlex.split(flags), "--print_config"]) == 0
         config = load_config("configs/shapes.py:tiny", [f.removeprefix("--config.") for f in shlex.split(flags)])
         if "class_weights" in flags:
-            experiment.make_loss(config, num_classes=5)
+            experiment.make_loss(config, num_classes=5, class_weights=config.class_weights)
 
 
 def test_every_defect_at_once(tmp_path, capsys):
@@ -259,7 +259,7 @@ def test_mistakes_are_told_before_anything_is_read(tmp_path, capsys):
 def test_the_batches_shown_are_those_of_training(monkeypatch):
     """The random key of each step's augmentation is the one that the training step draws."""
     config = load_config("configs/shapes.py:tiny")
-    train = experiment.load_dataset(config, "train")
+    train = inputs.load_dataset(config, "train")
 
     def augment(key, batch):
         return {**batch, "image": jax.random.uniform(key, batch["image"].shape)}

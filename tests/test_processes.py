@@ -22,7 +22,8 @@ overrides = ["train.steps=3", "augment.scale=(0.8,1.2)", "augment.brightness=0.2
 config = load_config("configs/shapes.py:tiny", overrides)
 result = train.train_and_evaluate(config, workdir)
 head = jax.device_get(result.state.params["head"]["kernel"])
-print(json.dumps({"devices": jax.device_count(), "counts": result.confusion.counts.tolist(), "head": head.tolist()}))
+counts = result.scores.confusion.counts.tolist()
+print(json.dumps({"devices": jax.device_count(), "counts": counts, "head": head.tolist()}))
 """
 
 

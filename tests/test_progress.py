@@ -1,9 +1,12 @@
 """Scalars are averages over the steps since the last ones, whether the device is ahead of the host or behind."""
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from clu.metrics import Average
 
+from flaxseg.errors import TrainingError
+from flaxseg.hard_examples import HardExamples
 from flaxseg.progress import TrainingProgress
 from flaxseg.train_step import TrainMetrics
 
@@ -29,7 +32,10 @@ class Late:
 def metrics(value, late):
     total = Late(value) if late else jnp.float32(value)
     plain = Average(total=jnp.float32(2 * value), count=jnp.int32(1))
-    return TrainMetrics(loss=Average(total=total, count=jnp.int32(1)), parts={"cross_entropy": plain}, grad_norm=plain)
+    half = Average(total=jnp.float32(0.5), count=jnp.int32(1))
+    return TrainMetrics(
+        loss=Average(total=total, count=jnp.int32(1)), parts={"cross_entropy": plain}, grad_norm=plain, rate_scale=half
+    )
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -48,7 +54,7 @@ def test_scalars_come_every_so_often_and_at_the_end(late):
     losses = [scalars["loss"] for _, scalars in written]
     assert losses == pytest.approx([(5 + 6) / 2, (7 + 8 + 9) / 3, 10, 11])
     assert written[0][1]["loss/cross_entropy"] == pytest.approx(11)
-    assert [scalars["learning_rate"] for _, scalars in written] == pytest.approx([0.5, 0.8, 0.9, 1.0])
+    assert [scalars["learning_rate"] for _, scalars in written] == pytest.approx([0.25, 0.4, 0.45, 0.5])
     rate = written[1][1]
     assert rate["images_per_second"] == pytest.approx(8 * rate["steps_per_second"])
 
@@ -60,3 +66,26 @@ def test_an_error_inside_is_not_hidden_by_waiting():
     ):
         progress.add(1, metrics(1, late=True))
         raise RuntimeError("inside")
+
+
+def test_a_loss_that_is_not_finite_names_its_step_once_it_is_read():
+    written = []
+    progress = TrainingProgress(
+        lambda *given: written.append(given), lambda _: 0.0, start=10, total=50, every=5, batch_size=8
+    )
+    with pytest.raises(TrainingError, match=r"step 13: the loss or its gradient is not finite \(loss = nan"), progress:
+        for step in range(11, 17):
+            progress.add(step, metrics(float("nan") if step == 13 else step, late=True))
+    assert written == []
+
+
+def test_hardest_examples_are_merged_over_the_steps_since_the_last():
+    written = []
+    hardest = [HardExamples(np.float32([3, 1]), np.int32([7, 8])), HardExamples(np.float32([2, 0]), np.int32([7, 9]))]
+    with TrainingProgress(
+        lambda *_: None, lambda _: 0.0, start=0, total=2, every=5, batch_size=8,
+        write_hardest=lambda step, examples: written.append((step, examples.named())),
+    ) as progress:  # fmt: skip
+        for step in (1, 2):
+            progress.add(step, metrics(step, late=False).replace(hardest=hardest[step - 1]))
+    assert written == [(2, [(7, 3.0), (8, 1.0)])]

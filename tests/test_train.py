@@ -1,6 +1,7 @@
 """A whole run: what it writes, what it keeps, and that a run which is killed goes on bit for bit."""
 
 import dataclasses
+import itertools
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
-from flaxseg import experiment, train
+from flaxseg import inputs, train
 from flaxseg.checkpoints import Checkpoints
 from flaxseg.config_files import load_config
 from flaxseg.data.batch import IGNORE_LABEL
@@ -21,6 +22,7 @@ from flaxseg.errors import CheckpointError, ConfigError, DataError
 from flaxseg.experiment import compose
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.summaries import Pictures
+from flaxseg.train_step import EvalMetrics
 
 CLASSES = ("background", "disc", "square", "triangle", "border")
 
@@ -30,7 +32,7 @@ def run(tmp_path_factory):
     """A finished run of six steps with evaluations after 3 and 6, its result, and how often things compiled."""
     workdir = tmp_path_factory.mktemp("run")
     config = load_config("configs/shapes.py:tiny")
-    compiled, original = [], train._compiled
+    compiled, original = [], train.compile_run
 
     def remember(*arguments):
         functions = original(*arguments)
@@ -38,7 +40,7 @@ def run(tmp_path_factory):
         return functions
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_compiled", remember)
+        patch.setattr(train, "compile_run", remember)
         result = train.train_and_evaluate(config, workdir)
     return config, workdir, result, compiled
 
@@ -54,8 +56,8 @@ def events(run):
 
 
 def test_every_example_is_scored_once_at_its_own_size(run):
-    assert run[2].confusion.counts.sum() == 16 * 32 * 32
-    assert run[2].confusion.counts.dtype == np.int64
+    assert run[2].scores.confusion.counts.sum() == 16 * 32 * 32
+    assert run[2].scores.confusion.counts.dtype == np.int64
 
 
 def test_nothing_compiles_twice(run):
@@ -74,7 +76,7 @@ def test_scalars_are_the_runs_own(run, events):
     schedule = compose(run[0]).schedule
     rates = {step: float(value) for step, value in events["train/learning_rate"]}
     assert rates == pytest.approx({step: float(schedule(step - 1)) for step in (2, 3, 4, 6)})
-    assert events["eval/miou"][-1][1] == pytest.approx(run[2].confusion.compute()["miou"])
+    assert events["eval/miou"][-1][1] == pytest.approx(run[2].scores.confusion.compute()["miou"])
     assert events["train/loss"][-1][1] < events["train/loss"][0][1]
 
 
@@ -102,7 +104,7 @@ def test_a_finished_run_is_only_scored_again(run):
     config, workdir, result, _ = run
     before = sorted(str(path) for path in (workdir / "checkpoints").rglob("*"))
     again = train.train_and_evaluate(config, workdir)
-    np.testing.assert_array_equal(again.confusion.counts, result.confusion.counts)
+    np.testing.assert_array_equal(again.scores.confusion.counts, result.scores.confusion.counts)
     assert sorted(str(path) for path in (workdir / "checkpoints").rglob("*")) == before
 
 
@@ -144,7 +146,7 @@ def test_splits_of_other_classes_are_refused(run):
     parts = compose(run[0])
     renamed = dataclasses.replace(parts.eval_data, class_names=("a", "b", "c", "d", "e"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_dataset", lambda _, split: parts.train_data if split == "train" else renamed)
+        patch.setattr(inputs, "load_dataset", lambda _, split: parts.train_data if split == "train" else renamed)
         with pytest.raises(ConfigError, match="the splits differ in their classes"):
             compose(run[0])
 
@@ -152,7 +154,10 @@ def test_splits_of_other_classes_are_refused(run):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("loss_options.cross_entropy.class_weights=(1,2,3)", r"config.loss_options.cross_entropy.class_weights = .*3 weights for 5 classes"),
+        (
+            "loss_options.cross_entropy.class_weights=(1,2,3)",
+            "config.loss_options.cross_entropy.class_weights = .*3 weights for 5",
+        ),
         ("optimizer.warmup_steps=6", "config.optimizer.warmup_steps = 6: the whole run has 6 steps"),
         ("model.options.std=(1.0,2.0)", "config.model: unet with these options cannot take pictures .*32, 32, 3"),
     ],
@@ -164,22 +169,38 @@ def test_what_only_the_data_can_tell_is_told_before_training(tmp_path, override,
     assert not (tmp_path / "run").exists()
 
 
-def test_the_best_evaluation_is_kept_wherever_it_falls(run, tmp_path, monkeypatch):
-    """Evaluations after 2, 4 and 6 of 7 steps, checkpoints after 3 and 6: the best, of step 2, is there at the end."""
+@pytest.fixture
+def falling(monkeypatch):
+    """Every evaluation but the first of a run finds that all is wrong."""
     total = np.eye(5, dtype=np.int64)
-    counts = iter([total, total[::-1], total[::-1], total[::-1]])
-    monkeypatch.setattr(train, "evaluate_all", lambda *_: (ConfusionMatrix(next(counts)), Pictures(0)))
-    overrides = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
-    result = train.train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
-    assert result.best_step == 2
+    counts = itertools.chain([total], itertools.repeat(total[::-1]))
+    monkeypatch.setattr(train, "evaluate_all", lambda *_: (EvalMetrics(ConfusionMatrix(next(counts))), Pictures(0)))
+
+
+OF_SEVEN = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
+
+
+def test_the_best_evaluation_is_kept_wherever_it_falls(tmp_path, falling):
+    """Evaluations after 2, 4 and 6 of 7 steps, checkpoints after 3 and 6: the best, of step 2, is there at the end."""
+    result = train.train_and_evaluate(load_config("configs/shapes.py:tiny", OF_SEVEN), tmp_path)
+    assert result.best_step == 2 and not result.stopped_early
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "7"]
+
+
+def test_a_run_ends_early_where_evaluations_get_no_better_and_does_not_go_on_from_there(tmp_path, falling):
+    config = load_config("configs/shapes.py:tiny", [*OF_SEVEN, "train.early_stop=1"])
+    result = train.train_and_evaluate(config, tmp_path)
+    assert (result.best_step, int(result.state.step), result.stopped_early) == (2, 4, True)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
+    again = train.train_and_evaluate(config, tmp_path)
+    assert (int(again.state.step), again.stopped_early) == (4, True)
 
 
 def test_one_class_is_nothing_to_learn(run):
     parts = compose(run[0])
     alone = dataclasses.replace(parts.train_data, num_classes=1, class_names=("all",), palette=((0, 0, 0),))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "load_dataset", lambda *_: alone)
+        patch.setattr(inputs, "load_dataset", lambda *_: alone)
         with pytest.raises(ConfigError, match="the data set has one class, 'all'"):
             compose(run[0])
 
@@ -191,7 +212,7 @@ def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
     config = load_config("configs/shapes.py:tiny", [*overrides, "data.image_size=(24,20)", "train.steps=3"])
     result = train.train_and_evaluate(config, tmp_path)
     pixels = 24 * 20 if "image_size" in overrides[0] else 32 * 32
-    assert result.confusion.counts.sum() == 16 * pixels
+    assert result.scores.confusion.counts.sum() == 16 * pixels
     assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {np.dtype("float32")}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(result.state.params)))
 
@@ -248,7 +269,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     assert states[0].step == 6
     assert states[0].ema_params is not None
     jax.tree.map(np.testing.assert_array_equal, *states)
-    np.testing.assert_array_equal(whole.confusion.counts, parts.confusion.counts)
+    np.testing.assert_array_equal(whole.scores.confusion.counts, parts.scores.confusion.counts)
 
 
 def test_batches_are_those_of_the_step_whenever_it_starts(run):

@@ -17,7 +17,7 @@ def test_a_data_set_on_the_devices_trains_as_from_the_host(tmp_path):
     for cache in ("none", "device"):
         config = load_config("configs/shapes.py:tiny", [*overrides, f"data.cache={cache}"])
         result = train.train_and_evaluate(config, tmp_path / cache)
-        states[cache] = jax.device_get(result.state.params), result.confusion.counts
+        states[cache] = jax.device_get(result.state.params), result.scores.confusion.counts
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states["none"][0], states["device"][0])
     np.testing.assert_array_equal(states["none"][1], states["device"][1])
 
@@ -55,7 +55,7 @@ def test_damaged_files_are_passed_over_counted_and_listed(damaged, tmp_path, cap
         f"{name}: cannot be decoded" in text for name, text in zip(("d.png", "h.png"), result.skipped, strict=True)
     )
     # Three of the four held-out pictures count, each with half of its pixels in either class.
-    assert result.confusion.counts.sum(1).tolist() == [3 * 128, 3 * 128]
+    assert result.scores.confusion.counts.sum(1).tolist() == [3 * 128, 3 * 128]
     assert "skipped (2 of 2)" in capfd.readouterr().err
 
 

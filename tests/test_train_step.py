@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from flaxseg import create_train_state, eval_step, make_augment, predict_label, sharding, train_step, unet, weighted_sum
 from flaxseg.errors import ConfigError
-from flaxseg.train_step import normalize
+from flaxseg.forward import normalize
 
 KEY = jax.random.key(0)
 LOSS = weighted_sum({"cross_entropy": 1.0})

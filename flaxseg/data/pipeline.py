@@ -54,7 +54,8 @@ def train_batches(
       process_count: how many there are; each reads its share of each batch.
 
     Returns:
-      Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W]}`, B = batch_size / process_count.
+      Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W], "index": int32[B]}`, the last of each
+      example in the data set; B = batch_size / process_count.
 
     Raises:
       DataError: an empty data set, a batch size that the processes cannot share evenly, or too little memory to
@@ -71,8 +72,8 @@ def train_batches(
     read = canvas_reader(dataset, canvas_size)
     if cache:
         kept = CanvasCache(len(dataset.source), read)
-        return indices.map(lambda batch: kept.batch(batch["index"]))
-    return indices.map(lambda batch: stack([read(index) for index in batch["index"].tolist()]))
+        return indices.map(lambda batch: {**batch, **kept.batch(batch["index"])})
+    return indices.map(lambda batch: {**batch, **stack([read(index) for index in batch["index"].tolist()])})
 
 
 def train_indices(

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from flaxseg import experiment
+from flaxseg import experiment, inputs
+from flaxseg.class_weights import WEIGHTINGS
 from flaxseg.data import DATASETS, SegmentationDataset
 from flaxseg.data.batch import IGNORE_LABEL, Batch
 from flaxseg.data.palette import default_palette
@@ -17,7 +18,6 @@ from flaxseg.data.skipping import BadExamples, Skipping
 from flaxseg.data.statistics import Statistics, scan
 from flaxseg.errors import ConfigError, DataError, FlaxsegError
 from flaxseg.inspection import findings, mask_values
-from flaxseg.inspection.class_weights import WEIGHTINGS
 from flaxseg.inspection.contact_sheet import contact_sheet, picture, spread
 from flaxseg.inspection.findings import Finding, Setting, flag
 from flaxseg.inspection.report import Inspection, Split
@@ -71,7 +71,7 @@ def _read(config: ConfigDict, role: str, name: str) -> Split:
     """A split with the facts of its examples; where it cannot be opened, those that can be had without its classes."""
     error = ""
     try:
-        dataset = experiment.load_dataset(config, name)
+        dataset = inputs.load_dataset(config, name)
     except FlaxsegError as problem:
         error, bare = str(problem), _without_classes(config, name)
         if bare is None:
@@ -90,7 +90,7 @@ def _without_classes(config: ConfigDict, name: str) -> SegmentationDataset | Non
     bare = copy.deepcopy(config)
     bare.data.options = kept | {"values": values, "palette": default_palette(len(values))}
     try:
-        return experiment.load_dataset(bare, name)
+        return inputs.load_dataset(bare, name)
     except FlaxsegError:
         return None
 
@@ -139,7 +139,7 @@ def _of_both(config: ConfigDict, splits: Sequence[Split], train: Statistics, eva
     train_data, eval_data = splits[0].dataset, splits[1].dataset
     assert train_data is not None and eval_data is not None
     try:
-        experiment.check_classes(config, train_data, eval_data)
+        inputs.check_classes(config, train_data, eval_data)
     except ConfigError as error:
         return [Finding("error", str(error))]
     found = []
@@ -156,14 +156,12 @@ def _settings(config: ConfigDict, train: Split) -> list[Setting]:
     """Class weights and the pictures' own mean and deviation, as flags."""
     if train.error or not train.statistics or not train.statistics.counts[:, :-1].any():
         return []
-    names = [name for name in config.loss if "class_weights" in _loss_options(name)]
-    before = [] if names else [flag("loss.cross_entropy", 1.0)]
+    takes_weights = any("class_weights" in _loss_options(name) for name in config.loss)
+    before = [] if takes_weights else [flag("loss.cross_entropy", 1.0)]
     found = []
     for weighting, function in WEIGHTINGS.items():
-        weights = _digits(function(train.statistics.counts[:, :-1]))
-        keys = [f"loss_options.{name}.class_weights" for name in names or ["cross_entropy"]]
-        texts = " ".join([*before, *(flag(key, weights) for key in keys)])
-        found.append(Setting(f"class weights ({weighting})", texts))
+        weights = flag("class_weights", _digits(function(train.statistics.counts[:, :-1])))
+        found.append(Setting(f"class weights ({weighting.replace('_', ' ')})", " ".join([*before, weights])))
     model_options = option_names(look_up(config.model.name, MODELS, key="config.model.name"))
     mean, std = train.statistics.mean, train.statistics.std
     if mean is not None and std is not None and {"mean", "std"} <= set(model_options):
@@ -218,7 +216,7 @@ def first_batches(config: ConfigDict, train: SegmentationDataset) -> Iterator[Ba
     if config.data.skip_bad:
         bad = BadExamples(config.data.skip_bad, lambda message: None)
         train = dataclasses.replace(train, source=Skipping(train.source, bad, config.data.train_split))
-    batches, augment_fn = experiment.host_batches(config, train), experiment.make_augment_fn(config)
+    batches, augment_fn = inputs.host_batches(config, train), experiment.make_augment_fn(config)
     change: Any = jax.jit(augment_fn) if augment_fn else lambda key, batch: batch
     run_key = experiment.run_key(config)
     for step in range(_NUM_BATCHES):

@@ -40,8 +40,6 @@ class EncoderDecoder(nn.Module):
     """What the training step multiplies the loss of the auxiliary heads by; 0: there are none."""
     image_classes: int = 0
     """Classes of the head that classifies whole pictures; 0: none."""
-    frozen: bool = False
-    """Whether the encoder stays as it is: no gradient reaches it, and its statistics are the running ones."""
 
     torch_names: ClassVar[Renames] = ((r"segmentation_head\.0", "head"), (r"classification_head\.3", "image_head"))
 
@@ -61,9 +59,7 @@ class EncoderDecoder(nn.Module):
         size = x.shape[1], x.shape[2]
         padded = pad_to_stride(x, self.stride)
         whole = padded.shape[1], padded.shape[2]
-        features = self.encoder(padded, train=train and not self.frozen)
-        if self.frozen:
-            features = jax.lax.stop_gradient(features)
+        features = self.encoder(padded, train=train)
         decoded, *side_maps = _maps(self.decoder(features, train=train))
         logits = self._logits(decoded, "head", self.head_kernel_size) if self.head_kernel_size else decoded
         if self.upsampling > 1:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxseg.models.arguments import check_boolean, check_widths
+from flaxseg.models.arguments import check_widths
 from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
 from flaxseg.models.encoders import Renames
 from flaxseg.models.layers import ConvTranspose
@@ -21,7 +21,6 @@ def unet_mobilenet(
     *,
     num_classes: int,
     decoder_channels: Sequence[int] = (512, 256, 128, 64),
-    frozen: bool = True,
     remat: bool = False,
     image_classes: int = 0,
     mean: NormalizationValues = None,
@@ -30,11 +29,11 @@ def unet_mobilenet(
 ) -> EncoderDecoder:
     """A small U-Net that joins MobileNetV2's expanded channels: of 6,504,227 values for 3 classes.
 
+    The tutorial keeps the pretrained encoder as it is: `optimizer.freeze=("encoder",)` in a configuration.
+
     Args:
       num_classes: channels of the logits.
       decoder_channels: channels of the four up-sampling blocks, the coarsest first.
-      frozen: keep the encoder as it is, which is for pretrained weights: it gets no gradient, and normalises with its
-        running statistics in training too.
       remat: as of `encoder_decoder`; so are the others.
       image_classes: see there.
       mean: see there.
@@ -44,7 +43,6 @@ def unet_mobilenet(
     Raises:
       ConfigError: an argument is out of range.
     """
-    check_boolean("frozen", frozen)
     widths = check_widths("decoder_channels", decoder_channels, count=4)
     network = encoder_decoder(
         num_classes=num_classes,
@@ -56,7 +54,6 @@ def unet_mobilenet(
         dtype=dtype,
         image_classes=image_classes,
         head_kernel_size=0,
-        frozen=frozen,
     )
     return network.clone(encoder=network.encoder.clone(expanded=True))
 

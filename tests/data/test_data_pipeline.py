@@ -48,10 +48,11 @@ def drawn(batches, steps) -> list[list[int]]:
 
 def test_batches_have_the_canvas_size_and_pictures_belong_to_labels() -> None:
     batch = train_batches(numbered(7), canvas_size=(16, 20), batch_size=4, seed=0)[3]
-    assert set(batch) == {"image", "label"}
+    assert set(batch) == {"image", "label", "index"}
     assert batch["image"].shape == (4, 16, 20, 3) and batch["image"].dtype == np.uint8
     assert batch["label"].shape == (4, 16, 20) and batch["label"].dtype == np.uint8
     np.testing.assert_array_equal(batch["image"][..., 0], batch["label"])
+    np.testing.assert_array_equal(batch["index"], batch["label"][:, 0, 0])
 
 
 def test_every_epoch_is_another_permutation_and_batches_run_over_its_end() -> None:

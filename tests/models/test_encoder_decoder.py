@@ -39,24 +39,6 @@ def initialised(model):
     return jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), PICTURE)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-def test_a_frozen_encoder_gets_no_gradient_and_keeps_its_statistics(frozen):
-    model = network(frozen=frozen)
-    variables = initialised(model)
-
-    def loss(params):
-        given = {"params": params, "batch_stats": variables["batch_stats"]}
-        logits, updates = model.apply(given, PICTURE, train=True, mutable=["batch_stats"])
-        return jnp.sum(jnp.sin(logits)), updates["batch_stats"]
-
-    gradients, statistics = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-    learns = jax.tree.map(lambda gradient: bool(np.any(gradient)), gradients)
-    assert set(jax.tree.leaves(learns["encoder"])) == {not frozen}
-    assert set(jax.tree.leaves((learns["decoder"], learns["head"]))) == {True}
-    for old, new in zip(jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(statistics), strict=True):
-        assert np.any(old != new) == (not frozen)
-
-
 def test_without_a_head_the_decoder_gives_the_logits():
     model = network(head_kernel_size=0)
     variables = initialised(model)

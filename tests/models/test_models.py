@@ -22,7 +22,7 @@ NETWORKS = {
     "resunet": ("resunet", {"width": 4, "depth": 2}),
     "unet": ("unet", SMALL_ENCODER | {"decoder_channels": (32, 16, 16, 8, 8)}),
     "fcn8s": ("fcn8s", SMALL_ENCODER | {"width": 8}),
-    "unet_mobilenet": ("unet_mobilenet", {"frozen": False}),
+    "unet_mobilenet": ("unet_mobilenet", {}),
     "fpn": ("fpn", SMALL_ENCODER),
     "pspnet": ("pspnet", SMALL_ENCODER),
     "unetplusplus": ("unetplusplus", SHALLOW_ENCODER | {"decoder_channels": (32, 16, 8)}),

@@ -31,15 +31,9 @@ def test_bfloat16_gives_float32_logits(channels):
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
-def test_the_encoder_is_frozen_unless_asked_for():
-    assert unet_mobilenet(num_classes=3).frozen
-    assert not unet_mobilenet(num_classes=3, frozen=False).frozen
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"frozen": "yes"}, "frozen = 'yes': must be True or False"),
         ({"decoder_channels": (8, 8)}, r"decoder_channels = \(8, 8\): must be 4 integers of at least 1"),
     ],
 )

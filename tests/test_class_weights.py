@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from flaxseg.inspection.class_weights import WEIGHTINGS, effective_number_weights, log_weights, median_frequency_weights
+from flaxseg.class_weights import WEIGHTINGS, effective_number_weights, log_weights, median_frequency_weights
 
 # Two pictures of 10 pixels: class 1 only in the first, class 2 never, class 3 only in the second.
 COUNTS = np.array([[8, 2, 0, 0], [6, 0, 0, 4]])

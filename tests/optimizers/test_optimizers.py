@@ -1,0 +1,108 @@
+"""Optimizers: a step of each by hand, what decays, what is clipped, and rates of groups."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from flaxseg.errors import ConfigError
+from flaxseg.optimizers import OPTIMIZERS, RateScales, decay_mask, make_optimizer, rate_scale
+
+PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)}
+
+
+def step(tx, gradients, params, **extra):
+    return jax.jit(tx.update)(gradients, tx.init(params), params, **extra)
+
+
+def test_biases_and_norms_do_not_decay():
+    assert decay_mask(PARAMS) == {"kernel": True, "bias": False, "scale": False}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_without_gradient_only_kernels_shrink(name):
+    tx = make_optimizer(name, schedule=optax.constant_schedule(0.1), weight_decay=0.5)
+    updates, _ = step(tx, jax.tree.map(jnp.zeros_like, PARAMS), PARAMS)
+    expected = {
+        "sgd": -0.1 * 0.5 * 1.9,  # Nesterov momentum sees the decay as a gradient: 1 + 0.9 of it in the first step
+        "rmsprop": -0.1 * 0.5 / np.sqrt(0.9 + 0.1 * 0.25 + 1e-3),  # its average of squares begins at 1
+        "adam": -0.1,  # a gradient of any size is a step of the whole rate
+        "lamb": -0.1,  # as long as the parameter itself, 2, over the norm of the decay, 1, times the decay, 0.5
+    }.get(name, -0.1 * 0.5)
+    np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-5)
+    np.testing.assert_allclose(updates["bias"], 0)
+    np.testing.assert_allclose(updates["scale"], 0)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "lion"])
+def test_first_steps_of_any_gradient_are_as_large_as_the_rate(name):
+    tx = make_optimizer(name, schedule=optax.constant_schedule(0.1))
+    gradients = {"kernel": jnp.array([[1e-3, -5.0]])}
+    updates, _ = step(tx, gradients, gradients)
+    np.testing.assert_allclose(updates["kernel"], [[-0.1, 0.1]], rtol=1e-4)
+
+
+def test_muon_makes_kernels_orthogonal_and_treats_others_as_adam_with_nesterov_momentum_does():
+    keys = jax.random.split(jax.random.key(0), 3)
+    shapes = {"kernel": (3, 3, 4, 6), "depthwise": (3, 3, 1, 6), "bias": (6,)}
+    gradients = {name: jax.random.normal(key, shape) for (name, shape), key in zip(shapes.items(), keys, strict=True)}
+    updates, _ = step(make_optimizer("muon", schedule=optax.constant_schedule(0.1)), gradients, gradients)
+    values = np.linalg.svd(np.asarray(updates["kernel"]).reshape(36, 6), compute_uv=False)
+    # Newton and Schulz's iteration brings singular values to about 1; those are scaled by 0.2 sqrt(36) and the rate.
+    assert (values > 0.6 * 0.12).all() and (values < 1.3 * 0.12).all()
+    for name in ("depthwise", "bias"):
+        # The look ahead adds 0.9 * 0.1 / (1 - 0.9^2) to the first step.
+        np.testing.assert_allclose(updates[name], -0.1 * (1 + 0.09 / 0.19) * np.sign(gradients[name]), rtol=1e-3)
+
+
+def test_options_reach_the_optimizer():
+    tx = make_optimizer("sgd", schedule=optax.constant_schedule(0.1), options={"momentum": 0.0})
+    updates, _ = step(tx, {"a": jnp.array([3.0])}, {"a": jnp.array([1.0])})
+    np.testing.assert_allclose(updates["a"], [-0.3], rtol=1e-6)
+
+
+def test_clipping_scales_the_whole_gradient():
+    tx = make_optimizer("sgd", schedule=optax.constant_schedule(1.0), grad_clip=1.0)
+    gradients = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
+    updates, _ = step(tx, gradients, gradients)
+    np.testing.assert_allclose([updates["a"][0], updates["b"][0]], [-1.9 * 0.6, -1.9 * 0.8], rtol=1e-6)
+
+
+def test_rates_of_groups_scale_steps_and_decay_alike():
+    params = {"encoder": {"stem": jnp.ones((2, 2)), "last": jnp.ones((2, 2))}, "head": jnp.ones((2, 2))}
+    scales = RateScales((("encoder", 0.5), ("head", 10.0)), layer_decay=0.8, layers=("stem", "last"))
+    tx = make_optimizer("adamw", schedule=optax.constant_schedule(0.1), weight_decay=0.5, scales=scales)
+    updates, _ = step(tx, params, params)
+    whole = -0.1 * 1.5  # the step of the rate, and half the parameter's value
+    np.testing.assert_allclose(updates["encoder"]["last"], whole * 0.5 * 0.8, rtol=1e-5)
+    np.testing.assert_allclose(updates["encoder"]["stem"], whole * 0.5 * 0.64, rtol=1e-5)
+    np.testing.assert_allclose(updates["head"], whole * 10, rtol=1e-5)
+
+
+def test_a_plateau_lowers_the_rate_by_the_mean_loss_of_windows():
+    plateau = {"factor": 0.5, "patience": 2, "window": 2, "min_improvement": 0.1, "end": 0.25}
+    tx = make_optimizer(
+        "sgd", schedule=optax.constant_schedule(1.0), options={"momentum": 0.0}, grad_clip=10.0, plateau=plateau
+    )
+    params = {"a": jnp.array([1.0])}
+    update, state = jax.jit(tx.update), tx.init(params)
+    # Means of two: 3, 2.8 (not a tenth better), 2.9, 2.95, ...: halved after the third window, and after two more.
+    losses, scales = [4, 2, 2.7, 2.9, 2.9, 2.9, 3, 2.9, 3, 3, 3, 3, 3, 3], []
+    for loss in losses:
+        updates, state = update({"a": jnp.array([1.0])}, state, params, value=jnp.float32(loss))
+        scales.append(-float(updates["a"][0]))
+    assert scales == [1.0] * 5 + [0.5] * 4 + [0.25] * 5
+    assert float(rate_scale(state)) == 0.25
+
+
+def test_the_rate_of_other_schedules_is_not_scaled():
+    tx = make_optimizer("adamw", schedule=optax.constant_schedule(1.0))
+    assert float(rate_scale(tx.init(PARAMS))) == 1.0
+
+
+def test_unknown_names():
+    with pytest.raises(
+        ConfigError, match=r"config.optimizer.name = 'adan': unknown. Known are .*; did you mean 'adam'\?"
+    ):
+        make_optimizer("adan", schedule=optax.constant_schedule(1.0))

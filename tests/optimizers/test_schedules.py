@@ -1,0 +1,81 @@
+"""Schedules at a few steps, by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from flaxseg.errors import ConfigError
+from flaxseg.optimizers import SCHEDULES, make_schedule
+
+
+def rates(name, steps, *, warmup_steps=0, total_steps=100, **options):
+    schedule = make_schedule(
+        name, learning_rate=0.8, warmup_steps=warmup_steps, total_steps=total_steps, options=options
+    )
+    return [float(schedule(step)) for step in steps]
+
+
+def test_warm_up_then_cosine_by_hand():
+    found = rates("cosine", [0, 1, 2, 3, 7, 11], warmup_steps=3, total_steps=11)
+    np.testing.assert_allclose(found, [0.2, 0.4, 0.6, 0.8, 0.4, 0.0], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("constant", {}, {0: 0.8, 99: 0.8}),
+        ("cosine", {"end": 0.25}, {0: 0.8, 50: 0.8 * 0.625, 100: 0.2}),
+        ("polynomial", {}, {0: 0.8, 50: 0.8 * 0.5**0.9, 90: 0.8 * 0.1**0.9, 100: 0.0}),
+        ("polynomial", {"power": 1.0, "end": 0.5}, {50: 0.6, 100: 0.4}),
+        ("exponential", {"end": 0.01}, {0: 0.8, 50: 0.08, 100: 0.008}),
+        ("step", {"boundaries": (0.5, 0.9), "factor": 0.5}, {0: 0.8, 49: 0.8, 51: 0.4, 89: 0.4, 91: 0.2}),
+        ("one_cycle", {}, {0: 0.032, 15: (0.8 + 0.032) / 2, 30: 0.8, 65: 0.4 * (1 + 1 / 250_000), 100: 0.8 / 250_000}),
+        ("warmup_stable_decay", {}, {0: 0.8, 80: 0.8, 85: 0.4, 100: 0.0}),
+        ("warmup_stable_decay", {"decay": 0.5, "end": 0.1}, {50: 0.8, 62.5: 0.8 * 0.55, 100: 0.08}),
+        ("plateau", {"window": 2}, {0: 0.8, 99: 0.8}),
+    ],
+)
+def test_rates_by_hand(name, options, expected):
+    np.testing.assert_allclose(rates(name, expected, **options), list(expected.values()), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_is_warmed_up_to_where_it_begins_and_stays_finite(name):
+    options = {"window": 2, "patience": 3} if name == "plateau" else {}
+    found = rates(name, range(0, 130), warmup_steps=4, total_steps=100, **options)
+    begin = rates(name, [0], total_steps=96, **options)[0]
+    np.testing.assert_allclose(found[:5], [begin * share for share in (0.2, 0.4, 0.6, 0.8, 1.0)], rtol=1e-6)
+    assert all(math.isfinite(rate) and 0 <= rate <= 0.8 + 1e-6 for rate in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("cosine", {"end": 1.5}, "schedule_options.end = 1.5: is a share, 0 to 1"),
+        ("polynomial", {"power": 0}, "schedule_options.power = 0: must be above 0"),
+        ("exponential", {"end": 0.0}, "schedule_options.end = 0.0: must be above 0"),
+        (
+            "step",
+            {"boundaries": (30, 60)},
+            r"boundaries = \(30, 60\): must be rising shares of the run, between 0 and 1",
+        ),
+        ("step", {"boundaries": (0.5, 0.4)}, "must be rising shares"),
+        ("plateau", {"window": 50, "patience": 2}, "could fall after 150 steps at the earliest, and the run has 100"),
+        ("plateau", {"factor": 1.0}, "schedule_options.factor = 1.0: must be between 0 and 1"),
+        ("warmup_stable_decay", {"decay": 0.0}, "schedule_options.decay = 0.0: must be above 0"),
+    ],
+)
+def test_wrong_options_are_named(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        rates(name, [0], **options)
+
+
+def test_warm_up_must_leave_steps():
+    with pytest.raises(ConfigError, match="config.optimizer.warmup_steps = 100: the whole run has 100 steps"):
+        rates("cosine", [0], warmup_steps=100)
+
+
+def test_unknown_names():
+    with pytest.raises(ConfigError, match="config.optimizer.schedule = 'cos'"):
+        rates("cos", [0])
