@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.errors import ConfigError
-from flaxseg.losses.pixels import check_share, counted_logits, is_counted, one_against_rest_target, weighted_mean
+from flaxseg.losses.pixels import (
+    check_share,
+    counted_logits,
+    is_counted,
+    log_sigmoid,
+    one_against_rest_target,
+    weighted_mean,
+)
 
 
 def binary_cross_entropy(
@@ -42,7 +49,7 @@ def binary_cross_entropy(
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing * (1 - target)
     x = counted_logits(logits, label)
-    loss = -(weights * target * jax.nn.log_sigmoid(x) + (1 - target) * jax.nn.log_sigmoid(-x))
+    loss = -(weights * target * log_sigmoid(x) + (1 - target) * log_sigmoid(-x))
     return weighted_mean(loss.mean(-1), is_counted(label).astype(jnp.float32))
 
 

@@ -12,7 +12,7 @@ from flaxseg.losses.pixels import (
     class_weight_vector,
     counted_logits,
     is_counted,
-    target_class,
+    pixel_weights,
 )
 
 
@@ -49,14 +49,13 @@ def cross_entropy(
     Label smoothing: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567
     """
     check_two_classes(logits, "cross_entropy")
-    weights = class_weight_vector(class_weights, logits.shape[-1])
     check_share("label_smoothing", label_smoothing)
-    counted = is_counted(label)
+    weights = pixel_weights(label, class_weights, logits.shape[-1])
     log_p = jax.nn.log_softmax(counted_logits(logits, label))
-    pixel_weight = jnp.where(counted, weights[target_class(label, logits.shape[-1])], 0.0)
-    loss = -pixel_weight * at_target(log_p, label)
+    total, loss = weights.sum(), -weights * at_target(log_p, label)
     if label_smoothing:
-        spread = -jnp.where(counted, (log_p * weights).mean(-1), 0.0)
+        of_classes = log_p * class_weight_vector(class_weights, logits.shape[-1])
+        spread = jnp.where(is_counted(label), -of_classes.mean(-1), 0.0)
         loss = (1 - label_smoothing) * loss + label_smoothing * spread
-    total = pixel_weight.sum()
-    return jnp.where(total > 0, loss.sum() / jnp.where(total > 0, total, 1.0), 0.0)
+    # Written so that NaN, of a label that is no class, is kept.
+    return jnp.where(total == 0, 0.0, loss.sum() / jnp.where(total == 0, 1.0, total))

@@ -11,6 +11,7 @@ from flaxseg.losses.pixels import (
     check_two_classes,
     counted_logits,
     is_counted,
+    log_sigmoid,
     one_against_rest_target,
     pixel_weights,
     power,
@@ -85,7 +86,7 @@ def binary_focal(logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, alp
         check_share("alpha", alpha)
     target = one_against_rest_target(label, logits.shape[-1])
     margin = (2 * target - 1) * counted_logits(logits, label)
-    loss = -power(jax.nn.sigmoid(-margin), gamma) * jax.nn.log_sigmoid(margin)
+    loss = -power(jax.nn.sigmoid(-margin), gamma) * log_sigmoid(margin)
     if alpha is not None:
         loss *= alpha * target + (1 - alpha) * (1 - target)
     return weighted_mean(loss.mean(-1), is_counted(label).astype(jnp.float32))
