@@ -110,9 +110,7 @@ def test_a_new_run_starts_from_an_encoders_file(tmp_path, capsys):
 
 def test_frozen_parameters_without_weights_are_refused_before_anything_is_written(tmp_path):
     config = load_config("configs/shapes.py:tiny", [*OVERRIDES, "optimizer.freeze=('encoder',)"])
-    with pytest.raises(
-        ConfigError, match=r"config.model.pretrained = ''.* config.optimizer.freeze = \('encoder',\)"
-    ):
+    with pytest.raises(ConfigError, match=r"config.model.pretrained = ''.* config.optimizer.freeze = \('encoder',\)"):
         train.train_and_evaluate(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
