@@ -147,7 +147,7 @@ def make_tx(config: ConfigDict, schedule: optax.Schedule, scales: RateScales) ->
         weight_decay=config.optimizer.weight_decay,
         grad_clip=config.optimizer.grad_clip,
         options=config.optimizer.options,
-        scales=scales,
+        scales=None if scales == RateScales() else scales,
         plateau=config.optimizer.schedule_options if config.optimizer.schedule == "plateau" else None,
     )
 

@@ -13,17 +13,17 @@ from flaxseg.models.encoders import ENCODERS
 
 README = Path("README.md").read_text()
 COMMANDS = re.findall(r"^python -m flaxseg\.main (.*)$", README, re.MULTILINE)
-INSPECTIONS = re.findall(r"^python -m flaxseg\.inspect_data (.*)$", README, re.MULTILINE)
+OTHERS = re.findall(r"^python -m flaxseg\.(?:inspect_data|lr_find) (.*)$", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("arguments", [*COMMANDS, *INSPECTIONS])
+@pytest.mark.parametrize("arguments", [*COMMANDS, *OTHERS])
 def test_commands_are_valid(arguments, capsys):
     assert main([*shlex.split(arguments, comments=True), "--print_config"]) == 0
     assert "batch_size" in capsys.readouterr().out
 
 
 def test_there_are_commands():
-    assert len(COMMANDS) >= 6 and INSPECTIONS
+    assert len(COMMANDS) >= 9 and len(OTHERS) >= 3
 
 
 def test_targets_exist():
