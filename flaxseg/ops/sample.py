@@ -38,20 +38,27 @@ def sample_bilinear(
     along_rows, along_columns = _for_both(_neighbours, rows, columns, *_axes(levels, shrinkage))
     row, next_row, row_share, row_inside = along_rows
     column, next_column, column_share, column_inside = along_columns
-    corners = (
-        (row + column, (1 - row_share) * (1 - column_share)),
-        (row + next_column, (1 - row_share) * column_share),
-        (next_row + column, row_share * (1 - column_share)),
-        (next_row + next_column, row_share * column_share),
+    weights = (
+        (1 - row_share) * (1 - column_share),
+        (1 - row_share) * column_share,
+        row_share * (1 - column_share),
+        row_share * column_share,
     )
     # One more word than there are pixels: a joined array is laid down in memory once, not made anew for each reading.
     words = [_words(x) for x in levels]
     flat = jnp.concatenate([*words, jnp.zeros_like(words[0][:, :1])], axis=1)
-    read = [(_take(flat, index), weight) for index, weight in corners]
+    # In a loop, so that what is read is laid down in memory: fused into the reading, the weighting would not use the
+    # processor's vectors, and each channel would read anew.
+    corners = jnp.array([[False, False], [False, True], [True, False], [True, True]])
+    read = jax.lax.map(
+        lambda after: _take(flat, jnp.where(after[0], next_row, row) + jnp.where(after[1], next_column, column)),
+        corners,
+    )
     is_inside = row_inside & column_inside
 
     def channel(c: int) -> jax.Array:
-        mixed = sum((_channel(words, c, image.dtype) * weight for words, weight in read), start=jnp.float32(0))
+        of_corners = _channel(read, c, image.dtype)
+        mixed = sum((of_corners[i] * weight for i, weight in enumerate(weights)), start=jnp.float32(0))
         return jnp.where(is_inside, mixed, outside)
 
     return jnp.stack([channel(c) for c in range(image.shape[-1])], -1)
@@ -172,7 +179,7 @@ def _take(flat: jax.Array, index: jax.Array) -> list[jax.Array]:
 
 
 def _channel(words: list[jax.Array], channel: int, dtype: jnp.dtype) -> jax.Array:
-    """float32[B, h, w], one channel of what `_words` packed."""
+    """float32[4, B, h, w], one channel of what `_words` packed, at each corner."""
     if dtype != jnp.uint8:
         return words[channel]
     return ((words[channel // 4] >> (8 * (channel % 4))) & 255).astype(jnp.float32)
