@@ -163,7 +163,7 @@ def test_splits_of_other_classes_are_refused(run):
         ("optimizer.freeze=('.*',)", "config.optimizer.freeze = .*covers every parameter"),
         ("optimizer.lr_scale=(('heads',2),)", "config.optimizer.lr_scale: 'heads' covers no parameter"),
         ("optimizer.accumulate_steps=3", "does not divide into optimizer.accumulate_steps = 3 parts for 8 device"),
-        ("optimizer.schedule=plateau", "config.optimizer.schedule_options.window = 100, patience = 5: .* run has 6"),
+        ("optimizer.schedule=plateau", "config.optimizer.schedule_options.window = 100, patience = 5: .* run has 4"),
         ("optimizer.warmup_steps=6", "config.optimizer.warmup_steps = 6: the whole run has 6 steps"),
         ("model.options.std=(1.0,2.0)", "config.model: unet with these options cannot take pictures .*32, 32, 3"),
     ],
