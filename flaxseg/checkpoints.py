@@ -28,6 +28,30 @@ Another length also means another schedule of the learning rate, from the step o
 """
 
 
+def check_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Checks that a working directory is not there yet, or is this experiment's; changes nothing.
+
+    Raises:
+      CheckpointError: the directory holds a run of another configuration (each differing key, both values).
+    """
+    path = workdir / CONFIG_FILE
+    if workdir.exists() and not workdir.is_dir():
+        raise CheckpointError(f"{workdir}: is a file; give a --workdir that is a directory, or is not there yet")
+    if not path.exists():
+        return
+    before, now = _flat(_read_config(path)), _flat(config.to_dict())
+    differing = [
+        f"  config.{key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not _free_to_change(key)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{workdir} holds a run of another experiment:\n" + "\n".join(differing) + "\n"
+            "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
+        )
+
+
 def claim_workdir(workdir: Path, config: ConfigDict) -> None:
     """Marks a working directory as this experiment's, or finds that it is already.
 
@@ -36,24 +60,10 @@ def claim_workdir(workdir: Path, config: ConfigDict) -> None:
       config: what the run will do.
 
     Raises:
-      CheckpointError: the directory holds a run of another configuration (each differing key, both values).
+      CheckpointError: as check_workdir(), and for a directory that cannot be written to.
     """
+    check_workdir(workdir, config)
     path = workdir / CONFIG_FILE
-    if workdir.exists() and not workdir.is_dir():
-        raise CheckpointError(f"{workdir}: is a file; give a --workdir that is a directory, or is not there yet")
-    now = _flat(config.to_dict())
-    if path.exists():
-        before = _flat(_read_config(path))
-        differing = [
-            f"  config.{key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key) and not _free_to_change(key)
-        ]
-        if differing:
-            raise CheckpointError(
-                f"{workdir} holds a run of another experiment:\n" + "\n".join(differing) + "\n"
-                "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
-            )
     if jax.process_index() == 0:
         try:
             workdir.mkdir(parents=True, exist_ok=True)

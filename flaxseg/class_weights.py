@@ -119,7 +119,10 @@ def class_weights_of(
 def store(weights: Sequence[float], class_names: Sequence[str], workdir: Path) -> None:
     """Writes weights into a run's working directory, as {class: weight}."""
     text = json.dumps(dict(zip(class_names, weights, strict=True)), indent=2, ensure_ascii=False)
-    (workdir / CLASS_WEIGHTS_FILE).write_text(text + "\n", encoding="utf-8")
+    # In one go: a run that is killed here never leaves half a file.
+    whole = workdir / f"{CLASS_WEIGHTS_FILE}.new"
+    whole.write_text(text + "\n", encoding="utf-8")
+    whole.replace(workdir / CLASS_WEIGHTS_FILE)
 
 
 def _read(path: Path, class_names: Sequence[str]) -> tuple[float, ...]:

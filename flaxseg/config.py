@@ -94,7 +94,7 @@ def default_config() -> ConfigDict:
     config.train.batch_size = 8  # over all devices
     config.train.steps = 0  # how long to train; 0: as train.epochs says
     config.train.epochs = 10.0  # one epoch is len(data) // batch_size steps; does not count when steps are given
-    config.train.early_stop = 0  # evaluations without a better checkpoint.best_metric that end the run; 0: never
+    config.train.early_stop = 0  # the run ends when checkpoint.best_metric was best so many steps ago; 0: never
     config.train.precision = "float32"  # or bfloat16: of activations; parameters are always float32
 
     config.eval = ConfigDict(type_safe=False)

@@ -148,7 +148,6 @@ def make_tx(config: ConfigDict, schedule: optax.Schedule, scales: RateScales) ->
         grad_clip=config.optimizer.grad_clip,
         options=config.optimizer.options,
         scales=None if scales == RateScales() else scales,
-        plateau=config.optimizer.schedule_options if config.optimizer.schedule == "plateau" else None,
     )
 
 

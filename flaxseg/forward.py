@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -39,7 +40,8 @@ def training_logits(
       accumulate_steps: parts that the batch is computed in, one after the other, so that the activations of one part
         at a time are in memory; each part is computed again for the gradient. B has to be a multiple of it. What
         is made of the logits, such as any loss, is made of all of them, and is that of the whole batch. BatchNorm
-        however has the statistics of each part, as it would on smaller batches, and updates its averages by each.
+        however has the statistics of each part, as it would on smaller batches, and updates its averages by each;
+        and dropout draws anew.
 
     Returns:
       float32[B, H, W, num_classes]; a list of the same shape for each auxiliary head; and the tree `batch_stats`.
@@ -48,6 +50,8 @@ def training_logits(
     if accumulate_steps == 1:
         batch_stats, logits = forward(variables["batch_stats"], (image, dropout_key))
     else:
+        if image.shape[0] % accumulate_steps:
+            raise ValueError(f"accumulate_steps = {accumulate_steps}: does not divide the batch of {image.shape[0]}")
         keys = jax.random.split(dropout_key, accumulate_steps)
         # In a scan nothing could be merged with the first computation, so nothing has to keep XLA from it.
         part = jax.checkpoint(forward, prevent_cse=False)
@@ -97,15 +101,18 @@ class _Freeze:
 
     def __call__(self, call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         module, path = context.module, "/".join(context.module.path)
-        switch = self.switches.get(type(module))
+        switch = next((name for kind, name in self.switches.items() if isinstance(module, kind)), None)
         # A pattern may be of a module's parameters alone, such as `encoder/.*/scale`.
-        if switch is None or not (self._frozen(path) or self._frozen(f"{path}/scale")):
+        is_frozen = self._frozen(path) or self._frozen(f"{path}/scale")
+        if switch is None or not is_frozen or context.method_name != "__call__":
             return call(*args, **kwargs)
-        if kwargs.get(switch) is not None:
-            return call(*args, **{**kwargs, switch: True})
-        # Flax does not let the fields of a bound module be set; it reads this one anew in each call.
-        object.__setattr__(module, switch, True)
-        return call(*args, **kwargs)
+        given = inspect.signature(type(module).__call__).bind(module, *args, **kwargs)
+        if given.arguments.get(switch) is None:
+            # Flax does not let the fields of a bound module be set; it reads this one anew in each call.
+            object.__setattr__(module, switch, True)
+        else:
+            given.arguments[switch] = True
+        return call(*given.args[1:], **given.kwargs)
 
 
 def normalize(image: jax.Array, model: nn.Module) -> jax.Array:

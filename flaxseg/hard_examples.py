@@ -38,7 +38,7 @@ class HardExamples(clu_metrics.Metric):
         return cls(jnp.pad(largest, missing, constant_values=-jnp.inf), jnp.pad(batch["index"][where], missing))
 
     def merge(self, other: "HardExamples") -> "HardExamples":
-        """Returns the hardest of both; an example that is in both counts once, with its larger loss."""
+        """Returns the hardest of both, on the host; an example that is in both counts once, with its larger loss."""
         loss, index = np.append(self.loss, other.loss), np.append(self.index, other.index)
         order = np.lexsort((index, -loss))
         size = len(self.loss)

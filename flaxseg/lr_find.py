@@ -58,17 +58,21 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     if arguments.steps < 10:
         raise ConfigError(f"--steps={arguments.steps}: must be at least 10, to see how the loss goes")
     output = Path(arguments.output or Path("runs") / f"lr-{flags.run_name(arguments.config)}")
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output={output}: is a file; name a directory")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output={output}: is no directory that can be made ({error.strerror})") from None
     flags.quiet(arguments.verbose)
     found = find(config, lowest=arguments.lowest, highest=arguments.highest, steps=arguments.steps)
-    output.mkdir(parents=True, exist_ok=True)
     pictures.save(output / "learning_rates.png", plot(found))
     with (output / "learning_rates.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("learning_rate", "loss", "smoothed"))
         rows.writerows(zip(found.rates, found.losses, found.smoothed, strict=True))
     print(f"\nplot     {output / 'learning_rates.png'}\nlosses   {output / 'learning_rates.csv'}")
+    if not found.falls:
+        print("suggests nothing: the loss does not fall at any of these rates; try --lowest, --highest or more --steps")
+        return 0
     print(f"suggests --config.optimizer.learning_rate={found.steepest:.1e}, where the loss falls fastest;")
     print(f"         {found.tenth_of_lowest:.1e} is a tenth of where it is lowest")
     return 0
@@ -83,10 +87,7 @@ def find(config: ConfigDict, *, lowest: float, highest: float, steps: int) -> Ra
     """
     experiment = compose(config)
     schedule = rising(lowest, highest, steps)
-    # A plateau would lower the rates that are being tried.
-    with_rates = config.copy_and_resolve_references()
-    with_rates.optimizer.schedule = "constant"
-    experiment = dataclasses.replace(experiment, schedule=schedule, tx=make_tx(with_rates, schedule, experiment.scales))
+    experiment = dataclasses.replace(experiment, schedule=schedule, tx=make_tx(config, schedule, experiment.scales))
     state = create(experiment, config, load_start(experiment, config))
     compiled = compile_run(experiment, state, config)
     stored = experiment.load_stored() if experiment.load_stored else {}

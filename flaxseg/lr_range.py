@@ -20,7 +20,7 @@ from flaxseg.errors import TrainingError
 from flaxseg.pictures import rendered
 
 _MEMORY = 0.9
-_DIVERGED = 4.0
+_DIVERGED = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,11 @@ class RangeTest:
         return float(self.rates[np.argmin(slope)])
 
     @property
+    def falls(self) -> bool:
+        """Whether the smoothed loss ever falls by more than a hundredth of it, so that there is a rate to suggest."""
+        return bool(self.smoothed[0] - self.smoothed.min() > 0.01 * abs(self.smoothed[0]))
+
+    @property
     def tenth_of_lowest(self) -> float:
         """A tenth of the rate at which the smoothed loss is lowest."""
         return float(self.rates[np.argmin(self.smoothed)]) / 10
@@ -67,7 +72,7 @@ def range_test(
     highest: float,
     steps: int,
 ) -> RangeTest:
-    """Takes the steps, until the loss is four times its lowest or no longer finite.
+    """Takes the steps, until the loss is as far above its beginning as twice its fall, or no longer finite.
 
     Args:
       step: (state, batch) -> (state, loss), with an optimizer that follows rising() of the same arguments.
@@ -81,7 +86,7 @@ def range_test(
       TrainingError: the loss was not finite before there was anything to see.
     """
     losses: list[float] = []
-    average, best = 0.0, math.inf
+    average = highest_fall = 0.0
     last: jax.Array | None = None
     with tqdm(total=steps, desc="learning rates", unit="step", mininterval=0.2) as bar:
         for number in range(steps + 1):
@@ -92,8 +97,9 @@ def range_test(
                 bar.update()
                 average = _MEMORY * average + (1 - _MEMORY) * losses[-1]
                 corrected = average / (1 - _MEMORY ** len(losses))
-                best = min(best, corrected)
-                if not corrected <= _DIVERGED * best:
+                highest_fall = max(highest_fall, losses[0] - corrected)
+                # Far above where it began, as seen from how far it ever fell; losses may be negative.
+                if not corrected - losses[0] <= _DIVERGED * max(highest_fall, 0.1 * abs(losses[0])):
                     break
             last = loss
     finite = list(itertools.takewhile(math.isfinite, losses))

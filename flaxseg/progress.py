@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from flaxseg.errors import TrainingError
 from flaxseg.hard_examples import HardExamples
-from flaxseg.train_step import TrainMetrics
+from flaxseg.step_metrics import TrainMetrics
 
 WriteScalars = Callable[[int, Mapping[str, float]], None]
 WriteHardest = Callable[[int, HardExamples], None]
@@ -95,7 +95,7 @@ class TrainingProgress:
         """Waits for the steps that were taken and writes their averages.
 
         Raises:
-          TrainingError: the loss or the gradient of one of them was not finite; names the first.
+          TrainingError: the loss, the gradient or the update of one of them was not finite; names the first.
         """
         if not self._running and not self._finished:
             return
@@ -123,12 +123,12 @@ class TrainingProgress:
 
 
 def _check_finite(step: int, metrics: TrainMetrics) -> None:
-    if math.isfinite(metrics.loss.total) and math.isfinite(metrics.grad_norm.total):
+    if all(math.isfinite(measured.total) for measured in (metrics.loss, metrics.grad_norm, metrics.update_norm)):
         return
     values = ", ".join(f"{name} = {value:.4g}" for name, value in metrics.compute().items() if name != "rate_scale")
     raise TrainingError(
-        f"step {step}: the loss or its gradient is not finite ({values}). No checkpoint of it was written, and those "
-        "before it are intact: the same command goes on from the latest. To get past this step, use a new --workdir "
-        "with a lower config.optimizer.learning_rate, more config.optimizer.warmup_steps, config.optimizer.grad_clip = "
-        "1.0, or config.train.precision = 'float32'. A label that is no class makes the loss NaN, too"
+        f"step {step}: the loss, its gradient or the step taken is not finite ({values}). No checkpoint of it was "
+        "written; those of earlier steps are as they were. Use a new --workdir with a lower "
+        "config.optimizer.learning_rate, more config.optimizer.warmup_steps, config.optimizer.grad_clip = 1.0, or "
+        "config.train.precision = 'float32'. A label that is no class makes the loss NaN, too"
     )

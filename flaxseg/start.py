@@ -20,6 +20,7 @@ from flaxseg.checkpoints import CHECKPOINTS, Checkpoints
 from flaxseg.errors import ConfigError, WeightsError
 from flaxseg.experiment import Experiment
 from flaxseg.models.pretrained import load_pretrained, put_arrays
+from flaxseg.optimizers.groups import split
 from flaxseg.train_step import TrainState, create_train_state, initial_variables
 
 Loaded = Mapping[str, Any]
@@ -43,13 +44,32 @@ def load_start(experiment: Experiment, config: ConfigDict) -> Loaded | None:
         return None
     image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
     init = functools.partial(initial_variables, image=image, model=experiment.model)
-    return start_from(
+    loaded = start_from(
         jax.eval_shape(init, jax.random.key(0)),
         experiment.model,
         wanted.pretrained,
         sha256=wanted.pretrained_sha256,
         partial=wanted.pretrained_partial,
     )
+    _check_frozen(experiment, config, loaded)
+    return loaded
+
+
+def _check_frozen(experiment: Experiment, config: ConfigDict, loaded: Loaded) -> None:
+    """Raises ConfigError where something that is frozen was not loaded."""
+    _, fixed = split(loaded["params"], experiment.frozen)
+    missing = [path for path, leaf in traverse_util.flatten_dict(fixed, sep="/").items() if not _is_loaded(leaf)]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise ConfigError(
+            f"config.optimizer.freeze = {tuple(config.optimizer.freeze)}: covers {len(missing)} parameters that "
+            f"{config.model.pretrained} has no weights for, and that would stay as they are drawn: {shown}; freeze "
+            "less, or give weights of all of it"
+        )
+
+
+def _is_loaded(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray)
 
 
 def restore_or_create(
@@ -73,7 +93,7 @@ def create(experiment: Experiment, config: ConfigDict, loaded: Loaded | None) ->
     image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
     init = functools.partial(initial_variables, image=image, model=experiment.model)
     new = jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))(key)
-    variables = jax.tree.map(lambda found, own: found if isinstance(found, np.ndarray) else own, loaded, dict(new))
+    variables = jax.tree.map(lambda found, own: found if _is_loaded(found) else own, loaded, dict(new))
     return jax.jit(lambda key, variables: create(key, variables=variables), out_shardings=placement)(key, variables)
 
 
@@ -98,7 +118,7 @@ def _announce(variables: Loaded, source: str) -> None:
     """Says on the terminal how much of each part of the network was loaded."""
     loaded: dict[str, list[bool]] = {}
     for path, leaf in traverse_util.flatten_dict(dict(variables["params"])).items():
-        loaded.setdefault(path[0], []).append(isinstance(leaf, np.ndarray))
+        loaded.setdefault(path[0], []).append(_is_loaded(leaf))
     parts = ", ".join(f"{part} {sum(found)} of {len(found)}" for part, found in loaded.items())
     if jax.process_index() == 0:
         tqdm.write(f"parameters loaded from {source}: {parts}", file=sys.stderr)
@@ -120,9 +140,14 @@ def start_from(
     Raises:
       WeightsError: as load_pretrained(), and for a directory without a checkpoint that can be read.
     """
-    if not Path(source).is_dir():
+    path = Path(source).expanduser().absolute()
+    if source != "imagenet" and not path.exists():
+        raise WeightsError(
+            f"config.model.pretrained = {source!r}: there is no file or directory {path}; give one, or 'imagenet'"
+        )
+    if not path.is_dir():
         return load_pretrained(variables, model, source, sha256=sha256, partial=partial)
-    directory = _checkpoint(Path(source))
+    directory = _checkpoint(path)
     return put_arrays(variables, _arrays(directory), name=str(directory), partial=partial)
 
 

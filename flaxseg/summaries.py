@@ -52,8 +52,13 @@ class Summaries:
     ) -> None:
         self._writer.close()
 
-    def start(self, config: Mapping[str, Any], tables: Mapping[str, str]) -> None:
-        """Writes the hyper-parameters, and tables as text, each under its name."""
+    def start(self, config: Mapping[str, Any], tables: Mapping[str, str], step: int = 0) -> None:
+        """Writes the hyper-parameters, and tables as text, each under its name, for a run that begins at a step."""
+        if self._writing and self._hardest.exists():
+            # Steps that are taken again list their examples again.
+            header, *rows = self._hardest.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [row for row in rows if int(row.partition(",")[0]) <= step]
+            self._hardest.write_text("".join([header, *kept]), encoding="utf-8")
         self._writer.write_hparams({key: _plain(value) for key, value in config.items()})
         self._writer.write_texts(0, {name: f"<pre>{table}</pre>" for name, table in tables.items()})
 

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flaxseg import class_weights, sharding
-from flaxseg.checkpoints import CHECKPOINTS, Checkpoints, claim_workdir, has_checkpoint
+from flaxseg.checkpoints import CHECKPOINTS, Checkpoints, check_workdir, claim_workdir, has_checkpoint
 from flaxseg.compiled import Compiled, compile_run, placed
 from flaxseg.config import leaves
 from flaxseg.data.batch import identity
@@ -73,6 +73,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
     """
     validate(config)
     workdir = Path(workdir)
+    check_workdir(workdir, config)
     experiment = compose(config, workdir)
     loaded = None if has_checkpoint(workdir) else load_start(experiment, config)
     claim_workdir(workdir, config)
@@ -86,7 +87,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
         overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         tables = {"parameters": overview, "parameter_groups": experiment.parameter_groups}
         tables |= _class_weights(experiment, workdir)
-        summaries.start(dict(leaves(config)), tables)
+        summaries.start(dict(leaves(config)), tables, int(state.step))
         _announce(experiment, config, state)
         return fit(experiment, state, config, checkpoints, summaries)
 
@@ -193,9 +194,9 @@ def _write_further(experiment: Experiment, summaries: Summaries, step: int, scor
 
 
 def _is_exhausted(experiment: Experiment, checkpoints: Checkpoints, patience: int, step: int) -> bool:
-    """Whether the last `patience` evaluations up to a step were no better than one before; never for patience 0."""
-    evaluations = step // experiment.eval_every - (checkpoints.best_step or 0) // experiment.eval_every
-    return patience > 0 and evaluations >= patience
+    """Whether the best score was `patience` steps ago at the last evaluation up to a step; never for patience 0."""
+    evaluated = step // experiment.eval_every * experiment.eval_every
+    return patience > 0 and evaluated - (checkpoints.best_step or 0) >= patience
 
 
 class _Hardest:

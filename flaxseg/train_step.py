@@ -19,6 +19,7 @@ from flaxseg.metrics import METRICS, ConfusionMatrix
 from flaxseg.ops import resize_bilinear_ragged
 from flaxseg.optimizers import rate_scale
 from flaxseg.optimizers.groups import IsFrozen, merged, split
+from flaxseg.step_metrics import EvalMetrics, TrainMetrics
 
 
 @struct.dataclass
@@ -33,57 +34,6 @@ class TrainState:
     opt_state: optax.OptState
     ema_params: Any
     """Moving average of params; None without. Evaluation uses it with the latest batch_stats."""
-
-
-@struct.dataclass
-class TrainMetrics:
-    """What a step measured, as averages over steps that merge exactly: `a.merge(b)`, then `compute()`."""
-
-    loss: clu_metrics.Average
-    parts: dict[str, clu_metrics.Average]
-    """Each loss by name, before weighting."""
-    grad_norm: clu_metrics.Average
-    """Global norm of the gradient, before clipping."""
-    rate_scale: clu_metrics.Average
-    """What a plateau left of the scheduled learning rate; 1 for every other schedule."""
-    hardest: HardExamples | None = None
-    """The examples with the largest loss, where they were asked for."""
-
-    def merge(self, other: "TrainMetrics") -> "TrainMetrics":
-        """Returns the averages over the steps of both."""
-        is_metric = lambda x: isinstance(x, clu_metrics.Metric)  # noqa: E731
-        return jax.tree.map(lambda a, b: a.merge(b), self, other, is_leaf=is_metric)
-
-    def compute(self) -> dict[str, float]:
-        """Returns `loss`, `loss/NAME` for each part, `grad_norm` and `rate_scale`; waits for the device."""
-        named = {"loss": self.loss, "grad_norm": self.grad_norm, "rate_scale": self.rate_scale}
-        named |= {f"loss/{name}": part for name, part in self.parts.items()}
-        return {name: float(jax.device_get(metric.compute())) for name, metric in named.items()}
-
-
-@struct.dataclass
-class EvalMetrics:
-    """What an evaluation batch measured."""
-
-    confusion: ConfusionMatrix
-    others: dict[str, clu_metrics.Metric] = struct.field(default_factory=dict)
-    """Those of metrics.METRICS that were asked for, by name."""
-
-    def merge(self, other: "EvalMetrics") -> "EvalMetrics":
-        """Returns what both measured."""
-        others = {name: metric.merge(other.others[name]) for name, metric in self.others.items()}
-        return EvalMetrics(self.confusion.merge(other.confusion), others)
-
-    def to_host(self) -> "EvalMetrics":
-        """Returns the same in 64 bits on the host; waits for the device."""
-        return EvalMetrics(self.confusion.to_host(), {name: metric.to_host() for name, metric in self.others.items()})
-
-    def compute(self) -> dict[str, float]:
-        """Returns every score by name."""
-        scores = self.confusion.compute()
-        for metric in self.others.values():
-            scores |= metric.compute()
-        return scores
 
 
 def create_train_state(
@@ -149,16 +99,27 @@ def train_step(
         optimizers.freezing(). BatchNorm and dropout of frozen modules behave as in inference. The same as was given to
         create_train_state().
       accumulate_steps: parts that the batch is computed in, one after the other, to need less memory; the result is
-        that of the whole batch, but for BatchNorm. See forward.training_logits().
+        that of the whole batch, but for BatchNorm, and for what dropout draws. See forward.training_logits().
       hardest: how many of the examples with the largest loss the metrics tell; costs the loss a second time.
 
     Returns:
       The state after the step, and what it measured.
+
+    Raises:
+      ValueError: arguments that do not fit the state or the batch.
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     if augment_fn is not None:
         batch = augment_fn(augment_key, batch)
     learning, fixed = split(state.params, frozen)
+    expected: Any = jax.tree.structure(jax.eval_shape(tx.init, learning))
+    if expected != jax.tree.structure(state.opt_state):
+        raise ValueError(
+            "the optimizer's state is that of other parameters or of another optimizer: tx and frozen must be given to "
+            "create_train_state() and train_step() alike"
+        )
+    if hardest and "index" not in batch:
+        raise ValueError("hardest needs batch['index'], int32[B]: which example of the data set each one is")
 
     def objective(learning: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, jax.Array]]:
         logits, side_logits, batch_stats = training_logits(
@@ -187,6 +148,7 @@ def train_step(
         loss=average(loss),
         parts={name: average(part) for name, part in parts.items()},
         grad_norm=average(optax.tree.norm(grads)),
+        update_norm=average(optax.tree.norm(updates)),
         rate_scale=average(rate_scale(opt_state)),
         hardest=HardExamples.from_model_output(logits, batch, loss_fn=loss_fn, count=hardest) if hardest else None,
     )
@@ -199,7 +161,8 @@ def _averaged(average: Any, params: Any, decay: float | None, step: jax.Array) -
     if decay is None:
         return None
     now = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: now * a + (1 - now) * p, average, params)
+    # So written, it stays what it is where the two are equal, as those of frozen parameters are.
+    return jax.tree.map(lambda a, p: a + (1 - now) * (p - a), average, params)
 
 
 def predict_logits(state: TrainState, image: jax.Array, *, model: nn.Module) -> jax.Array:

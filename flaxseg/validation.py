@@ -50,8 +50,14 @@ def raise_all(messages: list[str]) -> None:
 def _structure_errors(config: ConfigDict) -> dict[str, str]:
     """Returns a message for each key that is unknown, missing or of another type than the default."""
     expected = dict(_fixed_leaves(default_config()))
-    actual = dict(_fixed_leaves(config))
-    messages = {}
+    actual, messages = dict(_fixed_leaves(config)), {}
+    for key in expected.keys() - set(OPTION_KEYS):
+        # A group where a value belongs is told as that, and not by what it holds.
+        if isinstance(value := _at(config, key), ConfigDict):
+            allowed = OF_THEIR_OWN[key][1] if key in OF_THEIR_OWN else f"must be a {_type_name(expected[key])}"
+            messages[key] = f"config.{key} = {value.to_dict()}: {allowed}"
+            actual = {name: v for name, v in actual.items() if not name.startswith(f"{key}.")}
+    expected = {key: value for key, value in expected.items() if key not in messages}
     for key in actual.keys() - expected.keys():
         messages[key] = f"config.{key} = {actual[key]!r}: no such key{did_you_mean(key, expected)}"
     for key, default in expected.items():
@@ -61,6 +67,12 @@ def _structure_errors(config: ConfigDict) -> dict[str, str]:
             kind = _type_name(default)
             messages[key] = f"config.{key} = {actual[key]!r}: must be a {kind}, as the default {default!r} is"
     return messages
+
+
+def _at(config: ConfigDict, key: str) -> Any:
+    for name in key.split("."):
+        config = config.get(name) if isinstance(config, ConfigDict) else None
+    return config
 
 
 def _is_like(value: Any, default: Any) -> bool:
@@ -125,9 +137,11 @@ def _errors_of(
                 function(num_classes=2, **options)
             elif table is SCHEDULES:
                 function(1.0, sys.maxsize, **options)
+            elif table is OPTIMIZERS:
+                function(float, 0.0, **options)
     except ConfigError as error:
         return [
-            f"{options_key}{'.' if table is SCHEDULES else ': '}{error}"
+            f"{options_key}{'.' if table in (SCHEDULES, OPTIMIZERS) else ': '}{error}"
             if not str(error).startswith("config.")
             else str(error)
         ]

@@ -50,6 +50,17 @@ CHOICES: dict[str, Sequence[str]] = {
 }
 
 
+NAMES: dict[str, Collection[str]] = {"class_weights": WEIGHTINGS, "eval.metrics": METRICS}
+"""Keys of OF_THEIR_OWN that take names, with the names."""
+
+
+def _nearest(key: str, value: Any) -> str:
+    """Returns the name that the first of a value that is none may have meant."""
+    given = [value] if isinstance(value, str) else value if isinstance(value, tuple | list) else []
+    unknown = [name for name in given if isinstance(name, str) and name not in NAMES.get(key, (name,))]
+    return did_you_mean(unknown[0], NAMES[key]) if unknown else ""
+
+
 def _are_class_weights(value: Any) -> bool:
     if isinstance(value, str):
         return value == "none" or value in WEIGHTINGS
@@ -118,7 +129,7 @@ def value_errors(values: Mapping[str, Any]) -> list[str]:
         allowed = "at least 0" if largest == math.inf else f"at least 0 and at most {largest:g}"
         checks[key] = (functools.partial(_is_within, largest), f"must be {allowed}")
     messages = [
-        f"config.{key} = {values[key]!r}: {allowed}"
+        f"config.{key} = {values[key]!r}: {allowed}{_nearest(key, values[key])}"
         for key, (holds, allowed) in checks.items()
         if key in values and not holds(values[key])
     ]

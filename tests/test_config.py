@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
 from flaxseg.config import default_config, leaves
 from flaxseg.config_files import load_config, override
@@ -109,6 +110,13 @@ def test_impossible_values_are_found_together():
         ({"optimizer.freeze": "encoder"}, "optimizer.freeze = 'encoder': must be a sequence of patterns"),
         ({"optimizer.lr_scale": (("encoder", 0.0),)}, "optimizer.lr_scale = (('encoder', 0.0),): must be pairs of a"),
         ({"optimizer.lr_scale": ("encoder", 0.1)}, "optimizer.lr_scale = ('encoder', 0.1): must be pairs of a pattern"),
+        (
+            {"optimizer.lr_scale": ConfigDict({"encoder": 0.1})},
+            "optimizer.lr_scale = {'encoder': 0.1}: must be pairs",
+        ),
+        ({"eval.metrics": ("per_image", "boundry")}, "eval.metrics = .*; did you mean 'boundary'"),
+        ({"class_weights": "logg"}, "class_weights = 'logg': .*; did you mean 'log'"),
+        ({"optimizer.options": {"b1": 1.5}}, "optimizer.options.b1 = 1.5: must be at least 0 and below 1"),
         ({"optimizer.layer_decay": 1.5}, "optimizer.layer_decay = 1.5: must be above 0 and at most 1"),
         ({"optimizer.accumulate_steps": 0}, "optimizer.accumulate_steps = 0: must be at least 1"),
         ({"eval.metrics": ("per_picture",)}, "eval.metrics = ('per_picture',): must be a sequence of per_image, "),

@@ -71,9 +71,14 @@ def test_with_batch_norm_the_parts_have_statistics_of_their_own(batch):
     np.testing.assert_allclose(means[1], means[0] / 0.1 * (1 - 0.9**4), rtol=0.2, atol=1e-3)
 
 
-class TwoLayers(nn.Module):
-    """Two modules of the same kind below one name, one of Flax's own layers each, with dropout."""
+class OwnNorm(nn.BatchNorm):
+    """A subclass, as networks of a user's own may have."""
 
+
+class TwoLayers(nn.Module):
+    """Flax's own layers twice: told to train by their fields, or where they are called, by position."""
+
+    by_fields: bool
     mean: float = 0.0
     std: float = 1.0
 
@@ -81,22 +86,27 @@ class TwoLayers(nn.Module):
     def __call__(self, x, *, train):
         for name in ("encoder", "head"):
             x = nn.Conv(3, (1, 1), name=f"{name}_conv")(x)
-            x = nn.BatchNorm(use_running_average=not train, name=f"{name}_norm")(x)
-            x = nn.Dropout(0.5, deterministic=not train, name=f"{name}_dropout")(x)
+            if self.by_fields:
+                x = nn.BatchNorm(use_running_average=not train, name=f"{name}_norm")(x)
+                x = nn.Dropout(0.5, deterministic=not train, name=f"{name}_dropout")(x)
+            else:
+                x = OwnNorm(name=f"{name}_norm")(x, not train)
+                x = nn.Dropout(0.5, name=f"{name}_dropout")(x, not train)
         return x
 
 
-def test_a_frozen_module_is_as_in_inference_and_the_others_as_in_training():
-    image = jax.random.uniform(KEY, (2, 4, 4, 3), maxval=9)
-    variables = TwoLayers().init(KEY, image, train=False)
-    run = partial(training_logits, variables, image, KEY, model=TwoLayers())
+@pytest.mark.parametrize("by_fields", [True, False])
+def test_a_frozen_module_is_as_in_inference_and_the_others_as_in_training(by_fields):
+    image, model = jax.random.uniform(KEY, (2, 4, 4, 3), maxval=9), TwoLayers(by_fields)
+    variables = model.init(KEY, image, train=False)
+    run = partial(training_logits, variables, image, KEY, model=model)
     logits, side, statistics = run(frozen=freezing(["encoder_.*"]))
     assert side == []
     np.testing.assert_array_equal(statistics["encoder_norm"]["mean"], variables["batch_stats"]["encoder_norm"]["mean"])
     assert np.any(statistics["head_norm"]["mean"] != variables["batch_stats"]["head_norm"]["mean"])
     assert np.any(logits == 0), "the head's dropout is on"
     everything, _, _ = run(frozen=freezing([".*"]))
-    np.testing.assert_allclose(everything, TwoLayers().apply(variables, image, train=False), rtol=1e-6)
+    np.testing.assert_allclose(everything, model.apply(variables, image, train=False), rtol=1e-6)
 
 
 @pytest.mark.parametrize("remat", [False, True])
@@ -110,3 +120,15 @@ def test_a_frozen_encoder_stays_as_it_is_to_the_last_bit(batch, remat):
         jax.tree.map(np.testing.assert_array_equal, before["encoder"], after["encoder"])
         changed = jax.tree.map(lambda x, y: bool((x != y).any()), before["decoder"], after["decoder"])
         assert all(jax.tree.leaves(changed))
+
+
+def test_what_does_not_fit_is_told(batch):
+    model, tx = unet(num_classes=3, width=4, depth=1), optax.adamw(0.1)
+    state = jax.eval_shape(partial(create_train_state, model=model, tx=tx), KEY, batch["image"])
+    for options, message in (
+        ({"frozen": freezing("encoder")}, "tx and frozen must be given to create_train_state.. and train_step.. alike"),
+        ({"accumulate_steps": 3}, "accumulate_steps = 3: does not divide the batch of 8"),
+        ({"hardest": 2}, r"hardest needs batch\['index'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(partial(train_step, model=model, loss_fn=LOSS, tx=tx, **options), state, batch, KEY)

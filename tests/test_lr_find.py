@@ -31,7 +31,19 @@ def test_a_loss_that_falls_around_one_rate_and_rises_again():
     assert 0.7e-3 < found.steepest < 1.4e-3
     lowest = min(found.rates, key=lambda rate: (1e-3 / rate) ** 2 + (rate / 3) ** 2)  # of large and of small rates
     assert lowest / 2 < 10 * found.tenth_of_lowest < lowest * 2
-    assert found.rates[-1] < 100 and found.losses[-1] > 4, "it stops once the loss is far above its lowest"
+    assert found.rates[-1] < 100 and found.losses[-1] > 4, "it stops once the loss is far above its beginning"
+
+
+def test_losses_below_zero_are_taken_as_others_are():
+    above = range_of(lambda rate: 2 - 1 / (1 + (1e-3 / rate) ** 2))
+    below = range_of(lambda rate: -8 - 1 / (1 + (1e-3 / rate) ** 2))
+    assert len(above.rates) == len(below.rates) == 81
+    assert above.steepest == below.steepest and above.falls and below.falls
+
+
+def test_a_loss_that_never_falls_suggests_nothing():
+    assert not range_of(lambda rate: 1.0).falls
+    assert not range_of(lambda rate: 1.0 + rate).falls
 
 
 def test_a_step_that_is_not_finite_ends_it_and_is_left_out():
@@ -55,6 +67,12 @@ def test_the_command_writes_a_plot_and_losses_and_suggests_a_rate(tmp_path, caps
     rates = [float(row["learning_rate"]) for row in rows]
     np.testing.assert_allclose(rates, np.geomspace(1e-6, 0.1, 12), rtol=1e-6)
     assert float(rows[0]["loss"]) == pytest.approx(float(rows[1]["loss"]), rel=0.2)
+
+
+def test_a_place_that_cannot_be_written_to_is_told_before_any_work(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["--config=configs/shapes.py:tiny", f"--output={tmp_path}/file/x"]) == 1
+    assert f"--output={tmp_path}/file/x: is no directory that can be made" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,11 @@ def metrics(value, late):
     plain = Average(total=jnp.float32(2 * value), count=jnp.int32(1))
     half = Average(total=jnp.float32(0.5), count=jnp.int32(1))
     return TrainMetrics(
-        loss=Average(total=total, count=jnp.int32(1)), parts={"cross_entropy": plain}, grad_norm=plain, rate_scale=half
+        loss=Average(total=total, count=jnp.int32(1)),
+        parts={"cross_entropy": plain},
+        grad_norm=plain,
+        update_norm=plain,
+        rate_scale=half,
     )
 
 
@@ -73,7 +77,12 @@ def test_a_loss_that_is_not_finite_names_its_step_once_it_is_read():
     progress = TrainingProgress(
         lambda *given: written.append(given), lambda _: 0.0, start=10, total=50, every=5, batch_size=8
     )
-    with pytest.raises(TrainingError, match=r"step 13: the loss or its gradient is not finite \(loss = nan"), progress:
+    with (
+        pytest.raises(
+            TrainingError, match=r"step 13: the loss, its gradient or the step taken is not finite \(loss = nan"
+        ),
+        progress,
+    ):
         for step in range(11, 17):
             progress.add(step, metrics(float("nan") if step == 13 else step, late=True))
     assert written == []

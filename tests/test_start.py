@@ -115,6 +115,35 @@ def test_frozen_parameters_without_weights_are_refused_before_anything_is_writte
     assert not (tmp_path / "new").exists()
 
 
+def test_a_run_is_found_by_a_relative_path(run, tmp_path, monkeypatch):
+    config, workdir, _ = run
+    config = config.copy_and_resolve_references()
+    parts = compose(config)
+    monkeypatch.chdir(workdir.parent)
+    config.model.pretrained = workdir.name
+    loaded = load_start(parts, config)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded["params"]))
+
+
+def test_what_is_frozen_must_be_loaded(run):
+    config, workdir, _ = run
+    config = config.copy_and_resolve_references()
+    config.model.pretrained, config.model.pretrained_partial = str(workdir), True
+    config.optimizer.freeze = ("encoder",)
+    assert load_start(compose(config), config) is not None
+    config.model.options.width = 6
+    message = r"config.optimizer.freeze = \('encoder',\): covers \d+ parameters that .* has no weights for.*encoder/"
+    with pytest.raises(ConfigError, match=message):
+        load_start(compose(config), config)
+
+
+def test_a_path_that_is_not_there_is_told(run):
+    config = run[0].copy_and_resolve_references()
+    config.model.pretrained = "runs/nothere"
+    with pytest.raises(WeightsError, match="config.model.pretrained = 'runs/nothere': there is no file or directory /"):
+        load_start(compose(config), config)
+
+
 def test_weights_are_read_once(run, tmp_path, monkeypatch):
     config, workdir, _ = run
     config = config.copy_and_resolve_references()

@@ -18,7 +18,7 @@ from flaxseg import inputs, train
 from flaxseg.checkpoints import Checkpoints
 from flaxseg.config_files import load_config
 from flaxseg.data.batch import IGNORE_LABEL
-from flaxseg.errors import CheckpointError, ConfigError, DataError
+from flaxseg.errors import CheckpointError, ConfigError, DataError, TrainingError
 from flaxseg.experiment import compose
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.summaries import Pictures
@@ -194,7 +194,7 @@ def test_the_best_evaluation_is_kept_wherever_it_falls(tmp_path, falling):
 
 
 def test_a_run_ends_early_where_evaluations_get_no_better_and_does_not_go_on_from_there(tmp_path, falling):
-    config = load_config("configs/shapes.py:tiny", [*OF_SEVEN, "train.early_stop=1"])
+    config = load_config("configs/shapes.py:tiny", [*OF_SEVEN, "train.early_stop=2"])
     result = train.train_and_evaluate(config, tmp_path)
     assert (result.best_step, int(result.state.step), result.stopped_early) == (2, 4, True)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
@@ -212,7 +212,13 @@ def test_one_class_is_nothing_to_learn(run):
 
 
 @pytest.mark.parametrize(
-    "overrides", [["eval.resolution=image_size"], ["train.precision=bfloat16"], ["mesh.fsdp=2", "mesh.spatial=2"]]
+    "overrides",
+    [
+        ["eval.resolution=image_size"],
+        ["train.precision=bfloat16"],
+        ["mesh.fsdp=2", "mesh.spatial=2"],
+        ["mesh.fsdp=2", "mesh.spatial=2", "optimizer.accumulate_steps=2", "optimizer.name=muon", "log.hardest=2"],
+    ],
 )
 def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
     config = load_config("configs/shapes.py:tiny", [*overrides, "data.image_size=(24,20)", "train.steps=3"])
@@ -221,6 +227,14 @@ def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
     assert result.scores.confusion.counts.sum() == 16 * pixels
     assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {np.dtype("float32")}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(result.state.params)))
+
+
+def test_a_step_to_what_is_not_finite_is_neither_saved_nor_the_end(tmp_path):
+    """The loss and its gradient are those of the parameters before the step, and finite."""
+    overrides = ["optimizer.learning_rate=3e38", "optimizer.warmup_steps=0", "train.steps=1", "eval.every=1"]
+    with pytest.raises(TrainingError, match=r"step 1: the loss, its gradient or the step taken is not .*= inf"):
+        train.train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_an_invalid_configuration_makes_no_workdir(tmp_path):

@@ -53,7 +53,7 @@ def test_every_metric_is_scored_and_shown(run):
     assert (workdir / "pictures" / "0000006_reliability.png").is_file()
 
 
-def test_class_weights_are_stored_with_the_run(run, capfd):
+def test_class_weights_are_stored_with_the_run(run):
     weights = json.loads((run[0] / "class_weights.json").read_text())
     assert list(weights) == ["background", "disc", "square", "triangle", "border"]
     assert sorted(weights.values())[2] == 1.0  # the median over itself

@@ -17,7 +17,7 @@ from flaxseg.losses.pixels import (
 from flaxseg.ops import squared_distance
 
 
-def boundary(logits: jax.Array, label: jax.Array, *, class_weights: Sequence[float] | None = None) -> jax.Array:
+def boundary(logits: jax.Array, label: jax.Array, *, foreground_weights: Sequence[float] | None = None) -> jax.Array:
     r"""Returns the mean, over the pixels that are not ignored, of probability times signed distance to the border.
 
     .. math:: L = \frac{1}{N} \sum_i \sum_k w_k p_{i,k} \frac{\phi_{i,k}}{r_i}
@@ -36,7 +36,7 @@ def boundary(logits: jax.Array, label: jax.Array, *, class_weights: Sequence[flo
       logits: float[..., H, W, K], K of at least 2.
       label: integer[..., H, W]; pixels of IGNORE_LABEL take no part. Any other label that is no class makes the loss
         NaN.
-      class_weights: K weights w of at least 0, not all 0; None: 0 for class 0, the background, and 1 for the others,
+      foreground_weights: K weights w, at least 0 and not all 0; None: 0 for class 0, the background, and 1 for others,
         as in the paper.
 
     Returns:
@@ -55,7 +55,7 @@ def boundary(logits: jax.Array, label: jax.Array, *, class_weights: Sequence[flo
     check_two_classes(logits, "boundary")
     check_pictures(logits, "boundary")
     num_classes = logits.shape[-1]
-    weights = foreground_weight_vector(class_weights, num_classes)
+    weights = foreground_weight_vector(foreground_weights, num_classes)
     distance = jax.lax.stop_gradient(_signed_distance(label, num_classes))
     # 1 where a pixel counts, NaN where its label is no class.
     counts = one_hot_target(label, num_classes).sum(-1)

@@ -25,7 +25,7 @@ def cldice(
     *,
     iterations: int = 3,
     smooth: float = 1.0,
-    class_weights: Sequence[float] | None = None,
+    foreground_weights: Sequence[float] | None = None,
 ) -> jax.Array:
     r"""Returns one minus the centre-line Dice, the weighted mean over classes, for thin connected structures.
 
@@ -46,7 +46,7 @@ def cldice(
       iterations: erosions, at least 0: as many as the radius in pixels of the widest structure. Each costs time, and
         memory of two values for each pixel and class, beside about twelve in all.
       smooth: epsilon, above 0; it makes a class that neither label nor prediction has right.
-      class_weights: K weights w of at least 0, not all 0; None: 0 for class 0, the background, and 1 for the others.
+      foreground_weights: K weights w, at least 0 and not all 0; None: 0 for class 0, the background, and 1 for others.
 
     Returns:
       float32 scalar, 0 to 1; 0 when every pixel is ignored.
@@ -66,7 +66,7 @@ def cldice(
     check_pictures(logits, "cldice")
     check_at_least("iterations", iterations, 0)
     check_above_zero("smooth", smooth)
-    weights = foreground_weight_vector(class_weights, logits.shape[-1])
+    weights = foreground_weight_vector(foreground_weights, logits.shape[-1])
     counted = is_counted(label)
     maps = probabilities(logits, label), one_hot_target(label, logits.shape[-1])
     # Rows of one class lie together in memory, so that pixels beside one another are read fast.

@@ -101,8 +101,10 @@ def power(base: jax.Array, exponent: float) -> jax.Array:
     return jnp.where(zero, 0.0, jnp.where(zero, 1.0, base) ** exponent)
 
 
-def class_weight_vector(class_weights: Sequence[float] | None, num_classes: int) -> jax.Array:
-    """Returns float32[num_classes]; all 1 for None.
+def class_weight_vector(
+    class_weights: Sequence[float] | None, num_classes: int, *, name: str = "class_weights"
+) -> jax.Array:
+    """Returns float32[num_classes]; all 1 for None. The message calls the argument by its name.
 
     Raises:
       ConfigError: not one weight for each class, a negative one, or all 0.
@@ -111,23 +113,22 @@ def class_weight_vector(class_weights: Sequence[float] | None, num_classes: int)
         return jnp.ones(num_classes, jnp.float32)
     if len(class_weights) != num_classes:
         raise ConfigError(
-            f"class_weights = {tuple(class_weights)}: {len(class_weights)} weights for {num_classes} classes; "
+            f"{name} = {tuple(class_weights)}: {len(class_weights)} weights for {num_classes} classes; "
             "give one for each class"
         )
     if not (min(class_weights) >= 0 and 0 < sum(class_weights) < float("inf")):
-        raise ConfigError(f"class_weights = {tuple(class_weights)}: must be at least 0 and not all 0")
+        raise ConfigError(f"{name} = {tuple(class_weights)}: must be at least 0 and not all 0")
     return jnp.asarray(class_weights, jnp.float32)
 
 
-def foreground_weight_vector(class_weights: Sequence[float] | None, num_classes: int) -> jax.Array:
-    """Returns float32[num_classes] as class_weight_vector(), but for None 0 for class 0, the background.
+def foreground_weight_vector(foreground_weights: Sequence[float] | None, num_classes: int) -> jax.Array:
+    """Returns float32[num_classes]; for None 0 for class 0, the background, and 1 for the others.
 
     Raises:
       ConfigError: as class_weight_vector().
     """
-    if class_weights is None:
-        class_weights = (0.0,) + (1.0,) * (num_classes - 1)
-    return class_weight_vector(class_weights, num_classes)
+    weights = (0.0,) + (1.0,) * (num_classes - 1) if foreground_weights is None else foreground_weights
+    return class_weight_vector(weights, num_classes, name="foreground_weights")
 
 
 def check_pictures(logits: jax.Array, loss: str) -> None:

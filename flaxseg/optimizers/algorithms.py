@@ -7,6 +7,8 @@ import jax
 import optax
 from optax import contrib
 
+from flaxseg.errors import ConfigError
+
 
 def sgd(
     schedule: optax.Schedule, weight_decay: float, *, momentum: float = 0.9, nesterov: bool = True
@@ -15,6 +17,7 @@ def sgd(
 
     Sutskever et al. 2013, https://proceedings.mlr.press/v28/sutskever13.html
     """
+    _check_decay_rates(momentum=momentum)
     direction = optax.trace(momentum, nesterov) if momentum else optax.identity()
     return optax.chain(_decay(weight_decay), direction, optax.scale_by_learning_rate(schedule))
 
@@ -32,6 +35,8 @@ def rmsprop(
     The defaults are those that MobileNets and EfficientNets were trained with (Tan & Le 2019,
     https://arxiv.org/abs/1905.11946, section 5.2).
     """
+    _check_decay_rates(decay=decay, momentum=momentum)
+    _check_positive("eps", eps)
     scale = optax.scale_by_rms(decay=decay, eps=eps, initial_scale=1.0, eps_in_sqrt=True)
     return optax.chain(_decay(weight_decay), scale, optax.trace(momentum), optax.scale_by_learning_rate(schedule))
 
@@ -40,6 +45,8 @@ def adam(
     schedule: optax.Schedule, weight_decay: float, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> optax.GradientTransformation:
     """Adam; weight decay is added to the gradient (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980)."""
+    _check_decay_rates(b1=b1, b2=b2)
+    _check_positive("eps", eps)
     direction = optax.scale_by_adam(b1, b2, eps)
     return optax.chain(_decay(weight_decay), direction, optax.scale_by_learning_rate(schedule))
 
@@ -48,6 +55,8 @@ def adamw(
     schedule: optax.Schedule, weight_decay: float, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101)."""
+    _check_decay_rates(b1=b1, b2=b2)
+    _check_positive("eps", eps)
     return _decoupled(optax.scale_by_adam(b1, b2, eps), schedule, weight_decay)
 
 
@@ -55,6 +64,8 @@ def lamb(
     schedule: optax.Schedule, weight_decay: float, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6
 ) -> optax.GradientTransformation:
     """Adam whose steps are as large as the layer's weights ask for (You et al. 2020, https://arxiv.org/abs/1904.00962)."""
+    _check_decay_rates(b1=b1, b2=b2)
+    _check_positive("eps", eps)
     return optax.lamb(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decay_mask)
 
 
@@ -65,6 +76,7 @@ def lion(
 
     Chen et al. 2023, https://arxiv.org/abs/2302.06675
     """
+    _check_decay_rates(b1=b1, b2=b2)
     return _decoupled(optax.scale_by_lion(b1, b2), schedule, weight_decay)
 
 
@@ -87,6 +99,8 @@ def adafactor(
       clipping_threshold: largest root mean square of a parameter's step, before the rate.
       scale_parameter: steps are relative to a parameter's own size.
     """
+    _check_positive("decay_rate", decay_rate)
+    _check_positive("clipping_threshold", clipping_threshold)
     # Without a rate of its own it gives descent; the others here give ascent up to their rate.
     descent = optax.adafactor(
         None,
@@ -113,6 +127,7 @@ def muon(
       b1: of AdamW.
       b2: of AdamW.
     """
+    _check_decay_rates(momentum=momentum, b1=b1, b2=b2)
     descent = contrib.muon(
         1.0,
         beta=momentum,
@@ -150,6 +165,17 @@ def _decoupled(
     direction: optax.GradientTransformation, schedule: optax.Schedule, weight_decay: float
 ) -> optax.GradientTransformation:
     return optax.chain(direction, _decay(weight_decay), optax.scale_by_learning_rate(schedule))
+
+
+def _check_decay_rates(**rates: float) -> None:
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ConfigError(f"{name} = {rate}: must be at least 0 and below 1")
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{name} = {value}: must be above 0")
 
 
 def _matrices(params: Any) -> Any:

@@ -28,8 +28,9 @@ def covers(pattern: str, path: str) -> bool:
     return re.match(rf"(?:{pattern})(?:/|$)", path) is not None
 
 
-def freezing(patterns: Sequence[str]) -> IsFrozen | None:
-    """Returns which paths one of the patterns covers; None without any."""
+def freezing(patterns: Sequence[str] | str) -> IsFrozen | None:
+    """Returns which paths one of the patterns, or the only one, covers; None without any."""
+    patterns = [patterns] if isinstance(patterns, str) else patterns
     return (lambda path: any(covers(pattern, path) for pattern in patterns)) if patterns else None
 
 

@@ -1,5 +1,6 @@
 """Learning-rate schedules by name, composed of optax."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,9 @@ def step(peak: float, steps: int, *, boundaries: Sequence[float] = (0.6, 0.8), f
             f"boundaries = {tuple(boundaries)}: must be rising shares of the run, between 0 and 1; "
             "the rate would change after the run's end otherwise"
         )
-    return optax.piecewise_constant_schedule(peak, {round(share * steps): factor for share in boundaries})
+    # In a short run, two may round to one step.
+    at = [round(share * steps) for share in boundaries]
+    return optax.piecewise_constant_schedule(peak, {step: factor ** at.count(step) for step in at})
 
 
 def one_cycle(
@@ -129,31 +132,64 @@ def plateau(
     window: int = 100,
     min_improvement: float = 1e-4,
     end: float = 0.0,
-) -> optax.Schedule:
-    """Returns a rate that stays at its peak; what lowers it is plateau_scale(), by the loss, with the same arguments.
+) -> "Plateau":
+    """Returns a rate that stays at its peak for as long as the training loss falls.
 
     Args:
       peak: where it begins.
       steps: how long the run is.
-      factor: what the rate is multiplied by when the training loss no longer falls, between 0 and 1.
+      factor: what the rate is multiplied by when the loss no longer falls, between 0 and 1.
       patience: how many windows in a row without improvement that takes.
-      window: steps whose mean loss is compared with the best so far.
-      min_improvement: the share of the best by which a loss has to be lower to count as better, above 0.
+      window: steps whose mean loss is compared with the lowest so far. Steps of warm-up do not count.
+      min_improvement: by how much a mean has to be lower than the lowest to count as an improvement.
       end: the share of the peak below which the rate does not fall.
     """
     if not 0 < factor < 1:
         raise ConfigError(f"factor = {factor}: must be between 0 and 1")
     _check_positive("patience", patience)
     _check_positive("window", window)
-    _check_share("min_improvement", min_improvement)
-    _check_positive("min_improvement", min_improvement)
+    if not 0 <= min_improvement < float("inf"):
+        raise ConfigError(f"min_improvement = {min_improvement}: must be at least 0")
     _check_share("end", end)
     if window * (patience + 1) >= steps:
         raise ConfigError(
             f"window = {window}, patience = {patience}: the rate could fall after {window * (patience + 1)} steps at "
             f"the earliest, and the run has {steps} after warm-up; use fewer of either, or train longer"
         )
-    return optax.constant_schedule(peak)
+    scale = contrib.reduce_on_plateau(
+        factor=factor,
+        patience=patience,
+        rtol=0.0,
+        # It wants a positive number.
+        atol=max(min_improvement, 1e-30),
+        accumulation_size=window,
+        min_scale=end,
+    )
+    return Plateau(optax.constant_schedule(peak), scale)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """A schedule whose rate is also lowered by the loss, which an optimizer of make_optimizer() sees to.
+
+    Attributes:
+      schedule: the rate by step, before it is lowered.
+      scale: lowers finished steps; its `update` takes the loss as `value`.
+    """
+
+    schedule: optax.Schedule
+    scale: optax.GradientTransformationExtraArgs
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the rate of a step, before it is lowered."""
+        return self.schedule(step)
+
+    def warmed_up(self, schedule: optax.Schedule, steps: int) -> "Plateau":
+        """Returns the same with another schedule that begins with steps of warm-up, whose losses do not count."""
+        return Plateau(
+            schedule,
+            optax.conditionally_transform(self.scale, lambda step, **_: step >= steps, forward_extra_args=True),
+        )
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
@@ -199,29 +235,21 @@ def make_schedule(
         falling = function(learning_rate, total_steps - warmup_steps, **options or {})
     except ConfigError as error:
         raise ConfigError(f"config.optimizer.schedule_options.{error}") from error
+    except TypeError as error:
+        raise ConfigError(
+            f"config.optimizer.schedule = {name!r}: cannot be called with a rate, a number of steps and the options "
+            f"{dict(options or {})}: {error}"
+        ) from error
     if not warmup_steps:
         return falling
     # To where the schedule begins, which is not the peak for each of them.
     rising = lambda count: falling(0) * (count + 1) / (warmup_steps + 1)  # noqa: E731
-    return optax.join_schedules([rising, falling], [warmup_steps])
-
-
-def plateau_scale(
-    *,
-    factor: float = 0.1,
-    patience: int = 5,
-    window: int = 100,
-    min_improvement: float = 1e-4,
-    end: float = 0.0,
-) -> optax.GradientTransformationExtraArgs:
-    """Returns what scales updates by less whenever the loss, given as `value`, stopped falling; see plateau()."""
-    return contrib.reduce_on_plateau(
-        factor=factor, patience=patience, rtol=min_improvement, accumulation_size=window, min_scale=end
-    )
+    joined = optax.join_schedules([rising, falling], [warmup_steps])
+    return falling.warmed_up(joined, warmup_steps) if isinstance(falling, Plateau) else joined
 
 
 def rate_scale(opt_state: Any) -> jax.Array:
-    """Returns what plateau_scale() left of the learning rate, float32 scalar; 1 where an optimizer is without."""
+    """Returns what a plateau left of the learning rate, float32 scalar; 1 for an optimizer of another schedule."""
     is_plateau = lambda state: isinstance(state, contrib.ReduceLROnPlateauState)  # noqa: E731
     states = [state for state in jax.tree.leaves(opt_state, is_leaf=is_plateau) if is_plateau(state)]
     return jnp.asarray(states[0].scale if states else 1.0, jnp.float32)

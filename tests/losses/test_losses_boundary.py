@@ -8,7 +8,7 @@ from scipy import ndimage, special
 from flaxseg import losses
 from flaxseg.errors import ConfigError
 
-boundary = jax.jit(losses.boundary, static_argnames="class_weights")
+boundary = jax.jit(losses.boundary, static_argnames="foreground_weights")
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,9 @@ def test_classes_without_a_border_add_nothing(pictures):
 
 
 def test_classes_add_up_and_the_first_is_left_out(pictures):
-    of_class = [float(boundary(*pictures, class_weights=weights)) for weights in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
+    of_class = [float(boundary(*pictures, foreground_weights=weights)) for weights in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
     assert float(boundary(*pictures)) == pytest.approx(of_class[1] + of_class[2], rel=1e-5)
-    weighted = boundary(*pictures, class_weights=(2.0, 0.0, 0.5))
+    weighted = boundary(*pictures, foreground_weights=(2.0, 0.0, 0.5))
     assert float(weighted) == pytest.approx(2 * of_class[0] + 0.5 * of_class[2], rel=1e-5)
 
 
@@ -79,9 +79,9 @@ def test_the_resolution_hardly_matters():
 
 
 @pytest.mark.parametrize("weights", [(1.0, 2.0), (1.0, -1.0, 1.0), (0.0, 0.0, 0.0)])
-def test_wrong_class_weights(pictures, weights):
-    with pytest.raises(ConfigError, match=r"^class_weights = \("):
-        boundary(*pictures, class_weights=weights)
+def test_wrong_foreground_weights(pictures, weights):
+    with pytest.raises(ConfigError, match=r"^foreground_weights = \("):
+        boundary(*pictures, foreground_weights=weights)
 
 
 def test_flattened_pictures():

@@ -8,7 +8,7 @@ from scipy import ndimage, special
 from flaxseg import losses
 from flaxseg.errors import ConfigError
 
-cldice = jax.jit(losses.cldice, static_argnames=("iterations", "smooth", "class_weights"))
+cldice = jax.jit(losses.cldice, static_argnames=("iterations", "smooth", "foreground_weights"))
 
 LINE = np.zeros((1, 9, 7), np.uint8)
 LINE[:, 4] = 1
@@ -69,7 +69,7 @@ def test_equals_the_same_of_scipys_morphology(iterations, smooth):
     options = {"iterations": iterations, "smooth": smooth}
     of_class = [of_scipy(probability[..., k], np.float64(label == k), **options) for k in range(3)]
     assert float(cldice(logits, label, **options)) == pytest.approx((of_class[1] + of_class[2]) / 2, rel=1e-5)
-    weighted = cldice(logits, label, class_weights=(3.0, 1.0, 0.0), **options)
+    weighted = cldice(logits, label, foreground_weights=(3.0, 1.0, 0.0), **options)
     assert float(weighted) == pytest.approx((3 * of_class[0] + of_class[1]) / 4, rel=1e-5)
 
 
@@ -89,7 +89,7 @@ def test_ignored_pixels_around_change_nothing():
     [
         ({"iterations": -1}, "iterations = -1: must be at least 0"),
         ({"smooth": 0.0}, "smooth = 0.0: must be above 0"),
-        ({"class_weights": (1.0,)}, r"class_weights = \(1.0,\): 1 weights for 2 classes"),
+        ({"foreground_weights": (1.0,)}, r"foreground_weights = \(1.0,\): 1 weights for 2 classes"),
     ],
 )
 def test_wrong_options(options, message):

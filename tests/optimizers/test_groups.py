@@ -42,6 +42,7 @@ def test_split_and_merged():
     assert set(learning["encoder"]) == {"layer10", "layer2"} and set(learning["head"]) == {"kernel"}
     assert jax.tree.structure(groups.merged(learning, fixed)) == jax.tree.structure(PARAMS)
     assert groups.split(PARAMS, None) == (PARAMS, {})
+    assert set(groups.split(PARAMS, freezing("encoder"))[1]) == {"encoder"}
 
 
 def test_the_last_pattern_counts_and_layers_decay_from_the_end():

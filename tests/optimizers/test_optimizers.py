@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from flaxseg.errors import ConfigError
-from flaxseg.optimizers import OPTIMIZERS, RateScales, decay_mask, make_optimizer, rate_scale
+from flaxseg.optimizers import OPTIMIZERS, RateScales, decay_mask, make_optimizer, make_schedule, rate_scale
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "scale": jnp.ones(2)}
 
@@ -80,20 +80,36 @@ def test_rates_of_groups_scale_steps_and_decay_alike():
     np.testing.assert_allclose(updates["head"], whole * 10, rtol=1e-5)
 
 
-def test_a_plateau_lowers_the_rate_by_the_mean_loss_of_windows():
-    plateau = {"factor": 0.5, "patience": 2, "window": 2, "min_improvement": 0.1, "end": 0.25}
-    tx = make_optimizer(
-        "sgd", schedule=optax.constant_schedule(1.0), options={"momentum": 0.0}, grad_clip=10.0, plateau=plateau
+def rates_by_loss(losses, warmup_steps=0, **options):
+    """The rate of each step."""
+    schedule = make_schedule(
+        "plateau", learning_rate=1.0, warmup_steps=warmup_steps, total_steps=100, options={"factor": 0.5, **options}
     )
+    tx = make_optimizer("sgd", schedule=schedule, options={"momentum": 0.0}, grad_clip=10.0)
     params = {"a": jnp.array([1.0])}
-    update, state = jax.jit(tx.update), tx.init(params)
-    # Means of two: 3, 2.8 (not a tenth better), 2.9, 2.95, ...: halved after the third window, and after two more.
-    losses, scales = [4, 2, 2.7, 2.9, 2.9, 2.9, 3, 2.9, 3, 3, 3, 3, 3, 3], []
+    update, state, rates = jax.jit(tx.update), tx.init(params), []
     for loss in losses:
         updates, state = update({"a": jnp.array([1.0])}, state, params, value=jnp.float32(loss))
-        scales.append(-float(updates["a"][0]))
+        rates.append(-float(updates["a"][0]))
+    assert float(rate_scale(state)) == rates[-1]
+    return rates
+
+
+def test_a_plateau_lowers_the_rate_by_the_mean_loss_of_windows():
+    # Means of two: 3, 2.8 (not 0.3 better), 2.9, 2.95, ...: halved after the third window, and after two more.
+    losses = [4, 2, 2.7, 2.9, 2.9, 2.9, 3, 2.9, 3, 3, 3, 3, 3, 3]
+    scales = rates_by_loss(losses, patience=2, window=2, min_improvement=0.3, end=0.25)
     assert scales == [1.0] * 5 + [0.5] * 4 + [0.25] * 5
-    assert float(rate_scale(state)) == 0.25
+
+
+def test_a_plateau_of_losses_below_zero():
+    assert rates_by_loss([-1, -2, -3, -4], patience=1, window=1, min_improvement=0.5) == [1.0] * 4
+    assert rates_by_loss([-1, -1.2, -0.9, -0.9], patience=2, window=1, min_improvement=0.5) == [1.0, 1.0, 0.5, 0.5]
+
+
+def test_steps_of_warm_up_are_no_plateau():
+    scales = rates_by_loss([1.0] * 6, patience=1, window=1, min_improvement=0.5, warmup_steps=3)
+    np.testing.assert_allclose(scales, [0.25, 0.5, 0.75, 1.0, 0.5, 0.25], rtol=1e-6)
 
 
 def test_the_rate_of_other_schedules_is_not_scaled():
@@ -106,3 +122,21 @@ def test_unknown_names():
         ConfigError, match=r"config.optimizer.name = 'adan': unknown. Known are .*; did you mean 'adam'\?"
     ):
         make_optimizer("adan", schedule=optax.constant_schedule(1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("sgd", {"momentum": -3.0}, "config.optimizer.options.momentum = -3.0: must be at least 0 and below 1"),
+        ("adamw", {"b1": 1.5}, "config.optimizer.options.b1 = 1.5: must be at least 0 and below 1"),
+        ("lamb", {"eps": 0.0}, "config.optimizer.options.eps = 0.0: must be above 0"),
+        (
+            "os.path:join",
+            {},
+            "config.optimizer.name = 'os.path:join': cannot be called with a schedule",
+        ),
+    ],
+)
+def test_wrong_options_and_functions_are_named(name, options, message):
+    with pytest.raises(ConfigError, match=message):
+        make_optimizer(name, schedule=optax.constant_schedule(1.0), options=options)

@@ -29,7 +29,7 @@ def test_warm_up_then_cosine_by_hand():
         ("polynomial", {}, {0: 0.8, 50: 0.8 * 0.5**0.9, 90: 0.8 * 0.1**0.9, 100: 0.0}),
         ("polynomial", {"power": 1.0, "end": 0.5}, {50: 0.6, 100: 0.4}),
         ("exponential", {"end": 0.01}, {0: 0.8, 50: 0.08, 100: 0.008}),
-        ("step", {"boundaries": (0.5, 0.9), "factor": 0.5}, {0: 0.8, 49: 0.8, 51: 0.4, 89: 0.4, 91: 0.2}),
+        ("step", {"boundaries": (0.5, 0.9), "factor": 0.5}, {0: 0.8, 49: 0.8, 50: 0.4, 89: 0.4, 90: 0.2}),
         ("one_cycle", {}, {0: 0.032, 15: (0.8 + 0.032) / 2, 30: 0.8, 65: 0.4 * (1 + 1 / 250_000), 100: 0.8 / 250_000}),
         ("warmup_stable_decay", {}, {0: 0.8, 80: 0.8, 85: 0.4, 100: 0.0}),
         ("warmup_stable_decay", {"decay": 0.5, "end": 0.1}, {50: 0.8, 62.5: 0.8 * 0.55, 100: 0.08}),
@@ -69,6 +69,16 @@ def test_every_schedule_is_warmed_up_to_where_it_begins_and_stays_finite(name):
 def test_wrong_options_are_named(name, options, message):
     with pytest.raises(ConfigError, match=message):
         rates(name, [0], **options)
+
+
+def test_drops_of_a_short_run_that_fall_on_one_step_both_count():
+    found = rates("step", [0, 1, 2], total_steps=3, boundaries=(0.6, 0.7), factor=0.5)
+    np.testing.assert_allclose(found, [0.8, 0.8, 0.2], rtol=1e-6)
+
+
+def test_a_function_that_is_no_schedule_is_named():
+    with pytest.raises(ConfigError, match="config.optimizer.schedule = 'os.path:join': cannot be called with a rate"):
+        rates("os.path:join", [0])
 
 
 def test_warm_up_must_leave_steps():
