@@ -67,7 +67,9 @@ def measure(root: str, size: int, batch: int, workers: int, epochs: int) -> dict
     warm = place_batch(cached[0], mesh)
     jax.block_until_ready(from_host(0, warm))
     plain = train_batches(dataset, canvas_size=canvas, batch_size=batch, seed=0)
-    first = rates(iterate(plain, **reading), lambda b, n: from_host(n, place_batch(b, mesh)), steps, batch, 1)
+    # No further than the epoch goes, as the peer reads: what is read ahead of the next one belongs to that.
+    epoch = plain[:steps]
+    first = rates(iterate(epoch, **reading), lambda b, n: from_host(n, place_batch(b, mesh)), steps, batch, 1)
     for step in range(2 * steps):  # every example is in the cache after an epoch
         cached[step]
     host = rates(iterate(cached, **reading), lambda b, n: from_host(n, place_batch(b, mesh)), steps, batch, epochs)

@@ -69,8 +69,9 @@ def read_header(data: bytes, *, name: str, max_megapixels: float) -> JpegHeader:
             exif = data[place + 4 : place + 2 + length]
         place += 2 + length
         if marker == 0xDA:
-            # Within the scan every 0xFF is escaped: the end marker found after it is the picture's own.
-            if data.find(b"\xff\xd9", place) < 0:
+            # Within the scan every 0xFF is escaped: an end marker after its beginning is the picture's own. It is
+            # looked for from the end, where it mostly is.
+            if data.rfind(b"\xff\xd9", place) < 0:
                 raise DataError(f"{name}: is a JPEG, cut off after {len(data)} bytes; {RESTORE}")
             return JpegHeader(size, components, exif)
     raise DataError(f"{name}: is a JPEG without picture data ({len(data)} bytes); {RESTORE}")
