@@ -12,7 +12,6 @@ def sample_bilinear(
     rows: jax.Array,
     columns: jax.Array,
     *,
-    outside: float = 0.0,
     shrinkage: jax.Array | None = None,
     max_shrinkage: float = 1.0,
 ) -> jax.Array:
@@ -27,41 +26,30 @@ def sample_bilinear(
       rows: float32, and columns: float32, which together broadcast to [B, h, w]. Positions that depend on one axis
         alone are cheapest as [B, h, 1] and [B, 1, w].
       columns: see rows.
-      outside: value beyond the edges of the outermost pixels.
       shrinkage: float32[B], how many pixels of the picture one step spans; None: one.
       max_shrinkage: the most that `shrinkage` can be; decides how many levels are made.
 
     Returns:
-      float32[B, h, w, C].
+      float32[B, h, w, C], 0 beyond the edges of the outermost pixels.
     """
     levels = _pyramid(image, 1.0 if shrinkage is None else max_shrinkage)
     along_rows, along_columns = _for_both(_neighbours, rows, columns, *_axes(levels, shrinkage))
     row, next_row, row_share, row_inside = along_rows
-    column, next_column, column_share, column_inside = along_columns
-    weights = (
-        (1 - row_share) * (1 - column_share),
-        (1 - row_share) * column_share,
-        row_share * (1 - column_share),
-        row_share * column_share,
-    )
-    # One more word than there are pixels: a joined array is laid down in memory once, not made anew for each reading.
+    column, _, column_share, column_inside = along_columns
+    # One more word than there are pixels: a joined array is laid down in memory once, not made anew for each reading,
+    # and the last pixel has one after it.
     words = [_words(x) for x in levels]
     flat = jnp.concatenate([*words, jnp.zeros_like(words[0][:, :1])], axis=1)
-    # In a loop, so that what is read is laid down in memory: fused into the reading, the weighting would not use the
-    # processor's vectors, and each channel would read anew.
-    corners = jnp.array([[False, False], [False, True], [True, False], [True, True]])
-    read = jax.lax.map(
-        lambda after: _take(flat, jnp.where(after[0], next_row, row) + jnp.where(after[1], next_column, column)),
-        corners,
-    )
-    is_inside = row_inside & column_inside
-
-    def channel(c: int) -> jax.Array:
-        of_corners = _channel(read, c, image.dtype)
-        mixed = sum((of_corners[i] * weight for i, weight in enumerate(weights)), start=jnp.float32(0))
-        return jnp.where(is_inside, mixed, outside)
-
-    return jnp.stack([channel(c) for c in range(image.shape[-1])], -1)
+    # Pairs of neighbours in a row; after the last of a row comes one whose share is 0. In a loop, so that what is read
+    # is laid down in memory: fused into the reading, the weighting would not use the processor's vectors.
+    pairs = jax.lax.map(lambda begin: _take(flat, begin + column, length=2), jnp.stack([row, next_row]))
+    (upper_left, upper_right), (lower_left, lower_right) = _corners(pairs, image)
+    # Multiplied, because a choice between two values would not use the vectors either.
+    is_inside = row_inside.astype(jnp.float32) * column_inside.astype(jnp.float32)
+    row_share, column_share, is_inside = row_share[..., None], column_share[..., None], is_inside[..., None]
+    upper = upper_left + (upper_right - upper_left) * column_share
+    lower = lower_left + (lower_right - lower_left) * column_share
+    return (upper + (lower - upper) * row_share) * is_inside
 
 
 def sample_nearest(label: jax.Array, rows: jax.Array, columns: jax.Array, *, outside: int) -> jax.Array:
@@ -81,7 +69,7 @@ def sample_nearest(label: jax.Array, rows: jax.Array, columns: jax.Array, *, out
         return jnp.clip(jnp.floor(at + 0.5), 0, size - 1).astype(jnp.int32), _is_inside(at, size)
 
     (row, row_inside), (column, column_inside) = _for_both(nearest, rows, columns, jnp.asarray(label.shape[1:3]))
-    taken = _take(label.reshape(label.shape[0], -1, 1), row * label.shape[2] + column)[0]
+    taken = _take(label.reshape(label.shape[0], -1, 1), row * label.shape[2] + column)[0][..., 0]
     return jnp.where(row_inside & column_inside, taken, jnp.asarray(outside, label.dtype))
 
 
@@ -172,14 +160,27 @@ def _words(image: jax.Array) -> jax.Array:
     return jnp.stack(words, -1)
 
 
-def _take(flat: jax.Array, index: jax.Array) -> list[jax.Array]:
-    """For each word of [B, N, words]: the values at index int32[B, h, w], every one of which is in 0..N-1."""
-    take = jax.vmap(lambda values, at: values.at[at].get(mode="promise_in_bounds"))
-    return [take(flat[..., i], index) for i in range(flat.shape[-1])]
+def _take(flat: jax.Array, index: jax.Array, length: int = 1) -> list[jax.Array]:
+    """For each word of [B, N, words]: `length` values from each index int32[B, h, w] on, [B, h, w, length].
+
+    Every one of them has to lie in 0..N-1.
+    """
+    numbers = jax.lax.GatherDimensionNumbers(offset_dims=(2,), collapsed_slice_dims=(), start_index_map=(0,))
+
+    def take(values: jax.Array, at: jax.Array) -> jax.Array:
+        return jax.lax.gather(values, at[..., None], numbers, (length,), mode="promise_in_bounds")
+
+    return [jax.vmap(take)(flat[..., i], index) for i in range(flat.shape[-1])]
 
 
-def _channel(words: list[jax.Array], channel: int, dtype: jnp.dtype) -> jax.Array:
-    """float32[4, B, h, w], one channel of what `_words` packed, at each corner."""
-    if dtype != jnp.uint8:
-        return words[channel]
-    return ((words[channel // 4] >> (8 * (channel % 4))) & 255).astype(jnp.float32)
+def _corners(pairs: list[jax.Array], image: jax.Array) -> list[list[jax.Array]]:
+    """float32[B, h, w, C] of upper and lower, left and right pixels, from words of `_words`, [2, B, h, w, 2] each."""
+
+    def unpacked(words: list[jax.Array]) -> jax.Array:
+        if image.dtype != jnp.uint8:
+            return jnp.stack(words, -1)
+        shifts = 8 * jnp.arange(min(4, image.shape[-1]), dtype=jnp.uint32)
+        values = [((word[..., None] >> shifts) & 255).astype(jnp.float32) for word in words]
+        return jnp.concatenate(values, -1)[..., : image.shape[-1]]
+
+    return [[unpacked([pair[line, ..., side] for pair in pairs]) for side in (0, 1)] for line in (0, 1)]
