@@ -22,8 +22,9 @@ def test_each_example_has_the_loss_of_itself_alone():
     logits = jax.random.normal(jax.random.key(0), (5, 4, 6, 3))
     label = jax.random.randint(jax.random.key(1), (5, 4, 6), 0, 3).at[2].set(255)
     index = jnp.array([10, 11, 12, 13, 14], jnp.int32)
-    hardest = HardExamples.from_model_output(logits, {"label": label, "index": index}, loss_fn=LOSS, count=3)
-    alone = {int(i): float(LOSS(logits[n : n + 1], label[n : n + 1])[0]) for n, i in enumerate(index)}
+    find = jax.jit(partial(HardExamples.from_model_output, loss_fn=LOSS, count=3))
+    hardest, loss_fn = find(logits, {"label": label, "index": index}), jax.jit(LOSS)
+    alone = {int(i): float(loss_fn(logits[n : n + 1], label[n : n + 1])[0]) for n, i in enumerate(index)}
     assert alone[12] == 0  # all of it is ignored
     expected = sorted(alone, key=alone.get, reverse=True)[:3]
     assert hardest.index.tolist() == expected
@@ -32,7 +33,7 @@ def test_each_example_has_the_loss_of_itself_alone():
 
 def test_fewer_examples_than_wanted_leave_places_that_nothing_names():
     batch = {"label": jnp.zeros((2, 1, 1), jnp.int32), "index": jnp.array([7, 0], jnp.int32)}
-    few = HardExamples.from_model_output(jnp.zeros((2, 1, 1, 2)), batch, loss_fn=LOSS, count=4)
+    few = jax.jit(partial(HardExamples.from_model_output, loss_fn=LOSS, count=4))(jnp.zeros((2, 1, 1, 2)), batch)
     assert [index for index, _ in few.named()] == [7, 0]
     assert [index for index, _ in few.merge(found([2, 1, -np.inf, -np.inf], [3, 0, 0, 0])).named()] == [3, 0, 7]
 

@@ -79,7 +79,7 @@ def test_an_option_without_its_value_does_not_swallow_the_next(capsys):
     assert "--config.data.dir has no value" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     command = [sys.executable, "-m", "flaxseg.main", "--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

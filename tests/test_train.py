@@ -216,7 +216,6 @@ def test_one_class_is_nothing_to_learn(run):
     [
         ["eval.resolution=image_size"],
         ["train.precision=bfloat16"],
-        ["mesh.fsdp=2", "mesh.spatial=2"],
         ["mesh.fsdp=2", "mesh.spatial=2", "optimizer.accumulate_steps=2", "optimizer.name=muon", "log.hardest=2"],
     ],
 )

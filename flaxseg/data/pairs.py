@@ -99,10 +99,11 @@ class Layout:
         more = f"\n  and {rest} more" if rest > 0 else ""
         known = f"; there is {', '.join(self.splits()) or 'none'}" if self.names_splits else ""
         raise DataError(
-            f"the folder data set in {self.root} (split {split!r}{known}) has {len(problems)} problem(s):"
+            f"the data set in {self.root} (split {split!r}{known}) has {len(problems)} problem(s):"
             f"{''.join(lines)}{more}\n"
-            "Pictures and masks belong together by their path without extension below data.options.images "
-            f"({self.images!r}) and data.options.masks ({self.masks!r}); extensions: {' '.join(SUFFIXES)}"
+            f"Pictures and masks belong together by their path without extension below {self.images!r} and "
+            f"{self.masks!r} (which data.options.images and data.options.masks set for the data set folder); "
+            f"extensions: {' '.join(SUFFIXES)}"
         )
 
 

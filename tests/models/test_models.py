@@ -50,7 +50,7 @@ BATCH = (4, 34, 15, 3)
 
 BATCH_STATISTICS_OVER_DEVICES = ("plain unet", "unet")
 """Networks whose gradients over devices are compared in training mode. In that of the others, statistics over the few
-values that small pictures leave make more of rounding than there is to compare; they are for the long tests."""
+values that small pictures leave make more of rounding than there is to compare."""
 
 TOLERANCE = 1e-4
 """Relative, of gradients."""
@@ -135,7 +135,7 @@ def test_every_parameter_is_float32_and_learns(name):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in BATCH_STATISTICS_OVER_DEVICES else pytest.mark.long) for name in NETWORKS],
+    [pytest.param(name, marks=() if name == "plain unet" else pytest.mark.long) for name in NETWORKS],
 )
 def test_a_sharded_batch_gives_one_devices_gradients(name):
     mesh = sharding.make_mesh(data=4, spatial=2)

@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from references import GOLDEN, NUM_CLASSES, SIZES, gain_of, picture, sizes_of, tensor
+from references import GOLDEN, NUM_CLASSES, gain_of, picture, sizes_of, tensor
 
 from flaxseg.models import MODELS
 from flaxseg.models.encoder_decoder import EncoderDecoder
@@ -47,9 +48,16 @@ def loaded(model: EncoderDecoder, tensors: dict[str, np.ndarray]) -> dict[str, A
 
 
 def outputs(
-    model: nn.Module, variables: dict[str, Any], sizes: tuple[tuple[int, int], tuple[int, int]] = SIZES
+    model: nn.Module, variables: dict[str, Any], *, train_size: tuple[int, int], sizes: Sequence[tuple[int, int]]
 ) -> dict[str, np.ndarray]:
-    """Returns what is compared, under the names of the reference's file; statistics by their path here."""
+    """Returns what is compared, under the names of the reference's file; statistics by their path here.
+
+    Args:
+      model: the network.
+      variables: with the reference's weights.
+      train_size: height and width of the picture in training mode.
+      sizes: those of the pictures in inference mode.
+    """
     predict = jax.jit(functools.partial(model.apply, train=False))
     found = {f"logits_{h}x{w}": np.asarray(predict(variables, picture((h, w)))) for h, w in sizes}
 
@@ -60,7 +68,7 @@ def outputs(
         with nn.intercept_methods(without_dropout):
             return model.apply(variables, x, train=True, mutable=["batch_stats"])
 
-    logits, updates = jax.jit(train)(variables, picture(sizes[0]))
+    logits, updates = jax.jit(train)(variables, picture(train_size))
     found["train_logits"] = np.asarray(logits)
     return found | {
         f"after/{name}": np.asarray(value) for name, value in traverse_util.flatten_dict(updates, sep="/").items()
@@ -87,7 +95,8 @@ def compare(path: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     architecture, encoder = path.stem.split("-", 1)
     reference = np.load(path)
     model = MODELS[architecture](num_classes=NUM_CLASSES, encoder=encoder)
-    found = outputs(model, loaded(model, tensors_of(reference, encoder)), sizes_of(architecture))
+    sizes, variables = sizes_of(architecture), loaded(model, tensors_of(reference, encoder))
+    found = outputs(model, variables, train_size=sizes[0], sizes=sizes)
     statistics = expected_statistics(model, reference, found)
     differences = {name: difference(found[name], reference[name]) for name in reference.files if "logits" in name}
     worst = max((difference(found[name], value) for name, value in statistics.items()), default=0.0)
