@@ -1,6 +1,5 @@
-"""Checkpoints with Orbax: the latest and the best, and a working directory that belongs to one experiment."""
+"""Checkpoints with Orbax: the latest and the best."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,105 +9,16 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
-from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from flaxseg.errors import CheckpointError
 
-CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
-
-PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
-LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
-REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
-FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS
-"""Keys, and groups of keys, that a run may change and go on: where it runs, how long, and how often it reports.
-
-Another length also means another schedule of the learning rate, from the step on at which the run goes on.
-"""
-
-
-def check_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Checks that a working directory is not there yet, or is this experiment's; changes nothing.
-
-    Raises:
-      CheckpointError: the directory holds a run of another configuration (each differing key, both values).
-    """
-    path = workdir / CONFIG_FILE
-    if workdir.exists() and not workdir.is_dir():
-        raise CheckpointError(f"{workdir}: is a file; give a --workdir that is a directory, or is not there yet")
-    if not path.exists():
-        return
-    before, now = _flat(_read_config(path)), _flat(config.to_dict())
-    differing = [
-        f"  config.{key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _free_to_change(key)
-    ]
-    if differing:
-        raise CheckpointError(
-            f"{workdir} holds a run of another experiment:\n" + "\n".join(differing) + "\n"
-            "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
-        )
-
-
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Marks a working directory as this experiment's, or finds that it is already.
-
-    Args:
-      workdir: made if it is not there; the configuration is written to `config.json` in it.
-      config: what the run will do.
-
-    Raises:
-      CheckpointError: as check_workdir(), and for a directory that cannot be written to.
-    """
-    check_workdir(workdir, config)
-    path = workdir / CONFIG_FILE
-    if jax.process_index() == 0:
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            # In one go: a run that is killed here, or another process that reads, never meets half a file.
-            whole = path.with_suffix(".json.new")
-            whole.write_text(config.to_json(indent=2) + "\n")
-            whole.replace(path)
-        except OSError as error:
-            raise CheckpointError(
-                f"{workdir}: cannot be used as the working directory ({error.strerror}: {error.filename}); "
-                "give a --workdir that can be written to"
-            ) from error
 
 
 def has_checkpoint(workdir: Path) -> bool:
     """Returns whether a working directory holds a checkpoint that a run would go on from."""
     return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise CheckpointError(
-            f"{path} is not a configuration of flaxseg; nothing was changed. "
-            "Give another --workdir, or move what is there away"
-        )
-    return config
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns full keys with values as JSON keeps them, so that a tuple equals the list it was saved as."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = json.loads(json.dumps(value))
-    return flat
-
-
-def _free_to_change(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE_TO_CHANGE)
 
 
 class Checkpoints:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flaxseg import class_weights, sharding
-from flaxseg.checkpoints import CHECKPOINTS, Checkpoints, check_workdir, claim_workdir, has_checkpoint
+from flaxseg.checkpoints import CHECKPOINTS, Checkpoints, has_checkpoint
 from flaxseg.compiled import Compiled, compile_run, placed
 from flaxseg.config import leaves
 from flaxseg.data.batch import identity
@@ -28,6 +28,7 @@ from flaxseg.stopping import StopSignals
 from flaxseg.summaries import Pictures, Summaries
 from flaxseg.train_step import EvalMetrics, TrainState
 from flaxseg.validation import validate
+from flaxseg.workdir import check_data, check_workdir, claim_workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +76,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> Result:
     workdir = Path(workdir)
     check_workdir(workdir, config)
     experiment = compose(config, workdir)
+    splits = {"train": experiment.train_data, "eval": experiment.eval_data}
+    check_data(workdir, splits)
     loaded = None if has_checkpoint(workdir) else load_start(experiment, config)
-    claim_workdir(workdir, config)
+    claim_workdir(workdir, config, splits)
     with (
         Checkpoints(
             workdir / CHECKPOINTS, keep=config.checkpoint.keep, best_metric=config.checkpoint.best_metric

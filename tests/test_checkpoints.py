@@ -1,6 +1,5 @@
-"""What is kept, what comes back, and whose working directory it is."""
+"""What is kept, and what comes back."""
 
-import json
 import shutil
 
 import jax
@@ -9,8 +8,7 @@ import numpy as np
 import pytest
 
 from flaxseg import sharding
-from flaxseg.checkpoints import Checkpoints, claim_workdir
-from flaxseg.config import default_config
+from flaxseg.checkpoints import Checkpoints
 from flaxseg.errors import CheckpointError
 
 
@@ -114,38 +112,3 @@ def test_scores_are_compared_while_a_save_is_under_way(tmp_path):
     with Checkpoints(tmp_path / "checkpoints", keep=2, best_metric="miou") as checkpoints:
         checkpoints.save(1, {"large": jnp.zeros((4000, 4000))}, {"miou": 0.5})
         assert [checkpoints.is_best({"miou": miou}) for miou in (0.4, 0.6)] == [False, True]
-
-
-def test_a_workdir_that_cannot_be_one(tmp_path):
-    (tmp_path / "file").write_text("")
-    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(CheckpointError, match=r"file.*give a --workdir that"):
-            claim_workdir(workdir, default_config())
-
-
-def test_a_workdir_is_claimed_once(tmp_path):
-    config = default_config()
-    claim_workdir(tmp_path / "run", config)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["image_size"] == [128, 128]
-    claim_workdir(tmp_path / "run", default_config())
-    config.seed = 1
-    with pytest.raises(CheckpointError, match="config.seed: 0 there, 1 now"):
-        claim_workdir(tmp_path / "run", config)
-
-
-@pytest.mark.parametrize(
-    "key", ["log.every", "eval.batch_size", "checkpoint.keep", "data.dir", "mesh.fsdp", "train.steps", "eval.every"]
-)
-def test_some_keys_may_change(tmp_path, key):
-    claim_workdir(tmp_path, default_config())
-    config = default_config()
-    group, name = key.split(".")
-    config[group][name] = "/elsewhere" if key == "data.dir" else 7
-    claim_workdir(tmp_path, config)
-
-
-def test_a_directory_with_something_else_in_it_is_not_taken_over(tmp_path):
-    (tmp_path / "config.json").write_text("not a configuration")
-    with pytest.raises(CheckpointError, match="config.json is not a configuration of flaxseg"):
-        claim_workdir(tmp_path, default_config())
-    assert (tmp_path / "config.json").read_text() == "not a configuration"

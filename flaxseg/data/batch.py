@@ -37,8 +37,8 @@ class Example(TypedDict):
 class Source(Protocol):
     """Random access to the examples of one split. Reading the same index twice gives the same example.
 
-    A source may have a method `reduced_to(size: tuple[int, int]) -> Source` too, which `reduced` calls, and a method
-    `id_of(index: int) -> str`, which `identity` calls.
+    A source may have further methods: `reduced_to(size: tuple[int, int]) -> Source`, which `reduced` calls,
+    `id_of(index: int) -> str`, which `identity` calls, and `digest() -> str`, which `digest` calls.
     """
 
     def __len__(self) -> int: ...
@@ -60,6 +60,11 @@ def identity(source: Source, index: int) -> str:
     return source.id_of(index) if hasattr(source, "id_of") else source[index]["id"]
 
 
+def digest(source: Source) -> str:
+    """Differs for sources of other examples or another order; "" where telling would take reading them."""
+    return source.digest() if hasattr(source, "digest") else ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Mapped:
     """The examples of `source`, each as `change` returns it."""
@@ -72,6 +77,10 @@ class Mapped:
 
     def __getitem__(self, index: int) -> Example:
         return self.change(self.source[index])
+
+    def digest(self) -> str:
+        """As `digest`."""
+        return digest(self.source)
 
     def reduced_to(self, size: tuple[int, int]) -> "Mapped":
         """As `reduced`."""

@@ -20,7 +20,7 @@ def read_names(root: str, class_names: Sequence[str] | str) -> tuple[str, ...]:
         return ()
     path = os.path.join(root, os.path.expanduser(class_names))
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             names = tuple(line.strip() for line in file if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(

@@ -64,7 +64,8 @@ def folder(
       data_dir: the folder that the other paths start from.
       images: folder of the pictures, nested or not; jpg, jpeg, png, gif, bmp, tif, tiff, webp, npy.
       masks: folder of the masks: one number a pixel (grey, palette, TIFF, NPY), or a colour a class.
-      split_list: text file of stems, the first column of each line; blank lines and lines from # on are skipped.
+      split_list: text file with a picture on each line: its stem or its file's path, as the whole line or the first
+        column; blank lines and lines from # on are skipped.
       image_suffix: what a picture's name has after the common stem, such as `_leftImg8bit`.
       mask_suffix: the same for masks, such as `_mask`; files without it are left aside.
       val_fraction: the share of `val` where the files name no splits, 0..1.

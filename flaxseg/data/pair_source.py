@@ -1,6 +1,7 @@
 """Pairs of picture and mask files as examples."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -55,6 +56,11 @@ class PairSource:
     def id_of(self, index: int) -> str:
         """As `flaxseg.data.batch.identity`."""
         return self.pairs[index].stem
+
+    def digest(self) -> str:
+        """As `flaxseg.data.batch.digest`; wherever the files lie."""
+        stems = "\0".join(pair.stem for pair in self.pairs)
+        return hashlib.blake2b(stems.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
     def reduced_to(self, size: tuple[int, int]) -> "PairSource":
         """As `flaxseg.data.batch.reduced`."""

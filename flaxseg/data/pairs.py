@@ -4,7 +4,8 @@ import dataclasses
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
 
 from flaxseg.errors import DataError
 
@@ -30,7 +31,7 @@ class Layout:
       root: the data set's folder.
       images: folder of the pictures.
       masks: folder of the masks.
-      split_list: text file with one stem in the first column of each line; "" for none.
+      split_list: text file with the stem or the path of a picture on each line; "" for none.
       image_suffix: what follows the common stem in a picture's name, before the extension.
       mask_suffix: the same for a mask; files without it are left aside.
     """
@@ -68,12 +69,17 @@ class Layout:
         """
         image_dir, mask_dir = self.path(self.images, split), self.path(self.masks, split)
         problems: list[str] = []
-        # In one folder for both, what ends as masks do is no picture.
-        not_suffix = self.mask_suffix if image_dir == mask_dir else ""
-        images = _files_by_stem(image_dir, self.image_suffix, problems, not_suffix=not_suffix)
-        masks = _files_by_stem(mask_dir, self.mask_suffix, problems)
+        # In one folder for both, what ends as masks do is no picture; where one lies in the other, that is left aside.
+        together = _are_one(image_dir, mask_dir)
+        not_suffix = self.mask_suffix if together else ""
+        images = _files_by_stem(
+            image_dir, self.image_suffix, problems, not_suffix=not_suffix, apart="" if together else mask_dir
+        )
+        masks = _files_by_stem(mask_dir, self.mask_suffix, problems, apart="" if together else image_dir)
+        hint = ""
         if self.split_list and not problems:
-            stems = _listed_stems(self.path(self.split_list, split), images, masks, problems)
+            path, folders = self.path(self.split_list, split), (self.images, self.masks)
+            stems = _listed_stems(path, images, masks, folders, (self.image_suffix, self.mask_suffix), problems)
         else:
             stems = sorted(images)
             # One mask folder for several picture folders holds masks of the other splits too.
@@ -82,16 +88,23 @@ class Layout:
                 problems += [f"the picture {images[s]} has no mask in {mask_dir}" for s in stems if s not in masks]
                 extra = sorted(set(masks) - set(images))
                 problems += [] if shared else [f"the mask {masks[s]} has no picture in {image_dir}" for s in extra]
-        self._raise_if_any(problems, split)
+                hint = _suffix_hint(images, masks) if problems else ""
+        self._raise_if_any(problems, split, hint)
         return [Pair(s, os.path.join(image_dir, images[s]), os.path.join(mask_dir, masks[s])) for s in stems]
 
     def all_masks(self) -> list[str]:
         """The mask files of every split, so that what is read off them is the same for each."""
         splits = self.splits() if _SPLIT in self.masks else [""]
-        folders = [self.path(self.masks, split) for split in splits]
-        return [os.path.join(folder, file) for folder in folders for file in _scan(folder, self.mask_suffix)]
+        found = []
+        for split in splits:
+            folder = self.path(self.masks, split)
+            # Which split's pictures lie in a folder of all masks is not known here, and hardly ever any do.
+            pictures = "" if _SPLIT in self.images and not split else self.path(self.images, split)
+            apart = "" if not pictures or _are_one(pictures, folder) else pictures
+            found += [os.path.join(folder, file) for file in _scan(folder, self.mask_suffix, apart)]
+        return found
 
-    def _raise_if_any(self, problems: Sequence[str], split: str) -> None:
+    def _raise_if_any(self, problems: Sequence[str], split: str, hint: str) -> None:
         if not problems:
             return
         lines = [f"\n  {problem}" for problem in problems[:_MOST_SHOWN]]
@@ -103,7 +116,7 @@ class Layout:
             f"{''.join(lines)}{more}\n"
             f"Pictures and masks belong together by their path without extension below {self.images!r} and "
             f"{self.masks!r} (which data.options.images and data.options.masks set for the data set folder); "
-            f"extensions: {' '.join(SUFFIXES)}"
+            f"extensions: {' '.join(SUFFIXES)}{hint}"
         )
 
 
@@ -119,9 +132,19 @@ def seeded_part(stems: Iterable[str], *, fraction: float, seed: int) -> set[str]
     return set(ranked[:number])
 
 
-def _scan(folder: str, suffix: str = "") -> list[str]:
-    """Paths below `folder` of all picture files whose stem ends in `suffix`. Hidden files are left aside."""
-    found, pending, seen = [], [""], set()
+def _are_one(folder: str, other: str) -> bool:
+    return os.path.realpath(folder) == os.path.realpath(other)
+
+
+def _scan(folder: str, suffix: str = "", apart: str = "") -> list[str]:
+    """Paths below `folder` of all picture files whose stem ends in `suffix`; not of hidden ones, nor of those `apart`.
+
+    Args:
+      folder: where to look.
+      suffix: what the names without extension end in.
+      apart: a folder below it that holds something else; "" for none.
+    """
+    found, pending, seen = [], [""], {os.path.realpath(apart)} if apart else set()
     while pending:
         below = pending.pop()
         # A link back to a folder above would go round for ever.
@@ -142,14 +165,17 @@ def _scan(folder: str, suffix: str = "") -> list[str]:
     return found
 
 
-def _files_by_stem(folder: str, suffix: str, problems: list[str], *, not_suffix: str = "") -> dict[str, str]:
+def _files_by_stem(
+    folder: str, suffix: str, problems: list[str], *, not_suffix: str = "", apart: str = ""
+) -> dict[str, str]:
     """Stem to path below `folder`; what is wrong is added to `problems`."""
     if not os.path.isdir(folder):
-        problems.append(f"the folder {folder} does not exist")
+        problems.append(f"the folder {folder} does not exist{_beside(folder)}")
         return {}
     by_stem: dict[str, str] = {}
-    for path in sorted(_scan(folder, suffix)):
-        name = os.path.splitext(path)[0]
+    for path in sorted(_scan(folder, suffix, apart)):
+        # Some systems store an accented letter as one character, others as two; they look the same.
+        name = unicodedata.normalize("NFC", os.path.splitext(path)[0])
         if not_suffix and name.endswith(not_suffix):
             continue
         stem = name.removesuffix(suffix).replace(os.sep, "/")
@@ -161,14 +187,49 @@ def _files_by_stem(folder: str, suffix: str, problems: list[str], *, not_suffix:
     return by_stem
 
 
-def _listed_stems(path: str, images: dict[str, str], masks: dict[str, str], problems: list[str]) -> list[str]:
+def _beside(folder: str) -> str:
+    """What the nearest folder above one that is not there holds."""
+    above = os.path.dirname(folder)
+    while above and not os.path.isdir(above) and above != os.path.dirname(above):
+        above = os.path.dirname(above)
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.split() for line in file]
+        names = sorted(name for name in os.listdir(above or ".") if not name.startswith("."))
+    except OSError:
+        return ""
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return f" ({above or '.'} holds {', '.join(names[:_MOST_SHOWN]) or 'nothing'}{more})"
+
+
+def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> str:
+    """The option that would pair them, where all names of one kind have something after those of the other."""
+    kinds = ("mask_suffix", set(images), set(masks)), ("image_suffix", set(masks), set(images))
+    for option, shorter, longer in kinds:
+        first = min(shorter)
+        for name in sorted(longer):
+            suffix = name.removeprefix(first)
+            if name.startswith(first) and suffix and "/" not in suffix and {s + suffix for s in shorter} <= longer:
+                return f"\nEvery name there would have its pair with --config.data.options.{option}={suffix}"
+    return ""
+
+
+def _listed_stems(
+    path: str,
+    images: dict[str, str],
+    masks: dict[str, str],
+    folders: Sequence[str],
+    suffixes: Sequence[str],
+    problems: list[str],
+) -> list[str]:
+    """The stems in the list at `path`; what is wrong is added to `problems`."""
+    try:
+        # Editors of Windows write a mark of three bytes before the text.
+        with open(path, encoding="utf-8-sig") as file:
+            lines = [unicodedata.normalize("NFC", line.strip()) for line in file]
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"the list {path} cannot be read ({error})")
         return []
-    stems = list(dict.fromkeys(line[0] for line in lines if line and not line[0].startswith("#")))
+    known = images.keys() | masks.keys()
+    stems = list(dict.fromkeys(_stem(line, known, folders, suffixes) for line in lines if line and line[0] != "#"))
     if not stems:
         problems.append(f"the list {path} names no pictures")
     for stem in stems:
@@ -176,3 +237,15 @@ def _listed_stems(path: str, images: dict[str, str], masks: dict[str, str], prob
         if missing:
             problems.append(f"{stem}, listed in {path}, has no {' and no '.join(missing)}")
     return sorted(stems)
+
+
+def _stem(line: str, known: Collection[str], folders: Sequence[str], suffixes: Sequence[str]) -> str:
+    """The stem that a line names: by the whole line or its first column, as a bare stem or as the path of a file."""
+    for text in (line, line.split()[0]):
+        bare, extension = os.path.splitext(text)
+        for name in (text, bare) if extension.lower() in SUFFIXES else (text,):
+            below = [name, *(name.removeprefix(f"{folder}/") for folder in folders)]
+            for stem in [*below, *(stem.removesuffix(suffix) for suffix in suffixes for stem in below)]:
+                if stem in known:
+                    return stem
+    return line.split()[0]

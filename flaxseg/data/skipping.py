@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from flaxseg.data.batch import IGNORE_LABEL, Example, Source, identity, reduced
+from flaxseg.data.batch import IGNORE_LABEL, Example, Source, digest, identity, reduced
 from flaxseg.errors import ChangedFile, DataError
 
 
@@ -86,6 +86,10 @@ class Skipping:
     def id_of(self, index: int) -> str:
         """As `identity`; also of an example that cannot be read."""
         return identity(self.source, index)
+
+    def digest(self) -> str:
+        """As `digest`."""
+        return digest(self.source)
 
     def reduced_to(self, size: tuple[int, int]) -> "Skipping":
         """As `reduced`."""

@@ -219,6 +219,53 @@ def test_of_many_problems_ten_are_shown_and_the_rest_counted(tmp_path: pathlib.P
     assert "p09.png" in text and "p10.png" not in text and "alone.png" not in text
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["bild 1", "bild 1.png", "images/bild 1.png", "images/x/a.png masks/x/a.png", "x/a 1 1", "x/a_mask", "gr\u00fcn"],
+)
+def test_a_list_names_pictures_by_stem_or_path(tmp_path: pathlib.Path, line: str) -> None:
+    for stem in ("bild 1", "x/a", "gru\u0308n", "other"):
+        write(tmp_path / "images" / f"{stem}.png", np.zeros((4, 5, 3)))
+        write(tmp_path / "masks" / f"{stem}_mask.png", np.zeros((4, 5)))
+    (tmp_path / "few.txt").write_text(f"# a comment\n{line}\n", encoding="utf-8-sig")
+    (tmp_path / "one.txt").write_text(f"{line}\n", encoding="utf-8-sig")
+    expected = "bild 1" if "bild" in line else "x/a" if "x/a" in line else "gr\u00fcn"
+    for split in ("few", "one"):
+        dataset = folder(split, data_dir=str(tmp_path), split_list="{split}.txt", mask_suffix="_mask", values=(0,))
+        assert ids(dataset) == [expected]
+
+
+def test_one_letter_may_be_stored_as_one_character_or_two(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / "images" / "\u00e4.png", np.zeros((4, 5, 3)))
+    write(tmp_path / "masks" / "a\u0308.png", np.zeros((4, 5)))
+    assert ids(folder("all", data_dir=str(tmp_path), values=(0,))) == ["\u00e4"]
+
+
+@pytest.mark.parametrize(("images", "masks"), [(".", "masks"), ("images", ".")])
+def test_a_folder_within_the_other_is_left_aside(tmp_path: pathlib.Path, images: str, masks: str) -> None:
+    write(tmp_path / images / "a.png", np.full((4, 5, 3), 9))
+    write(tmp_path / masks / "a.png", np.ones((4, 5)))
+    dataset = folder("all", data_dir=str(tmp_path), images=images, masks=masks)
+    assert ids(dataset) == ["a"] and dataset.class_names == ("1",) and dataset.source[0]["image"].max() == 9
+
+
+def test_unpaired_names_suggest_the_suffix_that_pairs_them(tmp_path: pathlib.Path) -> None:
+    for stem in ("a", "b"):
+        write(tmp_path / "images" / f"{stem}.png", np.zeros((4, 5, 3)))
+        write(tmp_path / "masks" / f"{stem}_mask.png", np.zeros((4, 5)))
+    assert message("all", data_dir=str(tmp_path)).endswith("pair with --config.data.options.mask_suffix=_mask")
+    swapped = message("all", data_dir=str(tmp_path), images="masks", masks="images")
+    assert swapped.endswith("pair with --config.data.options.image_suffix=_mask")
+    write(tmp_path / "images" / "c.png", np.zeros((4, 5, 3)))
+    assert "mask_suffix=" not in message("all", data_dir=str(tmp_path))
+
+
+def test_a_missing_folder_is_told_with_what_is_there(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0]], "pictures", "labels")
+    text = message("all", data_dir=str(tmp_path))
+    assert f"the folder {tmp_path}/images does not exist ({tmp_path} holds labels, pictures)" in text
+
+
 def test_no_folder_is_told(tmp_path: pathlib.Path) -> None:
     assert "data.dir" in message("train", data_dir="")
 
