@@ -24,12 +24,17 @@ class UnknownValues(DataError):
 
     Attributes:
       counts: each value that the mask holds, with the number of its pixels.
-      values: the mask value of each class in turn.
+      values: the mask value of each class in turn, or a tuple of those that stand for it.
       ignore_values: the mask values of pixels that nothing counts.
     """
 
     def __init__(
-        self, message: str, *, counts: Mapping[int, int], values: Sequence[int], ignore_values: Sequence[int]
+        self,
+        message: str,
+        *,
+        counts: Mapping[int, int],
+        values: Sequence[int | tuple[int, ...]],
+        ignore_values: Sequence[int],
     ) -> None:
         super().__init__(message)
         self.counts = dict(counts)

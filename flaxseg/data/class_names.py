@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flaxseg.data.labels import MaskValue, flat
 from flaxseg.errors import DataError
 
 
@@ -32,11 +33,11 @@ def read_names(root: str, class_names: Sequence[str] | str) -> tuple[str, ...]:
     return names
 
 
-def default_names(values: tuple[int, ...]) -> tuple[str, ...]:
+def default_names(values: tuple[MaskValue, ...]) -> tuple[str, ...]:
     """Names for classes of these mask values, where none are given."""
     if values == (0, 255):
         return ("background", "foreground")
-    return tuple(str(value) for value in values)
+    return tuple("+".join(map(str, flat([value]))) for value in values)
 
 
 def checked_palette(palette: Sequence[Sequence[int]], num_classes: int) -> tuple[tuple[int, int, int], ...]:

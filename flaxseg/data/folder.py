@@ -13,7 +13,7 @@ from flaxseg.data.decode.images import read_palette
 from flaxseg.data.decode.intensities import ValueRange, check_value_range
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.files import UnchangedFiles, read_file
-from flaxseg.data.labels import ClassValues, inferred_values
+from flaxseg.data.labels import ClassValues, MaskValue, class_values, flat, inferred_values
 from flaxseg.data.pair_source import PairSource
 from flaxseg.data.pairs import Layout, Pair, seeded_part
 from flaxseg.data.palette import default_palette
@@ -34,7 +34,7 @@ def folder(
     mask_suffix: str = "",
     val_fraction: float = 0.2,
     split_seed: int = 0,
-    values: Sequence[int] | None = None,
+    values: Sequence[int | Sequence[int]] | None = None,
     ignore_values: Sequence[int] = (),
     reduce_zero_label: bool = False,
     colours: Sequence[Sequence[int]] = (),
@@ -70,7 +70,8 @@ def folder(
       mask_suffix: the same for masks, such as `_mask`; files without it are left aside.
       val_fraction: the share of `val` where the files name no splits, 0..1.
       split_seed: another seed, another choice of `val`.
-      values: `values[i]` is the mask value of class i, such as (0, 255); left out, as many as `class_names` from 0 on.
+      values: `values[i]` is the mask value of class i, such as (0, 255), or a tuple of those that are one class, such
+        as (0, (1, 255)); left out, as many as `class_names` from 0 on.
       ignore_values: mask values of pixels that nothing counts; 255 is one unless it is among `values`.
       reduce_zero_label: mask value 0 is ignored and values 1..K are the classes, as in ADE20K; instead of `values`.
       colours: for coloured masks, the (red, green, blue) of each class; also the palette.
@@ -96,6 +97,7 @@ def folder(
     pairs = _split_pairs(layout, split, val_fraction, split_seed)
     names = read_names(layout.root, class_names)
     classes: ClassValues | ClassColours
+    numbers: tuple[MaskValue, ...]
     if len(colours) or len(ignore_colours):
         classes = _class_colours(colours, ignore_colours, values, ignore_values, reduce_zero_label)
         numbers, own_palette = tuple(range(len(classes.colours))), classes.colours
@@ -153,7 +155,7 @@ def _split_pairs(layout: Layout, split: str, val_fraction: float, split_seed: in
 
 def _class_values(
     layout: Layout,
-    values: Sequence[int] | None,
+    values: Sequence[int | Sequence[int]] | None,
     ignore_values: tuple[int, ...],
     reduce_zero_label: bool,
     names: tuple[str, ...],
@@ -168,7 +170,7 @@ def _class_values(
         ignore_values = (0, *(value for value in ignore_values if value))
     first = int(reduce_zero_label)
     if values is not None:
-        return ClassValues(tuple(int(value) for value in values), ignore_values)
+        return ClassValues(class_values(values), ignore_values)
     if names:
         # Numbering the classes past the ignored values would shift every class after one.
         return ClassValues(tuple(range(first, first + len(names))), ignore_values)
@@ -186,7 +188,7 @@ def _class_values(
 def _class_colours(
     colours: Sequence[Sequence[int]],
     ignore_colours: Sequence[Sequence[int]],
-    values: Sequence[int] | None,
+    values: Sequence[int | Sequence[int]] | None,
     ignore_values: Sequence[int],
     reduce_zero_label: bool,
 ) -> ClassColours:
@@ -208,14 +210,18 @@ def _class_colours(
     return ClassColours(classes, ignored)
 
 
-def _mask_palette(mask: str, values: tuple[int, ...], max_megapixels: float) -> tuple[tuple[int, int, int], ...]:
-    """The colours that a mask file itself gives the classes, if it gives each another; else the default ones."""
+def _mask_palette(mask: str, values: tuple[MaskValue, ...], max_megapixels: float) -> tuple[tuple[int, int, int], ...]:
+    """The colours that a mask file itself gives the classes, if it gives each another; else the default ones.
+
+    Of a class with several mask values, the first one's.
+    """
+    firsts = [flat([value])[0] for value in values]
     try:
         colours = read_palette(read_file(mask), name=mask, max_megapixels=max_megapixels)
     except DataError:  # Told where the example is read, so that one bad file of many can be passed over.
         return default_palette(len(values))
-    if colours is not None and max(values) < len(colours):
-        chosen = colours[list(values)]
+    if colours is not None and max(firsts) < len(colours):
+        chosen = colours[firsts]
         if len(np.unique(chosen, axis=0)) == len(chosen):
             return checked_palette(chosen.tolist(), len(chosen))
     return default_palette(len(values))

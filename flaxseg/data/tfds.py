@@ -10,7 +10,7 @@ import numpy as np
 
 from flaxseg.data.batch import SegmentationDataset
 from flaxseg.data.class_names import checked_palette, default_names, read_names
-from flaxseg.data.labels import ClassValues
+from flaxseg.data.labels import ClassValues, class_values
 from flaxseg.data.palette import default_palette
 from flaxseg.data.prepared import OTHER_WAYS, Archives, PreparedSource, find_builder, open_records
 from flaxseg.errors import DataError
@@ -25,7 +25,7 @@ def tfds(
     name: str,
     image_key: str,
     mask_key: str,
-    values: Sequence[int] | None = None,
+    values: Sequence[int | Sequence[int]] | None = None,
     ignore_values: Sequence[int] = (),
     class_names: Sequence[str] | str = (),
     palette: Sequence[Sequence[int]] | None = None,
@@ -46,7 +46,8 @@ def tfds(
         `cityscapes/semantic_segmentation`, `oxford_iiit_pet:4.0.0`.
       image_key: the feature that holds the pictures: an `Image`, or a `Tensor` of uint8[H, W, C].
       mask_key: the feature that holds the masks: an `Image`, or a `Tensor` of whole numbers, [H, W] or [H, W, 1].
-      values: `values[i]` is the mask value of class i, such as (0, 255); left out, as many as `class_names` from 0 on.
+      values: `values[i]` is the mask value of class i, such as (0, 255), or a tuple of those that are one class;
+        left out, as many as `class_names` from 0 on.
       ignore_values: mask values of pixels that nothing counts; 255 is one unless it is among `values`.
       class_names: a name for each class, or the path of a text file, below `data_dir`, with one on each line.
       palette: a colour for each class; left out, a fixed one.
@@ -177,7 +178,11 @@ def _described(feature: Any) -> str:
 
 
 def _classes(
-    builder: Any, mask_key: str, values: Sequence[int] | None, ignore_values: tuple[int, ...], names: tuple[str, ...]
+    builder: Any,
+    mask_key: str,
+    values: Sequence[int | Sequence[int]] | None,
+    ignore_values: tuple[int, ...],
+    names: tuple[str, ...],
 ) -> tuple[ClassValues, tuple[str, ...]]:
     """Which mask value is which class, and what the classes are called."""
     if values is None:
@@ -191,7 +196,7 @@ def _classes(
                 "in data.options.values"
             )
         values = range(len(names))
-    classes = ClassValues(tuple(int(value) for value in values), ignore_values)
+    classes = ClassValues(class_values(values), ignore_values)
     if names and len(names) != len(classes.values):
         raise DataError(
             f"{len(names)} data.options.class_names for {len(classes.values)} data.options.values: "

@@ -3,8 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 from flaxseg.data.batch import IGNORE_LABEL
 from flaxseg.data.colours import Colour
+from flaxseg.data.labels import MaskValue, flat
 from flaxseg.data.statistics import Statistics
 from flaxseg.errors import UnknownColours, UnknownValues
 from flaxseg.inspection.findings import Finding, Setting, Severity, flag, listed
@@ -33,7 +36,7 @@ def of_unknown_values(
     if not errors:
         return []
     values, ignored = errors[0].values, errors[0].ignore_values
-    in_class = {*values, *ignored, IGNORE_LABEL}
+    in_class = {*flat(values), *ignored, IGNORE_LABEL}
     pixels: Counter[int] = Counter()
     masks: Counter[int] = Counter()
     for error in errors:
@@ -51,8 +54,9 @@ def of_unknown_values(
             "This data set's values are fixed: check that these are its own masks, or read them with data.name=folder"
         )
         return [Finding(severity, text)]
-    present = {value for value in pixels if value not in {*ignored, *({IGNORE_LABEL} - set(values))}}
-    present |= {value for split in splits for value, count in zip(values, split.occurrences, strict=True) if count}
+    present = {value for value in pixels if value not in {*ignored, *({IGNORE_LABEL} - set(flat(values)))}}
+    for split in splits:
+        present.update(flat(value for value, count in zip(values, split.occurrences, strict=True) if count))
     settings = _settings(values, ignored, new, sorted(present), options, named)
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
 
@@ -99,8 +103,8 @@ def _share(errors: Sequence[UnknownValues], new: Collection[int]) -> float:
 
 
 def _settings(
-    values: tuple[int, ...], ignored: tuple[int, ...], new: list[int], present: list[int], options: Collection[str],
-    named: bool,
+    values: tuple[MaskValue, ...], ignored: tuple[int, ...], new: list[int], present: list[int],
+    options: Collection[str], named: bool,
 ) -> list[Setting]:  # fmt: skip
     """What the values without a class can be, the likeliest first."""
     found = []
@@ -112,32 +116,64 @@ def _settings(
     if len(set(present) - set(new)) >= 2:
         when = "if 0 is background that is not to be learnt" if new == [0] else "if these pixels are void"
         found.append(Setting(when, _ignore([*ignored, *new])))
+    second = flat(values[1:2])
+    if len(values) == 2 and len(new) == 1 and new[0] > max(second) and set(second) & set(present):
+        found.append(Setting(f"if {new[0]} means the same as {second[0]}", _values([values[0], (*second, *new)])))
     if len(present) != len(values):
         names = ", and get names in data.options.class_names" if named else ""
         found.append(Setting(f"if these are further classes{names}", _values([*values, *new])))
     return found
 
 
-def of_silent_values(splits: Sequence[Statistics], *, options: Collection[str]) -> list[Finding]:
-    """Returns a warning where two classes were named and the second may be 255, which is ignored by itself."""
-    if "values" not in options or any(split.num_classes != 2 for split in splits):
+def of_silent_values(
+    splits: Sequence[Statistics], *, values: Sequence[MaskValue], ignored: Collection[int], options: Collection[str]
+) -> list[Finding]:
+    """Returns a warning where two classes were named, and 255, which is ignored by itself, may be the second.
+
+    Args:
+      splits: the facts of all splits.
+      values: the mask values of the classes.
+      ignored: the values that a user ignores; 255 among them is meant so.
+      options: as in of_unknown_values().
+    """
+    fixed = "values" not in options or IGNORE_LABEL in {*ignored, *flat(values)}
+    if fixed or len(values) != 2 or any(split.num_classes != 2 for split in splits):
         return []
-    ignored = sum(int(split.counts[:, -1].sum()) for split in splits)
-    second = sum(int(split.occurrences[1]) for split in splits)
-    if second or not ignored:
+    counts = np.concatenate([split.counts for split in splits]) > 0
+    counts = counts[counts[:, :2].any(1)]
+    second, void = counts[:, 1], counts[:, 2]
+    if not void.any() or (second & void).any():
         return []
-    text = "of two classes the second never occurs, but ignored pixels do: 255 is ignored unless it is a class's value"
-    return [Finding("warning", text, (Setting("if the masks hold 0 and 255", _values([0, IGNORE_LABEL])),))]
+    why = "255 is ignored unless it is a class's value"
+    if not second.any():
+        text = f"of two classes the second never occurs, but ignored pixels do: {why}"
+        setting = Setting("if the masks hold 0 and 255", _values([0, IGNORE_LABEL]))
+    elif min(second.sum(), void.sum()) < 2:
+        return []
+    else:
+        text = f"{second.sum()} masks hold the second class, {void.sum()} others ignored pixels, none both: {why}"
+        merged = _values([values[0], (*flat([values[1]]), IGNORE_LABEL)])
+        setting = Setting("if 255 is the second class in masks of another origin", merged)
+    return [Finding("warning", text, (setting,))]
 
 
-def of_inferred_values(values: Sequence[int], ignored: Sequence[int], *, options: Collection[str]) -> list[Finding]:
-    """Returns a note that each value found in the masks was made a class, with the settings if one is none.
+def of_inferred_values(
+    values: Sequence[int], shares: np.ndarray, ignored: Sequence[int], *, options: Collection[str]
+) -> list[Finding]:
+    """Returns that each value found in the masks was made a class, with the settings if one is none.
 
     Args:
       values: the mask value of each class, as they were found.
+      shares: of the pixels, for each of them.
       ignored: the values that are ignored already.
       options: as in of_unknown_values().
     """
+    text = "data.options.values and class_names are not set, so every value found in the masks is a class: "
+    rare = np.sort(shares)[: -max(2, len(values) // 4)]
+    if len(rare) >= _FEW and rare.sum() < _THIN:
+        text += f"{listed([str(value) for value in values])}. {len(rare)} of them have {rare.sum():.2%} of the pixels "
+        text += "together, as in masks that were resized smoothly or saved as JPEG: export them again, as PNG and "
+        return [Finding("warning", text + "resized by the nearest pixel, or name the classes' values")]
     highest, all_up_to_it = values[-1], tuple(values) == tuple(range(values[-1] + 1))
     settings = [Setting("if each of them is one, this saves reading all masks at every start", _values(values))]
     if not ignored:
@@ -146,11 +182,10 @@ def of_inferred_values(values: Sequence[int], ignored: Sequence[int], *, options
         when = f"if 0 is background that is not to be learnt, and the classes are 1 to {highest}"
         settings.append(Setting(when, _reduce_zero(highest, tuple(ignored), options)))
     shown = f"0 to {highest}" if all_up_to_it else listed([str(value) for value in values])
-    text = f"data.options.values and class_names are not set, so every value found in the masks is a class: {shown}"
-    return [Finding("note", text, tuple(settings))]
+    return [Finding("note", text + shown, tuple(settings))]
 
 
-def _values(values: Sequence[int]) -> str:
+def _values(values: Sequence[MaskValue]) -> str:
     return flag("data.options.values", tuple(values))
 
 

@@ -13,6 +13,7 @@ from flaxseg import experiment, inputs
 from flaxseg.class_weights import WEIGHTINGS
 from flaxseg.data import DATASETS, SegmentationDataset
 from flaxseg.data.batch import IGNORE_LABEL, Batch
+from flaxseg.data.labels import class_values
 from flaxseg.data.palette import default_palette
 from flaxseg.data.skipping import BadExamples, Skipping
 from flaxseg.data.statistics import Statistics, scan
@@ -115,7 +116,9 @@ def _findings(config: ConfigDict, splits: Sequence[Split]) -> list[Finding]:
         found += findings.of_split(role, statistics, options=options)
     if len(known) == len(splits):
         found += _of_both(config, splits, *known)
-    found += mask_values.of_silent_values(known, options=options)
+    if known and not given.get("reduce_zero_label"):
+        values, ignored = class_values(given.get("values") or (0, 1)), given.get("ignore_values", ())
+        found += mask_values.of_silent_values(known, values=values, ignored=ignored, options=options)
     found += _inferred(config, splits[0])
     order = ("error", "warning", "note")
     return sorted(found, key=lambda finding: order.index(finding.severity))
@@ -125,13 +128,14 @@ def _inferred(config: ConfigDict, train: Split) -> list[Finding]:
     """A note where a class was made of every mask value, and named by it, as the data set `folder` alone does."""
     given, options = config.data.options, _options(config)
     told = any(given.get(option) for option in ("values", "class_names", "colours", "reduce_zero_label"))
-    if told or config.data.name != "folder" or train.error or train.dataset is None:
+    if told or config.data.name != "folder" or train.error or train.dataset is None or train.statistics is None:
         return []
     names = train.dataset.class_names
     if len(names) < 3 or not all(name.isdigit() for name in names):
         return []
     values = [int(name) for name in names]
-    return mask_values.of_inferred_values(values, given.get("ignore_values", ()), options=options)
+    shares, ignored = train.statistics.shares, given.get("ignore_values", ())
+    return mask_values.of_inferred_values(values, shares, ignored, options=options)
 
 
 def _of_both(config: ConfigDict, splits: Sequence[Split], train: Statistics, evaluation: Statistics) -> list[Finding]:

@@ -12,7 +12,7 @@ from flaxseg.data.folder import folder
 from flaxseg.data.labels import ClassValues, inferred_values
 from flaxseg.data.pairs import seeded_part
 from flaxseg.data.palette import default_palette
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, UnknownValues
 
 
 def write(path: pathlib.Path, values: np.ndarray | list, *, palette: list[int] | None = None) -> None:
@@ -277,6 +277,10 @@ def test_no_folder_is_told(tmp_path: pathlib.Path) -> None:
         ({"values": (0, 1, 1)}, "1 twice"),
         ({"values": (0, 1), "ignore_values": (1,)}, "1 twice"),
         ({"values": ()}, "no class"),
+        ({"values": (0, ())}, "no class"),
+        ({"values": (0, (1, 1))}, "1 twice"),
+        ({"values": (0, 1.5)}, "such as (0, 255), or several for one class, such as (0, (1, 255))"),
+        ({"values": "01"}, "data.options.values is '01': it has to be a sequence with the mask value of each class"),
         ({"values": (0, 1), "class_names": ("a",)}, "1 data.options.class_names for 2 data.options.values"),
         ({"values": (0, 1), "palette": ((0, 0, 0),)}, "data.options.palette has the shape [1, 3]: for 2 classes"),
         ({"values": (0, 1), "palette": ((0, 0, 0), (0, 0, 256))}, "each number in 0..255"),
@@ -311,6 +315,15 @@ def test_ignoring_255_can_be_undone_by_naming_it() -> None:
     mask = np.array([[0, 255]], np.uint8)
     np.testing.assert_array_equal(ClassValues((255, 0)).to_classes(mask, name="m"), [[1, 0]])
     np.testing.assert_array_equal(ClassValues((0,)).to_classes(mask, name="m"), [[0, IGNORE_LABEL]])
+
+
+def test_several_mask_values_may_be_one_class(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1, 255, 7, 3]])
+    dataset = folder("all", data_dir=str(tmp_path), values=(0, [1, 255], 7), ignore_values=(3,))
+    assert dataset.class_names == ("0", "1+255", "7")
+    np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1, 1, 2, IGNORE_LABEL]])
+    with pytest.raises(UnknownValues, match=r"value\(s\) 9 .*Classes have the values 0..1, 255, ignored are 3;"):
+        ClassValues((0, (1, 255)), (3,)).to_classes(np.array([[9]], np.uint8), name="m")
 
 
 def test_camvid_reads_with_its_void_ignored(shared_data: pathlib.Path) -> None:

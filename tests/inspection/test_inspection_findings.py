@@ -108,25 +108,55 @@ def test_a_data_set_of_fixed_values_gets_no_setting():
 
 def test_white_that_is_ignored_by_itself():
     silent = [facts([[5, 0, 3]]), facts([[1, 0, 0]])]
-    (finding,) = of_silent_values(silent, options=FOLDER)
+    given = {"values": (0, 1), "ignored": (), "options": FOLDER}
+    (finding,) = of_silent_values(silent, **given)
     assert finding.severity == "warning"
     assert [setting.flags for setting in finding.settings] == [f"{VALUES}'(0,255)'"]
-    assert of_silent_values([facts([[5, 0, 3]]), facts([[1, 1, 0]])], options=FOLDER) == []
-    assert of_silent_values([facts([[5, 0, 0]])], options=FOLDER) == []
-    assert of_silent_values(silent, options=()) == []
+    assert of_silent_values([facts([[5, 0, 3]]), facts([[1, 1, 0]])], **given) == []
+    assert of_silent_values([facts([[5, 0, 0]])], **given) == []
+    for other in ({"options": ()}, {"ignored": (255,)}, {"values": (0, (1, 255))}):
+        assert of_silent_values(silent, **given | other) == []
+
+
+def test_masks_of_one_and_of_255_side_by_side():
+    given = {"values": (0, 1), "ignored": (), "options": FOLDER}
+    mixed = facts([[5, 3, 0], [4, 4, 0], [6, 0, 2], [7, 0, 1], [0, 0, 8]])
+    (finding,) = of_silent_values([mixed], **given)
+    assert finding.severity == "warning"
+    assert finding.text.startswith("2 masks hold the second class, 2 others ignored pixels, none both")
+    assert [setting.flags for setting in finding.settings] == [f"{VALUES}'(0,(1,255))'"]
+    # Where one mask holds both, 255 is void.
+    assert of_silent_values([mixed, facts([[5, 2, 1]])], **given) == []
+
+
+def test_another_value_of_a_class_may_join_it():
+    finding, settings = of_masks([0, 2, 0, 2], values=(0, 1), counts=[[3, 1, 0]])
+    assert f"{VALUES}'(0,(1,2))'" in settings
+    assert finding.settings[settings.index(f"{VALUES}'(0,(1,2))'")].when == "if 2 means the same as 1"
+    _, settings = of_masks([0, 7, 9], values=(0, (1, 7)), counts=[[3, 1, 0]])
+    assert f"{VALUES}'(0,(1,7),9)'" in settings
 
 
 def test_values_that_were_read_off_the_masks():
-    (finding,) = of_inferred_values([0, 1, 2, 3], (), options=FOLDER)
+    (finding,) = of_inferred_values([0, 1, 2, 3], np.full(4, 0.25), (), options=FOLDER)
     assert [setting.flags for setting in finding.settings] == [
         f"{VALUES}'(0,1,2,3)'",
         f"{IGNORE}'(3,)'",
         "--config.data.options.reduce_zero_label=True",
     ]
     assert finding.text.endswith("every value found in the masks is a class: 0 to 3")
-    (finding,) = of_inferred_values([1, 2, 4], (7,), options=FOLDER)
+    (finding,) = of_inferred_values([1, 2, 4], np.full(3, 1 / 3), (7,), options=FOLDER)
     assert [setting.flags for setting in finding.settings] == [f"{VALUES}'(1,2,4)'"]
     assert finding.text.endswith("is a class: 1, 2, 4")
+
+
+def test_values_read_off_smoothly_resized_masks():
+    values, shares = [0, *range(20, 40)], np.array([0.96, *[0.002] * 20])
+    (finding,) = of_inferred_values(values, shares, (), options=FOLDER)
+    assert finding.severity == "warning" and not finding.settings
+    assert "16 of them have 3.20% of the pixels together" in finding.text and "export them again" in finding.text
+    (finding,) = of_inferred_values(values, np.full(21, 1 / 21), (), options=FOLDER)
+    assert finding.severity == "note"
 
 
 def kinds(found):
