@@ -58,7 +58,8 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     result = train_and_evaluate(config, workdir)
     print(f"\n{result.table()}\n")
     print(f"pictures      {workdir / 'pictures'}")
-    print(f"checkpoints   {workdir / 'checkpoints'} (best: step {result.best_step})")
+    best = "none is scored yet" if result.best_step is None else f"best: step {result.best_step}"
+    print(f"checkpoints   {workdir / 'checkpoints'} ({best})")
     print(f"TensorBoard   tensorboard --logdir {workdir}")
     for message in result.skipped:
         print(f"skipped       {message}")

@@ -39,6 +39,8 @@ class Statistics:
       counts: int64[N, K + 1]: pixels of each class, and last the ignored ones.
       wide: bool[N]: whether a picture is float32, of more than 8 bits a channel as stored; others are uint8.
       value_range: the lowest and highest value in the pictures.
+      at_ends: of the values of wide pictures, the shares that are 0 and 255, as all outside of the range that files
+        are read with become.
       mean: float64[C] over all pixels of all pictures, on the scale of the pictures, 0..255; None where numbers of
         channels differ or there is no picture.
       std: the standard deviation in the same way.
@@ -55,6 +57,7 @@ class Statistics:
     counts: np.ndarray
     wide: np.ndarray
     value_range: tuple[float, float]
+    at_ends: tuple[float, float]
     mean: np.ndarray | None
     std: np.ndarray | None
     digests: tuple[bytes, ...]
@@ -155,6 +158,7 @@ class _Facts(NamedTuple):
     is_wide: bool
     lowest: float
     highest: float
+    at_ends: tuple[int, int]
     mean: np.ndarray
     std: np.ndarray
     digest: bytes
@@ -172,6 +176,7 @@ def _facts(example: Example, place: int, num_classes: int) -> _Facts:
         is_wide=image.dtype != np.uint8,
         lowest=float(image.min()),
         highest=float(image.max()),
+        at_ends=(0, 0) if image.dtype == np.uint8 else (int((image <= 0).sum()), int((image >= 255).sum())),
         mean=mean,
         std=std,
         digest=_digest(image),
@@ -218,12 +223,19 @@ def _gathered(facts: list[_Facts], problems: list[Problem], num_classes: int) ->
         counts=np.array([f.counts for f in facts], np.int64).reshape(-1, num_classes + 1),
         wide=np.array([f.is_wide for f in facts], bool),
         value_range=(min((f.lowest for f in facts), default=0.0), max((f.highest for f in facts), default=0.0)),
+        at_ends=_at_ends(facts),
         mean=mean,
         std=std,
         digests=tuple(f.digest for f in facts),
         hashes=np.array([f.hash for f in facts], np.uint64).reshape(-1, 2),
         problems=tuple(problems),
     )
+
+
+def _at_ends(facts: list[_Facts]) -> tuple[float, float]:
+    values = sum(f.size[0] * f.size[1] * len(f.mean) for f in facts if f.is_wide)
+    low, high = (sum(f.at_ends[end] for f in facts) / max(values, 1) for end in (0, 1))
+    return low, high
 
 
 def _pooled(facts: list[_Facts], pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

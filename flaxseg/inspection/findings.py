@@ -15,6 +15,12 @@ _MOST_SHOWN = 10
 _MOSTLY = 0.75
 """A class with more of the pixels than this is told apart from the rest by guessing it everywhere."""
 
+_NARROW = 64
+"""Wide pictures that use less than this of 0..255 have little contrast."""
+
+_CLIPPED = 0.05
+"""More values at 255 than this, or ten times as many at 0, were rather clipped than are as bright and dark."""
+
 _UNEQUAL = 20
 """How many times the rarest class's pixels the most frequent may have before weights are suggested."""
 
@@ -68,8 +74,10 @@ def of_problems(splits: Mapping[str, Statistics], *, skip_bad: int) -> list[Find
     text = f"{' and '.join(parts)} cannot be decoded, or picture and mask do not fit"
     if unusable <= skip_bad:
         return [Finding("warning", f"{text}; training passes over them, as data.skip_bad = {skip_bad} allows")]
-    setting = Setting("to train without them", flag("data.skip_bad", unusable))
-    return [Finding("error", f"{text}; repair each, or take both its files out of the data set", (setting,))]
+    text += "; repair each, or take both its files out of the data set"
+    if not all(statistics.ids for statistics in splits.values()):
+        return [Finding("error", text)]
+    return [Finding("error", text, (Setting("to train without them", flag("data.skip_bad", unusable)),))]
 
 
 def of_split(split: str, statistics: Statistics, *, options: Collection[str]) -> list[Finding]:
@@ -116,6 +124,33 @@ def _one_number_of_channels(options: Collection[str], found: Iterable[int]) -> t
     return tuple(Setting(f"to read all as {kind}", flag("data.options.channels", number)) for kind, number in kinds)
 
 
+def of_value_range(split: str, statistics: Statistics, value_range: Any, *, options: Collection[str]) -> list[Finding]:
+    """Returns how the values of wide pictures fit the range that becomes 0..255.
+
+    Args:
+      split: what messages call it.
+      statistics: its facts.
+      value_range: the option of the data set; None where it is not set.
+      options: as in of_split().
+    """
+    if "value_range" not in options or not statistics.wide.any():
+        return []
+    low, high = statistics.value_range
+    dark, bright = statistics.at_ends
+    if bright > _CLIPPED or dark > 10 * _CLIPPED:
+        text = (
+            f"{dark:.2%} of the values are 0 and {bright:.2%} are 255, as all outside of data.options.value_range are"
+        )
+        return [Finding("warning", f"{split}: {text}; a wider range would tell them apart")]
+    pair = np.asarray((0, 65535) if value_range is None else value_range, np.float64)
+    if high - low >= _NARROW or pair.ndim > 1 or high <= low:
+        return []
+    stored = tuple(float(f"{pair[0] + end / 255 * (pair[1] - pair[0]):.6g}") for end in (low, high))
+    text = f"values are {low:.3g} to {high:.3g} of the 0..255 that {tuple(pair.tolist())!r} becomes, which is little contrast"
+    setting = Setting("to use the whole range", flag("data.options.value_range", stored))
+    return [Finding("warning", f"{split}: {text}", (setting,))]
+
+
 def of_sizes(split: str, statistics: Statistics, image_size: tuple[int, int]) -> list[Finding]:
     """Returns how the pictures of a split fit the size to which all of them are resized."""
     if not len(statistics.sizes):
@@ -123,15 +158,16 @@ def of_sizes(split: str, statistics: Statistics, image_size: tuple[int, int]) ->
     height, width = np.median(statistics.sizes, axis=0)
     pictures = f"{split}: half of the pictures are at least {height:.0f} high and {width:.0f} wide"
     canvas = f"data.image_size = {image_size}"
-    shrink = min(height / image_size[0], width / image_size[1])
-    if shrink > 2:
-        text = f"{canvas} shrinks them {shrink:.1f} times, and what is finer than that is lost"
-        return [Finding("note", f"{pictures}; {text}; a larger one keeps more, and takes more time and memory")]
     smaller = np.all(statistics.sizes < image_size, axis=1)
     if smaller.mean() > 0.5:
         text = f"{smaller.sum()} of {len(smaller)} pictures are smaller than {canvas} and would be enlarged"
         setting = Setting("for as much detail in less time", flag("data.image_size", (round(height), round(width))))
         return [Finding("note", f"{split}: {text}", (setting,))]
+    found = []
+    shrink = min(height / image_size[0], width / image_size[1])
+    if shrink > 2:
+        text = f"{canvas} shrinks them {shrink:.1f} times, and what is finer than that is lost"
+        found.append(Finding("note", f"{pictures}; {text}; a larger one keeps more, and takes more time and memory"))
     stretch = (height / width) / (image_size[0] / image_size[1])
     if not 2 / 3 <= stretch <= 1.5:
         size = (
@@ -139,8 +175,8 @@ def of_sizes(split: str, statistics: Statistics, image_size: tuple[int, int]) ->
             round(np.sqrt(np.prod(image_size) * width / height)),
         )
         text = f"{pictures}; {canvas} has other proportions and distorts them {max(stretch, 1 / stretch):.1f} times"
-        return [Finding("note", text, (Setting("for their own proportions", flag("data.image_size", size)),))]
-    return []
+        found.append(Finding("note", text, (Setting("for their own proportions", flag("data.image_size", size)),)))
+    return found
 
 
 def of_classes(train: Statistics, evaluation: Statistics, class_names: Sequence[str]) -> list[Finding]:

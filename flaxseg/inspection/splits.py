@@ -114,6 +114,7 @@ def _findings(config: ConfigDict, splits: Sequence[Split]) -> list[Finding]:
     found += findings.of_problems(read, skip_bad=allowed)
     for role, statistics in read.items():
         found += findings.of_split(role, statistics, options=options)
+        found += findings.of_value_range(role, statistics, given.get("value_range"), options=options)
     if len(known) == len(splits):
         found += _of_both(config, splits, *known)
     if known and not given.get("reduce_zero_label"):

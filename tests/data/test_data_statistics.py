@@ -71,6 +71,7 @@ def test_pictures_of_many_channels_and_of_floats():
     np.testing.assert_allclose(facts.mean, np.arange(6) * 25.5, rtol=1e-6)
     np.testing.assert_array_equal(facts.channels, [6])
     assert facts.wide.all() and facts.value_range == (0, 127.5)
+    assert facts.at_ends == (1 / 6, 0)
     mixed = scan(dataset(example([[0]]), example([[0]], channels=1)), num_threads=0)
     assert mixed.mean is None and mixed.channels.tolist() == [3, 1]
 

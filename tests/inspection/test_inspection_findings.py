@@ -14,7 +14,16 @@ FOLDER = ("values", "ignore_values", "reduce_zero_label", "class_names", "channe
 VALUES, IGNORE = "--config.data.options.values=", "--config.data.options.ignore_values="
 
 
-def facts(counts=((1, 1, 0),), sizes=None, channels=None, problems=(), digests=None, wide=None):
+def facts(
+    counts=((1, 1, 0),),
+    sizes=None,
+    channels=None,
+    problems=(),
+    digests=None,
+    wide=None,
+    values=(0, 255),
+    at_ends=(0, 0),
+):
     """The facts of pictures with these pixels of each class and, last, ignored ones."""
     counts = np.array(counts)
     number = len(counts)
@@ -26,7 +35,8 @@ def facts(counts=((1, 1, 0),), sizes=None, channels=None, problems=(), digests=N
         channels=np.array(channels or [3] * number),
         counts=counts,
         wide=np.array(wide or [False] * number),
-        value_range=(0, 255),
+        value_range=values,
+        at_ends=at_ends,
         mean=np.zeros(3),
         std=np.ones(3),
         digests=digests or tuple(bytes([i]) for i in range(number)),
@@ -177,6 +187,29 @@ def test_unusable_examples_are_an_error_unless_they_are_skipped():
     assert kinds(of_unknown_values(list(splits.values()), **of_values, skip_bad=3)) == ["warning"]
 
 
+def test_where_nothing_is_usable_nothing_is_suggested_to_be_skipped():
+    nothing = facts(np.zeros((0, 3)), problems=[Problem(0, "cut off")])
+    (found,) = findings.of_problems({"train": nothing}, skip_bad=0)
+    assert found.severity == "error" and found.settings == ()
+
+
+def test_wide_pictures_that_hardly_use_their_range_or_go_past_it():
+    given = {"options": ("value_range",)}
+    dark = facts(wide=[True], values=(160 / 257, 3664 / 257))
+    (found,) = findings.of_value_range("train", dark, None, **given)
+    assert (
+        found.severity == "warning"
+        and "values are 0.623 to 14.3 of the 0..255 that (0.0, 65535.0) becomes" in found.text
+    )
+    assert [setting.flags for setting in found.settings] == ["--config.data.options.value_range='(160.0,3664.0)'"]
+    (found,) = findings.of_value_range("train", facts(wide=[True], values=(51, 102)), (-1, 1), **given)
+    assert [setting.flags for setting in found.settings] == ["--config.data.options.value_range='(-0.6,-0.2)'"]
+    (found,) = findings.of_value_range("train", facts(wide=[True], at_ends=(0.0, 0.9)), (0, 255), **given)
+    assert found.severity == "warning" and "0.00% of the values are 0 and 90.00% are 255" in found.text
+    for fine in (facts(wide=[True], at_ends=(0.3, 0.01)), facts(values=(0, 9))):
+        assert findings.of_value_range("train", fine, None, **given) == []
+
+
 def test_what_is_wrong_within_a_split():
     (found,) = findings.of_split("train", facts([[1, 1, 0], [0, 0, 2]]), options=FOLDER)
     assert found.severity == "warning"
@@ -245,16 +278,21 @@ def test_balance():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "text", "flags"),
+    ("sizes", "texts", "flags"),
     [
-        ([(100, 200)] * 3, None, []),
-        ([(300, 500)] * 3, "shrinks them 2.5 times", []),
-        ([(60, 80), (60, 80), (900, 900)], "2 of 3 pictures are smaller", ["--config.data.image_size='(60,80)'"]),
-        ([(200, 100)] * 3, "distorts them 4.0 times", ["--config.data.image_size='(200,100)'"]),
+        ([(100, 200)] * 3, [], []),
+        ([(300, 500)] * 3, ["shrinks them 2.5 times"], []),
+        ([(60, 80), (60, 80), (900, 900)], ["2 of 3 pictures are smaller"], ["--config.data.image_size='(60,80)'"]),
+        ([(200, 100)] * 3, ["distorts them 4.0 times"], ["--config.data.image_size='(200,100)'"]),
+        (
+            [(300, 2400)] * 3,
+            ["shrinks them 3.0 times", "distorts them 4.0 times"],
+            ["--config.data.image_size='(50,400)'"],
+        ),
     ],
 )
-def test_sizes(sizes, text, flags):
+def test_sizes(sizes, texts, flags):
     found = findings.of_sizes("train", facts([[1, 1, 0]] * 3, sizes=sizes), (100, 200))
-    assert [text in finding.text for finding in found] == ([] if text is None else [True])
+    assert len(found) == len(texts) and all(text in finding.text for text, finding in zip(texts, found, strict=True))
     assert [setting.flags for finding in found for setting in finding.settings] == flags
     assert all(finding.severity == "note" for finding in found)

@@ -23,6 +23,7 @@ def facts(problems=()):
         counts=np.array([[150, 50, 0], [0, 300, 300]]),
         wide=np.ones(3, bool),
         value_range=(0.5, 255.0),
+        at_ends=(0.0, 0.0),
         mean=np.array([1.25, 2, 3]),
         std=np.array([4.0, 5, 6]),
         digests=(b"a", b"b"),
