@@ -8,7 +8,8 @@ as encoder (public weights, fetched once; or a file of them by --config.model.pr
 scratch.
 
 The scores are of the test split, as the field reports them, and so is the choice of the best checkpoint. To choose
-on pictures held back from training, set data.train_split=train[:90%] and data.eval_split=train[90%:].
+on pictures held back from training, set data.train_split=train[:90%] and data.eval_split=train[90%:] (of a tfds
+folder; the lists of the original folders are the splits there are).
 
 Data set: Parkhi et al. 2012, https://www.robots.ox.ac.uk/~vgg/data/pets/
 """

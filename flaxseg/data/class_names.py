@@ -20,13 +20,14 @@ def read_names(root: str, class_names: Sequence[str] | str) -> tuple[str, ...]:
     if not class_names:
         return ()
     path = os.path.join(root, os.path.expanduser(class_names))
+    example = tuple(class_names.split(",")) if "," in class_names else ("background", "cat")
     try:
         with open(path, encoding="utf-8-sig") as file:
             names = tuple(line.strip() for line in file if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"data.options.class_names: the file {path} cannot be read ({error}); "
-            "give a text file with one name on each line, or a sequence of names"
+            f"give a text file with one name on each line, or the names themselves, such as {example!r}"
         ) from None
     if not names:
         raise DataError(f"data.options.class_names: the file {path} holds no names; write one on each line")

@@ -241,7 +241,7 @@ def _listed_stems(
 
 def _stem(line: str, known: Collection[str], folders: Sequence[str], suffixes: Sequence[str]) -> str:
     """The stem that a line names: by the whole line or its first column, as a bare stem or as the path of a file."""
-    for text in (line, line.split()[0]):
+    for text in (line.lstrip("/"), line.split()[0].lstrip("/")):
         bare, extension = os.path.splitext(text)
         for name in (text, bare) if extension.lower() in SUFFIXES else (text,):
             below = [name, *(name.removeprefix(f"{folder}/") for folder in folders)]

@@ -34,15 +34,17 @@ _CLASS_NAMES = (
 )
 
 
-def voc(split: str, *, data_dir: str) -> SegmentationDataset:
+def voc(split: str, *, data_dir: str, masks: str = "SegmentationClass") -> SegmentationDataset:
     """Pictures of about 500x375 with 20 kinds of objects and background; `train` has 1,464 of them and `val` 1,449.
 
     Mask value 255, the border of objects and what was too hard to tell, is ignored.
 
     Args:
-      split: `train`, `val` or `trainval`: a list of `ImageSets/Segmentation/`, which alone says what has a mask.
+      split: `train`, `val`, `trainval`, or another list of `ImageSets/Segmentation/`, which alone says what has a
+        mask; such as `train_aug` of the 10,582 pictures with the masks of Hariharan et al. 2011.
       data_dir: the folder VOC2012 with `JPEGImages/`, `SegmentationClass/` and `ImageSets/`, or one that holds
         `VOCdevkit/VOC2012`, as the archive of http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ unpacks.
+      masks: the folder of the masks; `SegmentationClassAug` where those of Hariharan et al. were put there.
 
     Raises:
       DataError: no such folder or split, or files that do not fit together.
@@ -57,7 +59,7 @@ def voc(split: str, *, data_dir: str) -> SegmentationDataset:
         split,
         data_dir=below if os.path.isdir(below) else root,
         images="JPEGImages",
-        masks="SegmentationClass",
+        masks=masks,
         split_list="ImageSets/Segmentation/{split}.txt",
         class_names=_CLASS_NAMES,
         palette=tuple(_colour(index) for index in range(len(_CLASS_NAMES))),

@@ -146,7 +146,8 @@ def of_value_range(split: str, statistics: Statistics, value_range: Any, *, opti
     if high - low >= _NARROW or pair.ndim > 1 or high <= low:
         return []
     stored = tuple(float(f"{pair[0] + end / 255 * (pair[1] - pair[0]):.6g}") for end in (low, high))
-    text = f"values are {low:.3g} to {high:.3g} of the 0..255 that {tuple(pair.tolist())!r} becomes, which is little contrast"
+    becomes = f"of the 0..255 that {tuple(pair.tolist())!r} becomes"
+    text = f"values are {low:.3g} to {high:.3g} {becomes}, which is little contrast"
     setting = Setting("to use the whole range", flag("data.options.value_range", stored))
     return [Finding("warning", f"{split}: {text}", (setting,))]
 

@@ -99,11 +99,11 @@ def _facts(split: Split) -> dict[str, str]:
     for axis, name in enumerate(("height", "width")):
         facts[name] = _range(statistics.sizes[:, axis])
     facts["channels"] = ", ".join(map(str, np.unique(statistics.channels)))
-    facts["picture values"] = "{:g} to {:g}".format(*statistics.value_range)
+    facts["picture values"] = "{:g} to {:g}".format(*statistics.value_range) if statistics.ids else "-"
     facts["picture values"] += ", not 8 bit" if statistics.wide.any() else ""
     facts["mean"], facts["deviation"] = _numbers(statistics.mean), _numbers(statistics.std)
     # Of bare mask values the classes are not known, and so not what is ignored.
-    facts["ignored pixels"] = "-" if split.error else f"{statistics.ignored_share:.2%}"
+    facts["ignored pixels"] = "-" if split.error or not statistics.ids else f"{statistics.ignored_share:.2%}"
     facts["all-ignored masks"] = "-" if split.error else f"{len(statistics.all_ignored):,}"
     return facts
 

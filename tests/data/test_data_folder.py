@@ -285,6 +285,7 @@ def test_no_folder_is_told(tmp_path: pathlib.Path) -> None:
         ({"values": (0, 1), "palette": ((0, 0, 0),)}, "data.options.palette has the shape [1, 3]: for 2 classes"),
         ({"values": (0, 1), "palette": ((0, 0, 0), (0, 0, 256))}, "each number in 0..255"),
         ({"class_names": "nowhere.txt"}, "nowhere.txt cannot be read"),
+        ({"class_names": "cat,dog"}, "or the names themselves, such as ('cat', 'dog')"),
         ({"values": (0,), "val_fraction": 1.5}, "data.options.val_fraction is 1.5: it has to be in 0..1"),
         ({"values": (1,), "reduce_zero_label": True}, "data.options.values names others: give only one of both"),
         ({"colours": ((0, 0, 0),), "values": (0,)}, "data.options.colours is for coloured masks, and values"),

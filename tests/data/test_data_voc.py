@@ -1,6 +1,7 @@
 """Pascal VOC's lists, palette masks and colour map, from a small layout of the same kind."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -21,6 +22,17 @@ def test_only_listed_pictures_are_read_from_either_folder(voc2012: pathlib.Path)
         assert ids(voc("train", data_dir=str(data_dir))) == ["2007_000032", "2007_000033"]
         assert ids(voc("val", data_dir=str(data_dir))) == ["2008_000001"]
         assert len(voc("trainval", data_dir=str(data_dir)).source) == 3
+
+
+def test_further_masks_lie_in_a_folder_of_their_own(voc2012: pathlib.Path) -> None:
+    root = voc2012 / "VOCdevkit" / "VOC2012"
+    shutil.copytree(root / "SegmentationClass", root / "SegmentationClassAug")
+    # As the lists that go with those masks are written.
+    lines = "/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png\n"
+    (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text(lines)
+    (root / "SegmentationClass" / "2007_000032.png").unlink()
+    dataset = voc("train_aug", data_dir=str(root), masks="SegmentationClassAug")
+    assert ids(dataset) == ["2007_000032"] and dataset.source[0]["label"].max() > 0
 
 
 def test_palette_indices_are_the_classes_and_255_is_ignored(voc2012: pathlib.Path) -> None:
