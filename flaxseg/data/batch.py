@@ -38,7 +38,8 @@ class Source(Protocol):
     """Random access to the examples of one split. Reading the same index twice gives the same example.
 
     A source may have further methods: `reduced_to(size: tuple[int, int]) -> Source`, which `reduced` calls,
-    `id_of(index: int) -> str`, which `identity` calls, and `digest() -> str`, which `digest` calls.
+    `id_of(index: int) -> str`, which `identity` calls, `digest() -> str`, which `digest` calls, and
+    `orientation_of(index: int) -> int`, which `orientation_of` calls.
     """
 
     def __len__(self) -> int: ...
@@ -63,6 +64,11 @@ def identity(source: Source, index: int) -> str:
 def digest(source: Source) -> str:
     """Differs for sources of other examples or another order; "" where telling would take reading them."""
     return source.digest() if hasattr(source, "digest") else ""
+
+
+def orientation_of(source: Source, index: int) -> int:
+    """The EXIF orientation, 1..8, that was carried out on a picture; 1, upright, where the source does not tell it."""
+    return source.orientation_of(index) if hasattr(source, "orientation_of") else 1
 
 
 @dataclasses.dataclass(frozen=True)

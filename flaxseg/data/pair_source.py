@@ -7,7 +7,7 @@ import numpy as np
 
 from flaxseg.data.batch import Example
 from flaxseg.data.colours import ClassColours
-from flaxseg.data.decode.images import decode_image, decode_label, decode_reduced
+from flaxseg.data.decode.images import decode_image, decode_label, decode_reduced, orientation_of
 from flaxseg.data.decode.intensities import ValueRange, with_channels
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.files import UnchangedFiles
@@ -56,6 +56,11 @@ class PairSource:
     def id_of(self, index: int) -> str:
         """As `flaxseg.data.batch.identity`."""
         return self.pairs[index].stem
+
+    def orientation_of(self, index: int) -> int:
+        """As `flaxseg.data.batch.orientation_of`."""
+        path = self.pairs[index].image
+        return orientation_of(self.files.read(2 * index, path), name=path, max_megapixels=self.max_megapixels)
 
     def digest(self) -> str:
         """As `flaxseg.data.batch.digest`; wherever the files lie."""

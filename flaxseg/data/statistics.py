@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from flaxseg.data.batch import IGNORE_LABEL, Example, SegmentationDataset, check_label
+from flaxseg.data.batch import IGNORE_LABEL, Example, SegmentationDataset, check_label, orientation_of
 from flaxseg.data.threads import read_in_order
 from flaxseg.errors import DataError, UnknownColours, UnknownValues
 
@@ -36,6 +36,7 @@ class Statistics:
       ids: what each is called.
       sizes: int64[N, 2]: heights and widths.
       channels: int64[N]: numbers of channels.
+      orientations: int64[N]: the EXIF orientations that were carried out, 1..8.
       counts: int64[N, K + 1]: pixels of each class, and last the ignored ones.
       wide: bool[N]: whether a picture is float32, of more than 8 bits a channel as stored; others are uint8.
       value_range: the lowest and highest value in the pictures.
@@ -54,6 +55,7 @@ class Statistics:
     ids: tuple[str, ...]
     sizes: np.ndarray
     channels: np.ndarray
+    orientations: np.ndarray
     counts: np.ndarray
     wide: np.ndarray
     value_range: tuple[float, float]
@@ -102,7 +104,7 @@ def scan(dataset: SegmentationDataset, *, num_threads: int, description: str = "
 
     def read(index: int) -> _Facts | Problem:
         try:
-            return _facts(_checked(dataset, index), index, dataset.num_classes)
+            return _facts(_checked(dataset, index), index, dataset)
         except (UnknownValues, UnknownColours) as error:
             # Its trace would keep the picture in memory.
             return Problem(index, str(error), error.with_traceback(None))
@@ -154,6 +156,7 @@ class _Facts(NamedTuple):
     place: int
     id: str
     size: tuple[int, int]
+    orientation: int
     counts: np.ndarray
     is_wide: bool
     lowest: float
@@ -165,14 +168,15 @@ class _Facts(NamedTuple):
     hash: np.ndarray
 
 
-def _facts(example: Example, place: int, num_classes: int) -> _Facts:
+def _facts(example: Example, place: int, dataset: SegmentationDataset) -> _Facts:
     image = example["image"]
     mean, std = _moments(image)
     return _Facts(
         place=place,
         id=example["id"],
         size=(image.shape[0], image.shape[1]),
-        counts=_counts(example["label"], num_classes),
+        orientation=orientation_of(dataset.source, place),
+        counts=_counts(example["label"], dataset.num_classes),
         is_wide=image.dtype != np.uint8,
         lowest=float(image.min()),
         highest=float(image.max()),
@@ -220,6 +224,7 @@ def _gathered(facts: list[_Facts], problems: list[Problem], num_classes: int) ->
         ids=tuple(f.id for f in facts),
         sizes=sizes,
         channels=channels,
+        orientations=np.array([f.orientation for f in facts], np.int64),
         counts=np.array([f.counts for f in facts], np.int64).reshape(-1, num_classes + 1),
         wide=np.array([f.is_wide for f in facts], bool),
         value_range=(min((f.lowest for f in facts), default=0.0), max((f.highest for f in facts), default=0.0)),

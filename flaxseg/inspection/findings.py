@@ -109,6 +109,13 @@ def of_split(split: str, statistics: Statistics, *, options: Collection[str]) ->
     elif empty:
         text = f"{len(empty)} of {len(statistics.ids)} masks are ignored as a whole and teach nothing"
         found.append(Finding("warning", f"{split}: {text}: {listed(empty)}"))
+    # Of other turned pictures a mask over the raw pixels has another size, which reading them tells.
+    fits_both = (statistics.sizes[:, 0] == statistics.sizes[:, 1]) | (statistics.orientations <= 4)
+    turned = [statistics.ids[i] for i in np.flatnonzero((statistics.orientations > 1) & fits_both)]
+    if turned:
+        text = f"{len(turned)} pictures are turned or mirrored as their EXIF data say, which leaves their size"
+        text += f": a mask drawn over the raw pixels would be read without an error, so look at {split}.png"
+        found.append(Finding("warning", f"{split}: {text}: {listed(turned)}"))
     twice = repeated(statistics)
     if twice:
         extra = sum(map(len, twice)) - len(twice)

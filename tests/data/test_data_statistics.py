@@ -55,6 +55,7 @@ def test_every_fact_of_a_small_set(num_threads):
     )
     assert facts.num_examples == 3 and facts.problems == () and facts.ids == ("e0", "e1", "e2")
     np.testing.assert_array_equal(facts.sizes, [[1, 4], [2, 1], [1, 2]])
+    assert facts.orientations.tolist() == [1, 1, 1]
     np.testing.assert_array_equal(facts.counts, [[2, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 2]])
     np.testing.assert_allclose(facts.shares, [0.5, 0.25, 0.25])
     np.testing.assert_array_equal(facts.occurrences, [1, 1, 1])

@@ -23,6 +23,7 @@ def facts(
     wide=None,
     values=(0, 255),
     at_ends=(0, 0),
+    orientations=None,
 ):
     """The facts of pictures with these pixels of each class and, last, ignored ones."""
     counts = np.array(counts)
@@ -31,8 +32,9 @@ def facts(
         num_classes=counts.shape[1] - 1,
         places=np.arange(number),
         ids=tuple(f"e{i}" for i in range(number)),
-        sizes=np.array(sizes or [(8, 8)] * number),
+        sizes=np.array(sizes or [(8, 8)] * number).reshape(-1, 2),
         channels=np.array(channels or [3] * number),
+        orientations=np.array(orientations or [1] * number),
         counts=counts,
         wide=np.array(wide or [False] * number),
         value_range=values,
@@ -219,6 +221,13 @@ def test_what_is_wrong_within_a_split():
     assert empty.severity == "error" and "every pixel of every mask is ignored" in empty.text
     (none,) = findings.of_split("eval", facts(np.zeros((0, 3))), options=FOLDER)
     assert none.severity == "error" and "has no examples" in none.text
+
+
+def test_pictures_that_a_turn_leaves_at_their_size():
+    shape = {"sizes": [(8, 8), (8, 8), (8, 9), (8, 9)], "orientations": [1, 6, 3, 6]}
+    (found,) = findings.of_split("train", facts([[1, 1, 0]] * 4, **shape), options=FOLDER)
+    assert found.severity == "warning" and found.text.startswith("train: 2 pictures are turned or mirrored")
+    assert found.text.endswith("look at train.png: e1, e2")
 
 
 def test_channels_have_to_be_the_same():

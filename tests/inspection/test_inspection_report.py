@@ -20,6 +20,7 @@ def facts(problems=()):
         ids=("a", "b"),
         sizes=np.array([[10, 20], [30, 20]]),
         channels=np.array([3, 3]),
+        orientations=np.array([1, 1]),
         counts=np.array([[150, 50, 0], [0, 300, 300]]),
         wide=np.ones(3, bool),
         value_range=(0.5, 255.0),

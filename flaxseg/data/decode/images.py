@@ -74,6 +74,19 @@ def decode_reduced(
     return image, (image.shape[0], image.shape[1])
 
 
+def orientation_of(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> int:
+    """How `decode_image` turns or mirrors a picture: its EXIF orientation, 1..8; 1 for not at all, and TIFF and NPY.
+
+    Raises:
+      DataError: as `decode_image`, as far as it shows before pixels are decoded.
+    """
+    if data.startswith(jpeg.SIGNATURE):
+        return jpeg.read_header(data, name=name, max_megapixels=max_megapixels).orientation
+    if is_array_file(data):
+        return 1
+    return orientation(open_picture(data, name=name, max_megapixels=max_megapixels, load=False))
+
+
 def decode_label(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """The mask in `data`: the values that the file stores, one a pixel.
 

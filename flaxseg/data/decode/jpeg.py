@@ -37,15 +37,19 @@ class JpegHeader:
     exif: bytes
 
     @property
-    def upright_size(self) -> tuple[int, int]:
-        """Height and width as displayed."""
+    def orientation(self) -> int:
+        """The EXIF orientation, 1..8; 1 is upright."""
         exif = Image.Exif()
         try:
             exif.load(self.exif)
-            lies = exif.get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            return exif.get(_ORIENTATION, 1)
         except Exception:  # Damaged EXIF data: viewers show such a picture as it is stored.
-            lies = False
-        return self.size[::-1] if lies else self.size
+            return 1
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Height and width as displayed."""
+        return self.size[::-1] if self.orientation in (5, 6, 7, 8) else self.size
 
 
 def read_header(data: bytes, *, name: str, max_megapixels: float) -> JpegHeader:
