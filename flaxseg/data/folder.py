@@ -32,6 +32,7 @@ def folder(
     split_list: str = "",
     image_suffix: str = "",
     mask_suffix: str = "",
+    only_pairs: bool = False,
     val_fraction: float = 0.2,
     split_seed: int = 0,
     values: Sequence[int | Sequence[int]] | None = None,
@@ -68,6 +69,7 @@ def folder(
         column; blank lines and lines from # on are skipped.
       image_suffix: what a picture's name has after the common stem, such as `_leftImg8bit`.
       mask_suffix: the same for masks, such as `_mask`; files without it are left aside.
+      only_pairs: leave aside pictures without a mask and masks without a picture, which are an error otherwise.
       val_fraction: the share of `val` where the files name no splits, 0..1.
       split_seed: another seed, another choice of `val`.
       values: `values[i]` is the mask value of class i, such as (0, 255), or a tuple of those that are one class, such
@@ -93,7 +95,7 @@ def folder(
     if not data_dir:
         raise DataError("the data set folder needs data.dir, the folder that holds the pictures and masks")
     _check_reading(value_range, channels, max_megapixels)
-    layout = Layout(os.path.expanduser(data_dir), images, masks, split_list, image_suffix, mask_suffix)
+    layout = Layout(os.path.expanduser(data_dir), images, masks, split_list, image_suffix, mask_suffix, only_pairs)
     pairs = _split_pairs(layout, split, val_fraction, split_seed)
     names = read_names(layout.root, class_names)
     classes: ClassValues | ClassColours

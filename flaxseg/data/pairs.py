@@ -12,6 +12,7 @@ from flaxseg.errors import DataError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 _SPLIT = "{split}"
 _MOST_SHOWN = 10
+_ONLY_PAIRS = "\nTo leave aside what has no counterpart: --config.data.options.only_pairs=True"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Layout:
       split_list: text file with the stem or the path of a picture on each line; "" for none.
       image_suffix: what follows the common stem in a picture's name, before the extension.
       mask_suffix: the same for a mask; files without it are left aside.
+      only_pairs: pictures without a mask, masks without a picture, and lines of a list that name such, are left aside.
     """
 
     root: str
@@ -42,6 +44,7 @@ class Layout:
     split_list: str = ""
     image_suffix: str = ""
     mask_suffix: str = ""
+    only_pairs: bool = False
 
     @property
     def names_splits(self) -> bool:
@@ -69,17 +72,19 @@ class Layout:
         """
         image_dir, mask_dir = self.path(self.images, split), self.path(self.masks, split)
         problems: list[str] = []
-        # In one folder for both, what ends as masks do is no picture; where one lies in the other, that is left aside.
-        together = _are_one(image_dir, mask_dir)
-        not_suffix = self.mask_suffix if together else ""
-        images = _files_by_stem(
-            image_dir, self.image_suffix, problems, not_suffix=not_suffix, apart="" if together else mask_dir
-        )
-        masks = _files_by_stem(mask_dir, self.mask_suffix, problems, apart="" if together else image_dir)
-        hint = ""
+        there = images, masks = self._files(image_dir, mask_dir, problems)
+        if self.only_pairs and not problems:
+            images, masks = _common(images, masks)
+            problems += [] if images else [f"no picture in {image_dir} has a mask in {mask_dir}"]
         if self.split_list and not problems:
             path, folders = self.path(self.split_list, split), (self.images, self.masks)
-            stems = _listed_stems(path, images, masks, folders, (self.image_suffix, self.mask_suffix), problems)
+            suffixes = self.image_suffix, self.mask_suffix
+            stems = _listed_stems(path, images.keys() | masks.keys(), folders, suffixes, problems)
+            if self.only_pairs:
+                stems = [stem for stem in stems if stem in images]
+                problems += [] if stems or problems else [f"nothing in the list {path} has a picture and a mask"]
+            else:
+                problems += _missing(stems, images, masks, path)
         else:
             stems = sorted(images)
             # One mask folder for several picture folders holds masks of the other splits too.
@@ -88,9 +93,18 @@ class Layout:
                 problems += [f"the picture {images[s]} has no mask in {mask_dir}" for s in stems if s not in masks]
                 extra = sorted(set(masks) - set(images))
                 problems += [] if shared else [f"the mask {masks[s]} has no picture in {image_dir}" for s in extra]
-                hint = _suffix_hint(images, masks) if problems else ""
-        self._raise_if_any(problems, split, hint)
+        self._raise_if_any(problems, split, _suffix_hint(*there) if problems and all(there) else "")
         return [Pair(s, os.path.join(image_dir, images[s]), os.path.join(mask_dir, masks[s])) for s in stems]
+
+    def _files(self, image_dir: str, mask_dir: str, problems: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Stem to path of the pictures, and of the masks; what is wrong is added to `problems`."""
+        if _are_one(image_dir, mask_dir):
+            # What ends as masks do is no picture.
+            images = _files_by_stem(image_dir, self.image_suffix, problems, not_suffix=self.mask_suffix)
+            return images, _files_by_stem(mask_dir, self.mask_suffix, problems)
+        # Where one lies in the other, what is in it is left aside there.
+        images = _files_by_stem(image_dir, self.image_suffix, problems, apart=mask_dir)
+        return images, _files_by_stem(mask_dir, self.mask_suffix, problems, apart=image_dir)
 
     def all_masks(self) -> list[str]:
         """The mask files of every split, so that what is read off them is the same for each."""
@@ -116,7 +130,7 @@ class Layout:
             f"{''.join(lines)}{more}\n"
             f"Pictures and masks belong together by their path without extension below {self.images!r} and "
             f"{self.masks!r} (which data.options.images and data.options.masks set for the data set folder); "
-            f"extensions: {' '.join(SUFFIXES)}{hint}"
+            f"extensions: {' '.join(SUFFIXES)}{hint or _ONLY_PAIRS * any('has no' in problem for problem in problems)}"
         )
 
 
@@ -212,15 +226,15 @@ def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> str:
     return ""
 
 
+def _common(images: dict[str, str], masks: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Those of both whose stem the other has too."""
+    return {s: path for s, path in images.items() if s in masks}, {s: path for s, path in masks.items() if s in images}
+
+
 def _listed_stems(
-    path: str,
-    images: dict[str, str],
-    masks: dict[str, str],
-    folders: Sequence[str],
-    suffixes: Sequence[str],
-    problems: list[str],
+    path: str, known: Collection[str], folders: Sequence[str], suffixes: Sequence[str], problems: list[str]
 ) -> list[str]:
-    """The stems in the list at `path`; what is wrong is added to `problems`."""
+    """The stems in the list at `path`; what is wrong with it is added to `problems`."""
     try:
         # Editors of Windows write a mark of three bytes before the text.
         with open(path, encoding="utf-8-sig") as file:
@@ -228,15 +242,19 @@ def _listed_stems(
     except (OSError, UnicodeDecodeError) as error:
         problems.append(f"the list {path} cannot be read ({error})")
         return []
-    known = images.keys() | masks.keys()
-    stems = list(dict.fromkeys(_stem(line, known, folders, suffixes) for line in lines if line and line[0] != "#"))
+    stems = {_stem(line, known, folders, suffixes) for line in lines if line and line[0] != "#"}
     if not stems:
         problems.append(f"the list {path} names no pictures")
+    return sorted(stems)
+
+
+def _missing(stems: Sequence[str], images: Collection[str], masks: Collection[str], path: str) -> list[str]:
+    found = []
     for stem in stems:
         missing = [what for what, known in (("picture", images), ("mask", masks)) if stem not in known]
         if missing:
-            problems.append(f"{stem}, listed in {path}, has no {' and no '.join(missing)}")
-    return sorted(stems)
+            found.append(f"{stem}, listed in {path}, has no {' and no '.join(missing)}")
+    return found
 
 
 def _stem(line: str, known: Collection[str], folders: Sequence[str], suffixes: Sequence[str]) -> str:

@@ -260,6 +260,28 @@ def test_unpaired_names_suggest_the_suffix_that_pairs_them(tmp_path: pathlib.Pat
     assert "mask_suffix=" not in message("all", data_dir=str(tmp_path))
 
 
+def test_what_has_no_counterpart_is_left_aside_when_asked_for(tmp_path: pathlib.Path) -> None:
+    for part, stems in (("images", "abc"), ("masks", "bcd")):
+        for stem in stems:
+            write(tmp_path / part / f"{stem}.png", np.zeros((4, 5, 3) if part == "images" else (4, 5)))
+    assert message("all", data_dir=str(tmp_path)).endswith("To leave aside what has no counterpart: "
+                                                           "--config.data.options.only_pairs=True")  # fmt: skip
+    given = {"data_dir": str(tmp_path), "only_pairs": True, "values": (0,)}
+    assert ids(folder("all", **given)) == ["b", "c"]
+    (tmp_path / "some.txt").write_text("c\na\nnowhere\n")
+    assert ids(folder("some", **given, split_list="{split}.txt")) == ["c"]
+    (tmp_path / "some.txt").write_text("a\nd\n")
+    assert f"nothing in the list {tmp_path}/some.txt has a picture and a mask" in message(
+        "some", **given, split_list="{split}.txt"
+    )
+    for stem in "bc":
+        (tmp_path / "masks" / f"{stem}.png").rename(tmp_path / "masks" / f"{stem}_m.png")
+    (tmp_path / "masks" / "a_m.png").write_bytes((tmp_path / "masks" / "d.png").read_bytes())
+    text = message("all", **given)
+    assert f"no picture in {tmp_path}/images has a mask in {tmp_path}/masks" in text
+    assert text.endswith("mask_suffix=_m")
+
+
 def test_a_missing_folder_is_told_with_what_is_there(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "a", [[0]], "pictures", "labels")
     text = message("all", data_dir=str(tmp_path))
