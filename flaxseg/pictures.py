@@ -48,10 +48,13 @@ def overlay(
 
 
 def _is_outline(label: np.ndarray) -> np.ndarray:
-    """bool[H, W]: whether the next pixel to the right or below has another label."""
+    """bool[H, W]: whether a pixel beside, above or below has another label: both sides have lines of their colours."""
     outline = np.zeros(label.shape, bool)
-    outline[:, :-1] |= label[:, :-1] != label[:, 1:]
-    outline[:-1] |= label[:-1] != label[1:]
+    across, down = label[:, :-1] != label[:, 1:], label[:-1] != label[1:]
+    outline[:, :-1] |= across
+    outline[:, 1:] |= across
+    outline[:-1] |= down
+    outline[1:] |= down
     return outline
 
 

@@ -19,7 +19,9 @@ def test_an_overlay_tints_classes_and_outlines_them():
     image = np.full((3, 4, 3), 100, np.uint8)
     label = np.array([[0, 0, 1, 1]] * 3, np.uint8)
     shown = overlay(image, label, PALETTE, opacity=0.5)
-    np.testing.assert_array_equal(shown[1], [[55, 60, 65], PALETTE[0], [150, 50, 50], [150, 50, 50]])
+    np.testing.assert_array_equal(shown[1], [[55, 60, 65], PALETTE[0], PALETTE[1], [150, 50, 50]])
+    upright = overlay(image.transpose(1, 0, 2), label.T, PALETTE, opacity=0.5)
+    np.testing.assert_array_equal(upright[:, 1], shown[1])
     np.testing.assert_array_equal(overlay(image, np.zeros((3, 4), np.uint8), PALETTE, opacity=0)[0, 0], [100] * 3)
 
 

@@ -89,6 +89,11 @@ def _builder(name: str, data_dir: str) -> Any:
         known = tensorflow_datasets.list_builders(with_community_datasets=False)
         root = os.path.expanduser(data_dir) if data_dir else tensorflow_datasets.core.constants.DATA_DIR
         there = os.listdir(root) if os.path.isdir(root) else []
+        if _bare(name) in there:
+            raise DataError(
+                f"data.options.name is {name!r}: the folder {os.path.join(root, _bare(name))} is there, but holds no "
+                "whole prepared data set, and TensorFlow Datasets knows none of that name to prepare; prepare it again"
+            ) from error
         raise DataError(
             f"data.options.name is {name!r}: TensorFlow Datasets knows no such data set, and none is prepared in "
             f"{root}{_nearest(_bare(name), [*known, *there])}; the names it knows are listed at {_CATALOG}"

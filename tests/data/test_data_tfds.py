@@ -128,6 +128,13 @@ def test_it_is_prepared_on_first_use(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "first_use" / "1.0.0" / "features.json").is_file()
 
 
+def test_what_was_prepared_in_part_is_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "halfway" / "1.0.0").mkdir(parents=True)
+    options = {"image_key": "image", "mask_key": "labelled", "data_dir": str(tmp_path)}
+    with pytest.raises(DataError, match=rf"the folder {tmp_path}/halfway is there, but holds no whole prepared data"):
+        tfds("train", name="halfway", **options)
+
+
 WRONG = {
     "name": ({"name": "all_kindz"}, r"name is 'all_kindz'.*none is prepared in .*mean 'all_kinds'\?.*catalog"),
     "catalog name": ({"name": "oxford_iit_pet"}, "did you mean 'oxford_iiit_pet'"),
