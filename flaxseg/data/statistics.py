@@ -75,12 +75,12 @@ class Statistics:
     def shares(self) -> np.ndarray:
         """float64[K]: each class's share of the pixels that are not ignored."""
         pixels = self.counts[:, :-1].sum(0)
-        return pixels / max(pixels.sum(), 1)
+        return pixels / max(int(pixels.sum()), 1)
 
     @property
     def ignored_share(self) -> float:
         """The ignored pixels' share of all."""
-        return float(self.counts[:, -1].sum() / max(self.counts.sum(), 1))
+        return int(self.counts[:, -1].sum()) / max(int(self.counts.sum()), 1)
 
     @property
     def occurrences(self) -> np.ndarray:

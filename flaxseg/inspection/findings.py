@@ -209,9 +209,9 @@ def of_balance(train: Statistics, class_names: Sequence[str]) -> list[Finding]:
     present = shares[shares > 0]
     if len(present) < 2 or (present.max() < _MOSTLY and present.max() < _UNEQUAL * present.min()):
         return []
-    rarest = int(np.where(shares > 0, shares, 2).argmin())
+    rarest = int(np.argmin(np.where(shares > 0, shares, 2)))
     text = (
-        f"train: class {class_names[int(shares.argmax())]} has {shares.max():.2%} of the pixels and "
+        f"train: class {class_names[int(np.argmax(shares))]} has {shares.max():.2%} of the pixels and "
         f"{class_names[rarest]} {shares[rarest]:.2%}; what is seldom seen is learnt late, which class weights change"
     )
     return [Finding("note", text)]

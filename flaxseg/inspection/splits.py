@@ -207,7 +207,7 @@ def _batch_sheets(config: ConfigDict, train: SegmentationDataset) -> dict[str, t
         title = f"training batch {step + 1} as the network sees it: {most} of {size} pictures"
         pixels = np.bincount(batch["label"].ravel(), minlength=256)
         classes, ignored = pixels[: train.num_classes], pixels[IGNORE_LABEL]
-        sheet = contact_sheet(shown, title, train, classes / max(classes.sum(), 1), ignored / pixels.sum())
+        sheet = contact_sheet(shown, title, train, classes / max(int(classes.sum()), 1), ignored / pixels.sum())
         sheets[f"batch_{step}.png"] = title, sheet
     return sheets
 
