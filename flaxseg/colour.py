@@ -1,7 +1,7 @@
 """Random changes of a picture's values that leave its label as it is, on the device."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,11 @@ def make_recolour(**strengths: float) -> Callable[[jax.Array, jax.Array], jax.Ar
         return image
 
     return recolour
+
+
+def without_effect(strengths: Mapping[str, float], *, channels: int) -> list[str]:
+    """Returns the names of the changes that are switched on, and do nothing to pictures of so many channels."""
+    return [name for name in _OF_COLOURS if strengths.get(name) and channels != 3]
 
 
 def saturation(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
@@ -135,6 +140,9 @@ CHANGES: dict[str, Change] = {
 
 PROBABILITIES = ("grey", "dropout")
 """Changes whose strength is a share, at most 1."""
+
+_OF_COLOURS = ("saturation", "hue", "grey")
+"""Changes of three channels; pictures of other numbers of channels stay as they are."""
 
 
 def _draw(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:

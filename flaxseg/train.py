@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from flaxseg import class_weights, sharding
 from flaxseg.checkpoints import CHECKPOINTS, Checkpoints, has_checkpoint
+from flaxseg.colour import without_effect
 from flaxseg.compiled import Compiled, compile_run, placed
 from flaxseg.config import leaves
 from flaxseg.data.batch import identity
@@ -110,6 +111,9 @@ def _announce(experiment: Experiment, config: ConfigDict, state: TrainState) -> 
         f"an evaluation every {experiment.eval_every:,} steps\n\n{experiment.parameter_groups}\n",
         file=sys.stderr,
     )
+    channels = experiment.image_shape[-1]
+    for name in without_effect(config.augment, channels=channels):
+        tqdm.write(f"augment.{name} does nothing to pictures of {channels} channel(s)", file=sys.stderr)
     if experiment.class_weights is not None:
         tqdm.write(f"{_class_weights_table(experiment, colours=sys.stderr.isatty())}\n", file=sys.stderr)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.colour import CHANGES, PROBABILITIES, make_recolour
+from flaxseg.colour import CHANGES, PROBABILITIES, make_recolour, without_effect
 from flaxseg.errors import ConfigError
 
 KEY = jax.random.key(3)
@@ -141,3 +141,9 @@ def test_wrong_strengths_and_names():
         make_recolour(grey=2)
     with pytest.raises(ConfigError, match="config.augment = 'hew': unknown.*did you mean 'hue'"):
         make_recolour(hew=0.1)
+
+
+def test_changes_of_colours_are_told_for_pictures_without_any():
+    strengths = {"saturation": 0.2, "grey": 0.1, "hue": 0.0, "contrast": 0.2}
+    assert without_effect(strengths, channels=1) == without_effect(strengths, channels=5) == ["saturation", "grey"]
+    assert without_effect(strengths, channels=3) == []
