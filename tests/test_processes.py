@@ -54,4 +54,4 @@ def test_two_processes_train_as_one(tmp_path):
     assert first["counts"] == one["counts"]
     np.testing.assert_allclose(first["head"], one["head"], atol=1e-5)
     written = sorted(path.name for path in (tmp_path / "two").iterdir())
-    assert [name.split(".")[0] for name in written] == ["checkpoints", "config", "events", "pictures"]
+    assert [name.split(".")[0] for name in written] == ["checkpoints", "config", "data", "events", "pictures"]

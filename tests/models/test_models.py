@@ -66,8 +66,13 @@ def pictures(*shape):
 
 
 @functools.cache
-def variables_of(name):
-    return jax.jit(functools.partial(build(name).init, train=False))(jax.random.key(1), pictures(1, 8, 8, 3))
+def compiled_init(name):
+    return jax.jit(functools.partial(build(name).init, train=False))
+
+
+@functools.cache
+def variables_of(name, seed=1):
+    return compiled_init(name)(jax.random.key(seed), pictures(1, 8, 8, 3))
 
 
 def loss_and_grads(model, *, train=True):
@@ -84,11 +89,14 @@ def loss_and_grads(model, *, train=True):
 
 
 @functools.cache
-def run(name, *, train=True):
-    variables = variables_of(name)
-    return loss_and_grads(build(name), train=train)(
-        variables["params"], variables.get("batch_stats", {}), pictures(*BATCH)
-    )
+def compiled(name, *, train):
+    return loss_and_grads(build(name), train=train)
+
+
+@functools.cache
+def run(name, *, seed=1, train=True):
+    variables = variables_of(name, seed)
+    return compiled(name, train=train)(variables["params"], variables.get("batch_stats", {}), pictures(*BATCH))
 
 
 def test_every_network_is_tested():
@@ -124,10 +132,17 @@ def test_attributes(name):
 def test_every_parameter_is_float32_and_learns(name):
     (loss, updates), gradients = run(name)
     assert np.isfinite(loss)
+    still = set()
     for path, gradient in flax.traverse_util.flatten_dict(gradients, sep="/").items():
         assert gradient.dtype == jnp.float32, path
         assert np.isfinite(gradient).all(), path
-        assert np.any(gradient) or re.fullmatch(WITHOUT_GRADIENT.get(name, ""), path), path
+        if not np.any(gradient) and not re.fullmatch(WITHOUT_GRADIENT.get(name, ""), path):
+            still.add(path)
+    # A map of one channel and few pixels, as PAN has, may be all 0 after its ReLU with one draw of the parameters.
+    for seed in range(2, 6) if still else ():
+        others = flax.traverse_util.flatten_dict(run(name, seed=seed)[1], sep="/")
+        still -= {path for path in still if np.any(others[path])}
+    assert not still
     before = variables_of(name).get("batch_stats", {})
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(updates.get("batch_stats", {})), strict=True):
         assert np.any(old != new)
