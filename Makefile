@@ -36,10 +36,10 @@ types: $(VENV)/.test  ## mypy
 	$(BIN)/mypy
 
 unit: $(VENV)/.test  ## the ordinary tests, on every core
-	$(BIN)/python -m pytest -n auto --dist loadgroup --durations 10
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations 10
 
 soak: $(VENV)/.test  ## the long tests too
-	$(BIN)/python -m pytest -n auto --dist loadgroup --durations 10 -m 'long or not long'
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations 10 -m 'long or not long'
 
 bench: $(VENV)/.run  ## time a training step and an inference call
 	$(BIN)/python benchmarks/step.py

@@ -10,9 +10,6 @@ from flaxseg.errors import ConfigError, WeightsError
 from flaxseg.experiment import compose
 from flaxseg.start import load_start, restore_or_create, start_from
 
-# What a module's fixture trains, one worker trains once.
-pytestmark = pytest.mark.xdist_group("start")
-
 OVERRIDES = ["train.steps=2", "optimizer.warmup_steps=0", "optimizer.ema_decay=0.5", "log.pictures=0"]
 
 

@@ -10,9 +10,6 @@ import pytest
 from flaxseg import train
 from flaxseg.config_files import load_config
 
-# What a module's fixture trains, one worker trains once.
-pytestmark = pytest.mark.xdist_group("learning options")
-
 OVERRIDES = [
     "loss.dice=0.5",
     "class_weights=median_frequency",

@@ -13,9 +13,6 @@ from flaxseg import create_train_state, eval_step, make_augment, predict_label, 
 from flaxseg.errors import ConfigError
 from flaxseg.forward import normalize
 
-# What a module's fixture compiles, one worker compiles once.
-pytestmark = pytest.mark.xdist_group("train step")
-
 KEY = jax.random.key(0)
 LOSS = weighted_sum({"cross_entropy": 1.0})
 

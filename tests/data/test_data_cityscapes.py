@@ -12,7 +12,6 @@ from flaxseg.data.cityscapes import cityscapes
 from flaxseg.errors import DataError
 
 pytest_plugins = ("true_layouts",)
-pytestmark = pytest.mark.xdist_group("prepared")
 
 
 def examples(dataset) -> dict:

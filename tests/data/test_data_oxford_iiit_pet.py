@@ -20,7 +20,6 @@ from flaxseg.data.pipeline import train_batches
 from flaxseg.errors import DataError
 
 pytest_plugins = ("true_layouts",)
-pytestmark = pytest.mark.xdist_group("prepared")
 ROOT = pathlib.Path(__file__).parents[2]
 
 
