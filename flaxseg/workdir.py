@@ -62,7 +62,11 @@ def check_data(workdir: Path, splits: Mapping[str, SegmentationDataset]) -> None
     path = workdir / DATA_FILE
     if not path.exists():
         return
-    differing = _differences(_read_object(path, "a record of a run's data"), _record(splits))
+    what, now = "a record of a run's data", _record(splits)
+    before = _read_object(path, what)
+    if any(not isinstance(before.get(name), dict) or before[name].keys() != now[name].keys() for name in now):
+        raise _foreign(path, what)
+    differing = _differences(before, now)
     if differing:
         raise CheckpointError(
             f"{workdir} holds a run of other data:\n" + "\n".join(differing) + "\n"
@@ -107,7 +111,7 @@ def _record(splits: Mapping[str, SegmentationDataset]) -> dict[str, Any]:
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = []
     for name, split in now.items():
-        there = before.get(name) or split
+        there = before[name]
         if there["classes"] != split["classes"]:
             found.append(
                 f"  {name}: the classes {', '.join(there['classes'])} there, {', '.join(split['classes'])} now"
@@ -133,10 +137,14 @@ def _read_object(path: Path, what: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise CheckpointError(
-            f"{path} is not {what} of flaxseg; nothing was changed. Give another --workdir, or move what is there away"
-        )
+        raise _foreign(path, what)
     return found
+
+
+def _foreign(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is not {what} of flaxseg; nothing was changed. Give another --workdir, or move what is there away"
+    )
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -84,6 +84,8 @@ def test_a_run_of_before_data_was_recorded_goes_on(tmp_path, given):
     claim_workdir(tmp_path, default_config(), given)
     (tmp_path / "data.json").unlink()
     claim_workdir(tmp_path, default_config(), given)
-    (tmp_path / "data.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="data.json is not a record of a run's data of flaxseg"):
-        claim_workdir(tmp_path, default_config(), given)
+    for text in ("[]", '{"someones": "own"}', '{"train": {}, "eval": {}}'):
+        (tmp_path / "data.json").write_text(text)
+        with pytest.raises(CheckpointError, match="data.json is not a record of a run's data of flaxseg"):
+            claim_workdir(tmp_path, default_config(), given)
+        assert (tmp_path / "data.json").read_text() == text

@@ -316,11 +316,11 @@ def test_what_is_odd_but_right_is_read(tmp_path: pathlib.Path, kind: str) -> Non
 def test_a_turn_that_was_carried_out_is_told(tmp_path: pathlib.Path) -> None:
     files = {"images/b.png": encoded(NOISE), "masks/b.png": encoded(CHECKS), "masks/a.png": UPRIGHT_MASK}
     files["images/a.jpg"] = turned(LEFT_IS_WHITE)
-    for name, orientation in (("c", 3), ("d", 1)):
+    for name, orientation in (("c", 3), ("d", 1), ("e", 99)):
         exif = Image.Exif()
         exif[0x0112] = orientation
         files |= {f"images/{name}.png": encoded(NOISE, exif=exif), f"masks/{name}.png": encoded(CHECKS)}
-    assert scan(opened(made(tmp_path, files)), num_threads=0).orientations.tolist() == [6, 1, 3, 1]
+    assert scan(opened(made(tmp_path, files)), num_threads=0).orientations.tolist() == [6, 1, 3, 1, 1]
 
 
 @pytest.mark.parametrize("part", ["images", "masks"])

@@ -80,11 +80,14 @@ def orientation_of(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPI
     Raises:
       DataError: as `decode_image`, as far as it shows before pixels are decoded.
     """
-    if data.startswith(jpeg.SIGNATURE):
-        return jpeg.read_header(data, name=name, max_megapixels=max_megapixels).orientation
     if is_array_file(data):
         return 1
-    return orientation(open_picture(data, name=name, max_megapixels=max_megapixels, load=False))
+    if data.startswith(jpeg.SIGNATURE):
+        found = jpeg.read_header(data, name=name, max_megapixels=max_megapixels).orientation
+    else:
+        found = orientation(open_picture(data, name=name, max_megapixels=max_megapixels, load=False))
+    # Damaged EXIF data may hold anything, which turns nothing.
+    return found if found in range(1, 9) else 1
 
 
 def decode_label(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
