@@ -12,7 +12,7 @@ from flaxseg.errors import DataError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 _SPLIT = "{split}"
 _MOST_SHOWN = 10
-_ONLY_PAIRS = "\nTo leave aside what has no counterpart: --config.data.options.only_pairs=True"
+_ONLY_PAIRS = "\nTo leave aside what has no counterpart, the data set folder has --config.data.options.only_pairs=True"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

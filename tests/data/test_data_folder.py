@@ -264,8 +264,8 @@ def test_what_has_no_counterpart_is_left_aside_when_asked_for(tmp_path: pathlib.
     for part, stems in (("images", "abc"), ("masks", "bcd")):
         for stem in stems:
             write(tmp_path / part / f"{stem}.png", np.zeros((4, 5, 3) if part == "images" else (4, 5)))
-    assert message("all", data_dir=str(tmp_path)).endswith("To leave aside what has no counterpart: "
-                                                           "--config.data.options.only_pairs=True")  # fmt: skip
+    hint = "the data set folder has --config.data.options.only_pairs=True"
+    assert message("all", data_dir=str(tmp_path)).endswith(f"To leave aside what has no counterpart, {hint}")
     given = {"data_dir": str(tmp_path), "only_pairs": True, "values": (0,)}
     assert ids(folder("all", **given)) == ["b", "c"]
     (tmp_path / "some.txt").write_text("c\na\nnowhere\n")
