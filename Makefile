@@ -23,7 +23,7 @@ $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-demo: $(VENV)/.run  ## train on the embedded data set and show the result
+demo: $(VENV)/.run  ## train on the embedded dataset and show the result
 	$(BIN)/python -m flaxseg.main --config=configs/shapes.py --workdir=$(WORKDIR)
 
 test: lint types unit  ## lint, types and the ordinary tests

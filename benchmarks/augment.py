@@ -20,18 +20,18 @@ import optax
 from flaxseg.augment import canvas_size, make_augment
 from flaxseg.losses import weighted_sum
 from flaxseg.models import unet
-from flaxseg.train_step import create_train_state, train_step
+from flaxseg.train.step import create_train_state, train_step
 
 SCALE = (0.8, 1.25)
-COLOUR = {"brightness": 0.1, "contrast": 0.2, "saturation": 0.2}
+COLOR = {"brightness": 0.1, "contrast": 0.2, "saturation": 0.2}
 SETS: dict[str, dict[str, Any]] = {
-    "usual: scale, crop, flip, colour": {"scale": SCALE, "flip": 0.5, **COLOUR},
+    "usual: scale, crop, flip, color": {"scale": SCALE, "flip": 0.5, **COLOR},
     "and rotate, shear, elastic": {
-        "scale": SCALE, "flip": 0.5, **COLOUR, "rotate": 15.0, "shear": 5.0, "elastic": 0.02,
+        "scale": SCALE, "flip": 0.5, **COLOR, "rotate": 15.0, "shear": 5.0, "elastic": 0.02,
     },
     "and every other": {
-        "scale": SCALE, "flip": 0.5, **COLOUR, "rotate": 15.0, "shear": 5.0, "elastic": 0.02, "rotate90": 0.5,
-        "flip_vertical": 0.5, "max_class_share": 0.75, "cutmix": 0.5, "hue": 0.05, "grey": 0.1, "gamma": 0.2,
+        "scale": SCALE, "flip": 0.5, **COLOR, "rotate": 15.0, "shear": 5.0, "elastic": 0.02, "rotate90": 0.5,
+        "flip_vertical": 0.5, "max_class_share": 0.75, "cutmix": 0.5, "hue": 0.05, "gray": 0.1, "gamma": 0.2,
         "blur": 1.5, "noise": 0.05, "dropout": 0.3,
     },
 }  # fmt: skip

@@ -24,11 +24,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from flaxseg import device_cache
 from flaxseg.augment import canvas_size, make_augment
 from flaxseg.data import Batch, folder, iterate, oxford_iiit_pet, train_batches
 from flaxseg.data.pipeline import canvas_reader, train_indices
-from flaxseg.sharding import make_mesh, place_batch
+from flaxseg.train import device_cache
+from flaxseg.train.sharding import make_mesh, place_batch
 
 SCALE = (1.0, 1.3)
 USUAL = {"scale": SCALE, "flip": 0.5, "brightness": 0.1, "contrast": 0.2}
@@ -56,12 +56,12 @@ def measure(root: str, size: int, batch: int, workers: int, epochs: int) -> dict
     augment = make_augment(crop_size=(size, size), **USUAL)  # type: ignore[arg-type]
     steps = len(dataset.source) // batch
 
-    def normalised(number: int, given: Batch) -> Any:
+    def normalized(number: int, given: Batch) -> Any:
         given = augment(jax.random.key(number), given)
         return (given["image"] - 127.0) / 128.0, given["label"]
 
-    from_host = jax.jit(normalised)
-    from_device = jax.jit(lambda number, stored, index: normalised(number, device_cache.take(stored, index, mesh)))
+    from_host = jax.jit(normalized)
+    from_device = jax.jit(lambda number, stored, index: normalized(number, device_cache.take(stored, index, mesh)))
     reading = {"num_threads": workers, "prefetch": max(workers, 4)}
     cached = train_batches(dataset, canvas_size=canvas, batch_size=batch, seed=0, cache=True)
     warm = place_batch(cached[0], mesh)

@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from flaxseg.config_files import load_config
+from flaxseg.config.files import load_config
 from flaxseg.losses import LOSSES
-from flaxseg.train import train_and_evaluate
+from flaxseg.train.loop import train_and_evaluate
 
 ALONE = ("cross_entropy", "binary_cross_entropy", "focal", "binary_focal", "ohem_cross_entropy", "poly_cross_entropy")
 """Losses of single pixels, which take the place of cross-entropy; the others are added to it."""

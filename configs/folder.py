@@ -3,14 +3,14 @@
     python -m flaxseg.main --config=configs/folder.py --config.data.dir=DIR
 
 DIR holds images/ and masks/ with files of the same names; a fifth of them, chosen by a seed, is for evaluation.
-Other layouts are options of the data set: see `flaxseg.data.folder`. CamVid's, for one:
+Other layouts are options of the dataset: see `flaxseg.data.datasets.folder`. CamVid's, for one:
 
     --config.data.options.images='{split}' --config.data.options.masks='{split}annot'
 """
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import default_config
+from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -2,7 +2,7 @@
 
     python -m flaxseg.main --config=configs/pet.py --config.data.dir=DIR
 
-DIR is a tfds folder (prepared there on first use), or the data set's own folders images/ and annotations/.
+DIR is a tfds folder (prepared there on first use), or the dataset's own folders images/ and annotations/.
 Variants: `small` for a CPU, `binary` for pet against background, `pretrained` with an EfficientNet-Lite0 of ImageNet
 as encoder (public weights, fetched once; or a file of them by --config.model.pretrained=FILE). The others start from
 scratch.
@@ -11,12 +11,12 @@ The scores are of the test split, as the field reports them, and so is the choic
 on pictures held back from training, set data.train_split=train[:90%] and data.eval_split=train[90%:] (of a tfds
 folder; the lists of the original folders are the splits there are).
 
-Data set: Parkhi et al. 2012, https://www.robots.ox.ac.uk/~vgg/data/pets/
+Dataset: Parkhi et al. 2012, https://www.robots.ox.ac.uk/~vgg/data/pets/
 """
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import default_config
+from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -1,11 +1,11 @@
-"""A small U-Net on the embedded shapes data set, drawn on the fly: nothing to download, a few minutes on a CPU.
+"""A small U-Net on the embedded shapes dataset, drawn on the fly: nothing to download, a few minutes on a CPU.
 
 python -m flaxseg.main --config=configs/shapes.py
 """
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import default_config
+from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -1,20 +1,20 @@
-"""U-Net on a data set of TensorFlow Datasets, here Oxford-IIIT Pet.
+"""U-Net on a dataset of TensorFlow Datasets, here Oxford-IIIT Pet.
 
     python -m flaxseg.main --config=configs/tfds.py --config.data.dir=DIR
 
-DIR is a tfds folder; what is not in it yet is downloaded and prepared there on first use. Another data set is named
+DIR is a tfds folder; what is not in it yet is downloaded and prepared there on first use. Another dataset is named
 by its options: the name, the features that hold pictures and masks, and the classes, which stand for the mask values
-0, 1, 2, ... unless `values` says others. See `flaxseg.data.tfds`.
+0, 1, 2, ... unless `values` says others. See `flaxseg.data.datasets.tfds`.
 
     --config.data.options.name=NAME/CONFIG --config.data.options.mask_key=KEY
     --config.data.options.values='(0,1)' --config.data.options.class_names='("background","pet")'
 
-Data sets and their features: https://www.tensorflow.org/datasets/catalog/overview
+Datasets and their features: https://www.tensorflow.org/datasets/catalog/overview
 """
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import default_config
+from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -5,12 +5,12 @@
 DIR is the folder VOC2012, or the one that VOCtrainval_11-May-2012.tar was unpacked into. Few pictures for so many
 kinds of objects: without a pretrained encoder expect a low score.
 
-Data set: Everingham et al. 2015, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
+Dataset: Everingham et al. 2015, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 """
 
 from ml_collections import ConfigDict
 
-from flaxseg.config import default_config
+from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

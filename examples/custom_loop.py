@@ -8,8 +8,9 @@ from functools import partial
 import jax
 import optax
 
-from flaxseg import create_train_state, eval_step, train_step, unet, weighted_sum
+from flaxseg import create_train_state, eval_step, unet, weighted_sum
 from flaxseg.data import iterate, shapes, train_batches
+from flaxseg.train.loop import step as train_step
 
 
 def main(steps: int = 60) -> float:

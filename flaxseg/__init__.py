@@ -1,14 +1,14 @@
 """flaxseg: training of semantic-segmentation networks in JAX and Flax."""
 
 from flaxseg.augment import make_augment
-from flaxseg.data.batch import IGNORE_LABEL, Batch, SegmentationDataset
+from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
 from flaxseg.errors import CheckpointError, ConfigError, DataError, FlaxsegError, TrainingError, WeightsError
 from flaxseg.losses import LossFn, weighted_sum
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.models import unet
-from flaxseg.models.pretrained import load_pretrained
+from flaxseg.models.pretrained.load import load_pretrained
 from flaxseg.optimizers import RateScales, freezing, make_optimizer, make_schedule
-from flaxseg.train_step import (
+from flaxseg.train.step import (
     EvalMetrics,
     TrainMetrics,
     TrainState,

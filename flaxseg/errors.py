@@ -12,11 +12,11 @@ class ConfigError(FlaxsegError):
 
 
 class DataError(FlaxsegError):
-    """A data set, picture or mask cannot be used; the message names the file or folder."""
+    """A dataset, picture or mask cannot be used; the message names the file or folder."""
 
 
 class ChangedFile(DataError):
-    """A file of the data set is another than when a run first read it."""
+    """A file of the dataset is another than when a run first read it."""
 
 
 class UnknownValues(DataError):
@@ -42,13 +42,13 @@ class UnknownValues(DataError):
         self.ignore_values = tuple(ignore_values)
 
 
-class UnknownColours(DataError):
-    """A mask holds colours that stand for no class and are not ignored.
+class UnknownColors(DataError):
+    """A mask holds colors that stand for no class and are not ignored.
 
     Attributes:
-      counts: the most frequent of these colours, with the number of their pixels.
-      colours: the colour of each class in turn; empty where none were named.
-      ignore_colours: the colours of pixels that nothing counts.
+      counts: the most frequent of these colors, with the number of their pixels.
+      colors: the color of each class in turn; empty where none were named.
+      ignore_colors: the colors of pixels that nothing counts.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class UnknownColours(DataError):
         message: str,
         *,
         counts: Mapping[tuple[int, int, int], int],
-        colours: Sequence[tuple[int, int, int]] = (),
-        ignore_colours: Sequence[tuple[int, int, int]] = (),
+        colors: Sequence[tuple[int, int, int]] = (),
+        ignore_colors: Sequence[tuple[int, int, int]] = (),
     ) -> None:
         super().__init__(message)
         self.counts = dict(counts)
-        self.colours = tuple(colours)
-        self.ignore_colours = tuple(ignore_colours)
+        self.colors = tuple(colors)
+        self.ignore_colors = tuple(ignore_colors)
 
 
 class CheckpointError(FlaxsegError):

@@ -1,4 +1,4 @@
-"""Checks and shows a data set without training: `python -m flaxseg.inspect_data --config=configs/pet.py`."""
+"""Checks and shows a dataset without training: `python -m flaxseg.inspect_data --config=configs/pet.py`."""
 
 import argparse
 import json
@@ -8,27 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from flaxseg import flags, pictures
-from flaxseg.config_files import load_config
+from flaxseg import cli
+from flaxseg.config.files import load_config
+from flaxseg.config.validate import validate
 from flaxseg.errors import ConfigError
 from flaxseg.inspection import report
 from flaxseg.inspection.splits import SHEETS, inspect_splits
-from flaxseg.validation import validate
+from flaxseg.report import drawing
 
 DESCRIPTION = """\
-Reads every picture and mask of a configuration's data set and tells what was found, without training: sizes, shares
+Reads every picture and mask of a configuration's dataset and tells what was found, without training: sizes, shares
 of the classes, class weights, files that cannot be used, mask values without a class, pictures that are there twice,
 and the settings that would repair what is wrong. Writes a page with pictures of the labels and of the batches as the
 network sees them.
 
-exit status: 0, the data set can be trained on, perhaps with warnings; 1, it cannot, or an argument is wrong;
+exit status: 0, the dataset can be trained on, perhaps with warnings; 1, it cannot, or an argument is wrong;
 130, stopped by Ctrl-C.
 """
 
 EPILOG = """\
 examples:
   python -m flaxseg.inspect_data --config=configs/shapes.py
-        the embedded data set
+        the embedded dataset
   python -m flaxseg.inspect_data --config=configs/folder.py --config.data.dir=DIR --output=runs/look
         pictures and masks of your own; any key of the configuration can be set, as for flaxseg.main
 """
@@ -41,18 +42,18 @@ _MARK = {"written_by": "flaxseg.inspect_data"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status.
 
-    0: the data set can be trained on; 1: it cannot, or something given to the command cannot be used, and the
+    0: the dataset can be trained on; 1: it cannot, or something given to the command cannot be used, and the
     message is on stderr; 130: stopped by Ctrl-C.
     """
-    parser = flags.config_parser("python -m flaxseg.inspect_data", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.config_parser("python -m flaxseg.inspect_data", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
         "--output", metavar="DIR", help="where the page is written (default: runs/inspect- and the config's name)"
     )
     parser.add_argument(
         "--pictures", metavar="N", type=int, default=24, help="pictures shown of each split (default: 24)"
     )
-    arguments, overrides = flags.parse(parser, argv)
-    return flags.exit_status(lambda: _run(arguments, overrides), interrupted="stopped; nothing was written")
+    arguments, overrides = cli.parse(parser, argv)
+    return cli.exit_status(lambda: _run(arguments, overrides), interrupted="stopped; nothing was written")
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
@@ -60,9 +61,9 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     validate(config)
     if arguments.pictures < 0:
         raise ConfigError(f"--pictures={arguments.pictures}: must be at least 0")
-    output = Path(arguments.output or Path("runs") / f"inspect-{flags.run_name(arguments.config)}")
+    output = Path(arguments.output or Path("runs") / f"inspect-{cli.run_name(arguments.config)}")
     _check_output(output)
-    flags.quiet(arguments.verbose)
+    cli.quiet(arguments.verbose)
     title = f"{config.data.name} ({arguments.config})"
     inspection, sheets = inspect_splits(config, title=title, most=arguments.pictures)
     _write(output, inspection, sheets)
@@ -91,7 +92,7 @@ def _write(output: Path, inspection: report.Inspection, sheets: Mapping[str, np.
         (output / name).unlink(missing_ok=True)
     (output / "inspection.json").write_text(json.dumps(_MARK | report.as_json(inspection), indent=1) + "\n")
     for name, sheet in sheets.items():
-        pictures.save(output / name, sheet)
+        drawing.save(output / name, sheet)
     (output / "index.html").write_text(report.html_page(inspection), encoding="utf-8")
 
 

@@ -11,15 +11,16 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from flaxseg import flags, pictures
-from flaxseg.compiled import compile_run, placed
-from flaxseg.config_files import load_config
+from flaxseg import cli
+from flaxseg.config.files import load_config
+from flaxseg.config.validate import validate
 from flaxseg.data.pipeline import iterate
 from flaxseg.errors import ConfigError
-from flaxseg.experiment import compose, make_tx, run_key
-from flaxseg.lr_range import RangeTest, plot, range_test, rising
-from flaxseg.start import create, load_start
-from flaxseg.validation import validate
+from flaxseg.report import drawing
+from flaxseg.train.build import compose, make_tx, run_key
+from flaxseg.train.compile import compile_run, placed
+from flaxseg.train.lr_range import RangeTest, plot, range_test, rising
+from flaxseg.train.state import create, load_start
 
 DESCRIPTION = """\
 Trains for a few steps while the learning rate rises from very low to very high, and suggests one from how the loss
@@ -39,15 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: something given to it cannot be used, and the message is on stderr; 130: stopped by Ctrl-C.
     """
-    parser = flags.config_parser("python -m flaxseg.lr_find", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.config_parser("python -m flaxseg.lr_find", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--lowest", type=float, default=1e-6, metavar="RATE", help="first rate (default: 1e-6)")
     parser.add_argument("--highest", type=float, default=1.0, metavar="RATE", help="last rate (default: 1)")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="how many rates (default: 100)")
     parser.add_argument(
         "--output", metavar="DIR", help="where plot and losses are written (default: runs/lr- and the config's name)"
     )
-    arguments, overrides = flags.parse(parser, argv)
-    return flags.exit_status(lambda: _run(arguments, overrides), interrupted="stopped; nothing was written")
+    arguments, overrides = cli.parse(parser, argv)
+    return cli.exit_status(lambda: _run(arguments, overrides), interrupted="stopped; nothing was written")
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
@@ -57,14 +58,14 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         raise ConfigError(f"--lowest={arguments.lowest:g} --highest={arguments.highest:g}: must be above 0, and rise")
     if arguments.steps < 10:
         raise ConfigError(f"--steps={arguments.steps}: must be at least 10, to see how the loss goes")
-    output = Path(arguments.output or Path("runs") / f"lr-{flags.run_name(arguments.config)}")
+    output = Path(arguments.output or Path("runs") / f"lr-{cli.run_name(arguments.config)}")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output={output}: is no directory that can be made ({error.strerror})") from None
-    flags.quiet(arguments.verbose)
+    cli.quiet(arguments.verbose)
     found = find(config, lowest=arguments.lowest, highest=arguments.highest, steps=arguments.steps)
-    pictures.save(output / "learning_rates.png", plot(found))
+    drawing.save(output / "learning_rates.png", plot(found))
     with (output / "learning_rates.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(("learning_rate", "loss", "smoothed"))

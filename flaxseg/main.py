@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxseg import flags
+from flaxseg import cli
 
 DESCRIPTION = """\
 Trains a segmentation network as a configuration says, evaluates it and keeps its checkpoints.
@@ -15,7 +15,7 @@ A run that was stopped goes on where it was when the same command is given again
 EPILOG = """\
 examples:
   python -m flaxseg.main --config=configs/shapes.py
-        the embedded data set: nothing to download
+        the embedded dataset: nothing to download
   python -m flaxseg.main --config=configs/pet.py:small --workdir=runs/try
         a variant of a configuration
   python -m flaxseg.main --config=configs/folder.py --config.data.dir=DIR --config.train.epochs=20
@@ -31,19 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: something given to it cannot be used, and the message is on stderr; 128 and a signal's number: stopped
     by that signal.
     """
-    parser = flags.config_parser("python -m flaxseg.main", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.config_parser("python -m flaxseg.main", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
         "--workdir", metavar="DIR", help="where everything is kept (default: runs/ and the config's name)"
     )
     parser.add_argument("--print_config", action="store_true", help="check, print every KEY = VALUE, and stop")
-    arguments, overrides = flags.parse(parser, argv)
-    return flags.exit_status(lambda: _run(arguments, overrides), interrupted="stopped before training began")
+    arguments, overrides = cli.parse(parser, argv)
+    return cli.exit_status(lambda: _run(arguments, overrides), interrupted="stopped before training began")
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    from flaxseg.config import leaves
-    from flaxseg.config_files import load_config
-    from flaxseg.validation import validate
+    from flaxseg.config.files import load_config
+    from flaxseg.config.schema import leaves
+    from flaxseg.config.validate import validate
 
     config = load_config(arguments.config, overrides)
     validate(config)
@@ -51,10 +51,10 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         for key, value in leaves(config):
             print(f"{key} = {value!r}")
         return 0
-    flags.quiet(arguments.verbose)
-    from flaxseg.train import train_and_evaluate
+    cli.quiet(arguments.verbose)
+    from flaxseg.train.loop import train_and_evaluate
 
-    workdir = Path(arguments.workdir or Path("runs") / flags.run_name(arguments.config))
+    workdir = Path(arguments.workdir or Path("runs") / cli.run_name(arguments.config))
     result = train_and_evaluate(config, workdir)
     print(f"\n{result.table()}\n")
     print(f"pictures      {workdir / 'pictures'}")

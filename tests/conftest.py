@@ -1,4 +1,4 @@
-"""Every test runs on eight fake CPU devices; compiling is what takes the time, so it is done without optimisation.
+"""Every test runs on eight fake CPU devices; compiling is what takes the time, so it is done without optimization.
 
 What one test or process compiled, the others of the same run of pytest read from a folder that they share.
 """

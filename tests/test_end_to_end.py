@@ -1,4 +1,4 @@
-"""Every data set, in the layout in which it is published, goes through a whole run: read, train, evaluate, save."""
+"""Every dataset, in the layout in which it is published, goes through a whole run: read, train, evaluate, save."""
 
 import pathlib
 
@@ -9,8 +9,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
 
-from flaxseg.config_files import load_config
-from flaxseg.train import train_and_evaluate
+from flaxseg.config.files import load_config
+from flaxseg.train.loop import train_and_evaluate
 
 pytest_plugins = ("true_layouts",)
 QUICK = (

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flaxseg import experiment, inputs
-from flaxseg.config_files import load_config
+from flaxseg.config.files import load_config
 from flaxseg.data.pipeline import train_batches
 from flaxseg.inspect_data import main
 from flaxseg.inspection.splits import first_batches
 from flaxseg.main import main as train_main
-from flaxseg.train_step import train_step
+from flaxseg.train import build as experiment
+from flaxseg.train import inputs
+from flaxseg.train.step import train_step
 
 MASK = np.repeat([[2, 0, 0, 0, 1, 1, 1, 1]], 6, 0)
 """6 x 8 pixels: 6 of class 2, 18 of class 0, 24 of class 1."""
@@ -24,7 +25,7 @@ MASK = np.repeat([[2, 0, 0, 0, 1, 1, 1, 1]], 6, 0)
 
 @pytest.fixture(autouse=True)
 def _loud(monkeypatch):
-    monkeypatch.setattr("flaxseg.flags.quiet", lambda verbose: None)
+    monkeypatch.setattr("flaxseg.cli.quiet", lambda verbose: None)
 
 
 def write(path, values):
@@ -81,14 +82,14 @@ def test_help_tells_the_exit_status(capsys):
         main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for part in ("--output DIR", "--pictures N", "exit status: 0, the data set can be trained on", "1, it cannot"):
+    for part in ("--output DIR", "--pictures N", "exit status: 0, the dataset can be trained on", "1, it cannot"):
         assert part in text
 
 
 def test_the_embedded_data_set(tmp_path, capsys):
     status, text, values = inspected(capsys, tmp_path / "out", "--config=configs/shapes.py:tiny", pictures=3)
     assert status == 0 and values["trainable"]
-    assert "This data set can be trained on" in text and f"report  {tmp_path}/out/index.html" in text
+    assert "This dataset can be trained on" in text and f"report  {tmp_path}/out/index.html" in text
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "index.html", "inspection.json", "train.png", "eval.png", "batch_0.png", "batch_1.png",
     }  # fmt: skip
@@ -135,7 +136,7 @@ def test_every_defect_at_once(tmp_path, capsys):
     assert texts(values, "error") == [
         unknown + "One of these settings may be right:",
         "2 of 10 train examples cannot be decoded, or picture and mask do not fit; repair each, or take both its "
-        "files out of the data set",
+        "files out of the dataset",
     ]
     assert texts(values, "warning") == [
         "train: 1 of 6 masks are ignored as a whole and teach nothing: e",
@@ -281,19 +282,19 @@ def test_the_batches_shown_are_those_of_training(monkeypatch):
         np.testing.assert_array_equal(shown["label"], batches[step]["label"])
 
 
-def test_colours_without_a_class_are_listed_with_the_setting_that_names_them(tmp_path, capsys):
+def test_colors_without_a_class_are_listed_with_the_setting_that_names_them(tmp_path, capsys):
     table = np.array([[0, 0, 0], [200, 0, 0], [0, 90, 255]], np.uint8)
     for i in range(3):
         write_pair(tmp_path, "train", f"a{i}", table[MASK], i)
         write_pair(tmp_path, "val", f"v{i}", table[MASK], 100 + i)
     status, _, before = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path))
     assert status == 1
-    setting = "--config.data.options.colours='((0,0,0),(0,90,255),(200,0,0))'"
+    setting = "--config.data.options.colors='((0,0,0),(0,90,255),(200,0,0))'"
     assert setting in flags_of(before)
     status, _, after = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path), *shlex.split(setting))
     assert status == 0 and not texts(after, "error")
-    two = "--config.data.options.colours=((0,0,0),(200,0,0))"
+    two = "--config.data.options.colors=((0,0,0),(200,0,0))"
     status, text, some = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path), two)
-    assert status == 1 and "6 masks hold 1 colour(s) that belong to no class: (0,90,255)" in text
-    assert "--config.data.options.ignore_colours='((0,90,255),)'" in flags_of(some)
-    assert "--config.data.options.colours='((0,0,0),(200,0,0),(0,90,255))'" in flags_of(some)
+    assert status == 1 and "6 masks hold 1 color(s) that belong to no class: (0,90,255)" in text
+    assert "--config.data.options.ignore_colors='((0,90,255),)'" in flags_of(some)
+    assert "--config.data.options.colors='((0,0,0),(200,0,0),(0,90,255))'" in flags_of(some)

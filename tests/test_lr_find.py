@@ -8,7 +8,7 @@ import pytest
 
 from flaxseg.errors import TrainingError
 from flaxseg.lr_find import main
-from flaxseg.lr_range import range_test, rising
+from flaxseg.train.lr_range import range_test, rising
 
 
 def range_of(loss_of):

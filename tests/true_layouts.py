@@ -1,4 +1,4 @@
-"""Fixtures: small data sets laid out as the real ones are published, and as TensorFlow Datasets prepares them.
+"""Fixtures: small datasets laid out as the real ones are published, and as TensorFlow Datasets prepares them.
 
 A test file names this one in `pytest_plugins`. Preparing takes 15 seconds each: tests that need it belong into the
 xdist group `prepared`, so that one process does it for all of them.
@@ -41,7 +41,7 @@ def prepare():
     """A function (source, target): prepares pets in the original layout with the real builder, below `target`."""
 
     def run(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-        _run(str(REPOSITORY / "tests" / "data" / "prepare_pets.py"), str(source), str(target))
+        _run(str(REPOSITORY / "tests" / "prepare_pets.py"), str(source), str(target))
         return target
 
     return run
@@ -108,7 +108,7 @@ def voc2012(tmp_path: pathlib.Path) -> pathlib.Path:
         Image.fromarray(np.full((4, 6, 3), 128, np.uint8)).save(root / "JPEGImages" / f"{stem}.jpg")
     for stem in ("2007_000033", "2007_000032", "2008_000001"):
         mask = Image.fromarray(np.array([*range(21), 255, 255, 255], np.uint8).reshape(4, 6))
-        # Colours of any other kind: the indices count.
+        # Colors of any other kind: the indices count.
         mask.putpalette([value for index in range(256) for value in (index, 0, 255 - index)])
         mask.save(root / "SegmentationClass" / f"{stem}.png")
     lists = {"train": "2007_000033\n2007_000032\n", "val": "2008_000001\n"}

@@ -1,16 +1,16 @@
-"""Data sets by name, and what they are made of."""
+"""Datasets by name, and what they are made of."""
 
 from collections.abc import Callable
 
-from flaxseg.data.batch import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
-from flaxseg.data.camvid import camvid
-from flaxseg.data.cityscapes import cityscapes
-from flaxseg.data.folder import folder
-from flaxseg.data.oxford_iiit_pet import oxford_iiit_pet
+from flaxseg.data.datasets.camvid import camvid
+from flaxseg.data.datasets.cityscapes import cityscapes
+from flaxseg.data.datasets.folder import folder
+from flaxseg.data.datasets.oxford_iiit_pet import oxford_iiit_pet
+from flaxseg.data.datasets.shapes import shapes
+from flaxseg.data.datasets.tfds import tfds
+from flaxseg.data.datasets.voc import voc
 from flaxseg.data.pipeline import eval_batches, iterate, train_batches
-from flaxseg.data.shapes import shapes
-from flaxseg.data.tfds import tfds
-from flaxseg.data.voc import voc
+from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
 
 DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
     "camvid": camvid,
@@ -21,7 +21,7 @@ DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
     "tfds": tfds,
     "voc": voc,
 }
-"""Every built-in data set: `DATASETS[name](split, **options)` returns a `SegmentationDataset`."""
+"""Every built-in dataset: `DATASETS[name](split, **options)` returns a `SegmentationDataset`."""
 
 __all__ = [
     "DATASETS",

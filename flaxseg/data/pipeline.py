@@ -1,4 +1,4 @@
-"""Data sets become batches: shuffle, repeat, resize to a canvas, batch. Element n is the batch of step n."""
+"""Datasets become batches: shuffle, repeat, resize to a canvas, batch. Element n is the batch of step n."""
 
 import dataclasses
 import math
@@ -9,7 +9,11 @@ import cv2
 import grain
 import numpy as np
 
-from flaxseg.data.batch import (
+from flaxseg.data.decode.images import resize_image, resize_label
+from flaxseg.data.host_cache import CanvasCache
+from flaxseg.data.sampling import ExampleOrder
+from flaxseg.data.threads import thread_count
+from flaxseg.data.types import (
     IGNORE_LABEL,
     Batch,
     Example,
@@ -20,10 +24,6 @@ from flaxseg.data.batch import (
     stack,
     stacked,
 )
-from flaxseg.data.cache import CanvasCache
-from flaxseg.data.decode.images import resize_image, resize_label
-from flaxseg.data.sampling import ExampleOrder
-from flaxseg.data.threads import thread_count
 from flaxseg.errors import DataError
 
 
@@ -55,10 +55,10 @@ def train_batches(
 
     Returns:
       Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W], "index": int32[B]}`, the last of each
-      example in the data set; B = batch_size / process_count.
+      example in the dataset; B = batch_size / process_count.
 
     Raises:
-      DataError: an empty data set, a batch size that the processes cannot share evenly, or too little memory to
+      DataError: an empty dataset, a batch size that the processes cannot share evenly, or too little memory to
         cache.
     """
     indices = train_indices(
@@ -130,7 +130,7 @@ def eval_batches(
       `"size": int32[B, 2]`, height and width of each label (0, 0 for an example that only fills up).
 
     Raises:
-      DataError: an empty data set, or a batch size that the processes cannot share evenly.
+      DataError: an empty dataset, or a batch size that the processes cannot share evenly.
     """
     _share(dataset, batch_size, process_index, process_count)
     return grain.MapDataset.source(
@@ -252,7 +252,7 @@ class _EvalBatches:
 def _share(dataset: SegmentationDataset, batch_size: int, process_index: int, process_count: int) -> int:
     """How many examples of each batch this process reads."""
     if len(dataset.source) == 0:
-        raise DataError("the data set has no examples: check data.dir and the split's name")
+        raise DataError("the dataset has no examples: check data.dir and the split's name")
     if batch_size < 1 or batch_size % process_count:
         raise DataError(
             f"a batch size of {batch_size} cannot be shared by {process_count} process(es): "

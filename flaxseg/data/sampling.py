@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 
-from flaxseg.data.batch import Source, identity
 from flaxseg.data.threads import read_in_order
+from flaxseg.data.types import Source, identity
 from flaxseg.errors import DataError
 
 
@@ -27,7 +27,7 @@ class ExampleOrder:
         self._count = count
         self._seed = seed
         self._ends = None if weights is None else np.cumsum(weights / weights.sum())
-        # Batches that are read at once lie in one epoch or two, and those of a small data set in a few more.
+        # Batches that are read at once lie in one epoch or two, and those of a small dataset in a few more.
         self._epoch = functools.lru_cache(maxsize=8)(self._drawn)
 
     def __getitem__(self, stretch: slice) -> np.ndarray:

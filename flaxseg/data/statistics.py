@@ -1,4 +1,4 @@
-"""Facts of a data set, gathered by reading every example once; of the pictures themselves nothing is kept."""
+"""Facts of a dataset, gathered by reading every example once; of the pictures themselves nothing is kept."""
 
 import dataclasses
 import hashlib
@@ -7,23 +7,23 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from flaxseg.data.batch import IGNORE_LABEL, Example, SegmentationDataset, check_label, orientation_of
 from flaxseg.data.threads import read_in_order
-from flaxseg.errors import DataError, UnknownColours, UnknownValues
+from flaxseg.data.types import IGNORE_LABEL, Example, SegmentationDataset, check_label, orientation_of
+from flaxseg.errors import DataError, UnknownColors, UnknownValues
 
 
 class Problem(NamedTuple):
     """An example that cannot be used.
 
     Attributes:
-      place: its number in the data set, from 0.
+      place: its number in the dataset, from 0.
       message: of the error that reading it raises.
-      unknown: the error itself where its mask holds values or colours without a class.
+      unknown: the error itself where its mask holds values or colors without a class.
     """
 
     place: int
     message: str
-    unknown: UnknownValues | UnknownColours | None = None
+    unknown: UnknownValues | UnknownColors | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Statistics:
 
     Attributes:
       num_classes: K.
-      places: int64[N]: the numbers of the usable examples in the data set, rising.
+      places: int64[N]: the numbers of the usable examples in the dataset, rising.
       ids: what each is called.
       sizes: int64[N, 2]: heights and widths.
       channels: int64[N]: numbers of channels.
@@ -105,7 +105,7 @@ def scan(dataset: SegmentationDataset, *, num_threads: int, description: str = "
     def read(index: int) -> _Facts | Problem:
         try:
             return _facts(_checked(dataset, index), index, dataset)
-        except (UnknownValues, UnknownColours) as error:
+        except (UnknownValues, UnknownColors) as error:
             # Its trace would keep the picture in memory.
             return Problem(index, str(error), error.with_traceback(None))
         except DataError as error:
@@ -209,8 +209,8 @@ def _digest(image: np.ndarray) -> bytes:
 def _difference_hash(image: np.ndarray) -> np.ndarray:
     """uint64[2]: whether each of 8 x 8 cells is darker than the next in its row, and than the next in its column."""
     cells = cv2.resize(np.ascontiguousarray(image[..., :3]), (9, 9), interpolation=cv2.INTER_AREA)
-    grey = cells.reshape(9, 9, -1).mean(-1)
-    darker = grey[:8, :8] < grey[:8, 1:], grey[:8, :8] < grey[1:, :8]
+    gray = cells.reshape(9, 9, -1).mean(-1)
+    darker = gray[:8, :8] < gray[:8, 1:], gray[:8, :8] < gray[1:, :8]
     return np.packbits(darker).view(np.uint64)
 
 

@@ -1,1 +1,1 @@
-"""What the command flaxseg.inspect_data finds in a data set, suggests and shows: `splits` is where to begin."""
+"""What the command flaxseg.inspect_data finds in a dataset, suggests and shows: `splits` is where to begin."""

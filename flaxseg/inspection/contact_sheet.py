@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from flaxseg.data.batch import SegmentationDataset
 from flaxseg.data.decode.images import resize_image, resize_label
-from flaxseg.pictures import add_legend, as_written, displayable, overlay, rendered
+from flaxseg.data.types import SegmentationDataset
+from flaxseg.report.drawing import add_legend, as_written, displayable, overlay, rendered
 
 _COLUMNS = 4
 _SIDE = 300
@@ -53,7 +53,7 @@ def contact_sheet(
     Args:
       pictures: what to show, at least one.
       title: stands above.
-      dataset: its class names and colours are those of the legend.
+      dataset: its class names and colors are those of the legend.
       shares: float[K], each class's share of the pixels, 0..1.
       ignored_share: the ignored pixels' share of all, 0..1.
 

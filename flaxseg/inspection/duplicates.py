@@ -31,7 +31,7 @@ def shared(train: Statistics, evaluation: Statistics) -> list[tuple[str, str]]:
 def alike(train: Statistics, evaluation: Statistics) -> list[tuple[str, str]]:
     """Returns the ids of each evaluation picture that looks like one of training without being equal: (there, here).
 
-    By difference hashes of 9 x 9 cells, little changed by size, JPEG and brightness: scaled copies and neighbouring
+    By difference hashes of 9 x 9 cells, little changed by size, JPEG and brightness: scaled copies and neighboring
     frames of a film are found; different pictures of one plain make may be, too.
     """
     digests = set(train.digests)

@@ -1,4 +1,4 @@
-"""What the facts of a data set mean for training on it: errors, warnings, and settings to answer them with."""
+"""What the facts of a dataset mean for training on it: errors, warnings, and settings to answer them with."""
 
 import dataclasses
 import shlex
@@ -37,7 +37,7 @@ class Setting(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that a user should know; an error means that the data set cannot be trained on as it is."""
+    """Something that a user should know; an error means that the dataset cannot be trained on as it is."""
 
     severity: Severity
     text: str
@@ -74,7 +74,7 @@ def of_problems(splits: Mapping[str, Statistics], *, skip_bad: int) -> list[Find
     text = f"{' and '.join(parts)} cannot be decoded, or picture and mask do not fit"
     if unusable <= skip_bad:
         return [Finding("warning", f"{text}; training passes over them, as data.skip_bad = {skip_bad} allows")]
-    text += "; repair each, or take both its files out of the data set"
+    text += "; repair each, or take both its files out of the dataset"
     if not all(statistics.ids for statistics in splits.values()):
         return [Finding("error", text)]
     return [Finding("error", text, (Setting("to train without them", flag("data.skip_bad", unusable)),))]
@@ -86,7 +86,7 @@ def of_split(split: str, statistics: Statistics, *, options: Collection[str]) ->
     Args:
       split: what messages call it.
       statistics: its facts.
-      options: the options that the data set's function takes; settings are of these alone.
+      options: the options that the dataset's function takes; settings are of these alone.
     """
     found = []
     if statistics.num_examples == 0:
@@ -127,7 +127,7 @@ def of_split(split: str, statistics: Statistics, *, options: Collection[str]) ->
 def _one_number_of_channels(options: Collection[str], found: Iterable[int]) -> tuple[Setting, ...]:
     if "channels" not in options or not set(found) <= {1, 3}:
         return ()
-    kinds = (("RGB", 3), ("grey", 1))
+    kinds = (("RGB", 3), ("gray", 1))
     return tuple(Setting(f"to read all as {kind}", flag("data.options.channels", number)) for kind, number in kinds)
 
 
@@ -137,7 +137,7 @@ def of_value_range(split: str, statistics: Statistics, value_range: Any, *, opti
     Args:
       split: what messages call it.
       statistics: its facts.
-      value_range: the option of the data set; None where it is not set.
+      value_range: the option of the dataset; None where it is not set.
       options: as in of_split().
     """
     if "value_range" not in options or not statistics.wide.any():

@@ -5,11 +5,11 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from flaxseg.data.batch import IGNORE_LABEL
-from flaxseg.data.colours import Colour
-from flaxseg.data.labels import MaskValue, flat
+from flaxseg.data.masks.class_colors import Color
+from flaxseg.data.masks.class_values import MaskValue, flat
 from flaxseg.data.statistics import Statistics
-from flaxseg.errors import UnknownColours, UnknownValues
+from flaxseg.data.types import IGNORE_LABEL
+from flaxseg.errors import UnknownColors, UnknownValues
 from flaxseg.inspection.findings import Finding, Setting, Severity, flag, listed
 
 _MOST_CLASSES = 64
@@ -27,7 +27,7 @@ def of_unknown_values(
 
     Args:
       splits: the facts of all splits.
-      options: the options that the data set's function takes; settings are of these alone.
+      options: the options that the dataset's function takes; settings are of these alone.
       named: whether class_names is set, so that further classes need further names.
       skip_bad: how many unusable examples of all splits training passes over; no more than these are no error.
     """
@@ -51,7 +51,7 @@ def of_unknown_values(
         return [Finding(severity, text + "again, as PNG and resized by the nearest pixel")]
     if "values" not in options:
         text += (
-            "This data set's values are fixed: check that these are its own masks, or read them with data.name=folder"
+            "This dataset's values are fixed: check that these are its own masks, or read them with data.name=folder"
         )
         return [Finding(severity, text)]
     present = {value for value in pixels if value not in {*ignored, *({IGNORE_LABEL} - set(flat(values)))}}
@@ -61,36 +61,36 @@ def of_unknown_values(
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
 
 
-def of_unknown_colours(splits: Sequence[Statistics], *, options: Collection[str], skip_bad: int = 0) -> list[Finding]:
-    """Returns which colours occur in masks without standing for a class; arguments as of of_unknown_values()."""
-    errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownColours)]
+def of_unknown_colors(splits: Sequence[Statistics], *, options: Collection[str], skip_bad: int = 0) -> list[Finding]:
+    """Returns which colors occur in masks without standing for a class; arguments as of of_unknown_values()."""
+    errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownColors)]
     if not errors:
         return []
-    pixels: Counter[Colour] = Counter()
-    masks: Counter[Colour] = Counter()
+    pixels: Counter[Color] = Counter()
+    masks: Counter[Color] = Counter()
     for error in errors:
         pixels.update(error.counts)
         masks.update(error.counts.keys())
-    new = [colour for colour, _ in pixels.most_common()]
-    shown = listed([f"{_tuple(colour)} ({pixels[colour]:,} pixels, {masks[colour]} masks)" for colour in new])
-    text = f"{len(errors)} masks hold {len(new)} colour(s) that belong to no class: {shown}. "
+    new = [color for color, _ in pixels.most_common()]
+    shown = listed([f"{_tuple(color)} ({pixels[color]:,} pixels, {masks[color]} masks)" for color in new])
+    text = f"{len(errors)} masks hold {len(new)} color(s) that belong to no class: {shown}. "
     severity = _severity(splits, skip_bad)
     if len(new) > _MOST_CLASSES:
         text += "So many come from masks that were resized smoothly or saved as JPEG: export them again, as PNG"
         return [Finding(severity, text)]
-    if "colours" not in options:
-        text += "This data set's masks hold numbers: check that these are its own, or read them with data.name=folder"
+    if "colors" not in options:
+        text += "This dataset's masks hold numbers: check that these are its own, or read them with data.name=folder"
         return [Finding(severity, text)]
-    classes, ignored = errors[0].colours, errors[0].ignore_colours
+    classes, ignored = errors[0].colors, errors[0].ignore_colors
     when = "if these are further classes" if classes else "if each of them is a class"
-    settings = [Setting(when, flag("data.options.colours", (*classes, *sorted(new))))]
+    settings = [Setting(when, flag("data.options.colors", (*classes, *sorted(new))))]
     if classes:
-        settings.append(Setting("if these pixels are void", flag("data.options.ignore_colours", (*ignored, *new))))
+        settings.append(Setting("if these pixels are void", flag("data.options.ignore_colors", (*ignored, *new))))
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
 
 
-def _tuple(colour: Colour) -> str:
-    return "({},{},{})".format(*colour)
+def _tuple(color: Color) -> str:
+    return "({},{},{})".format(*color)
 
 
 def _severity(splits: Sequence[Statistics], skip_bad: int) -> Severity:

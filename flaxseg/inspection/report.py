@@ -1,4 +1,4 @@
-"""What an inspection of a data set found, as text for the terminal, as an HTML page, and as JSON."""
+"""What an inspection of a dataset found, as text for the terminal, as an HTML page, and as JSON."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from flaxseg.data.batch import SegmentationDataset
 from flaxseg.data.statistics import Statistics
+from flaxseg.data.types import SegmentationDataset
 from flaxseg.inspection.findings import Finding, Setting
 
 _MOST_PROBLEMS = 500
@@ -23,7 +23,7 @@ class Split:
 
     Attributes:
       role: `train` or `eval`.
-      name: what the data set calls it.
+      name: what the dataset calls it.
       error: why it cannot be opened; "" where it can.
       dataset: None where it cannot be opened.
       statistics: what was read; beside an error, of its masks' bare values, so that only sizes and problems count.
@@ -56,7 +56,7 @@ class Inspection:
 
     @property
     def trainable(self) -> bool:
-        """Whether the data set can be trained on."""
+        """Whether the dataset can be trained on."""
         return all(finding.severity != "error" for finding in self.findings)
 
     @property
@@ -64,8 +64,8 @@ class Inspection:
         """One sentence."""
         count = {kind: sum(f.severity == kind for f in self.findings) for kind in ("error", "warning")}
         if not self.trainable:
-            return f"This data set cannot be trained on as it is: {count['error']} error(s)."
-        return "This data set can be trained on" + (f"; {count['warning']} warning(s)." if count["warning"] else ".")
+            return f"This dataset cannot be trained on as it is: {count['error']} error(s)."
+        return "This dataset can be trained on" + (f"; {count['warning']} warning(s)." if count["warning"] else ".")
 
 
 def terminal_text(inspection: Inspection) -> str:
@@ -131,7 +131,7 @@ def class_table(inspection: Inspection) -> list[list[str]]:
         heading += [f"{split.role} pixels", f"{split.role} pictures"]
         columns += [[f"{share:.2%}" for share in split.statistics.shares]]
         columns += [[f"{number:,}" for number in split.statistics.occurrences]]
-    # The splits of a data set that cannot be trained on may differ in their classes.
+    # The splits of a dataset that cannot be trained on may differ in their classes.
     columns = [column for column in columns if len(column) == len(names)]
     return [heading[: len(columns) + 1], *(list(row) for row in zip(names, *columns, strict=True))]
 
@@ -209,7 +209,7 @@ def _table_html(rows: Sequence[Sequence[str]], before: Sequence[str] = ()) -> st
 
 def _swatches(inspection: Inspection) -> list[str]:
     palette = next(split.dataset.palette for split in inspection.splits if split.dataset and not split.error)
-    return [f'<span class="swatch" style="background: rgb{colour}"></span>' for colour in palette]
+    return [f'<span class="swatch" style="background: rgb{color}"></span>' for color in palette]
 
 
 def as_json(inspection: Inspection) -> dict[str, Any]:

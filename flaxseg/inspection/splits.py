@@ -1,4 +1,4 @@
-"""What a configuration's data set holds, whether it can be trained on, and pictures of it."""
+"""What a configuration's dataset holds, whether it can be trained on, and pictures of it."""
 
 import copy
 import dataclasses
@@ -9,22 +9,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from flaxseg import experiment, inputs
-from flaxseg.class_weights import WEIGHTINGS
 from flaxseg.data import DATASETS, SegmentationDataset
-from flaxseg.data.batch import IGNORE_LABEL, Batch
-from flaxseg.data.labels import class_values
-from flaxseg.data.palette import default_palette
-from flaxseg.data.skipping import BadExamples, Skipping
+from flaxseg.data.bad_examples import BadExamples, Skipping
+from flaxseg.data.class_weights import WEIGHTINGS
+from flaxseg.data.masks.class_values import class_values
+from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.statistics import Statistics, scan
+from flaxseg.data.types import IGNORE_LABEL, Batch
 from flaxseg.errors import ConfigError, DataError, FlaxsegError
 from flaxseg.inspection import findings, mask_values
 from flaxseg.inspection.contact_sheet import contact_sheet, picture, spread
 from flaxseg.inspection.findings import Finding, Setting, flag
 from flaxseg.inspection.report import Inspection, Split
-from flaxseg.lookup import look_up, option_names
 from flaxseg.losses import LOSSES
 from flaxseg.models import MODELS
+from flaxseg.registry import look_up, option_names
+from flaxseg.train import build as experiment
+from flaxseg.train import inputs
 
 _NUM_BATCHES = 2
 _MOST_OF_A_BATCH = 12
@@ -34,7 +35,7 @@ SHEETS = ("train.png", "eval.png", *(f"batch_{step}.png" for step in range(_NUM_
 
 
 def inspect_splits(config: ConfigDict, *, title: str, most: int) -> tuple[Inspection, dict[str, np.ndarray]]:
-    """Reads both splits of a valid configuration's data set.
+    """Reads both splits of a valid configuration's dataset.
 
     Args:
       config: as for training.
@@ -84,7 +85,7 @@ def _read(config: ConfigDict, role: str, name: str) -> Split:
 def _without_classes(config: ConfigDict, name: str) -> SegmentationDataset | None:
     """The split with every mask value as a class, so that one bad mask does not hide the others; None if it cannot."""
     given = config.data.options
-    if "values" not in _options(config) or given.get("colours"):
+    if "values" not in _options(config) or given.get("colors"):
         return None
     values = tuple(value for value in range(IGNORE_LABEL) if value not in given.get("ignore_values", ()))
     kept = {key: value for key, value in given.items() if key not in ("class_names", "reduce_zero_label")}
@@ -97,7 +98,7 @@ def _without_classes(config: ConfigDict, name: str) -> SegmentationDataset | Non
 
 
 def _options(config: ConfigDict) -> list[str]:
-    """The options of the data set that a setting can add to those that are given."""
+    """The options of the dataset that a setting can add to those that are given."""
     known = option_names(look_up(config.data.name, DATASETS, key="config.data.name"))
     return [name for name in known if name != "reduce_zero_label" or not config.data.options.get("values")]
 
@@ -110,7 +111,7 @@ def _findings(config: ConfigDict, splits: Sequence[Split]) -> list[Finding]:
     allowed, named = config.data.skip_bad, bool(given.get("class_names"))
     found += mask_values.of_unknown_values(known, options=options, named=named, skip_bad=allowed)
     read = {split.role: split.statistics for split in splits if split.statistics}
-    found += mask_values.of_unknown_colours(list(read.values()), options=options, skip_bad=allowed)
+    found += mask_values.of_unknown_colors(list(read.values()), options=options, skip_bad=allowed)
     found += findings.of_problems(read, skip_bad=allowed)
     for role, statistics in read.items():
         found += findings.of_split(role, statistics, options=options)
@@ -126,9 +127,9 @@ def _findings(config: ConfigDict, splits: Sequence[Split]) -> list[Finding]:
 
 
 def _inferred(config: ConfigDict, train: Split) -> list[Finding]:
-    """A note where a class was made of every mask value, and named by it, as the data set `folder` alone does."""
+    """A note where a class was made of every mask value, and named by it, as the dataset `folder` alone does."""
     given, options = config.data.options, _options(config)
-    told = any(given.get(option) for option in ("values", "class_names", "colours", "reduce_zero_label"))
+    told = any(given.get(option) for option in ("values", "class_names", "colors", "reduce_zero_label"))
     if told or config.data.name != "folder" or train.error or train.dataset is None or train.statistics is None:
         return []
     names = train.dataset.class_names

@@ -6,7 +6,6 @@ from typing import Any
 import jax
 
 from flaxseg.errors import ConfigError
-from flaxseg.lookup import look_up
 from flaxseg.losses.binary_cross_entropy import binary_cross_entropy
 from flaxseg.losses.boundary import boundary
 from flaxseg.losses.cldice import cldice
@@ -19,6 +18,7 @@ from flaxseg.losses.mcc import mcc
 from flaxseg.losses.ohem import ohem_cross_entropy
 from flaxseg.losses.poly import poly_cross_entropy
 from flaxseg.losses.tversky import focal_tversky, tversky
+from flaxseg.registry import look_up
 
 __all__ = [
     "LOSSES",

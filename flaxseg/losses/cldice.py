@@ -1,4 +1,4 @@
-"""The centre-line Dice loss: whether the skeletons of prediction and label lie within one another."""
+"""The center-line Dice loss: whether the skeletons of prediction and label lie within one another."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def cldice(
     smooth: float = 1.0,
     foreground_weights: Sequence[float] | None = None,
 ) -> jax.Array:
-    r"""Returns one minus the centre-line Dice, the weighted mean over classes, for thin connected structures.
+    r"""Returns one minus the center-line Dice, the weighted mean over classes, for thin connected structures.
 
     .. math:: L = 1 - \frac{\sum_k w_k \frac{2 T_k S_k}{T_k + S_k}}{\sum_k w_k}, \quad
               T_k = \frac{\sum_i s(p)_{i,k} y_{i,k} + \epsilon}{\sum_i s(p)_{i,k} + \epsilon}, \quad

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from flaxseg.data.batch import IGNORE_LABEL
+from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import ConfigError
 
 

@@ -28,7 +28,7 @@ def tversky(
       logits: float[..., K], K of at least 2.
       label: integer[...]; pixels of IGNORE_LABEL count in no sum. Any other label that is no class makes the loss NaN.
       alpha: weight of false positives, at least 0.
-      beta: weight of false negatives, at least 0; above alpha it favours recall over precision.
+      beta: weight of false negatives, at least 0; above alpha it favors recall over precision.
       smooth: s, at least 0, in pixels.
       class_weights: K weights, at least 0 and not all 0, of the mean over the classes; 0 leaves one out. None: all 1.
       present_only: False: a class that the labels lack counts as a loss of 0; True: the mean leaves it out.

@@ -1,7 +1,7 @@
 """Metrics: integer counts that are exact under ignored pixels, padding, and any split into batches and devices.
 
 Each is a CLU metric. `from_model_output()` measures a batch on the device, under jit; `to_host()`, `merge()` and
-`compute()` gather a data set on the host.
+`compute()` gather a dataset on the host.
 """
 
 from flaxseg.metrics.boundary import Boundary

@@ -1,4 +1,4 @@
-"""The two ways in which metrics of batches become those of a data set: counts that add up, and rows of pictures."""
+"""The two ways in which metrics of batches become those of a dataset: counts that add up, and rows of pictures."""
 
 from typing import Self
 

@@ -47,18 +47,18 @@ def inside(shape: tuple[int, ...], size: jax.Array | None) -> jax.Array:
 
 
 def borders(codes: jax.Array, *, picture_edge: bool) -> jax.Array:
-    """Returns bool[B, H, W]: which pixels of a class have one of their 4 neighbours outside that class.
+    """Returns bool[B, H, W]: which pixels of a class have one of their 4 neighbors outside that class.
 
     Args:
-      codes: int32[B, H, W], classes, IGNORED or OUTSIDE. An ignored neighbour makes no border.
+      codes: int32[B, H, W], classes, IGNORED or OUTSIDE. An ignored neighbor makes no border.
       picture_edge: whether the picture's edge is outside of every class.
     """
     padded = jnp.pad(codes, ((0, 0), (1, 1), (1, 1)), constant_values=OUTSIDE)
     height, width = codes.shape[1:]
     found = jnp.zeros(codes.shape, bool)
     for down, right in ((0, 1), (2, 1), (1, 0), (1, 2)):
-        neighbour = padded[:, down : down + height, right : right + width]
-        found |= (neighbour != codes) & ((neighbour >= 0) | (picture_edge & (neighbour == OUTSIDE)))
+        neighbor = padded[:, down : down + height, right : right + width]
+        found |= (neighbor != codes) & ((neighbor >= 0) | (picture_edge & (neighbor == OUTSIDE)))
     return found & (codes >= 0)
 
 

@@ -23,7 +23,7 @@ class Boundary(Summed):
     :math:`d` rows and columns from a pixel outside of it; the picture's edge is outside of every class. :math:`d` is
     2 % of the picture's diagonal, rounded to even at the half and at least 1.
 
-    The boundary F-score compares outlines, pixels of a class with one of their 4 neighbours in another class, and the
+    The boundary F-score compares outlines, pixels of a class with one of their 4 neighbors in another class, and the
     picture's edge makes none. A pixel of one outline is matched where the other has one of the same class within a
     disk, whose radius is 0.75 % of the diagonal, rounded up. It is :math:`2PR / (P + R)` with the matched share P of
     the predicted outline and R of the label's.

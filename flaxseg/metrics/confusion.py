@@ -17,7 +17,7 @@ class ConfusionMatrix(Summed):
     """Pixel counts by true class (rows) and predicted class (columns), as a CLU metric.
 
     Counts of one batch are int32[K, K] on the device: exact for batches of less than 2**31 pixels. Totals over a
-    data set are kept on the host, `to_host()`, in int64. Merging adds counts, so the scores of a whole do not
+    dataset are kept on the host, `to_host()`, in int64. Merging adds counts, so the scores of a whole do not
     depend on how it was split into batches, devices or processes.
     """
 

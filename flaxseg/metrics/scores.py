@@ -99,7 +99,7 @@ def cohen_kappa(counts: np.ndarray) -> float:
 
     Cohen 1960, https://doi.org/10.1177/001316446002000104
     """
-    # Python's integers: products of two sums of a large data set do not fit 64 bits.
+    # Python's integers: products of two sums of a large dataset do not fit 64 bits.
     rows, columns = counts.sum(1).tolist(), counts.sum(0).tolist()
     pixels, agreed = sum(rows), int(np.trace(counts))
     by_chance = sum(row * column for row, column in zip(rows, columns, strict=True))

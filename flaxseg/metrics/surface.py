@@ -22,7 +22,7 @@ PIXEL = 2**16
 class SurfaceDistance(Listed):
     r"""Distances between the surfaces of label and prediction of every class in every picture, as a CLU metric.
 
-    A surface is made of the pixels of a class with one of their 4 neighbours outside of it or of the picture. From
+    A surface is made of the pixels of a class with one of their 4 neighbors outside of it or of the picture. From
     each pixel of one surface, the distance is that to the nearest pixel of the other. HD95, the Hausdorff distance
     without the farthest 5 %, is the larger of the two directions' 95th percentiles, interpolated linearly. ASSD, the
     average symmetric surface distance, is the sum of all distances of both directions over their number.
@@ -123,7 +123,7 @@ def _measured(surfaces: jax.Array) -> jax.Array:
         fixed = jnp.round(jnp.where(surfaces, jnp.sqrt(squared), 0) * PIXEL).astype(jnp.int32)
         return jnp.concatenate([bounds, split_bytes(fixed, 4).sum((2, 3))], axis=-1)
 
-    # Most pictures have few of the classes of a large data set.
+    # Most pictures have few of the classes of a large dataset.
     found = jax.lax.cond(paired.any(), measure, lambda s: jnp.zeros((*s.shape[:2], 6), jnp.int32), surfaces)
     return jnp.concatenate([count[..., None], jnp.where(paired[:, None, None], found, 0)], axis=-1)
 

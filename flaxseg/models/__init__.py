@@ -4,22 +4,22 @@ from collections.abc import Callable
 
 import flax.linen as nn
 
-from flaxseg.models.attention_unet import attention_unet
-from flaxseg.models.deeplabv3 import deeplabv3
-from flaxseg.models.deeplabv3plus import deeplabv3plus
-from flaxseg.models.fcn8s import fcn8s
-from flaxseg.models.fpn import fpn
-from flaxseg.models.linknet import linknet
-from flaxseg.models.manet import manet
-from flaxseg.models.pan import pan
-from flaxseg.models.plain_unet import UNet
-from flaxseg.models.pspnet import pspnet
-from flaxseg.models.resunet import resunet
-from flaxseg.models.segformer import segformer
-from flaxseg.models.unet import CLASSIC, unet
-from flaxseg.models.unet_mobilenet import unet_mobilenet
-from flaxseg.models.unetplusplus import unetplusplus
-from flaxseg.models.upernet import upernet
+from flaxseg.models.decoders.deeplabv3 import deeplabv3
+from flaxseg.models.decoders.deeplabv3plus import deeplabv3plus
+from flaxseg.models.decoders.fcn8s import fcn8s
+from flaxseg.models.decoders.fpn import fpn
+from flaxseg.models.decoders.linknet import linknet
+from flaxseg.models.decoders.manet import manet
+from flaxseg.models.decoders.pan import pan
+from flaxseg.models.decoders.pspnet import pspnet
+from flaxseg.models.decoders.segformer import segformer
+from flaxseg.models.decoders.unet import CLASSIC, unet
+from flaxseg.models.decoders.unet_mobilenet import unet_mobilenet
+from flaxseg.models.decoders.unetplusplus import unetplusplus
+from flaxseg.models.decoders.upernet import upernet
+from flaxseg.models.standalone.attention_unet import attention_unet
+from flaxseg.models.standalone.plain_unet import UNet
+from flaxseg.models.standalone.resunet import resunet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "unet": unet,

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from flaxseg.errors import ConfigError, FlaxsegError
-from flaxseg.lookup import did_you_mean
 from flaxseg.models import MODELS
 from flaxseg.models.arguments import check_integer
 from flaxseg.models.encoders import ENCODERS, make_encoder
 from flaxseg.models.flops import multiply_adds
+from flaxseg.registry import did_you_mean
 
 DESCRIPTION = """\
 Prints a table of all architectures, each with its default options, and one of all encoders.
@@ -28,7 +28,7 @@ Prints a table of all architectures, each with its default options, and one of a
   strides     what `output_stride` of an encoder can be, for networks that have this option; GMACs are at the last
   GMACs       thousands of millions of multiply-adds in the convolutions and matrix products for one picture, bilinear
               resizing included; FLOPs are twice as many
-  mean / std  what pictures with values 0..255 are normalised by, as they were for the public weights
+  mean / std  what pictures with values 0..255 are normalized by, as they were for the public weights
   weights     what pretrained = "imagenet" fetches from the Hugging Face hub: repository@revision
 
 All of it follows from the networks' shapes: nothing is computed, on no device.
@@ -120,11 +120,11 @@ def encoder_row(name: str, *, size: tuple[int, int]) -> dict[str, Any]:
 
 def _costs(module: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     """Parameters of a network, and its multiply-adds for one picture with three channels."""
-    initialised = functools.partial(module.init_with_output, train=False)
+    initialized = functools.partial(module.init_with_output, train=False)
     key = jax.eval_shape(lambda: jax.random.key(0))
     picture = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     # One pass for both: drawing the parameters multiplies no matrices.
-    program, (_, variables) = jax.make_jaxpr(initialised, return_shape=True)(key, picture)
+    program, (_, variables) = jax.make_jaxpr(initialized, return_shape=True)(key, picture)
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), multiply_adds(program)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from flaxseg.errors import ConfigError
-from flaxseg.lookup import did_you_mean
+from flaxseg.registry import did_you_mean
 
 ChannelValues = float | tuple[float, ...]
 

@@ -11,7 +11,7 @@ from flaxseg import ops
 from flaxseg.errors import ConfigError
 from flaxseg.models.arguments import ChannelValues, channel_values, check_dtype, check_integer, check_number
 from flaxseg.models.encoders import ENCODERS, Renames, make_encoder
-from flaxseg.models.layers import Conv, ConvNormAct, crop, pad_to_stride
+from flaxseg.models.layers.conv import Conv, ConvNormAct, crop, pad_to_stride
 
 NormalizationValues = float | Sequence[float] | None
 
@@ -50,7 +50,7 @@ class EncoderDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits, float32[B, H, W, num_classes], of normalised pictures, float[B, H, W, C], of any size.
+        """Logits, float32[B, H, W, num_classes], of normalized pictures, float[B, H, W, C], of any size.
 
         With `train`, batch statistics are those of the batch (and `batch_stats` is to be mutable), and dropout takes
         its randomness from the collection "dropout". Where collections of these names are mutable, "auxiliary" gets

@@ -243,7 +243,7 @@ def _chunk_gradient(
 def _window(
     start: int, outputs: int, size: int, taps: int, stride: int, dilation: int
 ) -> tuple[int, int, tuple[int, int]]:
-    """The inputs that `outputs` neighbouring outputs read from `start` on: first, end, and padding around them."""
+    """The inputs that `outputs` neighboring outputs read from `start` on: first, end, and padding around them."""
     end = start + (outputs - 1) * stride + (taps - 1) * dilation + 1
     low, high = min(max(start, 0), size), max(min(end, size), 0)
     return low, high, (low - start, end - high)

@@ -1,4 +1,4 @@
-"""Resizing: bilinear as two matrix products, and nearest neighbour, without antialiasing."""
+"""Resizing: bilinear as two matrix products, and nearest neighbor, without antialiasing."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool 
     Args:
       x: float[B, h, w, C].
       size: output height and width.
-      align_corners: the centres of the outermost pixels stay where they are, instead of the pixels' outer edges; as
+      align_corners: the centers of the outermost pixels stay where they are, instead of the pixels' outer edges; as
         in PyTorch. For networks that were trained so.
 
     Returns:
@@ -54,7 +54,7 @@ def resize_bilinear_ragged(x: jax.Array, sizes: jax.Array, canvas: tuple[int, in
 
 
 def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Nearest-neighbour resize, equal to `jax.image.resize(..., "nearest")`.
+    """Nearest-neighbor resize, equal to `jax.image.resize(..., "nearest")`.
 
     Args:
       x: any dtype[B, h, w, C].

@@ -15,7 +15,7 @@ def sample_bilinear(
     shrinkage: jax.Array | None = None,
     max_shrinkage: float = 1.0,
 ) -> jax.Array:
-    """Values of pictures at positions given in their pixels: (0, 0) is the centre of the upper-left one.
+    """Values of pictures at positions given in their pixels: (0, 0) is the center of the upper-left one.
 
     A picture that is read at fewer positions than it has pixels is averaged first: each example is read from the
     level of a pyramid of halved pictures at which a step spans less than two pixels (Williams, "Pyramidal
@@ -33,14 +33,14 @@ def sample_bilinear(
       float32[B, h, w, C], 0 beyond the edges of the outermost pixels.
     """
     levels = _pyramid(image, 1.0 if shrinkage is None else max_shrinkage)
-    along_rows, along_columns = _for_both(_neighbours, rows, columns, *_axes(levels, shrinkage))
+    along_rows, along_columns = _for_both(_neighbors, rows, columns, *_axes(levels, shrinkage))
     row, next_row, row_share, row_inside = along_rows
     column, _, column_share, column_inside = along_columns
     # One more word than there are pixels: a joined array is laid down in memory once, not made anew for each reading,
     # and the last pixel has one after it.
     words = [_words(x) for x in levels]
     flat = jnp.concatenate([*words, jnp.zeros_like(words[0][:, :1])], axis=1)
-    # Pairs of neighbours in a row; after the last of a row comes one whose share is 0. In a loop, so that what is read
+    # Pairs of neighbors in a row; after the last of a row comes one whose share is 0. In a loop, so that what is read
     # is laid down in memory: fused into the reading, the weighting would not use the processor's vectors.
     pairs = jax.lax.map(lambda begin: _take(flat, begin + column, length=2), jnp.stack([row, next_row]))
     (upper_left, upper_right), (lower_left, lower_right) = _corners(pairs, image)
@@ -103,7 +103,7 @@ def _axes(levels: list[jax.Array], shrinkage: jax.Array | None) -> tuple[jax.Arr
     return tuple(values[..., None] for values in of_axis)
 
 
-def _neighbours(
+def _neighbors(
     at: jax.Array, whole: jax.Array, zoom: jax.Array, size: jax.Array, stride: jax.Array, begin: jax.Array
 ) -> tuple[jax.Array, ...]:
     """Offsets of the pixels before and after each position, the share of the one after, and what lies inside."""

@@ -6,10 +6,10 @@ from typing import Any
 import optax
 
 from flaxseg.errors import ConfigError
-from flaxseg.lookup import look_up
 from flaxseg.optimizers.algorithms import OPTIMIZERS, decay_mask
 from flaxseg.optimizers.groups import RateScales, freezing
 from flaxseg.optimizers.schedules import SCHEDULES, Plateau, make_schedule, rate_scale
+from flaxseg.registry import look_up
 
 __all__ = [
     "OPTIMIZERS",

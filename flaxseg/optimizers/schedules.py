@@ -10,7 +10,7 @@ import optax
 from optax import contrib
 
 from flaxseg.errors import ConfigError
-from flaxseg.lookup import look_up
+from flaxseg.registry import look_up
 
 
 def constant(peak: float, steps: int) -> optax.Schedule:

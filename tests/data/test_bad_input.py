@@ -16,14 +16,14 @@ from encoded_files import npy, tiff
 from PIL import Image
 
 from flaxseg.data import Example, SegmentationDataset, folder
-from flaxseg.data.batch import IGNORE_LABEL, reduced
 from flaxseg.data.statistics import scan
+from flaxseg.data.types import IGNORE_LABEL, reduced
 from flaxseg.errors import DataError
 from flaxseg.losses import weighted_sum
 
 CHECKS = np.indices((24, 36)).sum(0) % 2
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
-RESTORE = "restore it, or take it out of the data set"
+RESTORE = "restore it, or take it out of the dataset"
 
 
 def encoded(pixels: np.ndarray | list | Image.Image, file_format: str = "PNG", **options: object) -> bytes:
@@ -68,8 +68,8 @@ class Bad:
     """One kind of input.
 
     Attributes:
-      files: contents by path, or what makes them of the data set's folder.
-      says: parts of the message: the file, the problem and the remedy; `{root}` stands for the data set's folder.
+      files: contents by path, or what makes them of the dataset's folder.
+      says: parts of the message: the file, the problem and the remedy; `{root}` stands for the dataset's folder.
       options: of `folder`.
       complete: whether a right picture or mask is added if `files` has none for the stem `a`.
     """
@@ -82,9 +82,9 @@ class Bad:
 
 UPRIGHT_MASK = encoded(np.repeat([[1]] * 12 + [[0]] * 24, 24, 1))
 LEFT_IS_WHITE = np.where(np.arange(36) < 12, 255, 0)[None, :, None].repeat(24, 0).repeat(3, 2)
-COLOURED = np.zeros((24, 36, 3), np.uint8)
-COLOURED[:12] = (128, 64, 0)
-COLOURED[0, 0] = (1, 2, 3)
+COLORED = np.zeros((24, 36, 3), np.uint8)
+COLORED[:12] = (128, 64, 0)
+COLORED[0, 0] = (1, 2, 3)
 VOLUME = np.zeros((5, 24, 36), np.uint8)
 WITH_NAN = np.full((24, 36), 0.5, np.float32)
 WITH_NAN[0, :4] = np.nan, np.inf, -np.inf, np.nan
@@ -150,22 +150,22 @@ REFUSED = {
         {"masks/a.png": encoded(np.zeros((24, 35)))},
         ("{root}/masks/a.png: is 35x24", "{root}/images/a.png is 36x24", "a mask has its picture's size: export"),
     ),
-    "coloured mask without a table": Bad(
-        {"masks/a.png": encoded(COLOURED)},
+    "colored mask without a table": Bad(
+        {"masks/a.png": encoded(COLORED)},
         (
-            "masks/a.png: is a coloured picture",
-            "--config.data.options.colours='((0,0,0),(128,64,0),(1,2,3),)', all in this file",
-            "--config.data.options.ignore_colours",
-            "convert the masks to grey or palette PNG",
+            "masks/a.png: is a colored picture",
+            "--config.data.options.colors='((0,0,0),(128,64,0),(1,2,3),)', all in this file",
+            "--config.data.options.ignore_colors",
+            "convert the masks to gray or palette PNG",
         ),
     ),
-    "coloured mask with a colour that is not in the table": Bad(
-        {"masks/a.png": encoded(COLOURED)},
+    "colored mask with a color that is not in the table": Bad(
+        {"masks/a.png": encoded(COLORED)},
         (
-            "masks/a.png: 0.12% of its pixels have colours that belong to no class: (1,2,3),.",
-            "data.options.colours (a class) or data.options.ignore_colours",
+            "masks/a.png: 0.12% of its pixels have colors that belong to no class: (1,2,3),.",
+            "data.options.colors (a class) or data.options.ignore_colors",
         ),
-        {"values": None, "colours": ((0, 0, 0), (128, 64, 0))},
+        {"values": None, "colors": ((0, 0, 0), (128, 64, 0))},
     ),
     "mask of 16-bit numbers": Bad(
         {"masks/a.tif": tiff(CHECKS.astype(np.uint16) * 700)},
@@ -291,9 +291,9 @@ READ = {
         {"images/a.jpg": turned(LEFT_IS_WHITE), "masks/a.png": UPRIGHT_MASK}, {}, is_upright,
     ),
     "palette mask": ({"masks/a.png": encoded(with_palette())}, {}, is_noise),
-    "coloured mask with a table": (
+    "colored mask with a table": (
         {"masks/a.png": encoded(np.array([(7, 8, 9), (255, 0, 0)], np.uint8)[CHECKS])},
-        {"values": None, "colours": ((7, 8, 9), (255, 0, 0))}, is_noise,
+        {"values": None, "colors": ((7, 8, 9), (255, 0, 0))}, is_noise,
     ),
     "names beyond ASCII": (
         {"images/Käse/猫 1.png": encoded(NOISE), "masks/Käse/猫 1.png": encoded(CHECKS)},

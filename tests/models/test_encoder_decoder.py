@@ -10,8 +10,8 @@ from flaxseg.errors import ConfigError
 from flaxseg.models import pspnet
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import make_encoder
-from flaxseg.models.layers import Conv, ConvNormAct
-from flaxseg.models.torch_names import converted
+from flaxseg.models.layers.conv import Conv, ConvNormAct
+from flaxseg.models.pretrained.torch_names import converted
 
 
 class SmallEncoder(nn.Module):
@@ -35,15 +35,15 @@ def network(**options):
 PICTURE = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))
 
 
-def initialised(model):
+def initialized(model):
     return jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), PICTURE)
 
 
 def test_without_a_head_the_decoder_gives_the_logits():
     model = network(head_kernel_size=0)
-    variables = initialised(model)
+    variables = initialized(model)
     assert set(variables["params"]) == {"encoder", "decoder"}
-    assert set(initialised(network())["params"]) == {"encoder", "decoder", "head"}
+    assert set(initialized(network())["params"]) == {"encoder", "decoder", "head"}
     padded = jnp.pad(PICTURE, ((0, 0), (0, 1), (0, 1), (0, 0)))
     parts = [{name: tree[part] for name, tree in variables.items() if part in tree} for part in ("encoder", "decoder")]
     expected = SmallDecoder().apply(parts[1], SmallEncoder().apply(parts[0], padded, train=False), train=False)
@@ -53,7 +53,7 @@ def test_without_a_head_the_decoder_gives_the_logits():
 
 def test_the_image_head_classifies_whole_pictures_by_the_mean_of_the_last_feature():
     model = network(image_classes=4)
-    variables = initialised(model)
+    variables = initialized(model)
     given = {name: variables[name] for name in ("params", "batch_stats")}
     logits, heads = model.apply(given, PICTURE, train=False, mutable=["image_logits"])
     last = model.encoder.apply(
@@ -80,7 +80,7 @@ def test_a_references_image_head_has_its_place():
 
 def test_the_auxiliary_head_gives_logits_at_the_pictures_size():
     model = network(auxiliary_weight=0.4, auxiliary_channels=6)
-    variables = initialised(model)
+    variables = initialized(model)
     assert variables["params"]["auxiliary_head0"]["kernel"].shape == (1, 1, 6, 3)
     given = {name: variables[name] for name in ("params", "batch_stats")}
     _, updates = model.apply(given, PICTURE, train=True, mutable=["batch_stats", "auxiliary"])

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg import sharding
 from flaxseg.models import MODELS
 from flaxseg.models.encoders import ENCODERS
+from flaxseg.train import sharding
 
 SMALL_ENCODER = {"encoder": "resnet18"}
 SHALLOW_ENCODER = SMALL_ENCODER | {"encoder_depth": 3}
@@ -40,7 +40,7 @@ WITHOUT_GRADIENT = {
     "segformer": r"decoder/linear\d/bias",
     "upernet": r"decoder/feature_norm\d/bias",
 }
-"""Biases that their references have before a batch normalisation, which takes them out again but for rounding."""
+"""Biases that their references have before a batch normalization, which takes them out again but for rounding."""
 
 NUM_CLASSES = 5
 
@@ -175,7 +175,7 @@ def test_bfloat16_stays_near_float32(name):
         assert predict._cache_size() == 1, "compiled again for pictures of the same shape"
 
 
-def test_the_input_size_of_initialisation_does_not_matter(name):
+def test_the_input_size_of_initialization_does_not_matter(name):
     init = functools.partial(build(name).init, jax.random.key(1), train=False)
     trees = [jax.eval_shape(init, jax.ShapeDtypeStruct(shape, jnp.float32)) for shape in ((1, 8, 8, 3), (3, 9, 70, 3))]
     assert trees[0] == trees[1]

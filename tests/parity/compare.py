@@ -24,8 +24,8 @@ from references import GOLDEN, NUM_CLASSES, gain_of, picture, sizes_of, tensor
 
 from flaxseg.models import MODELS
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.pretrained import put_tensors, renames_of
-from flaxseg.models.torch_names import converted
+from flaxseg.models.pretrained.load import put_tensors, renames_of
+from flaxseg.models.pretrained.torch_names import converted
 
 TOLERANCE = 1e-4
 TRAIN_TOLERANCE = 1e-3

@@ -90,7 +90,7 @@ def reference_encoder(name: str) -> str:
 
 
 def picture(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
-    """Returns normalised pictures, float32[B, H, W, C]."""
+    """Returns normalized pictures, float32[B, H, W, C]."""
     return np.random.default_rng(sum(size)).normal(size=(batch, *size, channels)).astype(np.float32)
 
 

@@ -3,12 +3,12 @@
 import cv2
 import numpy as np
 
-from flaxseg.data.colours import without_table
 from flaxseg.data.decode import jpeg, png
-from flaxseg.data.decode.arrays import is_array_file, read_array, upright
 from flaxseg.data.decode.intensities import ValueRange, to_intensities
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS, named_damage
 from flaxseg.data.decode.pillow_files import open_picture, orientation, turned_upright
+from flaxseg.data.decode.tiff_npy import is_array_file, read_array, upright
+from flaxseg.data.masks.class_colors import without_table
 from flaxseg.errors import DataError
 
 
@@ -18,7 +18,7 @@ def decode_image(
     """The picture in `data`, upright, with values of 0..255.
 
     What the bytes hold decides the format, not the name. TIFF and NPY files give the channels that they hold (see
-    `arrays.read_array`). All others give RGB: grey and palette pictures become RGB, CMYK is converted, transparency is
+    `arrays.read_array`). All others give RGB: gray and palette pictures become RGB, CMYK is converted, transparency is
     dropped (not blended), and of several frames the first is read. A turning or mirroring in the EXIF data is carried
     out, as viewers and annotation programs do. A mask that was drawn over the raw, lying picture then mostly has
     another size, which the readers of pairs report; where it has not (a square picture, or one turned by 180 degrees
@@ -26,7 +26,7 @@ def decode_image(
 
     Args:
       data: a whole file: TIFF, NPY, or any format that Pillow reads: JPEG, PNG, GIF, BMP, WebP, ...
-      name: what a message calls it: the file, or the key in the data set.
+      name: what a message calls it: the file, or the key in the dataset.
       max_megapixels: pictures of more million pixels are refused.
       value_range: the stored values that become 0 and 255, as of `flaxseg.data.decode.intensities.to_intensities`.
 
@@ -93,8 +93,8 @@ def orientation_of(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPI
 def decode_label(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray:
     """The mask in `data`: the values that the file stores, one a pixel.
 
-    Grey values and palette indices are taken as they are stored (never the palette's colours; grey of 1, 2 or 4 bits
-    is not spread over 0..255); an RGB mask whose three channels are equal is grey. TIFF and NPY masks may be of any
+    Gray values and palette indices are taken as they are stored (never the palette's colors; gray of 1, 2 or 4 bits
+    is not spread over 0..255); an RGB mask whose three channels are equal is gray. TIFF and NPY masks may be of any
     type that holds whole numbers of 0..255. EXIF as in `decode_image`.
 
     Args:
@@ -106,7 +106,7 @@ def decode_label(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXE
       uint8[H, W].
 
     Raises:
-      DataError: as `decode_image`, and for a JPEG, a coloured mask, or values above 255.
+      DataError: as `decode_image`, and for a JPEG, a colored mask, or values above 255.
     """
     if data.startswith(jpeg.SIGNATURE):
         raise DataError(
@@ -122,7 +122,7 @@ def decode_label(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXE
     if image.mode in ("P", "1"):
         return np.array(image, np.uint8)
     if image.mode == "L":
-        # Pillow spreads a PNG's grey of 2 or 4 bits over 0..255; a label is the number that was stored.
+        # Pillow spreads a PNG's gray of 2 or 4 bits over 0..255; a label is the number that was stored.
         bits = data[24] if data.startswith(png.SIGNATURE) else 8
         return np.array(image) >> (8 - bits) if bits < 8 else np.array(image)
     values = np.array(image)
@@ -134,7 +134,7 @@ def decode_label(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXE
 
 
 def read_palette(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXELS) -> np.ndarray | None:
-    """The colours of a palette file, uint8[N, 3], or None if it has no palette.
+    """The colors of a palette file, uint8[N, 3], or None if it has no palette.
 
     Raises:
       DataError: as `decode_image`.
@@ -142,8 +142,8 @@ def read_palette(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXE
     if is_array_file(data):
         return read_array(data, name=name, max_megapixels=max_megapixels).palette
     image = open_picture(data, name=name, max_megapixels=max_megapixels, load=False)
-    colours = image.getpalette("RGB") if image.mode == "P" else None
-    return np.array(colours, np.uint8).reshape(-1, 3) if colours else None
+    colors = image.getpalette("RGB") if image.mode == "P" else None
+    return np.array(colors, np.uint8).reshape(-1, 3) if colors else None
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -163,7 +163,7 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`label` at another size: each pixel takes the value found at its centre, as seen by `resize_image`.
+    """`label` at another size: each pixel takes the value found at its center, as seen by `resize_image`.
 
     Args:
       label: uint8[H, W].
@@ -174,7 +174,7 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     if label.shape == tuple(size):
         return label
-    rows, columns = (_centres(old, new) for old, new in zip(label.shape, size, strict=True))
+    rows, columns = (_centers(old, new) for old, new in zip(label.shape, size, strict=True))
     return label[rows].take(columns, axis=1)
 
 
@@ -187,8 +187,8 @@ def _resample(image: np.ndarray, size: tuple[int, ...], method: int) -> np.ndarr
     return resized[0] if len(resized) == 1 else np.concatenate(resized, axis=2)
 
 
-def _centres(old: int, new: int) -> np.ndarray:
-    """For each of `new` pixels, which of `old` pixels its centre lies in: exact, in integers."""
+def _centers(old: int, new: int) -> np.ndarray:
+    """For each of `new` pixels, which of `old` pixels its center lies in: exact, in integers."""
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 

@@ -10,7 +10,7 @@ ValueRange = Sequence[float] | Sequence[Sequence[float]]
 """(low, high), the stored values that become 0 and 255; or one such pair for each channel."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Red, green and blue in grey, of ITU-R BT.601."""
+"""Red, green and blue in gray, of ITU-R BT.601."""
 
 
 def to_intensities(pixels: np.ndarray, *, name: str, value_range: ValueRange | None = None) -> np.ndarray:
@@ -71,18 +71,18 @@ def check_value_range(value_range: ValueRange) -> None:
 
 
 def with_channels(image: np.ndarray, channels: int, *, name: str) -> np.ndarray:
-    """`image` as grey or RGB.
+    """`image` as gray or RGB.
 
     Args:
       image: uint8 or float32[H, W, C].
-      channels: 1 for grey (of RGB: ITU-R BT.601), 3 for RGB (of grey: three equal channels), 0 for as it is.
+      channels: 1 for gray (of RGB: ITU-R BT.601), 3 for RGB (of gray: three equal channels), 0 for as it is.
       name: what a message calls the picture.
 
     Returns:
       [H, W, channels] of the same type.
 
     Raises:
-      DataError: the picture is neither grey nor RGB.
+      DataError: the picture is neither gray nor RGB.
     """
     if channels in (0, image.shape[2]):
         return image
@@ -90,11 +90,11 @@ def with_channels(image: np.ndarray, channels: int, *, name: str) -> np.ndarray:
         return np.repeat(image, channels, axis=2)
     if image.shape[2] != 3:
         raise DataError(
-            f"{name}: has {image.shape[2]} channels, and data.options.channels={channels} converts between grey (1) "
+            f"{name}: has {image.shape[2]} channels, and data.options.channels={channels} converts between gray (1) "
             "and RGB (3) only; leave it out to use all channels"
         )
-    grey = (image @ _LUMA)[..., None]
-    return grey if image.dtype == np.float32 else np.rint(grey).astype(image.dtype)
+    gray = (image @ _LUMA)[..., None]
+    return gray if image.dtype == np.float32 else np.rint(gray).astype(image.dtype)
 
 
 def _check_finite(pixels: np.ndarray, name: str) -> None:

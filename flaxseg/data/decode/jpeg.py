@@ -13,7 +13,7 @@ from flaxseg.errors import DataError
 SIGNATURE = b"\xff\xd8\xff"
 
 _ORIENTATION = 0x0112
-# The names of the reductions for grey: those for colour also say that the order is blue, green, red.
+# The names of the reductions for gray: those for color also say that the order is blue, green, red.
 _READ_AS = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
@@ -28,7 +28,7 @@ class JpegHeader:
 
     Attributes:
       size: height and width as stored, before the EXIF orientation is carried out.
-      components: colour components, or 4 if the segments make no sense, which leaves the message to Pillow.
+      components: color components, or 4 if the segments make no sense, which leaves the message to Pillow.
       exif: the EXIF segment's content, or nothing.
     """
 
@@ -53,7 +53,7 @@ class JpegHeader:
 
 
 def read_header(data: bytes, *, name: str, max_megapixels: float) -> JpegHeader:
-    """Refuses a JPEG that is too large or cut off, before cv2 turns it into a half grey picture without a word.
+    """Refuses a JPEG that is too large or cut off, before cv2 turns it into a half gray picture without a word.
 
     Raises:
       DataError: more than `max_megapixels`, or no end of the picture data.

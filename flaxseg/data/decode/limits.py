@@ -8,7 +8,7 @@ from flaxseg.errors import DataError
 MAX_MEGAPIXELS = 64.0
 """Larger pictures and masks are refused unless asked for: one of them takes gigabytes along the way."""
 
-RESTORE = "restore it, or take it out of the data set"
+RESTORE = "restore it, or take it out of the dataset"
 """What a user does about a file that cannot be read."""
 
 
@@ -29,7 +29,7 @@ def too_large(name: str, found: str, max_megapixels: float) -> DataError:
     """Returns the error about a picture of `found` megapixels."""
     return DataError(
         f"{name}: is {found} megapixels, and at most {max_megapixels:g} are read; make it smaller, cut it into tiles, "
-        "or raise data.options.max_megapixels (of the data set folder)"
+        "or raise data.options.max_megapixels (of the dataset folder)"
     )
 
 

@@ -9,11 +9,11 @@ from flaxseg.data.decode.limits import check_size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_GREY, _RGB = 0, 2
+_GRAY, _RGB = 0, 2
 
 
 def decode_plain_png(data: bytes, *, name: str, max_megapixels: float) -> np.ndarray | None:
-    """The pixels of a grey or RGB file of 8 bits that says nothing of transparency or orientation.
+    """The pixels of a gray or RGB file of 8 bits that says nothing of transparency or orientation.
 
     Returns:
       uint8[H, W] or uint8[H, W, 3] as stored; None for all other files, and for damaged ones.
@@ -21,7 +21,7 @@ def decode_plain_png(data: bytes, *, name: str, max_megapixels: float) -> np.nda
     Raises:
       DataError: more than `max_megapixels`.
     """
-    if len(data) < 29 or data[24] != 8 or data[25] not in (_GREY, _RGB):
+    if len(data) < 29 or data[24] != 8 or data[25] not in (_GRAY, _RGB):
         return None
     width, height = struct.unpack_from(">II", data, 16)
     check_size(name, width, height, max_megapixels)

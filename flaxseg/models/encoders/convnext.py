@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
-from flaxseg.models.layers import Conv, apply_block
+from flaxseg.models.layers.conv import Conv, apply_block
 
 _initializer = nn.initializers.normal(0.02)
 

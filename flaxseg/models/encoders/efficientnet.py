@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
-from flaxseg.models.layers import Conv, ConvNormAct, apply_block
-from flaxseg.models.normalization import Activation, identity
+from flaxseg.models.layers.conv import Conv, ConvNormAct, apply_block
+from flaxseg.models.layers.normalization import Activation, identity
 
 STAGES = (
     (1, 3, 1, 1, 16),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
-from flaxseg.models.layers import Conv, apply_block
+from flaxseg.models.layers.conv import Conv, apply_block
 
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
@@ -59,7 +59,7 @@ class MixTransformer(nn.Module):
         features = [x, jnp.zeros((x.shape[0], x.shape[1] // 2, x.shape[2] // 2, 0), self.dtype)]
         for stage in range(1, self.depth):
             width = self.widths[stage - 1]
-            # Kernels that overlap, unlike patches, keep neighbours together.
+            # Kernels that overlap, unlike patches, keep neighbors together.
             kernel_size, step = (7, 4) if stage == 1 else (3, 2)
             x = _Embedding(width, kernel_size, step, self.dtype, name=f"stage{stage}_embed")(x)
             for number in range(self.blocks[stage - 1]):

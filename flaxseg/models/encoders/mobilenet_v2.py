@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
-from flaxseg.models.layers import ConvNormAct, apply_block
-from flaxseg.models.normalization import identity
+from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.normalization import identity
 
 _STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 """Channels and blocks of each stage, and the step of its first block."""
@@ -26,7 +26,7 @@ class MobileNetV2(nn.Module):
     dtype: Any = jnp.float32
     expanded: bool = False
     """Whether features are taken inside the blocks that halve the picture, where the channels are expanded, and the
-    coarsest is the last block's projection before its normalisation. For depth 5."""
+    coarsest is the last block's projection before its normalization. For depth 5."""
 
     torch_names: ClassVar[Renames] = (
         (r"features\.0\.0", "stem/conv"),

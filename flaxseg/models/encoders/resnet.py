@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
-from flaxseg.models.layers import ConvNormAct, apply_block
-from flaxseg.models.normalization import identity
+from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.normalization import identity
 
 
 class ResNet(nn.Module):

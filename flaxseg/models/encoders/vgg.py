@@ -1,4 +1,4 @@
-"""VGG (Simonyan & Zisserman 2014, https://arxiv.org/abs/1409.1556), with and without batch normalisation."""
+"""VGG (Simonyan & Zisserman 2014, https://arxiv.org/abs/1409.1556), with and without batch normalization."""
 
 import functools
 from typing import Any
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
-from flaxseg.models.layers import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct, apply_block
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
@@ -30,15 +30,15 @@ class VGG(nn.Module):
 
     @property
     def torch_names(self) -> Renames:
-        """The modules' places in torchvision's one sequence of convolutions, normalisations, ReLUs and poolings."""
+        """The modules' places in torchvision's one sequence of convolutions, normalizations, ReLUs and poolings."""
         names: list[tuple[str, str | None]] = [(r"classifier\.\d", None)]
-        place, normalises = 0, self.norm != "none"
+        place, normalizes = 0, self.norm != "none"
         for block, count in enumerate(self.convs, 1):
             for conv in range(1, count + 1):
                 names.append((rf"features\.{place}", f"block{block}/conv{conv}/conv"))
-                if normalises:
+                if normalizes:
                     names.append((rf"features\.{place + 1}", f"block{block}/conv{conv}/norm"))
-                place += 2 + normalises
+                place += 2 + normalizes
             place += 1
         return names
 
@@ -60,7 +60,7 @@ class VGG(nn.Module):
 
 
 class _Block(nn.Module):
-    """Convolutions of one width. They have a bias even where a normalisation follows, as the public weights do."""
+    """Convolutions of one width. They have a bias even where a normalization follows, as the public weights do."""
 
     width: int
     count: int
@@ -93,4 +93,4 @@ ENCODERS: dict[str, Encoder] = {
         ("vgg19_bn", (2, 2, 4, 4, 4), "f09a924cb0d201ea6f61601df9559141382271d7"),
     )
 }
-"""Convolutions of each block, and the revision of the public weights; `_bn` has batch normalisation."""
+"""Convolutions of each block, and the revision of the public weights; `_bn` has batch normalization."""

@@ -1,0 +1,1 @@
+"""Configurations: every key, configuration files, and their validation."""

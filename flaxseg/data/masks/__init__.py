@@ -1,0 +1,1 @@
+"""From the values or colors of a mask to class indices."""

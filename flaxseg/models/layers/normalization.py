@@ -1,0 +1,89 @@
+"""Normalization: BatchNorm with the statistics of its references, and group normalization."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Activation = Callable[[jax.Array], jax.Array]
+
+NORMS = ("batch", "group", "none")
+"""Normalizations by name, for `norm`."""
+
+
+def norm(
+    kind: str,
+    features: int,
+    *,
+    train: bool,
+    dtype: Any,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    name: str | None = "norm",
+) -> Activation:
+    """A normalization layer for `features` channels, or the identity for "none".
+
+    "batch" is BatchNorm with this momentum. "group" has 16 channels to a group (fewer where 16 does not divide them),
+    the choice of its paper that does not depend on width (Wu and He 2018, https://arxiv.org/abs/1803.08494).
+
+    Raises:
+      ValueError: `kind` is not one of NORMS.
+    """
+    if kind == "batch":
+        return BatchNorm(not train, momentum=momentum, epsilon=epsilon, dtype=dtype, name=name)
+    if kind == "group":
+        return nn.GroupNorm(num_groups=None, group_size=math.gcd(16, features), epsilon=1e-5, dtype=dtype, name=name)
+    if kind == "none":
+        return identity
+    raise ValueError(f"norm {kind!r}: allowed are {', '.join(NORMS)}")
+
+
+# Up to this many values a channel, a second pass costs nothing, and such may be the means of whole maps: they differ
+# little from one another, so that the difference of their mean square and squared mean would be rounding.
+_FEW_VALUES = 1024
+
+
+class BatchNorm(nn.Module):
+    """Batch normalization (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167) with the variables of Flax's own.
+
+    Statistics are computed in float32 over the global batch: without an axis name, as a batch sharded under `jax.jit`
+    needs. Unlike Flax's, the running variance is the unbiased one (over n - 1), as PyTorch and TensorFlow keep it, so
+    that pretrained statistics go on as they would there. `momentum` is the share of the old statistics that stays.
+    """
+
+    use_running_average: bool
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalized [..., C], of `dtype`."""
+        shape = (x.shape[-1],)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
+        wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+        if self.use_running_average:
+            mean, variance = running_mean.value, running_var.value
+        else:
+            count = x.size // x.shape[-1]
+            mean = wide.mean(axes)
+            if count <= _FEW_VALUES:
+                variance = jnp.square(wide - mean).mean(axes)
+            else:
+                variance = jnp.maximum(jnp.square(wide).mean(axes) - jnp.square(mean), 0)
+            if not self.is_initializing():
+                unbiased = variance * (count / max(count - 1, 1))
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
+        return ((wide - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias).astype(self.dtype)
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """`x`, as the activation of a block without one."""
+    return x

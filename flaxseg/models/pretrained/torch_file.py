@@ -1,0 +1,143 @@
+"""Checkpoints of torch as arrays, without torch and without running anything that a checkpoint asks for."""
+
+import io
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from flaxseg.errors import WeightsError
+from flaxseg.models.pretrained.limits import AGAIN, MAX_BYTES, check_size, damage_explained
+from flaxseg.models.pretrained.torch_pickle import unpickled
+from flaxseg.models.pretrained.torch_tensors import ByteOrder, Storage, Tensor, arrays_of
+from flaxseg.models.pretrained.zip_members import MAGIC, open_zip, read_member
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "ema", "state_dict_ema", "model_ema")
+"""Where training programs put the weights among other things, the first of them first."""
+
+_DEEPEST = 4
+_MOST_LISTED = 8
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+
+
+def read_torch(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
+    """Reads the tensors that torch.save() wrote, in its zip format or in the one before torch 1.6.
+
+    Where the file holds more than one state dict, the one under the first key of WRAPPERS is taken; whatever else
+    lies beside the tensors is ignored.
+
+    Args:
+      path: of the file.
+      max_bytes: the most that its contents may take.
+
+    Returns:
+      Arrays of their own memory by the tensors' names, in the file's order and the tensors' types; bfloat16 as
+      float32.
+
+    Raises:
+      WeightsError: the file is damaged, is not torch's, asks for something to be run, holds no tensors by name, or
+        unfolds to more than its size can hold.
+    """
+    with damage_explained(path):
+        check_size(path.stat().st_size, path, max_bytes=max_bytes)
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                file.seek(0)
+                return _from_legacy(file, path, max_bytes)
+        return _from_zip(path, max_bytes)
+
+
+def torch_folder(members: Collection[str]) -> str | None:
+    """The folder of torch's data.pkl in a zip file, with its slash; None if torch did not write the file."""
+    found = (name for name in members if name.count("/") == 1 and name.endswith("/data.pkl"))
+    return next((name.removesuffix("data.pkl") for name in found), None)
+
+
+def _from_zip(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    with open_zip(path, max_bytes=max_bytes) as archive:
+        members = archive.namelist()
+        folder = torch_folder(members)
+        if folder is None:
+            raise WeightsError(f"{path}: is a zip file without data.pkl, so torch.save() did not write it")
+        tree, _ = unpickled(io.BytesIO(read_member(archive, f"{folder}data.pkl", path)), name=str(path))
+
+        def read(storage: Storage) -> bytes:
+            return read_member(archive, f"{folder}data/{storage.key}", path)
+
+        state = _state_dict(tree, path)
+        return arrays_of(state, read, path, order=_byte_order(archive, f"{folder}byteorder", path), max_bytes=max_bytes)
+
+
+def _byte_order(archive: zipfile.ZipFile, name: str, path: Path) -> ByteOrder:
+    """Of the numbers in the file; the first versions of the format did not say, and were little."""
+    if name not in archive.namelist():
+        return "little"
+    order = read_member(archive, name, path).strip()
+    if order not in (b"little", b"big"):
+        raise WeightsError(f"{path}: its byte order is {order[:20]!r} instead of little or big: {AGAIN}")
+    return "little" if order == b"little" else "big"
+
+
+def _from_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    magic, _ = unpickled(file, name=str(path))
+    if magic != _LEGACY_MAGIC:
+        raise WeightsError(
+            f"{path}: is a pickle, but not one of torch.save(); save the weights as safetensors, npz or with torch"
+        )
+    protocol, _ = unpickled(file, name=str(path))
+    if protocol != _LEGACY_PROTOCOL:
+        raise WeightsError(f"{path}: is of another version of torch's format than {_LEGACY_PROTOCOL}; save it anew")
+    system, _ = unpickled(file, name=str(path))
+    tree, storages = unpickled(file, name=str(path))
+    keys, _ = unpickled(file, name=str(path))
+    if not isinstance(system, dict) or not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise TypeError("its list of storages is none")
+    if missing := set(storages) ^ set(keys):
+        raise ValueError(f"its list of storages does not fit: {', '.join(sorted(missing)[:_MOST_LISTED])}")
+    order: ByteOrder = "little" if system.get("little_endian", True) else "big"
+    places = _legacy_places(file, [storages[key] for key in keys], order)
+
+    def read(storage: Storage) -> bytes:
+        file.seek(places[storage.key])
+        return file.read(storage.nbytes)
+
+    return arrays_of(_state_dict(tree, path), read, path, order=order, max_bytes=max_bytes)
+
+
+def _legacy_places(file: BinaryIO, storages: list[Storage], order: ByteOrder) -> dict[str, int]:
+    """Where each storage's numbers begin; before them stands how many there are."""
+    places = {}
+    for storage in storages:
+        count = int.from_bytes(file.read(8), order, signed=True)
+        if count != storage.length:
+            raise ValueError(f"its storage {storage.key} has {count} numbers instead of {storage.length}")
+        places[storage.key] = file.tell()
+        file.seek(storage.nbytes, io.SEEK_CUR)
+    end = file.tell()
+    if end > file.seek(0, io.SEEK_END):
+        raise EOFError(f"it should have {end:,} bytes, and has {file.tell():,}")
+    return places
+
+
+def _state_dict(tree: Any, path: Path) -> dict[str, Tensor]:
+    found = _tensors(tree, _DEEPEST)
+    if not found:
+        keys = [str(key) for key in tree] if isinstance(tree, dict) else []
+        there = f"its keys are {', '.join(keys[:_MOST_LISTED])}{', ...' if len(keys) > _MOST_LISTED else ''}"
+        raise WeightsError(
+            f"{path}: holds no tensors by name, neither at its top nor under {', '.join(WRAPPERS)}; "
+            f"{there if keys else f'it is a {type(tree).__name__}'}. Save model.state_dict() alone"
+        )
+    return found
+
+
+def _tensors(tree: Any, deepest: int) -> dict[str, Tensor]:
+    if not isinstance(tree, dict) or not deepest:
+        return {}
+    for wrapper in WRAPPERS:
+        if inner := _tensors(tree.get(wrapper), deepest - 1):
+            return inner
+    return {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}

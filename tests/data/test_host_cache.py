@@ -1,0 +1,99 @@
+"""Cached examples are those that were read, each read once, and refused where memory does not do."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from flaxseg.data import host_cache
+from flaxseg.data.pipeline import iterate, train_batches
+from flaxseg.data.types import Example, SegmentationDataset
+from flaxseg.errors import DataError
+
+
+class Counted:
+    """Twelve pictures of a size that depends on the index, and how often each was read."""
+
+    def __init__(self, channels: int = 3) -> None:
+        self.reads: list[int] = []
+        self.channels = channels
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Example:
+        self.reads.append(index)
+        random = np.random.default_rng(index)
+        image = random.integers(0, 256, (20 + index, 24, self.channels), np.uint8)
+        return {"image": image, "label": random.integers(0, 5, image.shape[:2], np.uint8), "id": str(index)}
+
+
+def dataset(source) -> SegmentationDataset:
+    return SegmentationDataset(source, 5, tuple("abcde"), ((0, 0, 0),) * 5)
+
+
+def batches(source, **options):
+    return train_batches(dataset(source), canvas_size=(16, 16), batch_size=4, seed=1, **options)
+
+
+def test_batches_are_the_same_and_each_example_is_read_once():
+    plain, cached = Counted(), Counted()
+    reading = {"num_threads": 3, "prefetch": 3}
+    # By one thread: two that meet at an example both read it.
+    actual = iterate(batches(cached, cache=True), num_threads=1, prefetch=3)
+    expected = iterate(batches(plain), **reading)
+    for _ in range(12):  # four epochs
+        first, second = next(expected), next(actual)
+        np.testing.assert_array_equal(first["image"], second["image"])
+        np.testing.assert_array_equal(first["label"], second["label"])
+    expected.close()
+    actual.close()
+    assert len(plain.reads) >= 48
+    # The first is read to learn the shape as well.
+    assert sorted(cached.reads) == sorted([0, *range(12)])
+
+
+def test_what_a_batch_holds_is_not_the_cache_itself():
+    source = Counted()
+    made = batches(source, cache=True)
+    before = made[0]["image"].copy()
+    made[0]["image"][:] = 0
+    np.testing.assert_array_equal(made[0]["image"], before)
+
+
+def test_threads_that_meet_keep_the_same():
+    def read(index: int) -> Example:
+        return {"image": np.full((2, 2, 1), index, np.uint8), "label": np.zeros((2, 2), np.uint8), "id": str(index)}
+
+    kept = host_cache.CanvasCache(4, read)
+    threads = [threading.Thread(target=lambda: kept.batch(np.arange(4))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert kept.batch(np.array([3, 1, 1]))["image"].max((1, 2, 3)).tolist() == [3, 1, 1]
+
+
+def test_too_little_memory_is_told_with_both_figures(monkeypatch):
+    empty: Example = {"image": np.zeros((16, 16, 3), np.uint8), "label": np.zeros((16, 16), np.uint8), "id": ""}
+    monkeypatch.setattr(host_cache, "free_memory", lambda: 2**20)
+    with pytest.raises(
+        DataError, match=r"1,200 examples of 16x16x3 need 1\.2 MiB, and 1\.0 MiB of memory are free; use"
+    ):
+        host_cache.CanvasCache(1200, lambda _: empty)
+    monkeypatch.setattr(host_cache, "free_memory", lambda: 16_000)
+    assert batches(Counted(), cache=True)[0]["image"].shape == (4, 16, 16, 3)
+
+
+def test_free_memory_is_a_plausible_figure():
+    assert 2**20 < host_cache.free_memory() < 2**50
+
+
+def test_pictures_of_different_channels_are_still_named():
+    class Mixed(Counted):
+        def __getitem__(self, index):
+            example = super().__getitem__(index)
+            return {**example, "image": example["image"][..., : 1 + 2 * (index % 2)]}
+
+    with pytest.raises(DataError, match=r"image is uint8\[16, 16, [13]\] where \d+ has uint8\[16, 16, [13]\]"):
+        [batches(Mixed(), cache=True)[step] for step in range(3)]

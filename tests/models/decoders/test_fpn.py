@@ -1,0 +1,67 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxseg.errors import ConfigError
+from flaxseg.models import fpn
+from flaxseg.models.decoders.fpn import FPNDecoder
+
+CHANNELS = (3, 4, 5, 6, 7, 8)
+
+
+def pyramid():
+    """Features of a picture of 32 x 64."""
+    keys = jax.random.split(jax.random.key(0), len(CHANNELS))
+    return [jax.random.normal(keys[i], (2, 32 >> i, 64 >> i, c)) for i, c in enumerate(CHANNELS)]
+
+
+@functools.cache
+def variables():
+    return jax.jit(functools.partial(FPNDecoder(8, 32).init, train=False))(jax.random.key(1), pyramid())
+
+
+def maps(*, train=False, **options):
+    apply = functools.partial(FPNDecoder(8, 32, **options).apply, train=train, rngs={"dropout": jax.random.key(2)})
+    return np.asarray(jax.jit(apply)(variables(), pyramid()))
+
+
+def test_added_maps_are_the_sum_of_those_side_by_side():
+    added, joined = maps(merge="add"), maps(merge="cat")
+    assert (added.shape, joined.shape) == ((2, 8, 16, 32), (2, 8, 16, 128))
+    np.testing.assert_allclose(joined.reshape(2, 8, 16, 4, 32).sum(3), added, rtol=0, atol=1e-5)
+
+
+def test_dropout_leaves_out_whole_channels():
+    whole, dropped = maps(), maps(dropout=0.25, train=True)
+    kept = np.any(dropped, (1, 2))
+    assert 0 < kept.sum() < kept.size
+    np.testing.assert_allclose(dropped, whole * kept[:, None, None] / 0.75, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "upsampling", "finest"), [(3, 1, 3), (4, 2, 64), (5, 4, 64)])
+def test_the_pyramid_is_of_the_four_coarsest_features(depth, upsampling, finest):
+    model = fpn(num_classes=2, encoder="resnet18", encoder_depth=depth)
+    x = jax.ShapeDtypeStruct((1, 33, 47, 3), jnp.float32)
+    logits, variables = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
+    assert logits.shape == (1, 33, 47, 2)
+    assert model.upsampling == upsampling
+    assert variables["params"]["decoder"]["lateral3"]["kernel"].shape == (1, 1, finest, 256)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder_depth": 2}, "encoder_depth = 2: must be an integer between 3 and 5"),
+        ({"encoder": "mit_b0", "encoder_depth": 4}, "encoder_depth = 4: with encoder mit_b0 it has to be 5, as the"),
+        ({"segmentation_channels": 48}, "segmentation_channels = 48: must be a multiple of 32"),
+        ({"pyramid_channels": 0}, "pyramid_channels = 0: must be an integer of at least 1"),
+        ({"merge": "sum"}, "merge = 'sum': allowed are 'add', 'cat'"),
+        ({"dropout": 1}, "dropout = 1: must be a number of at least 0 and less than 1"),
+    ],
+)
+def test_wrong_arguments_are_named(options, message):
+    with pytest.raises(ConfigError, match=message):
+        fpn(**{"num_classes": 3} | options)

@@ -1,0 +1,156 @@
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxseg.errors import WeightsError
+from flaxseg.models import unet
+from flaxseg.models.encoders import ENCODERS, make_encoder
+from flaxseg.models.encoders.efficientnet import Block, _Block, _same_pads
+from flaxseg.models.layers.conv import ConvNormAct
+from flaxseg.models.pretrained.load import put_tensors
+
+PICTURE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+
+
+def steps(name, **options):
+    """Step and dilation of each block's depthwise convolution."""
+    return [(block.step, block.dilation) for block in make_encoder(name, dtype=jnp.float32, **options).blocks()]
+
+
+def of_package(block, layer):
+    """What efficientnet_pytorch and efficientnet_lite call a layer of a block, and its normalization."""
+    place = ("expand", "depthwise", "project").index(layer)
+    return f"_blocks.{block.number}._{layer}_conv", f"_blocks.{block.number}._bn{place}"
+
+
+def of_timm(block, layer):
+    """What timm does; a block that does not expand has no first layer there, and counts from the second."""
+    layers = ["depthwise", "project"] if block.expansion == 1 else ["expand", "depthwise", "project"]
+    convs = {2: ["dw", "pw"], 3: ["pw", "dw", "pwl"]}[len(layers)]
+    place, before = layers.index(layer), f"blocks.{block.stage}.{block.place}"
+    return f"{before}.conv_{convs[place]}", f"{before}.bn{place + 1}"
+
+
+def published(encoder, scheme):
+    """Tensors of a whole EfficientNet-Lite or B0, classifier and all, under one of the two schemes of names."""
+    tensors, lite = {}, encoder.endswith("lite0")
+    draw = np.random.default_rng(0)
+
+    def put(conv, norm, shape):
+        tensors[f"{conv}.weight"] = draw.normal(size=shape).astype(np.float32)
+        for leaf in ("weight", "bias", "running_mean", "running_var"):
+            tensors[f"{norm}.{leaf}"] = draw.uniform(0.5, 1.5, shape[0]).astype(np.float32)
+        tensors[f"{norm}.num_batches_tracked"] = np.zeros((), np.int64)
+
+    package, channels = scheme is of_package, 32
+    put(*(("_conv_stem", "_bn0") if package else ("conv_stem", "bn1")), (32, 3, 3, 3))
+    for block in make_encoder(encoder, dtype=jnp.float32).blocks():
+        wide, size = channels * block.expansion, block.kernel_size
+        if block.expansion > 1:
+            put(*scheme(block, "expand"), (wide, channels, 1, 1))
+        put(*scheme(block, "depthwise"), (wide, 1, size, size))
+        for side, shape in () if lite else (("reduce", (channels // 4, wide)), ("expand", (wide, channels // 4))):
+            place = f"_blocks.{block.number}._se_" if package else f"blocks.{block.stage}.{block.place}.se.conv_"
+            tensors[f"{place}{side}.weight"] = draw.normal(size=(*shape, 1, 1)).astype(np.float32)
+            tensors[f"{place}{side}.bias"] = draw.normal(size=shape[0]).astype(np.float32)
+        put(*scheme(block, "project"), (block.channels, wide, 1, 1))
+        channels = block.channels
+    put(*(("_conv_head", "_bn1") if package else ("conv_head", "bn2")), (1280, 320, 1, 1))
+    tensors["_fc.bias" if package else "classifier.bias"] = np.zeros(1000, np.float32)
+    return tensors
+
+
+def loaded(encoder, tensors, depth=5):
+    """The encoder's variables with these tensors."""
+    model = unet(num_classes=2, encoder=encoder, encoder_depth=depth, decoder_channels=(8,) * depth)
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), PICTURE)
+    variables = put_tensors(shapes, model, tensors, name="these", partial=False)
+    return {collection: tree["encoder"] for collection, tree in variables.items()}
+
+
+@pytest.mark.parametrize("encoder", ["efficientnet_b0", "efficientnet_lite0"])
+@pytest.mark.parametrize("depth", [3, 4, 5])
+def test_both_schemes_of_names_fill_the_same_variables_at_every_depth(encoder, depth):
+    package, timm = (loaded(encoder, published(encoder, scheme), depth) for scheme in (of_package, of_timm))
+    jax.tree.map(np.testing.assert_array_equal, package, timm)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(timm))
+
+
+def test_a_block_that_no_efficientnet_of_this_size_has_is_named():
+    tensors = published("efficientnet_lite0", of_timm) | {"blocks.5.4.conv_pw.weight": np.zeros((1, 1, 1, 1))}
+    with pytest.raises(
+        WeightsError, match=r"in the file, but not in the network: 1 \(blocks\.5\.4\.conv_pw\.weight \(1, 1, 1, 1\)\)"
+    ):
+        loaded("efficientnet_lite0", tensors, depth=3)
+
+
+def test_steps_become_dilations_where_the_references_have_them():
+    b1 = steps("efficientnet_b1", output_stride=16)
+    assert b1[16:] == [(1, 2)] * 7 and {dilation for _, dilation in b1[:16]} == {1}
+    # From its second block on, B0's stage before the last step already counts as of 1/32.
+    b0 = steps("efficientnet_b0", output_stride=8)
+    assert b0[5:] == [(1, 2)] * 4 + [(1, 4)] * 7
+    assert steps("efficientnet_b0", output_stride=16)[8:11] == [(1, 1), (1, 2), (1, 2)]
+    # timm's dilation begins one block after the step that it replaces.
+    assert steps("efficientnet_lite0", output_stride=8)[4:13] == [(1, 1), (1, 1), *[(1, 2)] * 6, (1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "step", "pads"),
+    [(224, 3, 2, (0, 1)), (112, 5, 2, (1, 2)), (15, 5, 2, (2, 2)), (75, 3, 2, (1, 1)), (7, 5, 1, (2, 2))],
+)
+def test_pads_are_those_of_tensorflow(size, kernel_size, step, pads):
+    assert _same_pads(size, kernel_size, step) == (pads, pads)
+
+
+def test_stochastic_depth_grows_with_the_block_and_lite_has_none():
+    def rates(name):
+        found = {}
+
+        def record(call, args, kwargs, context):
+            if isinstance(context.module, nn.Dropout):
+                found[context.module.parent.name] = context.module.rate
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(record):
+            init = functools.partial(make_encoder(name, dtype=jnp.float32).init, train=False)
+            jax.eval_shape(init, jax.random.key(0), PICTURE)
+        return found
+
+    # A block that changes the channels has nothing to add to, and B0 has 16.
+    b0 = {f"block{number}": 0.2 * number / 16 for number in (2, 4, 6, 7, 9, 10, 12, 13, 14)}
+    assert rates("efficientnet_b0") == pytest.approx(b0)
+    assert set(rates("efficientnet_lite0").values()) == {0.0}
+
+
+@pytest.mark.parametrize(("squeeze", "activation"), [(False, nn.relu6), (True, nn.silu)])
+def test_a_block_by_hand(squeeze, activation):
+    block = Block(1, 1, 1, 3, 1, 1, "SAME", 6, 8, is_feature=False)
+    layer = functools.partial(ConvNormAct, activation=activation, epsilon=1e-3)
+    module = _Block(block, layer, squeeze=squeeze, rate=0.0)
+    x = jax.random.normal(jax.random.key(0), (1, 1, 1, 8))
+    params = module.init(jax.random.key(1), x, train=False)["params"]
+    assert ("squeeze" in params) is squeeze
+    variables = module.init(jax.random.key(1), x, train=False)
+    found = module.apply(variables, x, train=False)[0, 0, 0]
+
+    # Of a picture of one pixel the depthwise kernel's middle is all that counts; means are 0 and variances 1.
+    normal = 1 / math.sqrt(1 + 1e-3)
+    y = activation(x[0, 0, 0] @ params["expand"]["conv"]["kernel"][0, 0] * normal)
+    y = activation(y * params["depthwise"]["conv"]["kernel"][1, 1, 0] * normal)
+    if squeeze:
+        weights = nn.silu(y @ params["squeeze"]["reduce"]["kernel"][0, 0])
+        y = y * nn.sigmoid(weights @ params["squeeze"]["expand"]["kernel"][0, 0])
+    expected = x[0, 0, 0] + y @ params["project"]["conv"]["kernel"][0, 0] * normal
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_lite_is_for_pictures_normalized_as_it_was_trained():
+    model = unet(num_classes=2, encoder="efficientnet_lite0")
+    assert (model.mean, model.std) == ((127.0,) * 3, (128.0,) * 3)
+    assert ENCODERS["efficientnet_b0"].mean != model.mean

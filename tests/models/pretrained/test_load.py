@@ -1,0 +1,175 @@
+import dataclasses
+import functools
+import hashlib
+import re
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import traverse_util
+
+from flaxseg.errors import WeightsError
+from flaxseg.models import unet
+from flaxseg.models.encoders import ENCODERS
+from flaxseg.models.pretrained.load import load_pretrained, put_arrays, put_tensors
+from flaxseg.models.pretrained.torch_names import converted
+
+ENCODER = "resnet18"
+
+
+def network(**options):
+    return unet(num_classes=2, encoder=ENCODER, **options)
+
+
+@functools.cache
+def variables_of(channels=3):
+    """A network's variables, all 7."""
+    init = functools.partial(network().init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), np.zeros((1, 32, 32, channels), np.float32))
+    return jax.tree.map(lambda leaf: np.full(leaf.shape, 7, np.float32), dict(shapes))
+
+
+@functools.cache
+def torch_tensors(prefix=""):
+    """Tensors under torchvision's names that fill the encoder: each holds 0, 1, 2, ..."""
+    flat = traverse_util.flatten_dict(variables_of(), sep="/")
+    tensors = {}
+    for path, value in flat.items():
+        collection, part, *module, leaf = path.split("/")
+        if part != "encoder":
+            continue
+        name = "/".join(module)
+        for pattern, replacement in (
+            (r"stem/conv", "conv1"),
+            (r"stem/norm", "bn1"),
+            (r"layer(\d)_block(\d)/downsample/conv", r"layer\1.\2.downsample.0"),
+            (r"layer(\d)_block(\d)/downsample/norm", r"layer\1.\2.downsample.1"),
+            (r"layer(\d)_block(\d)/conv(\d)/conv", r"layer\1.\2.conv\3"),
+            (r"layer(\d)_block(\d)/conv(\d)/norm", r"layer\1.\2.bn\3"),
+        ):
+            name = re.sub(rf"^{pattern}$", replacement, name)
+        shape = value.shape if value.ndim == 1 else tuple(value.shape[axis] for axis in (3, 2, 0, 1))
+        leaf = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}.get(leaf, leaf)
+        tensors[f"{prefix}{name}.{leaf}"] = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        if collection == "batch_stats":
+            tensors[f"{prefix}{name}.num_batches_tracked"] = np.zeros((), np.int64)
+    return tensors
+
+
+def put(tensors, *, channels=3, partial=False):
+    found = put_tensors(variables_of(channels), network(), tensors, name="w.pth", partial=partial)
+    return traverse_util.flatten_dict(found, sep="/")
+
+
+@pytest.mark.parametrize("classifier", [{}, {"fc.weight": np.ones((1000, 512)), "fc.bias": np.ones(1000)}])
+def test_an_encoders_file_fills_the_encoder_and_leaves_the_rest(classifier):
+    found = put(torch_tensors() | classifier)
+    kernel = found["params/encoder/layer2_block0/downsample/conv/kernel"]
+    np.testing.assert_array_equal(kernel[0, 0], np.arange(128 * 64).reshape(128, 64).T)
+    stem = found["params/encoder/stem/conv/kernel"]
+    # [kh, kw, in, out] of [out, in, kh, kw].
+    assert stem[1, 2, 1, 3] == 3 * 3 * 49 + 1 * 49 + 1 * 7 + 2
+    np.testing.assert_array_equal(found["batch_stats/encoder/stem/norm/var"], np.arange(64))
+    assert (found["params/head/kernel"] == 7).all()
+    assert all((value != 7).any() for path, value in found.items() if "/encoder/" in path)
+
+
+def test_a_whole_encoders_file_fills_one_that_ends_sooner():
+    shallow = network(encoder_depth=3, decoder_channels=(8, 8, 8))
+    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(functools.partial(shallow.init, train=False), jax.random.key(0), picture)
+    weights = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), dict(shapes))
+    found = put_tensors(weights, shallow, torch_tensors(), name="w.pth", partial=False)
+    last = found["params"]["encoder"]["layer2_block1"]["conv2"]["norm"]
+    np.testing.assert_array_equal(last["bias"], np.arange(128))
+    assert "layer3_block0" not in found["params"]["encoder"]
+    strange = torch_tensors() | {"layer3.9.conv1.weight": np.zeros((1, 1, 1, 1), np.float32)}
+    with pytest.raises(WeightsError, match=r"not in the network: 1 \(params/encoder/layer3_block9/conv1/conv/kernel"):
+        put_tensors(weights, shallow, strange, name="w.pth", partial=False)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "encoder.", "encoder.model.", "module.encoder."])
+def test_prefixes_of_wrappers_are_known(prefix):
+    found = put(torch_tensors(prefix))
+    assert found["params/encoder/stem/conv/kernel"][0, 0, 0, 1] == 3 * 49
+
+
+def test_the_first_convolution_is_adapted_to_other_channels():
+    stem = torch_tensors()["conv1.weight"].transpose(2, 3, 1, 0)
+    path = "params/encoder/stem/conv/kernel"
+    np.testing.assert_allclose(put(torch_tensors(), channels=1)[path], stem.sum(2, keepdims=True))
+    five = put(torch_tensors(), channels=5)[path]
+    np.testing.assert_allclose(five, stem[:, :, [0, 1, 2, 0, 1]] * 0.6, rtol=1e-6)
+
+
+def test_what_does_not_match_is_listed_and_a_part_is_taken_only_when_asked_for():
+    tensors = dict(torch_tensors())
+    del tensors["layer4.1.conv2.weight"]
+    tensors["layer9.0.conv1.weight"] = np.zeros((1, 1, 1, 1), np.float32)
+    tensors["bn1.bias"] = np.zeros(63, np.float32)
+    with pytest.raises(WeightsError) as raised:
+        put(tensors)
+    message = str(raised.value)
+    assert message.startswith("w.pth: these weights are not of this network")
+    assert "but not in the file: 1 (params/encoder/layer4_block1/conv2/conv/kernel (3, 3, 512, 512))" in message
+    assert "but not in the network: 1 (params/encoder/layer9_block0/conv1/conv/kernel (1, 1, 1, 1))" in message
+    assert "params/encoder/stem/norm/bias (63,) in the file, (64,) in the network" in message
+    assert "model.pretrained_partial=True loads what fits" in message
+    found = put(tensors, partial=True)
+    assert (found["params/encoder/layer4_block1/conv2/conv/kernel"] == 7).all()
+    assert (found["params/encoder/stem/norm/bias"] == 7).all()
+    assert found["params/encoder/stem/norm/scale"][1] == 1
+
+
+def test_weights_of_another_kind_are_refused_even_in_part():
+    with pytest.raises(WeightsError, match=r"0 of its arrays are there(.|\n)*choose the network that they are of"):
+        put({"visual.proj": np.zeros((4, 4), np.float32)}, partial=True)
+
+
+def test_a_network_without_encoder_says_what_to_choose():
+    with pytest.raises(WeightsError, match="UNet has no encoder that weights could be loaded into"):
+        load_pretrained({}, unet(num_classes=2), "weights.pth")
+
+
+def test_arrays_by_path_may_be_of_a_part_of_the_network():
+    given = {"params/head/bias": np.ones(2, np.float16)}
+    found = put_arrays(variables_of(), given, name="x", partial=True)
+    assert found["params"]["head"]["bias"].dtype == np.float32
+    assert found["params"]["head"]["bias"].tolist() == [1, 1]
+
+
+def test_kernels_of_transposed_convolutions_are_turned_and_exchanged():
+    tensor = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)  # in, out, rows, columns
+    found, unknown = converted({"up.weight": tensor, "gamma": np.ones(3)}, [("up", "up/conv:transposed")])
+    assert found["params/up/conv/kernel"][0, 1, 1, 2] == tensor[1, 2, 3, 2]
+    assert unknown == {"gamma": (3,)}
+
+
+def test_a_file_is_read_checked_and_put_in(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    safetensors.numpy.save_file(torch_tensors(), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = load_pretrained(variables_of(), network(), str(path), sha256=digest[:16])
+    assert found["params"]["encoder"]["stem"]["conv"]["kernel"][0, 0, 0, 1] == 3 * 49
+    with pytest.raises(WeightsError, match="SHA-256"):
+        load_pretrained(variables_of(), network(), str(path), sha256="0" * 16)
+
+
+def test_public_weights_come_from_the_revision_that_the_table_names(tmp_path, monkeypatch):
+    """From a cache folder of the hub, made here, with the network switched off."""
+    public = ENCODERS[ENCODER].pretrained
+    snapshot = tmp_path / f"models--{public.repository.replace('/', '--')}" / "snapshots" / public.revision
+    snapshot.mkdir(parents=True)
+    safetensors.numpy.save_file(torch_tensors() | {"fc.bias": np.zeros(1000)}, snapshot / public.filename)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    found = load_pretrained(variables_of(), network(), "imagenet")
+    assert found["params"]["encoder"]["stem"]["conv"]["kernel"][0, 0, 0, 1] == 3 * 49
+    assert found["params"]["head"]["kernel"][0, 0, 0, 0] == 7
+
+
+def test_an_encoder_without_public_weights_says_so(monkeypatch):
+    monkeypatch.setitem(ENCODERS, ENCODER, dataclasses.replace(ENCODERS[ENCODER], pretrained=None))
+    with pytest.raises(WeightsError, match="no public weights of encoder resnet18; did you mean 'resnet"):
+        load_pretrained(variables_of(), network(), "imagenet")

@@ -1,0 +1,57 @@
+"""Two processes with two devices each train as one process with four does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+
+PROGRAM = """
+import json, sys
+import jax
+
+index, count, port, workdir = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+if count > 1:
+    jax.distributed.initialize(f"localhost:{port}", count, index)
+from flaxseg import train
+from flaxseg.config.files import load_config
+
+overrides = ["train.steps=3", "augment.scale=(0.8,1.2)", "augment.brightness=0.2", "data.options.count=20"]
+config = load_config("configs/shapes.py:tiny", overrides)
+result = train.train_and_evaluate(config, workdir)
+head = jax.device_get(result.state.params["head"]["kernel"])
+counts = result.scores.confusion.counts.tolist()
+print(json.dumps({"devices": jax.device_count(), "counts": counts, "head": head.tolist()}))
+"""
+
+
+def start(index, count, devices, port, workdir):
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    command = [sys.executable, "-c", PROGRAM, str(index), str(count), str(port), str(workdir)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, **pipes)
+
+
+def result_of(process):
+    output, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return json.loads(output.splitlines()[-1])
+
+
+def test_two_processes_train_as_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [start(i, 2, 2, port, tmp_path / "two") for i in range(2)]
+    one = result_of(start(0, 1, 4, port, tmp_path / "one"))
+    first, second = (result_of(process) for process in processes)
+    assert one["devices"] == first["devices"] == 4
+    assert first == second
+    # 20 examples do not fill two batches of 16: those that only fill up count nowhere.
+    assert np.sum(one["counts"]) == 20 * 32 * 32
+    assert first["counts"] == one["counts"]
+    np.testing.assert_allclose(first["head"], one["head"], atol=1e-5)
+    written = sorted(path.name for path in (tmp_path / "two").iterdir())
+    assert [name.split(".")[0] for name in written] == ["checkpoints", "config", "data", "events", "pictures"]

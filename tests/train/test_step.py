@@ -1,0 +1,241 @@
+"""The pure step: gradient descent, averages, placement over devices, and one compilation."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from flaxseg import create_train_state, eval_step, make_augment, predict_label, train_step, unet, weighted_sum
+from flaxseg.errors import ConfigError
+from flaxseg.train import sharding
+from flaxseg.train.forward import normalize
+
+KEY = jax.random.key(0)
+LOSS = weighted_sum({"cross_entropy": 1.0})
+
+
+class Linear(nn.Module):
+    """Logits from one matrix, so that a step can be followed by hand."""
+
+    num_classes: int = 2
+    mean: float = 100.0
+    std: float = 50.0
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(self.num_classes, use_bias=False, kernel_init=nn.initializers.zeros, name="head")(x)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    keys = jax.random.split(jax.random.key(7), 2)
+    label = jax.random.randint(keys[1], (8, 16, 16), 0, 3).astype(jnp.uint8)
+    return {
+        "image": jax.random.randint(keys[0], (8, 16, 16, 3), 0, 256).astype(jnp.uint8),
+        "label": label.at[:, :3].set(255),
+    }
+
+
+def test_one_step_by_hand():
+    # Two pixels of value 150, so 1 after normalization; zero weights give p = 1/2; the gradient is p - target.
+    batch = {"image": jnp.full((1, 1, 2, 1), 150, jnp.uint8), "label": jnp.array([[[0, 1]]], jnp.uint8)}
+    batch["label"] = batch["label"].at[0, 0, 1].set(255)
+    model, tx = Linear(), optax.sgd(0.1)
+    state = create_train_state(KEY, batch["image"], model=model, tx=tx)
+    new, metrics = train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx)
+    np.testing.assert_allclose(new.params["head"]["kernel"], [[0.05, -0.05]], rtol=1e-6)
+    scalars = metrics.compute()
+    assert scalars["loss"] == pytest.approx(np.log(2), rel=1e-6)
+    assert scalars["loss/cross_entropy"] == pytest.approx(np.log(2), rel=1e-6)
+    assert scalars["grad_norm"] == pytest.approx(np.sqrt(0.5), rel=1e-6)
+    assert int(new.step) == 1
+
+
+class WithSideHead(Linear):
+    """Gives further logits, a constant multiple of the pictures, which only the auxiliary loss sees."""
+
+    auxiliary_weight: float = 0.5
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        side = nn.Dense(self.num_classes, use_bias=False, kernel_init=nn.initializers.zeros, name="side")(x)
+        self.sow("auxiliary", "logits", side)
+        return super().__call__(x, train=train)
+
+
+def test_the_loss_of_auxiliary_heads_is_weighted_and_added():
+    batch = {"image": jnp.full((1, 1, 1, 1), 150, jnp.uint8), "label": jnp.zeros((1, 1, 1), jnp.uint8)}
+    model, tx = WithSideHead(), optax.sgd(0.1)
+    state = create_train_state(KEY, batch["image"], model=model, tx=tx)
+    assert set(state.params) == {"head", "side"}
+    new, metrics = train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx)
+    np.testing.assert_allclose(new.params["head"]["kernel"], [[0.05, -0.05]], rtol=1e-6)
+    np.testing.assert_allclose(new.params["side"]["kernel"], [[0.025, -0.025]], rtol=1e-6)
+    scalars = metrics.compute()
+    assert scalars["loss"] == pytest.approx(1.5 * np.log(2), rel=1e-6)
+    assert scalars["loss/auxiliary"] == pytest.approx(np.log(2), rel=1e-6)
+    assert predict_label(new, batch["image"], model=model).shape == (1, 1, 1)
+
+
+def test_a_state_starts_from_given_variables():
+    given = {"params": {"head": {"kernel": jnp.array([[3.0, 4.0]])}}}
+    image = jnp.zeros((1, 1, 1, 1), jnp.uint8)
+    state = create_train_state(KEY, image, model=Linear(), tx=optax.sgd(0.1), ema_decay=0.9, variables=given)
+    for params in (state.params, state.ema_params):
+        assert params["head"]["kernel"].tolist() == [[3.0, 4.0]]
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(3, [4, 1.5, 1]), (1, [11 / 6.5]), (5, [4, 1.5, 1, 4, 1.5])])
+def test_values_for_rgb_serve_pictures_of_other_channels(channels, expected):
+    model = Linear(mean=(10.0, 20.0, 21.0), std=(2.5, 4.0, 13.0))
+    image = jnp.asarray([20, 26, 34, 20, 26][:channels], jnp.uint8).reshape(1, 1, 1, channels)
+    image = jnp.full_like(image, 28) if channels == 1 else image
+    np.testing.assert_allclose(normalize(image, model)[0, 0, 0], expected, rtol=1e-6)
+
+
+def test_average_of_parameters_by_hand():
+    batch = {"image": jnp.full((1, 1, 1, 1), 150, jnp.uint8), "label": jnp.zeros((1, 1, 1), jnp.uint8)}
+    model, tx = Linear(), optax.sgd(0.1)
+    state = create_train_state(KEY, batch["image"], model=model, tx=tx, ema_decay=0.15)
+    average = np.zeros((1, 2))
+    for step in range(3):
+        state, _ = train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx, ema_decay=0.15)
+        decay = min(0.15, (1 + step) / (10 + step))  # 1/10, then 0.15: both sides of the minimum
+        average = decay * average + (1 - decay) * np.asarray(state.params["head"]["kernel"])
+        np.testing.assert_allclose(state.ema_params["head"]["kernel"], average, rtol=1e-5)
+
+
+def test_average_must_be_asked_for_twice():
+    batch = {"image": jnp.zeros((1, 1, 1, 1), jnp.uint8), "label": jnp.zeros((1, 1, 1), jnp.uint8)}
+    model, tx = Linear(), optax.sgd(0.1)
+    state = create_train_state(KEY, batch["image"], model=model, tx=tx)
+    with pytest.raises(ValueError, match="ema_decay must be given to create_train_state"):
+        train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx, ema_decay=0.9)
+
+
+def test_metrics_merge_as_averages_over_steps(batch):
+    model, tx = Linear(num_classes=3), optax.sgd(0.5)
+    state = create_train_state(KEY, batch["image"], model=model, tx=tx)
+    step = partial(train_step, model=model, loss_fn=LOSS, tx=tx)
+    state, first = step(state, batch, KEY)
+    _, second = step(state, batch, KEY)
+    losses = [m.compute()["loss"] for m in (first, second)]
+    assert losses[0] != losses[1]
+    assert first.merge(second).compute()["loss"] == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def network(batch):
+    """A small U-Net with everything random on, its compiled step, and the state it starts from."""
+    model = unet(num_classes=3, width=4, depth=2, decoder_dropout=0.2)
+    tx = optax.adamw(3e-3)
+    augment_fn = make_augment(crop_size=(16, 16), scale=(0.9, 1.2), flip=0.5, brightness=0.1)
+    make = partial(create_train_state, image=batch["image"], model=model, tx=tx, ema_decay=0.9)
+    step = partial(train_step, model=model, loss_fn=LOSS, tx=tx, augment_fn=augment_fn, ema_decay=0.9)
+    return model, make, step
+
+
+def on_devices(network, batch, **parts):
+    """Three steps and an evaluation on a mesh: losses, confusion matrix, parameters, and the compiled step."""
+    model, make, step = network
+    mesh = sharding.make_mesh(**parts)
+    placement = sharding.state_sharding(jax.eval_shape(make, KEY), mesh)
+    state = jax.jit(make, out_shardings=placement)(KEY)
+    model = sharding.gathered(model, mesh)
+    compiled = jax.jit(
+        partial(step, model=model), donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh))
+    )
+    placed, losses = sharding.place_batch({k: np.asarray(v) for k, v in batch.items()}, mesh), []
+    for _ in range(3):
+        state, metrics = compiled(state, placed, KEY)
+        losses.append(metrics.compute()["loss"])
+    confusion = jax.jit(partial(eval_step, model=model))(state, placed).confusion.counts
+    return losses, np.asarray(confusion), jax.device_get(state.params), compiled, state
+
+
+@pytest.fixture(scope="module")
+def one_device(network, batch):
+    return on_devices(network, batch, data=1)
+
+
+def test_loss_falls(one_device):
+    losses = one_device[0]
+    assert losses[2] < losses[0]
+
+
+@pytest.mark.parametrize("parts", [{"data": 8}, {"data": 2, "fsdp": 2, "spatial": 2}])
+def test_any_mesh_gives_the_same(network, batch, one_device, parts):
+    losses, confusion, params, _, state = on_devices(network, batch, **parts)
+    np.testing.assert_allclose(losses, one_device[0], rtol=1e-5, atol=1e-5)
+    assert confusion.sum() == 8 * 13 * 16
+    np.testing.assert_array_equal(confusion, one_device[1])
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-2, atol=3e-4), params, one_device[2])
+    if "fsdp" in parts:
+        kernel = state.params["encoder"]["level2"]["block1"]["conv"]["kernel"]
+        assert kernel.addressable_shards[0].data.size == kernel.size // 2
+        moment = state.opt_state[0].mu["encoder"]["level2"]["block1"]["conv"]["kernel"]
+        assert moment.addressable_shards[0].data.size == moment.size // 2
+
+
+def test_the_step_compiles_once(one_device):
+    assert one_device[3]._cache_size() == 1
+
+
+def test_steps_differ_in_their_randomness_and_repeat_exactly(network, batch):
+    _, make, step = network
+    state = make(KEY)
+    jitted = jax.jit(step)
+    first, again = (jax.device_get(jitted(state, batch, KEY)[1].loss.total) for _ in range(2))
+    assert first == again
+    later = jax.device_get(jitted(state.replace(step=jnp.int32(5)), batch, KEY)[1].loss.total)
+    assert first != later
+
+
+def test_evaluation_uses_the_average_and_any_size(network, batch):
+    model, make, _ = network
+    state = make(KEY)
+    other = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
+    np.testing.assert_array_equal(
+        predict_label(state, batch["image"], model=model), predict_label(other, batch["image"], model=model)
+    )
+    assert predict_label(state, batch["image"][:, :11, :13], model=model).shape == (8, 11, 13)
+
+
+def test_native_size_is_scored_at_the_labels_own_size(network, batch):
+    """A label of another size counts just its own pixels, against the resized logits."""
+    model, make, _ = network
+    state = make(KEY)
+    label = np.full((8, 40, 32), 255, np.uint8)
+    sizes = np.array([(20 + 2 * i, 32 - 3 * i) for i in range(8)], np.int32)
+    for i, (height, width) in enumerate(sizes):
+        label[i, :height, :width] = i % 3
+    native = {"image": batch["image"], "label": jnp.asarray(label), "size": jnp.asarray(sizes)}
+    counts = np.asarray(eval_step(state, native, model=model).confusion.counts)
+    assert counts.sum() == sizes.prod(1).sum()
+    from flaxseg import predict_logits
+
+    logits = predict_logits(state, batch["image"], model=model)
+    expected = np.zeros((3, 3), int)
+    for i, (height, width) in enumerate(sizes):
+        resized = jax.image.resize(logits[i], (height, width, 3), "bilinear", antialias=False)
+        np.add.at(expected, (i % 3, np.asarray(resized.argmax(-1)).ravel()), 1)
+    assert np.abs(counts - expected).sum() <= 4  # pixels whose two best classes are level to the last digits
+
+
+def test_batches_must_divide_over_the_devices():
+    with pytest.raises(ConfigError) as raised:
+        sharding.make_mesh(batch_sizes={"config.train.batch_size": 6, "config.eval.batch_size": 12})
+    message = str(raised.value)
+    assert "config.train.batch_size = 6: does not divide over 8 devices" in message
+    assert "use a multiple of it, such as 8" in message
+    assert "config.eval.batch_size = 12" in message
+    assert "such as 16" in message
+
+
+def test_a_mesh_of_more_devices_than_there_are():
+    with pytest.raises(ConfigError, match="data = 16, fsdp = 1, spatial = 1 need 16 devices"):
+        sharding.make_mesh(data=16)
