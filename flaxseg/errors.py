@@ -1,10 +1,34 @@
-"""Errors that a user's input causes: one clear message each, shown by the commands without a stack trace."""
+"""Errors that a user's input causes, each one clear message, and the checks of arguments that raise them."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+import difflib
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 
 class FlaxsegError(ValueError):
     """Something given to flaxseg cannot be used; the message names it, what is allowed, and the remedy."""
+
+
+class ArgumentError(FlaxsegError):
+    """An argument of a function is wrong; the message is `ARGUMENT = VALUE: PROBLEM`.
+
+    Attributes:
+      argument: its name, such as `dropout`, or a path such as `options.dice.smooth`.
+      value: what was given.
+      problem: what is wrong with the value, what is allowed, and the remedy.
+    """
+
+    def __init__(self, argument: str, value: Any, problem: str) -> None:
+        super().__init__(f"{argument} = {value!r}: {problem}")
+        self.argument = argument
+        self.value = value
+        self.problem = problem
+
+    def under(self, group: str) -> "ArgumentError":
+        """Returns the same error for an argument that the caller took as a member of `group`."""
+        return ArgumentError(f"{group}.{self.argument}", self.value, self.problem)
 
 
 class ConfigError(FlaxsegError):
@@ -75,3 +99,84 @@ class TrainingError(FlaxsegError):
 
 class WeightsError(FlaxsegError):
     """A weights file cannot be used; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """The numbers that an argument may be; neither infinity, NaN nor a bool is ever in a range.
+
+    Attributes:
+      low: the smallest number allowed.
+      high: the largest number allowed.
+      above: exclude `low` itself.
+      below: exclude `high` itself.
+      integer: allow integers only.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+    integer: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        if not is_number(value) or not math.isfinite(value) or (self.integer and not isinstance(value, int)):
+            return False
+        return self.low <= value <= self.high and not (
+            (self.above and value == self.low) or (self.below and value == self.high)
+        )
+
+    def __str__(self) -> str:
+        kind = "an integer" if self.integer else "a number"
+        if not (self.above or self.below) and math.isfinite(self.low) and math.isfinite(self.high):
+            return f"{kind} from {self.low:g} to {self.high:g}"
+        low = f"{'above' if self.above else 'of at least'} {self.low:g}" if math.isfinite(self.low) else ""
+        high = f"{'below' if self.below else 'at most'} {self.high:g}" if math.isfinite(self.high) else ""
+        bounds = " and ".join(filter(None, (low, high)))
+        return f"{kind} {bounds}" if bounds else f"a finite {kind.split()[1]}"
+
+    def check(self, argument: str, value: Any) -> None:
+        """Checks that a value is in the range.
+
+        Raises:
+          ArgumentError: it is not.
+        """
+        if value not in self:
+            raise ArgumentError(argument, value, f"must be {self}")
+
+
+FINITE = Range()
+NON_NEGATIVE = Range(0)
+POSITIVE = Range(0, above=True)
+FRACTION = Range(0, 1)
+DROPOUT_RATE = DECAY_RATE = Range(0, 1, below=True)
+
+
+def check_integer(argument: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raises ArgumentError unless `value` is an integer of at least `low` and, if given, at most `high`."""
+    Range(low, math.inf if high is None else high, integer=True).check(argument, value)
+
+
+def check_boolean(argument: str, value: Any) -> None:
+    """Raises ArgumentError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ArgumentError(argument, value, "must be True or False")
+
+
+def check_choice(argument: str, value: Any, allowed: Collection[str]) -> None:
+    """Raises ArgumentError unless `value` is one of `allowed`; the message names the nearest."""
+    if value not in allowed:
+        listing = ", ".join(map(repr, allowed))
+        raise ArgumentError(argument, value, f"must be one of {listing}{did_you_mean(str(value), allowed)}")
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a number; a bool is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Returns `; did you mean 'x'?` for the candidate nearest to a name, or nothing when none is near."""
+    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
+    near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.55)
+    return f"; did you mean {by_lower_case[near[0]]!r}?" if near else ""

@@ -1,6 +1,6 @@
 """From names to functions: the tables of models, losses, datasets and optimizers, and functions of the user's own."""
 
-import difflib
+import dataclasses
 import importlib
 import inspect
 import types
@@ -10,47 +10,70 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError, did_you_mean
 
 
-def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, key: str) -> Callable[..., Any]:
+def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str = "name") -> Callable[..., Any]:
     """Returns the function that a name stands for.
 
     Args:
-      name: a name of the table, or `package.module:function` for one of the user's own.
-      table: the functions that flaxseg brings.
-      key: the configuration key that the name came from, for the message.
+      name: a name of the table, or `package.module:function` for a function of the user's own.
+      table: the functions that flaxseg provides, by name.
+      argument: what the error calls `name`.
 
     Raises:
-      ConfigError: no such name (lists what there is and the nearest), or no such module or function.
+      ArgumentError: an unknown name (the message lists the known ones and the nearest), or a module or function that
+        cannot be imported.
     """
     if name in table:
         return table[name]
     if ":" in name:
-        return _import_function(name, key=key)
-    raise ConfigError(
-        f"{key} = {name!r}: unknown. Known are {', '.join(sorted(table))}{did_you_mean(name, table)}; "
-        "'package.module:function' names one of your own"
+        return _import_function(name, argument)
+    raise ArgumentError(
+        argument,
+        name,
+        f"unknown. Known are {', '.join(sorted(table))}{did_you_mean(name, table)}; "
+        "'package.module:function' names one of your own",
     )
 
 
-def _import_function(name: str, *, key: str) -> Callable[..., Any]:
+def _import_function(name: str, argument: str) -> Callable[..., Any]:
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ConfigError(
-            f"{key} = {name!r}: module {module_name!r} cannot be imported ({error}); "
-            "check the spelling, and that it is installed or on PYTHONPATH"
+        raise ArgumentError(
+            argument,
+            name,
+            f"module {module_name!r} cannot be imported ({error}); "
+            "check the spelling, and that it is installed or on PYTHONPATH",
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
         names = [n for n, value in vars(module).items() if callable(value)]
-        raise ConfigError(
-            f"{key} = {name!r}: module {module_name!r} has no function {function_name!r}"
-            f"{did_you_mean(function_name, names)}"
+        raise ArgumentError(
+            argument,
+            name,
+            f"module {module_name!r} has no function {function_name!r}{did_you_mean(function_name, names)}",
         )
     return function
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An option of an entry of a table: a keyword-only argument of a function, or a field of a module.
+
+    Attributes:
+      name: the option's name.
+      annotation: its type annotation; `Any` where there is none.
+      default: its default; `inspect.Parameter.empty` for an option that has to be given.
+      doc: its one-line description, from the `Args:` or `Attributes:` section of the docstring; "" without one.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+    doc: str
 
 
 def option_names(function: Callable[..., Any]) -> list[str]:
@@ -128,10 +151,3 @@ def _kind_name(kind: Any) -> str:
         return f"a sequence, as in (A, B) or (A,), each {_kind_name(inner[0])}"
     names = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", types.NoneType: "None"}
     return names.get(kind, str(kind))
-
-
-def did_you_mean(name: str, candidates: Iterable[str]) -> str:
-    """Returns `; did you mean 'x'?` for the candidate nearest to a name, or nothing when none is near."""
-    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
-    near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.55)
-    return f"; did you mean {by_lower_case[near[0]]!r}?" if near else ""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from flaxseg.errors import ConfigError
-from flaxseg.registry import did_you_mean, look_up, option_errors, option_names
+from flaxseg.errors import ConfigError, did_you_mean
+from flaxseg.registry import look_up, option_errors, option_names
 
 
 def function(split, *, size: tuple[int, int], names: Sequence[str] | str = (), rate: float = 0.0, on: bool = True):

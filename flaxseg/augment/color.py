@@ -28,7 +28,7 @@ def make_recolor(**strengths: float) -> Callable[[jax.Array, jax.Array], jax.Arr
       ConfigError: an unknown name, or a strength outside of its range.
     """
     for name, strength in strengths.items():
-        look_up(name, CHANGES, key="config.augment")
+        look_up(name, CHANGES, argument="config.augment")
         if strength < 0 or (name in PROBABILITIES and strength > 1):
             allowed = "a probability, 0 to 1" if name in PROBABILITIES else "at least 0"
             raise ConfigError(f"augment.{name} = {strength}: must be {allowed}")

@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.schema import OPTION_KEYS, TEXT_OR_NUMBERS, leaves
 from flaxseg.config.validate import errors_in, raise_all
-from flaxseg.errors import ConfigError
-from flaxseg.registry import did_you_mean
+from flaxseg.errors import ConfigError, did_you_mean
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:

@@ -1,5 +1,6 @@
 """The check of a configuration that finds every error at once, before any device or file is touched."""
 
+import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,11 +11,11 @@ from ml_collections import ConfigDict
 from flaxseg.config.schema import OPTION_KEYS, default_config
 from flaxseg.config.value_checks import OF_THEIR_OWN, is_number, value_errors
 from flaxseg.data import DATASETS
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
 from flaxseg.losses import LOSSES
 from flaxseg.models import MODELS
 from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
-from flaxseg.registry import did_you_mean, look_up, option_errors
+from flaxseg.registry import look_up, option_errors
 
 
 def validate(config: ConfigDict) -> None:
@@ -45,6 +46,28 @@ def raise_all(messages: list[str]) -> None:
     if messages:
         count = "1 error" if len(messages) == 1 else f"{len(messages)} errors"
         raise ConfigError(f"{count} in the configuration:\n" + "\n".join(f"  {message}" for message in messages))
+
+
+@contextlib.contextmanager
+def config_key(group: str, **renamed: str) -> Iterator[None]:
+    """Puts the configuration key in front of what a library function raises about its arguments.
+
+    `with config_key("optimizer", name="schedule"): make_schedule(...)` turns `name = 'cosin': unknown` into
+    `config.optimizer.schedule = 'cosin': unknown`.
+
+    Args:
+      group: the group of keys that holds the function's arguments; "" for keys at the top.
+      **renamed: the key of each argument that is called differently from its key.
+
+    Raises:
+      ConfigError: instead of an ArgumentError.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        argument, dot, rest = error.argument.partition(".")
+        key = ".".join(filter(None, (group, renamed.get(argument, argument) + dot + rest)))
+        raise ConfigError(f"config.{key} = {error.value!r}: {error.problem}") from error
 
 
 def _structure_errors(config: ConfigDict) -> dict[str, str]:
@@ -129,7 +152,7 @@ def _errors_of(
     name: str, table: Mapping[str, Callable[..., Any]], key: str, options: Any, options_key: str, given: Sequence[str]
 ) -> list[str]:
     try:
-        function = look_up(name, table, key=key)
+        function = look_up(name, table, argument=key)
         messages = option_errors(function, options, key=options_key, given=given)
         # A network is built from numbers alone, so that building it tells what else is wrong with them.
         if name in table and not messages:
@@ -139,7 +162,7 @@ def _errors_of(
                 function(1.0, sys.maxsize, **options)
             elif table is OPTIMIZERS:
                 function(float, 0.0, **options)
-    except ConfigError as error:
+    except (ArgumentError, ConfigError) as error:
         return [
             f"{options_key}{'.' if table in (SCHEDULES, OPTIMIZERS) else ': '}{error}"
             if not str(error).startswith("config.")

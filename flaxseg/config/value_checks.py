@@ -9,8 +9,8 @@ from typing import Any
 from flaxseg.augment.color import CHANGES, PROBABILITIES
 from flaxseg.augment.spatial import MOVES
 from flaxseg.data.class_weights import WEIGHTINGS
+from flaxseg.errors import did_you_mean
 from flaxseg.metrics import METRICS, SCORES
-from flaxseg.registry import did_you_mean
 
 AT_LEAST = {
     "seed": 0,

@@ -99,7 +99,7 @@ def _without_classes(config: ConfigDict, name: str) -> SegmentationDataset | Non
 
 def _options(config: ConfigDict) -> list[str]:
     """The options of the dataset that a setting can add to those that are given."""
-    known = option_names(look_up(config.data.name, DATASETS, key="config.data.name"))
+    known = option_names(look_up(config.data.name, DATASETS, argument="config.data.name"))
     return [name for name in known if name != "reduce_zero_label" or not config.data.options.get("values")]
 
 
@@ -168,7 +168,7 @@ def _settings(config: ConfigDict, train: Split) -> list[Setting]:
     for weighting, function in WEIGHTINGS.items():
         weights = flag("class_weights", _digits(function(train.statistics.counts[:, :-1])))
         found.append(Setting(f"class weights ({weighting.replace('_', ' ')})", " ".join([*before, weights])))
-    model_options = option_names(look_up(config.model.name, MODELS, key="config.model.name"))
+    model_options = option_names(look_up(config.model.name, MODELS, argument="config.model.name"))
     mean, std = train.statistics.mean, train.statistics.std
     if mean is not None and std is not None and {"mean", "std"} <= set(model_options):
         # A channel that is everywhere the same would be divided by 0.
@@ -179,7 +179,7 @@ def _settings(config: ConfigDict, train: Split) -> list[Setting]:
 
 
 def _loss_options(name: str) -> list[str]:
-    return option_names(look_up(name, LOSSES, key="config.loss"))
+    return option_names(look_up(name, LOSSES, argument="config.loss"))
 
 
 def _digits(values: np.ndarray) -> tuple[float, ...]:

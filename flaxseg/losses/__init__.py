@@ -81,7 +81,7 @@ def weighted_sum(weights: Mapping[str, float], options: Mapping[str, Mapping[str
     """
     options = options or {}
     terms = [
-        (name, weight, look_up(name, LOSSES, key="config.loss"), dict(options.get(name, {})))
+        (name, weight, look_up(name, LOSSES, argument="config.loss"), dict(options.get(name, {})))
         for name, weight in weights.items()
         if weight
     ]

@@ -13,12 +13,11 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
-from flaxseg.errors import ConfigError, FlaxsegError
+from flaxseg.errors import ConfigError, FlaxsegError, did_you_mean
 from flaxseg.models import MODELS
 from flaxseg.models.arguments import check_integer
 from flaxseg.models.encoders import ENCODERS, make_encoder
 from flaxseg.models.flops import multiply_adds
-from flaxseg.registry import did_you_mean
 
 DESCRIPTION = """\
 Prints a table of all architectures, each with its default options, and one of all encoders.

@@ -6,8 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from flaxseg.errors import ConfigError
-from flaxseg.registry import did_you_mean
+from flaxseg.errors import ConfigError, did_you_mean
 
 ChannelValues = float | tuple[float, ...]
 

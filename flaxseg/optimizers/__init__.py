@@ -48,7 +48,7 @@ def make_optimizer(
     Raises:
       ConfigError: an unknown name, an option out of range, or a function of the user's own that is no optimizer.
     """
-    function = look_up(name, OPTIMIZERS, key="config.optimizer.name")
+    function = look_up(name, OPTIMIZERS, argument="config.optimizer.name")
     try:
         stages = [function(schedule, weight_decay, **options or {})]
     except ConfigError as error:

@@ -225,7 +225,7 @@ def make_schedule(
     Raises:
       ConfigError: an unknown name, an option out of range, or a schedule that is longer than the run; names the key.
     """
-    function = look_up(name, SCHEDULES, key="config.optimizer.schedule")
+    function = look_up(name, SCHEDULES, argument="config.optimizer.schedule")
     if warmup_steps >= total_steps:
         raise ConfigError(
             f"config.optimizer.warmup_steps = {warmup_steps}: the whole run has {total_steps} steps; "

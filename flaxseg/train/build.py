@@ -184,7 +184,7 @@ def make_model(
     Raises:
       ConfigError: options that do not fit the pictures, or a network of the user's own that breaks the contract.
     """
-    function = look_up(config.model.name, MODELS, key="config.model.name")
+    function = look_up(config.model.name, MODELS, argument="config.model.name")
     model = function(num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options)
 
     layers: list[str] = []
@@ -236,7 +236,7 @@ def make_loss(config: ConfigDict, *, num_classes: int, class_weights: Sequence[f
 
 def _losses_with_class_weights(config: ConfigDict) -> list[str]:
     used = [name for name, weight in config.loss.items() if weight]
-    return [n for n in used if "class_weights" in option_names(look_up(n, losses.LOSSES, key="config.loss"))]
+    return [n for n in used if "class_weights" in option_names(look_up(n, losses.LOSSES, argument="config.loss"))]
 
 
 def _check_class_weights(config: ConfigDict, class_weights: Sequence[float], num_classes: int) -> None:

@@ -28,7 +28,7 @@ def load_dataset(config: ConfigDict, split: str) -> SegmentationDataset:
     Raises:
       DataError: it is not there, or cannot be used.
     """
-    function = look_up(config.data.name, DATASETS, key="config.data.name")
+    function = look_up(config.data.name, DATASETS, argument="config.data.name")
     place = {"data_dir": config.data.dir} if "data_dir" in option_names(function) else {}
     dataset = function(split, **place, **config.data.options)
     if not isinstance(dataset, SegmentationDataset):

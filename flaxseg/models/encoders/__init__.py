@@ -5,10 +5,9 @@ from typing import Any
 
 import flax.linen as nn
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ConfigError, did_you_mean
 from flaxseg.models.encoders import convnext, efficientnet, mix_transformer, mobilenet_v2, resnet, vgg
 from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
-from flaxseg.registry import did_you_mean
 
 ENCODERS: dict[str, Encoder] = {
     **resnet.ENCODERS,

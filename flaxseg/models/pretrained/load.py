@@ -12,13 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from flaxseg.errors import WeightsError
+from flaxseg.errors import WeightsError, did_you_mean
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import ENCODERS, make_encoder
 from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import download
 from flaxseg.models.pretrained.torch_names import below, converted
-from flaxseg.registry import did_you_mean
 
 PUBLIC = "imagenet"
 """What `source` is called for the public weights of a network's encoder."""
