@@ -1,8 +1,8 @@
-"""Time augmentation beside the training step that it is a part of, JSON out: each set's share of the step.
+"""Times augmentation relative to the training step, and prints JSON.
 
-`python benchmarks/augment.py --batch 8 --size 128` times the plain U-Net's training step without augmentation, and each
-set of changes alone, in turn, and prints the least CPU seconds of each and their ratios to the step's. Absolute times
-depend on the machine and its load; quote ratios.
+`python benchmarks/augment.py --batch 8 --size 128` times, in turn, the plain U-Net's training step without augmentation
+and each set of augmentations alone, and prints the minimum CPU seconds of each and their ratios to the step's. Absolute
+times depend on the machine and its load; quote the ratios.
 """
 
 import argparse
@@ -19,27 +19,27 @@ import optax
 
 from flaxseg.augment import canvas_size, make_augment
 from flaxseg.losses import weighted_sum
-from flaxseg.models import unet
+from flaxseg.models import plain_unet
 from flaxseg.train.step import create_train_state, train_step
 
 SCALE = (0.8, 1.25)
 COLOR = {"brightness": 0.1, "contrast": 0.2, "saturation": 0.2}
 SETS: dict[str, dict[str, Any]] = {
-    "usual: scale, crop, flip, color": {"scale": SCALE, "flip": 0.5, **COLOR},
-    "and rotate, shear, elastic": {
+    "common: scale, crop, flip, color": {"scale": SCALE, "flip": 0.5, **COLOR},
+    "also rotate, shear, elastic": {
         "scale": SCALE, "flip": 0.5, **COLOR, "rotate": 15.0, "shear": 5.0, "elastic": 0.02,
     },
-    "and every other": {
+    "all": {
         "scale": SCALE, "flip": 0.5, **COLOR, "rotate": 15.0, "shear": 5.0, "elastic": 0.02, "rotate90": 0.5,
-        "flip_vertical": 0.5, "max_class_share": 0.75, "cutmix": 0.5, "hue": 0.05, "gray": 0.1, "gamma": 0.2,
+        "flip_vertical": 0.5, "max_class_fraction": 0.75, "cutmix": 0.5, "hue": 0.05, "gray": 0.1, "gamma": 0.2,
         "blur": 1.5, "noise": 0.05, "dropout": 0.3,
     },
 }  # fmt: skip
 NUM_CLASSES = 3
 
 
-def pictures(batch: int, size: tuple[int, int]) -> dict[str, jax.Array]:
-    """Random pictures and labels."""
+def random_batch(batch: int, size: tuple[int, int]) -> dict[str, jax.Array]:
+    """Returns random images and labels."""
     random = np.random.default_rng(0)
     return {
         "image": jnp.asarray(random.integers(0, 256, (batch, *size, 3), np.uint8)),
@@ -48,8 +48,8 @@ def pictures(batch: int, size: tuple[int, int]) -> dict[str, jax.Array]:
 
 
 def training(batch: int, size: int) -> Callable[[], Any]:
-    """Returns a call that takes one training step of the plain U-Net."""
-    model, tx, given = unet(num_classes=NUM_CLASSES), optax.adamw(1e-3), pictures(batch, (size, size))
+    """Returns a function that takes one training step of the plain U-Net."""
+    model, tx, given = plain_unet(num_classes=NUM_CLASSES), optax.adamw(1e-3), random_batch(batch, (size, size))
     state = jax.jit(functools.partial(create_train_state, model=model, tx=tx))(jax.random.key(0), given["image"])
     loss_fn = weighted_sum({"cross_entropy": 1.0})
     step = jax.jit(functools.partial(train_step, model=model, loss_fn=loss_fn, tx=tx), donate_argnums=0)
@@ -64,13 +64,13 @@ def training(batch: int, size: int) -> Callable[[], Any]:
 
 
 def main() -> None:
-    """Reads the flags, measures, prints one line of JSON."""
+    """Parses the flags, measures, and prints one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=8)
     flags = parser.parse_args()
-    canvas, key = pictures(flags.batch, canvas_size((flags.size, flags.size), SCALE)), jax.random.key(2)
+    canvas, key = random_batch(flags.batch, canvas_size((flags.size, flags.size), SCALE)), jax.random.key(2)
     calls = {"step": training(flags.batch, flags.size)}
     for name, options in SETS.items():
         calls[name] = functools.partial(
@@ -83,8 +83,8 @@ def main() -> None:
             jax.block_until_ready(call())
             seconds[name].append(time.process_time() - begin)
     least = {name: min(values[1:]) for name, values in seconds.items()}  # the first call compiles
-    shares = {name: round(value / least["step"], 4) for name, value in least.items() if name != "step"}
-    print(json.dumps({"batch": flags.batch, "size": flags.size, "share_of_step": shares, "cpu_seconds": least}))
+    ratios = {name: round(value / least["step"], 4) for name, value in least.items() if name != "step"}
+    print(json.dumps({"batch": flags.batch, "size": flags.size, "ratio_to_step": ratios, "cpu_seconds": least}))
 
 
 if __name__ == "__main__":

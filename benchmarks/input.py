@@ -1,11 +1,11 @@
-"""Time the input of training: images a second from files to augmented batches on the device, JSON out.
+"""Measures the input pipeline of training: images per second from files to augmented batches on the device, as JSON.
 
-`python benchmarks/input.py --root DIR`, where DIR holds Oxford-IIIT Pet in its original layout, prints the rates of
-the first epoch (files are read and decoded), of the epochs after it (`data.cache` = host and device), of the host's
-part alone (cached batches handed to the device), and the seconds to the first batch at step 0 and at step 1,000,000.
-`--peer PYTHON --peer-script SCRIPT` names another interpreter and a script that takes --root, --size, --workers and
---batch and prints `images_per_s_by_epoch`: the two then run in turn for --rounds rounds, and the ratios of the best
-rates are printed. `--pairs 100000` instead times the opening of a folder of so many pairs, made of links.
+`python benchmarks/input.py --root DIR`, where DIR contains Oxford-IIIT Pet in its original layout, prints the rates of
+the first epoch (which reads and decodes files), of later epochs (cached in host memory and on the device), of the host
+alone (cached batches transferred to the device), and the seconds to the first batch at step 0 and at step 1,000,000.
+`--peer PYTHON --peer-script SCRIPT` names another interpreter and a script that accepts --root, --size, --workers and
+--batch and prints `images_per_s_by_epoch`; both then run alternately for --rounds rounds, and the ratios of the best
+rates are printed. `--pairs 100000` instead times opening a folder with that many pairs, made of links.
 """
 
 import argparse
@@ -36,7 +36,7 @@ FAR_STEP = 1_000_000
 
 
 def rates(batches: Iterator[Any], step: Callable[[Any, int], Any], steps: int, batch: int, epochs: int) -> list[float]:
-    """Images a second of each epoch; what a step gives is waited for one step later, as a training loop does."""
+    """Returns the images per second of each epoch; waits for the result of a step one step later, like training."""
     found = []
     number, last = 0, None
     for _ in range(epochs):
@@ -51,7 +51,7 @@ def rates(batches: Iterator[Any], step: Callable[[Any, int], Any], steps: int, b
 
 
 def measure(root: str, size: int, batch: int, workers: int, epochs: int) -> dict[str, Any]:
-    """All rates of flaxseg's own input."""
+    """Returns all rates of the input pipeline of flaxseg."""
     dataset, mesh, canvas = oxford_iiit_pet("train", data_dir=root), make_mesh(data=1), canvas_size((size, size), SCALE)
     augment = make_augment(crop_size=(size, size), **USUAL)  # type: ignore[arg-type]
     steps = len(dataset.source) // batch
@@ -67,13 +67,13 @@ def measure(root: str, size: int, batch: int, workers: int, epochs: int) -> dict
     warm = place_batch(cached[0], mesh)
     jax.block_until_ready(from_host(0, warm))
     plain = train_batches(dataset, canvas_size=canvas, batch_size=batch, seed=0)
-    # No further than the epoch goes, as the peer reads: what is read ahead of the next one belongs to that.
+    # Only one epoch, like the peer: prefetching the next epoch would count against this one.
     epoch = plain[:steps]
     first = rates(iterate(epoch, **reading), lambda b, n: from_host(n, place_batch(b, mesh)), steps, batch, 1)
-    for step in range(2 * steps):  # every example is in the cache after an epoch
+    for step in range(2 * steps):  # after one epoch, every example is cached
         cached[step]
     host = rates(iterate(cached, **reading), lambda b, n: from_host(n, place_batch(b, mesh)), steps, batch, epochs)
-    hand_over = rates(iterate(cached, **reading), lambda b, _: place_batch(b, mesh), steps, batch, epochs)
+    transfer = rates(iterate(cached, **reading), lambda b, _: place_batch(b, mesh), steps, batch, epochs)
     stored = device_cache.load(len(dataset.source), canvas_reader(dataset, canvas), mesh, num_threads=workers)
     indices = train_indices(dataset, batch_size=batch, seed=0)
 
@@ -89,7 +89,7 @@ def measure(root: str, size: int, batch: int, workers: int, epochs: int) -> dict
         "first_epoch": first,
         "cached_on_host": host,
         "cached_on_device": device,
-        "host_part_alone": hand_over,
+        "host_part_alone": transfer,
         "seconds_to_first_batch": {
             str(start): min(first_batch_after(plain, start, reading) for _ in range(5)) for start in (0, FAR_STEP)
         },
@@ -97,7 +97,7 @@ def measure(root: str, size: int, batch: int, workers: int, epochs: int) -> dict
 
 
 def first_batch_after(batches: Any, start: int, reading: dict[str, int]) -> float:
-    """Seconds from nothing to the batch of step `start`."""
+    """Returns the seconds from a new iterator to the batch of step `start`."""
     begin = time.perf_counter()
     iterator = iterate(batches, start=start, **reading)
     next(iterator)
@@ -107,7 +107,7 @@ def first_batch_after(batches: Any, start: int, reading: dict[str, int]) -> floa
 
 
 def open_pairs(pairs: int) -> dict[str, Any]:
-    """Seconds and memory to open a folder of so many pairs and read one batch of them."""
+    """Returns the time and memory for opening a folder with that many pairs and reading one batch."""
     with tempfile.TemporaryDirectory() as root:
         for kind, shape in (("images", (32, 32, 3)), ("masks", (32, 32))):
             (Path(root) / kind).mkdir()
@@ -123,36 +123,36 @@ def open_pairs(pairs: int) -> dict[str, Any]:
 
 
 def alternate(ours: list[str], peer: list[str], rounds: int) -> dict[str, Any]:
-    """Runs two commands in turn, and compares the best rate that each had in any round."""
+    """Runs two commands alternately, and compares the best rate of each over all rounds."""
     results: dict[str, list[dict[str, Any]]] = {"flaxseg": [], "peer": []}
     for _ in range(rounds):
         for name, command in (("flaxseg", ours), ("peer", peer)):
             printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
             results[name].append(json.loads(printed.splitlines()[-1]))
     theirs = [run["images_per_s_by_epoch"] for run in results["peer"]]
-    of_peer = {"first_epoch": max(epochs[0] for epochs in theirs)}
+    peer_rates = {"first_epoch": max(epochs[0] for epochs in theirs)}
     compared = {}
     for phase in ("first_epoch", "cached_on_host", "cached_on_device", "host_part_alone"):
         best = max(max(run[phase]) for run in results["flaxseg"])
-        compared[phase] = round(best / of_peer.get(phase, max(max(epochs) for epochs in theirs)), 2)
+        compared[phase] = round(best / peer_rates.get(phase, max(max(epochs) for epochs in theirs)), 2)
     return {"rate_relative_to_peer": compared, **results}
 
 
 def main() -> None:
-    """Reads the flags, measures, prints one line of JSON."""
+    """Parses the flags, measures, and prints one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="a folder with images/ and annotations/ of Oxford-IIIT Pet")
+    parser.add_argument("--root", help="folder with images/ and annotations/ of Oxford-IIIT Pet")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=3, help="cached epochs")
-    parser.add_argument("--pairs", type=int, help="time the opening of a folder of so many pairs instead")
-    parser.add_argument("--peer", metavar="PYTHON", help="interpreter of the peer script")
+    parser.add_argument("--epochs", type=int, default=3, help="number of cached epochs")
+    parser.add_argument("--pairs", type=int, help="time opening a folder with that many pairs instead")
+    parser.add_argument("--peer", metavar="PYTHON", help="Python interpreter of the peer script")
     parser.add_argument("--peer-script", metavar="SCRIPT")
-    parser.add_argument("--rounds", type=int, default=3, help="with --peer: how often each of the two runs")
+    parser.add_argument("--rounds", type=int, default=3, help="with --peer: number of runs of each")
     flags = parser.parse_args()
     if bool(flags.peer) != bool(flags.peer_script) or not (flags.root or flags.pairs):
-        parser.error("--root or --pairs is needed, and --peer and --peer-script go together")
+        parser.error("--root or --pairs is required, and --peer requires --peer-script")
     if flags.pairs:
         print(json.dumps(open_pairs(flags.pairs)))
         return

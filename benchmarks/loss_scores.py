@@ -1,8 +1,8 @@
-"""Compare losses by the mIoU that they train to: one network, one budget, one JSON line for each loss and seed.
+"""Compares losses by the mIoU they reach with the same network and budget; prints a JSON line per loss and seed.
 
 `python benchmarks/loss_scores.py --root DIR`, where DIR holds CamVid in SegNet's layout, trains a plain U-Net of width
-16 for each loss of LOSSES, by itself or beside cross-entropy, and for class weights of the training set. What the best
-and the last evaluation on `val` scored is printed as soon as a run is done.
+16 with each loss in LOSSES, alone or added to cross-entropy, and with class weights from the training set. It prints
+the scores of the last evaluation on `val` as soon as a run ends.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from flaxseg.losses import LOSSES
 from flaxseg.train.loop import train_and_evaluate
 
 ALONE = ("cross_entropy", "binary_cross_entropy", "focal", "binary_focal", "ohem_cross_entropy", "poly_cross_entropy")
-"""Losses of single pixels, which take the place of cross-entropy; the others are added to it."""
+"""Pixel-wise losses, which replace cross-entropy; all others are added to it."""
 
 WEIGHTINGS = ("log", "median_frequency", "effective_number")
 
 
 def recipes() -> dict[str, dict[str, Any]]:
-    """Returns, by name, what each run changes in the configuration."""
+    """Returns the changes of each run to the configuration, by name."""
     found: dict[str, dict[str, Any]] = {name: {"loss": {name: 1.0}} for name in ALONE}
     for weighting in WEIGHTINGS:
         found[f"cross_entropy, {weighting} weights"] = {"loss": {"cross_entropy": 1.0}, "class_weights": weighting}
@@ -34,7 +34,7 @@ def recipes() -> dict[str, dict[str, Any]]:
 
 
 def score(root: str, changes: Mapping[str, Any], *, seed: int, steps: int, size: tuple[int, int]) -> dict[str, Any]:
-    """Trains once; returns the scores of the last evaluation and of the averaged parameters in it."""
+    """Trains once and returns the scores of the last evaluation, and the duration."""
     overrides = [
         f"data.dir={root}",
         f"data.image_size={size}",
@@ -43,7 +43,7 @@ def score(root: str, changes: Mapping[str, Any], *, seed: int, steps: int, size:
         f"train.steps={steps}",
         f"seed={seed}",
         f"eval.every={steps}",
-        "log.pictures=0",
+        "log.images=0",
     ]
     config = load_config("configs/camvid.py", overrides)
     for key, value in changes.items():
@@ -58,17 +58,19 @@ def score(root: str, changes: Mapping[str, Any], *, seed: int, steps: int, size:
 
 
 def main() -> None:
-    """Reads the flags, trains, prints a line of JSON for each run."""
+    """Parses the flags, trains, and prints one line of JSON per run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", required=True, help="a folder with train/, trainannot/, val/ and valannot/ of CamVid")
+    parser.add_argument(
+        "--root", required=True, help="the folder with CamVid's train/, trainannot/, val/ and valannot/"
+    )
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--size", type=int, nargs=2, default=(96, 128), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", nargs="+", metavar="RECIPE", help="names of recipes, as they are printed")
+    parser.add_argument("--only", nargs="+", metavar="RECIPE", help="names of recipes, as printed")
     flags = parser.parse_args()
     chosen = {name: changes for name, changes in recipes().items() if not flags.only or name in flags.only}
     if not chosen:
-        parser.error(f"--only: there are {', '.join(recipes())}")
+        parser.error(f"--only: unknown recipe; known are {', '.join(recipes())}")
     for seed in flags.seeds:
         for name, changes in chosen.items():
             scores = score(flags.root, changes, seed=seed, steps=flags.steps, size=tuple(flags.size))

@@ -1,7 +1,7 @@
-"""Time value and gradient of every loss beside cross-entropy's, JSON out.
+"""Times the value and gradient of every loss relative to cross-entropy, and prints JSON.
 
-`python benchmarks/losses.py` times all of LOSSES on the same logits, in turn, and prints the least seconds of each and
-their ratios to cross_entropy's. Absolute times depend on the machine and its load; quote ratios.
+`python benchmarks/losses.py` times all losses in LOSSES in turn on the same logits, and prints the minimum time of each
+and its ratio to that of cross_entropy. Absolute times depend on the machine and its load; quote the ratios.
 """
 
 import argparse
@@ -16,16 +16,16 @@ from flaxseg.losses import LOSSES
 
 
 def main() -> None:
-    """Reads the flags, measures, prints one line of JSON."""
+    """Parses the flags, measures, and prints one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--classes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("losses", nargs="*", metavar="LOSS", help="names of LOSSES; all without any")
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help="names in LOSSES; default: all")
     flags = parser.parse_args()
     if unknown := set(flags.losses) - set(LOSSES):
-        parser.error(f"no such losses: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown losses: {', '.join(sorted(unknown))}")
     random = np.random.default_rng(0)
     shape = (flags.batch, flags.size, flags.size)
     logits = jnp.asarray(random.normal(size=(*shape, flags.classes)), jnp.float32)

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from flaxseg.losses import weighted_sum
-from flaxseg.models import unet
+from flaxseg.models import plain_unet
 from flaxseg.train.step import create_train_state, predict_logits, train_step
 
 WARM_UP_CALLS = 2
@@ -47,7 +47,7 @@ def clock(call: Callable[[], Any], steps: int) -> dict[str, float]:
 
 def measure(batch: int, size: int, steps: int, bf16: bool) -> dict[str, Any]:
     """Times one training step (forward, backward, AdamW) and one inference call of the plain U-Net."""
-    model = unet(num_classes=NUM_CLASSES, dtype=jnp.bfloat16 if bf16 else jnp.float32)
+    model = plain_unet(num_classes=NUM_CLASSES, dtype=jnp.bfloat16 if bf16 else jnp.float32)
     tx = optax.adamw(1e-3, weight_decay=1e-2)
     loss_fn = weighted_sum({"cross_entropy": 1.0})
     random = np.random.default_rng(0)

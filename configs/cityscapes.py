@@ -1,10 +1,10 @@
-"""U-Net from scratch on Cityscapes, whole scenes at half their size (2,975 training pictures, 19 classes).
+"""Trains a U-Net from scratch on Cityscapes, on whole scenes at half resolution (2,975 training images, 19 classes).
 
     python -m flaxseg.main --config=configs/cityscapes.py --config.data.dir=DIR
 
-DIR holds leftImg8bit/ and gtFine/, or it is a tfds folder, prepared there on first use from
-leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in DIR/downloads/manual. The scores are of `val`, at full
-size, as the field reports them.
+DIR contains leftImg8bit/ and gtFine/, or it is a tfds folder, in which the dataset is prepared on first use from
+leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in DIR/downloads/manual. Scores are those of `val` at full
+resolution, as published results report them.
 
 Dataset: Cordts et al. 2016, https://www.cityscapes-dataset.com/
 """
@@ -15,16 +15,16 @@ from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the configuration; there are no variants."""
+    """Returns the configuration, which has no variants."""
     if variant:
-        raise ValueError(f"variant {variant!r}: there are none")
+        raise ValueError(f"variant {variant!r}: this configuration has no variants")
     config = default_config()
     config.data.name = "cityscapes"
     config.data.train_split = "train"
     config.data.eval_split = "val"
     config.data.image_size = (512, 1024)
     config.augment.scale = (0.5, 2.0)
-    config.augment.max_class_share = 0.75
+    config.augment.max_class_fraction = 0.75
     config.augment.flip = 0.5
     config.augment.brightness = 0.1
     config.augment.contrast = 0.2

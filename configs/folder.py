@@ -1,9 +1,9 @@
-"""U-Net on any folder of pictures and masks.
+"""Trains a U-Net on any folder of images and masks.
 
     python -m flaxseg.main --config=configs/folder.py --config.data.dir=DIR
 
-DIR holds images/ and masks/ with files of the same names; a fifth of them, chosen by a seed, is for evaluation.
-Other layouts are options of the dataset: see `flaxseg.data.datasets.folder`. CamVid's, for one:
+DIR contains images/ and masks/ with files of the same names. A fifth of them, selected by a seed, is used for
+evaluation. Options of the dataset describe other layouts; see `flaxseg.data.datasets.folder`. For CamVid's layout:
 
     --config.data.options.images='{split}' --config.data.options.masks='{split}annot'
 """
@@ -32,5 +32,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.options.values = (0, 255)
         config.data.options.class_names = ("background", "foreground")
     elif variant:
-        raise ValueError(f"variant {variant!r}: there is only 'binary'")
+        raise ValueError(f"variant {variant!r}: the only variant is 'binary'")
     return config

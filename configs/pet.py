@@ -1,15 +1,18 @@
-"""U-Net on Oxford-IIIT Pet (3,680 training pictures; classes pet, background, border).
+"""Trains a U-Net on Oxford-IIIT Pet (3,680 training images; classes pet, background, border).
 
     python -m flaxseg.main --config=configs/pet.py --config.data.dir=DIR
 
-DIR is a tfds folder (prepared there on first use), or the dataset's own folders images/ and annotations/.
-Variants: `small` for a CPU, `binary` for pet against background, `pretrained` with an EfficientNet-Lite0 of ImageNet
-as encoder (public weights, fetched once; or a file of them by --config.model.pretrained=FILE). The others start from
-scratch.
+DIR is a tfds folder, in which the dataset is prepared on first use, or it contains the dataset's original folders
+images/ and annotations/.
 
-The scores are of the test split, as the field reports them, and so is the choice of the best checkpoint. To choose
-on pictures held back from training, set data.train_split=train[:90%] and data.eval_split=train[90%:] (of a tfds
-folder; the lists of the original folders are the splits there are).
+Variants: `small` for a CPU; `binary` for pet against background; `pretrained` with an EfficientNet-Lite0 encoder that
+starts from public ImageNet weights, which are downloaded once (--config.model.pretrained=FILE reads them from a file
+instead). The other variants train from scratch.
+
+Scores are those of the test split, as published results report them, and the best checkpoint is selected on it, too.
+To select it on images that are held out from training, set data.train_split=train[:90%] and
+data.eval_split=train[90%:]. This requires a tfds folder; the original folders have only the splits that their lists
+define.
 
 Dataset: Parkhi et al. 2012, https://www.robots.ox.ac.uk/~vgg/data/pets/
 """
@@ -42,8 +45,9 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant == "binary":
         config.data.options.task = "binary"
     elif variant == "pretrained":
+        config.model.name = "unet"
         config.model.options.encoder = "efficientnet_lite0"
         config.model.pretrained = "imagenet"
     elif variant:
-        raise ValueError(f"variant {variant!r}: there are 'small', 'binary' and 'pretrained'")
+        raise ValueError(f"variant {variant!r}: the variants are 'small', 'binary' and 'pretrained'")
     return config

@@ -1,4 +1,4 @@
-"""A small U-Net on the embedded shapes dataset, drawn on the fly: nothing to download, a few minutes on a CPU.
+"""Trains a small U-Net on the built-in shapes dataset, which is generated on the fly; a few minutes on a CPU.
 
 python -m flaxseg.main --config=configs/shapes.py
 """
@@ -9,7 +9,7 @@ from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the configuration; the variant `tiny` only shows that everything runs."""
+    """Returns the configuration; the variant `tiny` only demonstrates within seconds that everything runs."""
     config = default_config()
     config.data.name = "shapes"
     config.data.image_size = (64, 64)
@@ -31,5 +31,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.eval.every = 3
         config.log.every = 2
     elif variant:
-        raise ValueError(f"variant {variant!r}: there is only 'tiny'")
+        raise ValueError(f"variant {variant!r}: the only variant is 'tiny'")
     return config

@@ -1,10 +1,10 @@
-"""U-Net on a dataset of TensorFlow Datasets, here Oxford-IIIT Pet.
+"""Trains a U-Net on a dataset of TensorFlow Datasets, by default Oxford-IIIT Pet.
 
     python -m flaxseg.main --config=configs/tfds.py --config.data.dir=DIR
 
-DIR is a tfds folder; what is not in it yet is downloaded and prepared there on first use. Another dataset is named
-by its options: the name, the features that hold pictures and masks, and the classes, which stand for the mask values
-0, 1, 2, ... unless `values` says others. See `flaxseg.data.datasets.tfds`.
+DIR is a tfds folder, into which a dataset is downloaded and prepared on first use. To select another dataset, set its
+name, the features that hold images and masks, and the classes, which have the mask values 0, 1, 2, ... unless `values`
+lists others. See `flaxseg.data.datasets.tfds`.
 
     --config.data.options.name=NAME/CONFIG --config.data.options.mask_key=KEY
     --config.data.options.values='(0,1)' --config.data.options.class_names='("background","pet")'
@@ -18,9 +18,9 @@ from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the configuration; there are no variants."""
+    """Returns the configuration, which has no variants."""
     if variant:
-        raise ValueError(f"variant {variant!r}: there are none")
+        raise ValueError(f"variant {variant!r}: this configuration has no variants")
     config = default_config()
     config.data.name = "tfds"
     config.data.train_split = "train"

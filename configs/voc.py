@@ -1,9 +1,9 @@
-"""U-Net from scratch on Pascal VOC 2012 (1,464 training pictures, 21 classes).
+"""Trains a U-Net from scratch on Pascal VOC 2012 (1,464 training images, 21 classes).
 
     python -m flaxseg.main --config=configs/voc.py --config.data.dir=DIR
 
-DIR is the folder VOC2012, or the one that VOCtrainval_11-May-2012.tar was unpacked into. Few pictures for so many
-kinds of objects: without a pretrained encoder expect a low score.
+DIR is the folder VOC2012, or the folder that VOCtrainval_11-May-2012.tar was unpacked into. The dataset is small for
+its number of classes; expect a low score without a pretrained encoder.
 
 Dataset: Everingham et al. 2015, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 """
@@ -14,16 +14,16 @@ from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the configuration; there are no variants."""
+    """Returns the configuration, which has no variants."""
     if variant:
-        raise ValueError(f"variant {variant!r}: there are none")
+        raise ValueError(f"variant {variant!r}: this configuration has no variants")
     config = default_config()
     config.data.name = "voc"
     config.data.train_split = "train"
     config.data.eval_split = "val"
     config.data.image_size = (512, 512)
     config.augment.scale = (0.5, 2.0)
-    config.augment.max_class_share = 0.75
+    config.augment.max_class_fraction = 0.75
     config.augment.flip = 0.5
     config.augment.brightness = 0.1
     config.augment.contrast = 0.2

@@ -1,4 +1,4 @@
-"""A training loop of one's own around flaxseg's pure step; no TensorFlow, no configuration.
+"""Your own training loop around flaxseg's pure step; no TensorFlow, no configuration.
 
 python examples/custom_loop.py
 """
@@ -8,14 +8,13 @@ from functools import partial
 import jax
 import optax
 
-from flaxseg import create_train_state, eval_step, unet, weighted_sum
+from flaxseg import create_train_state, eval_step, plain_unet, train_step, weighted_sum
 from flaxseg.data import iterate, shapes, train_batches
-from flaxseg.train.loop import step as train_step
 
 
 def main(steps: int = 60) -> float:
-    """Trains on the embedded shapes and returns the mIoU on pictures not trained on."""
-    model = unet(num_classes=5, width=8, depth=2)
+    """Trains on the embedded shapes and returns the mIoU on held-out images."""
+    model = plain_unet(num_classes=5, width=8, depth=2)
     tx = optax.adamw(3e-3)
     step = jax.jit(
         partial(train_step, model=model, loss_fn=weighted_sum({"cross_entropy": 1.0}), tx=tx), donate_argnums=0
@@ -29,7 +28,7 @@ def main(steps: int = 60) -> float:
 
     held_out = train_batches(shapes("test"), canvas_size=(64, 64), batch_size=64, seed=0)[0]
     scores = jax.jit(partial(eval_step, model=model))(state, held_out).confusion.compute()
-    print(f"held-out pictures: {scores}")
+    print(f"held-out images: {scores}")
     return scores["miou"]
 
 

@@ -2,15 +2,24 @@
 
 from flaxseg.augment import make_augment
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
-from flaxseg.errors import CheckpointError, ConfigError, DataError, FlaxsegError, TrainingError, WeightsError
+from flaxseg.errors import (
+    ArgumentError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    FlaxsegError,
+    TrainingError,
+    WeightsError,
+)
+from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.losses import LossFn, weighted_sum
 from flaxseg.metrics import ConfusionMatrix
-from flaxseg.models import unet
+from flaxseg.models import build_model, plain_unet, unet
+from flaxseg.models.freezing import freeze
 from flaxseg.models.pretrained.load import load_pretrained
-from flaxseg.optimizers import RateScales, freezing, make_optimizer, make_schedule
+from flaxseg.optimizers import LearningRateMultipliers, freezing, make_optimizer, make_schedule, with_frozen_parameters
 from flaxseg.train.step import (
-    EvalMetrics,
-    TrainMetrics,
+    StepOptions,
     TrainState,
     create_train_state,
     eval_step,
@@ -18,11 +27,13 @@ from flaxseg.train.step import (
     predict_logits,
     train_step,
 )
+from flaxseg.train.step_metrics import TrainMetrics
 
 __version__ = "0.1.0"
 
 __all__ = [
     "IGNORE_LABEL",
+    "ArgumentError",
     "Batch",
     "CheckpointError",
     "ConfigError",
@@ -30,23 +41,28 @@ __all__ = [
     "DataError",
     "EvalMetrics",
     "FlaxsegError",
+    "LearningRateMultipliers",
     "LossFn",
-    "RateScales",
     "SegmentationDataset",
+    "StepOptions",
     "TrainMetrics",
     "TrainState",
     "TrainingError",
     "WeightsError",
+    "build_model",
     "create_train_state",
     "eval_step",
+    "freeze",
     "freezing",
     "load_pretrained",
     "make_augment",
     "make_optimizer",
     "make_schedule",
+    "plain_unet",
     "predict_label",
     "predict_logits",
     "train_step",
     "unet",
     "weighted_sum",
+    "with_frozen_parameters",
 ]

@@ -1,6 +1,7 @@
-"""What the commands have in common: `--config` with single keys set after it, and how a command ends."""
+"""What the commands share: `--config`, keys set on the command line, help on keys, and the exit status."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +11,13 @@ from flaxseg.errors import FlaxsegError
 
 
 def config_parser(prog: str, *, description: str, epilog: str) -> argparse.ArgumentParser:
-    """Returns a parser that knows `--config`, `--config.KEY` and `--verbose`; hand it to parse()."""
+    """Returns a parser of `--config`, `--config.KEY`, `--help_config` and `--verbose`, for use with parse().
+
+    Args:
+      prog: the command, as its user writes it.
+      description: what the command does.
+      epilog: examples.
+    """
     parser = argparse.ArgumentParser(
         prog=prog,
         description=description,
@@ -18,18 +25,33 @@ def config_parser(prog: str, *, description: str, epilog: str) -> argparse.Argum
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file such as configs/pet.py")
-    parser.add_argument("--config.KEY", metavar="VALUE", help="sets a key, such as --config.train.batch_size=16")
-    parser.add_argument("--verbose", action="store_true", help="show the log messages of the libraries below")
+    parser.add_argument(
+        "--config", metavar="FILE[:VARIANT]", help="configuration file (required), such as configs/pet.py"
+    )
+    parser.add_argument("--config.KEY", metavar="VALUE", help="set a key, as in --config.train.batch_size=16")
+    parser.add_argument(
+        "--help_config",
+        nargs="?",
+        const="",
+        metavar="PREFIX",
+        help="describe all keys, those of a section such as optimizer, or the options in a group such as "
+        "model.options, and exit",
+    )
+    parser.add_argument("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
     return parser
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Returns the arguments, and `key=value` of each `--config.key=value` or `--config.key value`.
+    """Returns the arguments, and `key=value` for each `--config.key=value` or `--config.key value`.
+
+    With `--help_config` it prints the help and exits instead.
 
     Args:
       parser: from config_parser(), with the command's own arguments added.
       argv: the words after the command's name; None: those of this process.
+
+    Raises:
+      SystemExit: wrong arguments (status 2), or `--help_config` was given (status 0, or 1 for an unknown prefix).
     """
     overrides, rest = [], []
     remaining = iter(sys.argv[1:] if argv is None else argv)
@@ -42,13 +64,26 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
         else:
             value = next(remaining, "--")
             if value.startswith("--"):
-                parser.error(f"{argument} has no value: give one, as in {argument}=VALUE")
+                parser.error(f"{argument} has no value; write {argument}=VALUE")
             overrides.append(f"{match[1]}={value}")
-    return parser.parse_args(rest), overrides
+    arguments = parser.parse_args(rest)
+    if arguments.help_config is not None:
+        parser.exit(exit_status(lambda: _print_help(arguments, overrides), interrupted=""))
+    if arguments.config is None:
+        parser.error("the following arguments are required: --config")
+    return arguments, overrides
 
 
 def exit_status(run: Callable[[], int], *, interrupted: str) -> int:
-    """Returns what `run` does, or 1 after a message for a user's mistake and 130 after Ctrl-C (says `interrupted`)."""
+    """Calls a command's function and returns the command's exit status.
+
+    Args:
+      run: does the command's work and returns its exit status.
+      interrupted: the message for a command that Ctrl-C interrupts.
+
+    Returns:
+      The status of `run`; 1 after a FlaxsegError, whose message is printed to stderr; 130 after Ctrl-C.
+    """
     try:
         return run()
     except FlaxsegError as error:
@@ -60,18 +95,34 @@ def exit_status(run: Callable[[], int], *, interrupted: str) -> int:
 
 
 def run_name(config: str) -> str:
-    """Returns a folder's name for `FILE:VARIANT`: `pet-small` for `configs/pet.py:small`."""
+    """Returns the name of a run's folder for `FILE:VARIANT`: `pet-small` for `configs/pet.py:small`."""
     path, _, variant = config.partition(":")
     return "-".join(filter(None, (Path(path).stem, re.sub(r"[^\w.-]+", "-", variant))))
 
 
-def quiet(verbose: bool) -> None:
-    """Sets how much the libraries say; must come before TensorFlow is imported."""
-    import os
-
+def set_log_level(verbose: bool) -> None:
+    """Shows or hides the log messages of other libraries; must be called before TensorFlow is imported."""
     from absl import logging
 
     logging.set_verbosity(logging.INFO if verbose else logging.ERROR)
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # announced on stderr otherwise, and not used here
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow announces oneDNN on stderr; unused here.
+
+
+def _print_help(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    from flaxseg.config.files import load_config, override
+    from flaxseg.config.help import config_help
+    from flaxseg.config.schema import default_config
+
+    if arguments.config is None:
+        config = default_config()
+        override(config, overrides)
+    else:
+        config = load_config(arguments.config, overrides)
+    try:
+        print(config_help(config, arguments.help_config), flush=True)
+    except BrokenPipeError:
+        # A reader such as `head` has closed the pipe; Python would report another error when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

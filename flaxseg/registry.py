@@ -1,8 +1,9 @@
-"""From names to functions: the tables of models, losses, datasets and optimizers, and functions of the user's own."""
+"""Looks up entries of tables (models, losses, datasets, ...) by name, and lists and checks their options."""
 
 import dataclasses
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,12 +15,12 @@ from flaxseg.errors import ArgumentError, did_you_mean
 
 
 def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str = "name") -> Callable[..., Any]:
-    """Returns the function that a name stands for.
+    """Returns the entry of a table, or the user's function, that a name refers to.
 
     Args:
-      name: a name of the table, or `package.module:function` for a function of the user's own.
-      table: the functions that flaxseg provides, by name.
-      argument: what the error calls `name`.
+      name: a name in the table, or `package.module:function` for a function of the user's own.
+      table: the entries that flaxseg provides, by name.
+      argument: the name of the caller's argument that holds `name`, for the error message.
 
     Raises:
       ArgumentError: an unknown name (the message lists the known ones and the nearest), or a module or function that
@@ -33,7 +34,7 @@ def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str
         argument,
         name,
         f"unknown. Known are {', '.join(sorted(table))}{did_you_mean(name, table)}; "
-        "'package.module:function' names one of your own",
+        "'package.module:function' refers to a function of your own",
     )
 
 
@@ -67,7 +68,7 @@ class Option:
       name: the option's name.
       annotation: its type annotation; `Any` where there is none.
       default: its default; `inspect.Parameter.empty` for an option that has to be given.
-      doc: its one-line description, from the `Args:` or `Attributes:` section of the docstring; "" without one.
+      doc: its description, from the `Args:` or `Attributes:` section of the docstring, on one line; "" without one.
     """
 
     name: str
@@ -75,79 +76,161 @@ class Option:
     default: Any
     doc: str
 
+    @property
+    def is_required(self) -> bool:
+        """Whether the option has no default."""
+        return self.default is inspect.Parameter.empty
 
-def option_names(function: Callable[..., Any]) -> list[str]:
-    """Returns the names of a function's keyword-only arguments, which are its options."""
-    parameters = inspect.signature(function).parameters.values()
-    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+@typing.runtime_checkable
+class HasOptions(typing.Protocol):
+    """An entry of a table that lists its options itself, as an architecture of `flaxseg.models` does."""
+
+    def options(self) -> list[Option]:
+        """Returns the options in the order of their declaration."""
 
 
-def option_errors(
-    function: Callable[..., Any], options: Mapping[str, Any], *, key: str, given: Iterable[str] = ()
-) -> list[str]:
-    """Returns a message for each option that a function does not take or lacks; none when they fit.
+Entry = Callable[..., Any] | HasOptions
+"""An entry of a table."""
+
+
+def options_of(entry: Entry) -> list[Option]:
+    """Returns the options of an entry: what its `options()` lists, or a function's keyword-only arguments."""
+    return entry.options() if isinstance(entry, HasOptions) else argument_options(entry)
+
+
+def argument_options(function: Callable[..., Any]) -> list[Option]:
+    """Returns the keyword-only arguments of a function, described by the `Args:` section of its docstring."""
+    annotations, docs = _annotations(function), described(function, "Args")
+    return [
+        Option(name, annotations.get(name, Any), parameter.default, docs.get(name, ""))
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+
+
+def field_options(cls: type) -> list[Option]:
+    """Returns the fields of a dataclass or Flax module, described by the `Attributes:` section of its docstring.
+
+    The fields `parent` and `name` of every Flax module are left out.
+    """
+    docs = described(cls, "Attributes")
+    return [
+        Option(field.name, field.type, _default_of(field), docs.get(field.name, ""))
+        for field in dataclasses.fields(cls)
+        if field.name not in ("parent", "name")
+    ]
+
+
+def described(documented: Any, section: str) -> dict[str, str]:
+    """Returns the descriptions in a section of a Google-style docstring, by name, each on one line.
 
     Args:
-      function: its keyword-only arguments are the options allowed.
-      options: names and values of the options.
-      key: the configuration key that holds the options, for the messages.
-      given: arguments that flaxseg fills in itself, so that they are neither missing nor to be set.
+      documented: a function or class.
+      section: the section's title, such as "Args" or "Attributes".
     """
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+    _, found, text = (inspect.getdoc(documented) or "").partition(f"{section}:\n")
+    descriptions: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines() if found else ():
+        if not line.startswith(" "):
+            break
+        if entry := _DESCRIPTION.match(line):
+            name = entry[1]
+            descriptions[name] = entry[2]
+        elif name:
+            descriptions[name] += f" {line.strip()}"
+    return descriptions
+
+
+_DESCRIPTION = re.compile(r" {1,3}\*{0,2}(\w+): *(.*)")
+"""A line of a docstring that begins the description of an argument or attribute."""
+
+
+def option_names(entry: Entry) -> list[str]:
+    """Returns the names of an entry's options."""
+    return [option.name for option in options_of(entry)]
+
+
+def option_errors(entry: Entry, options: Mapping[str, Any], *, key: str, given: Iterable[str] = ()) -> list[str]:
+    """Returns a message for each option that an entry lacks or does not take; none when they fit.
+
+    Args:
+      entry: a function or another entry of a table. A function with `**kwargs` takes every option.
+      options: names and values of the options.
+      key: what the messages put before an option's name, such as the configuration key that holds the options.
+      given: options that flaxseg sets itself, so that they are neither missing nor allowed.
+    """
+    if _takes_any_option(entry):
         return []
-    given = set(given)
-    allowed = [name for name in option_names(function) if name not in given]
+    allowed = {option.name: option for option in options_of(entry) if option.name not in set(given)}
     if not isinstance(options, Mapping | ConfigDict):
-        return [f"{key} = {options!r}: must be a group of options, such as {key}.NAME = VALUE"]
+        return [f"{key} = {options!r}: must be a group of options, as in {key}.NAME = VALUE"]
     listing = ", ".join(allowed) if allowed else "none"
     messages = [
         f"{key}.{name} = {value!r}: no such option{did_you_mean(name, allowed)}; options are {listing}"
         for name, value in options.items()
         if name not in allowed
     ]
-    kinds = _annotations(function)
     messages += [
-        f"{key}.{name} = {value!r}: must be {_kind_name(kinds[name])}"
+        f"{key}.{name} = {value!r}: {_type_problem(allowed[name].annotation)}"
         for name, value in options.items()
-        if name in allowed and not _is_kind(value, kinds.get(name, Any))
+        if name in allowed and not _has_type(value, allowed[name].annotation)
     ]
-    required = [p.name for p in parameters if p.name in allowed and p.default is inspect.Parameter.empty]
+    required = [option.name for option in allowed.values() if option.is_required]
     return messages + [f"{key}.{name} is missing: it has no default" for name in required if name not in options]
+
+
+def type_name(annotation: Any) -> str:
+    """Returns the name of a type annotation, such as `int`, `None or string` or `tuple of (float, float)`."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        # Short names first, so that "None" does not read as an element of a tuple.
+        return " or ".join(sorted((type_name(choice) for choice in inner), key=len))
+    if origin is tuple and Ellipsis not in inner:
+        return f"({', '.join(map(type_name, inner))})"
+    if origin in (tuple, Sequence):
+        return f"tuple of {type_name(inner[0])}"
+    names = {int: "int", float: "float", str: "string", bool: "bool", types.NoneType: "None", Any: "any"}
+    return names.get(annotation, str(annotation))
+
+
+def _takes_any_option(entry: Entry) -> bool:
+    if isinstance(entry, HasOptions):
+        return False
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(entry).parameters.values())
 
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError):
-        return {}  # the user's own, annotated with what is not there at run time
+        return {}  # A user's function may be annotated with names that exist for type checkers only.
 
 
-def _is_kind(value: Any, kind: Any) -> bool:
-    """Whether a value of a configuration fits a type annotation; annotations of other kinds fit everything."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+
+
+def _type_problem(annotation: Any) -> str:
+    name = type_name(annotation)
+    return f"must be of type {name}" + (", as in (A, B) or (A,)" if "tuple of" in name else "")
+
+
+def _has_type(value: Any, annotation: Any) -> bool:
+    """Returns whether a value has a type; every value has the types that type_name() has no short name for."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
-        return any(_is_kind(value, choice) for choice in inner)
-    if kind in (int, float, str, bool, types.NoneType):
-        fits = isinstance(value, int | float if kind is float else kind)
-        return fits and (kind is bool or not isinstance(value, bool))
+        return any(_has_type(value, choice) for choice in inner)
+    if annotation in (int, float, str, bool, types.NoneType):
+        has_type = isinstance(value, int | float if annotation is float else annotation)
+        return has_type and (annotation is bool or not isinstance(value, bool))
     if origin not in (tuple, Sequence):
         return True
     if not isinstance(value, list | tuple):
         return False
     if origin is tuple and Ellipsis not in inner:
-        return len(value) == len(inner) and all(map(_is_kind, value, inner))
-    return all(_is_kind(item, inner[0]) for item in value)
-
-
-def _kind_name(kind: Any) -> str:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        # The short ones first: "None or a sequence, ..." does not read as if None were an element.
-        return " or ".join(sorted((_kind_name(choice) for choice in inner), key=len))
-    if origin is tuple and Ellipsis not in inner:
-        return "(" + ", ".join(_kind_name(choice) for choice in inner) + ")"
-    if origin in (tuple, Sequence):
-        return f"a sequence, as in (A, B) or (A,), each {_kind_name(inner[0])}"
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", types.NoneType: "None"}
-    return names.get(kind, str(kind))
+        return len(value) == len(inner) and all(map(_has_type, value, inner))
+    return all(_has_type(item, inner[0]) for item in value)

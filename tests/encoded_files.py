@@ -1,4 +1,4 @@
-"""Arrays as the bytes of files, for tests of reading."""
+"""Arrays encoded as the bytes of TIFF and NPY files."""
 
 import io
 

@@ -1,8 +1,8 @@
-"""Prepares a real TensorFlow Datasets oxford_iiit_pet from a folder in the original layout, of any size.
+"""Prepares oxford_iiit_pet with TensorFlow Datasets from a folder in the original layout, of any size.
 
     python tests/prepare_pets.py SRC DST
 
-SRC holds images/ and annotations/; DST becomes a data.dir with the prepared dataset in it.
+SRC contains images/ and annotations/; DST becomes a data_dir with the prepared dataset.
 """
 
 import pathlib
@@ -16,22 +16,21 @@ from tensorflow_datasets.core.download.download_manager import DownloadManager
 
 
 def write_archives(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Packs images/ and annotations/ of `source` as the two archives that the dataset is published in."""
+    """Packs images/ and annotations/ of `source` into the two archives that the dataset is published as."""
     target.mkdir(parents=True, exist_ok=True)
     for part in ("images", "annotations"):
-        # The published ones are plain tar files in spite of their name.
+        # The published archives are plain tar files, despite their name.
         with tarfile.open(target / f"{part}.tar.gz", "w") as archive:
             archive.add(source / part, arcname=part)
 
 
 def any_archives() -> mock._patch:
-    """While active, TensorFlow Datasets takes archives whose checksums are not those of the published ones."""
-
+    """Returns a patch under which TensorFlow Datasets accepts archives with any checksum."""
     return mock.patch.object(DownloadManager, "_register_or_validate_checksums")
 
 
 def prepare(source: pathlib.Path, target: pathlib.Path, *, file_format: str = "array_record") -> None:
-    """Prepares the dataset below `target` with TensorFlow Datasets' own builder."""
+    """Prepares the dataset in the folder `target` with the builder of TensorFlow Datasets."""
     with tempfile.TemporaryDirectory() as archives:
         write_archives(source, pathlib.Path(archives))
         builder = tfds.builder("oxford_iiit_pet", data_dir=target, file_format=file_format)

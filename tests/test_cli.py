@@ -1,4 +1,7 @@
-"""What the commands share: keys set on the command line, and the status that they end with."""
+"""What the commands share: keys set on the command line, help on keys, and the exit status."""
+
+import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +13,14 @@ def parsed(*words):
     return parse(config_parser("command", description="what it does", epilog="examples"), words)
 
 
-def test_keys_are_taken_apart_from_the_commands_own_arguments():
+def help_of(capsys, *words):
+    """Returns the exit status, output and errors of a command that prints help."""
+    with pytest.raises(SystemExit) as stopped:
+        parsed(*words)
+    return stopped.value.code, *capsys.readouterr()
+
+
+def test_keys_are_separated_from_the_commands_own_arguments():
     arguments, overrides = parsed("--config.a.b=1=2", "--config=f.py:small", "--verbose", "--config.c", "x y")
     assert (arguments.config, arguments.verbose) == ("f.py:small", True)
     assert overrides == ["a.b=1=2", "c=x y"]
@@ -22,6 +32,40 @@ def test_wrong_arguments_end_with_the_usage(words, capsys):
         parsed(*words)
     assert stopped.value.code == 2
     assert "usage: command" in capsys.readouterr().err
+
+
+def test_help_on_keys_needs_no_configuration(capsys):
+    status, output, error = help_of(capsys, "--help_config")
+    assert (status, error) == (0, "")
+    assert "seed" in output and "mesh.spatial" in output
+    status, output, _ = help_of(capsys, "--help_config", "optimizer")
+    assert status == 0 and "optimizer.learning_rate" in output and "mesh.spatial" not in output
+
+
+def test_help_on_options_follows_the_configuration_and_its_overrides(capsys):
+    assert "The options of data.name = 'shapes'" in help_of(capsys, "--help_config=data.options")[1]
+    words = ("--help_config=data.options", "--config=configs/folder.py:binary")
+    status, output, _ = help_of(capsys, *words)
+    assert status == 0 and "The options of data.name = 'folder'" in output and "mask_suffix" in output
+    output = help_of(capsys, *words, "--config.data.name=voc")[1]
+    assert "The options of data.name = 'voc'" in output and "mask_suffix" not in output
+    assert "The options of model.name = 'fpn'" in help_of(
+        capsys, "--help_config", "model.options", "--config.model.name=fpn"
+    )[1]  # fmt: skip
+
+
+def test_help_on_an_unknown_key_is_an_error(capsys):
+    assert help_of(capsys, "--help_config", "optimzer") == (
+        1, "", "error: --help_config optimzer: no such section or key; did you mean 'optimizer'?\n",
+    )  # fmt: skip
+    status, output, error = help_of(capsys, "--help_config", "--config=configs/no.py")
+    assert (status, output) == (1, "") and "there is no file configs/no.py" in error
+
+
+def test_help_ends_quietly_when_its_reader_does():
+    command = f"{sys.executable} -m flaxseg.main --help_config | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
 def test_the_status_and_message_of_each_end(capsys):

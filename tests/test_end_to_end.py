@@ -16,7 +16,7 @@ pytest_plugins = ("true_layouts",)
 QUICK = (
     "data.image_size=(16,16)", "model.options.width=2", "model.options.depth=1", "model.options.kernel_size=1",
     "optimizer.warmup_steps=1", "train.steps=3", "train.batch_size=2", "eval.every=3", "eval.batch_size=2",
-    "log.every=1", "log.pictures=1", "mesh.data=1",
+    "log.every=1", "log.images=1", "mesh.data=1",
 )  # fmt: skip
 """Compiling takes the time, and more of it for each convolution."""
 

@@ -9,70 +9,43 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "flaxseg"
 
-MAY_IMPORT = {
-    "errors": set(),
-    "data.batch": {"errors"},
-    "lookup": {"errors"},
-    "ops": {"ops"},
-    "data": {"data", "errors"},
-    "models": {"models", "ops", "errors", "lookup"},
-    "losses": {"losses", "data.batch", "errors", "lookup", "ops"},
-    "metrics": {"data.batch", "errors", "metrics", "ops"},
-    "geometry": {"data.batch", "errors", "ops"},
-    "color": {"errors", "geometry", "lookup"},
-    "augment": {"color", "data.batch", "errors", "geometry", "ops"},
-    "optimizers": {"errors", "lookup", "optimizers"},
-    "forward": {"models", "optimizers"},
-    "hard_examples": {"data.batch", "losses"},
-    "class_weights": {"data", "errors"},
-    "step_metrics": {"hard_examples", "metrics"},
-    "train_step": {"augment", "data.batch", "forward", "hard_examples", "losses", "metrics", "ops", "optimizers",
-                   "step_metrics"},
-    "sharding": {"data.batch", "errors"},
-    "device_cache": {"data", "errors", "sharding"},
-    "checkpoints": {"errors"},
-    "workdir": {"data.batch", "errors"},
-    "pictures": {"data.batch"},
-    "summaries": {"data.batch", "metrics", "pictures"},
-    "progress": {"errors", "hard_examples", "step_metrics"},
-    "config": set(),
-    "value_checks": {"class_weights", "color", "geometry", "lookup", "metrics"},
-    "validation": {"config", "data", "errors", "losses", "lookup", "models", "optimizers", "value_checks"},
-    "config_files": {"config", "errors", "lookup", "validation"},
-    "start": {"checkpoints", "errors", "experiment", "models", "optimizers", "sharding", "train_step"},
-    "inputs": {"augment", "data", "device_cache", "errors", "lookup"},
-    "experiment": {"augment", "class_weights", "data", "device_cache", "errors", "inputs", "losses", "lookup", "models",
-                   "optimizers", "sharding", "train_step"},
-    "stopping": set(),
-    "compiled": {"data.batch", "device_cache", "experiment", "sharding", "train_step"},
-    "train": {"checkpoints", "class_weights", "color", "compiled", "config", "data", "experiment", "hard_examples",
-              "metrics", "progress", "sharding", "start", "stopping", "summaries", "train_step", "validation",
-              "workdir"},
-    "lr_range": {"errors", "pictures"},
-    "lr_find": {"compiled", "config_files", "data", "errors", "experiment", "flags", "lr_range", "pictures", "start",
-                "validation"},
-    "flags": {"errors"},
-    "inspection": {"class_weights", "data", "errors", "experiment", "inputs", "inspection", "lookup", "losses",
-                   "models", "pictures"},
-    "main": {"config", "config_files", "flags", "train", "validation"},
-    "inspect_data": {"config_files", "errors", "flags", "inspection", "pictures", "validation"},
-}  # fmt: skip
-"""For each file or folder, what it may import. Nothing imports `train` but `main`."""
+FLOORS = {
+    "errors": "",
+    "ops": "",
+    "registry": "errors",
+    "data": "errors registry",
+    "metrics": "data.types errors ops",
+    "augment": "data.types errors ops registry",
+    "losses": "data.types errors ops registry",
+    "models": "errors ops registry",
+    "optimizers": "errors registry",
+    "report": "data errors metrics",
+    "inference": "data.types metrics models ops",
+    "config": "augment data errors losses metrics models optimizers registry",
+    "train": "augment config data errors inference losses metrics models optimizers registry report",
+    "inspection": "config data errors losses models registry report train",
+    "commands": "cli config errors inspection report train",
+}
+"""From the ground floor up: for each package or file, what it may import beside itself."""
+
+COMMANDS = ("cli", "main", "lr_find", "inspect_data")
 
 
-def group(module: str) -> str:
-    """Returns the entry of MAY_IMPORT that a dotted name below flaxseg belongs to."""
-    return "data.batch" if module == "data.batch" else module.split(".")[0]
+def floor(module: str) -> str:
+    """Returns the entry of FLOORS that a dotted name below flaxseg belongs to."""
+    first = module.split(".")[0]
+    return "commands" if first in COMMANDS else first
 
 
 def imported(file: Path) -> set[str]:
+    """Returns the dotted names below flaxseg that a file imports."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "flaxseg":
             below = node.module.partition(".")[2]
-            names |= {group(below)} if below else {group(alias.name) for alias in node.names}
+            names |= {below} if below else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {group(alias.name.partition(".")[2]) for alias in node.names if alias.name.startswith("flaxseg.")}
+            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("flaxseg.")}
     return names
 
 
@@ -82,11 +55,24 @@ def modules() -> dict[str, Path]:
     return {name: file for name, file in dotted.items() if name != "__init__"}
 
 
+def test_the_top_holds_commands_and_packages():
+    files = {path.name for path in PACKAGE.iterdir() if path.suffix == ".py"}
+    assert files == {"__init__.py", "errors.py", "registry.py", *(f"{name}.py" for name in COMMANDS)}
+
+
 @pytest.mark.parametrize("name", sorted(modules()))
-def test_imports_point_one_way(name):
-    allowed = MAY_IMPORT[group(name)]
-    wrong = imported(modules()[name]) - allowed - ({"data.batch"} if "data" in allowed else set())
-    assert not wrong, f"flaxseg.{name} imports {wrong}; it may import {MAY_IMPORT[group(name)]}"
+def test_imports_point_down(name):
+    allowed = FLOORS[floor(name)].split()
+    for module in imported(modules()[name]):
+        is_own = floor(module) == floor(name) and floor(name) != "commands"
+        assert is_own or floor(module) in allowed or module in allowed, f"flaxseg.{name} imports flaxseg.{module}"
+
+
+def test_nothing_imports_a_floor_above():
+    order = list(FLOORS)
+    for name, allowed in FLOORS.items():
+        below = order[: order.index(name)]
+        assert {module.split(".")[0] for module in allowed.split()} <= {*below, "cli"}, name
 
 
 def python(program: str) -> str:
@@ -110,4 +96,4 @@ sys.modules["tensorflow"] = None
 import runpy
 runpy.run_path("examples/custom_loop.py")["main"](steps=1)
 """
-    assert "held-out pictures" in python(program)
+    assert "held-out images" in python(program)

@@ -1,31 +1,24 @@
-"""The command as its user meets it: what it finds, the settings that repair it, and what it leaves alone."""
+"""The command from end to end: its findings, the settings that repair them, and the files that it leaves alone."""
 
 import json
 import shlex
-import types
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 from flaxseg.config.files import load_config
-from flaxseg.data.pipeline import train_batches
 from flaxseg.inspect_data import main
-from flaxseg.inspection.splits import first_batches
 from flaxseg.main import main as train_main
-from flaxseg.train import build as experiment
-from flaxseg.train import inputs
-from flaxseg.train.step import train_step
+from flaxseg.train.build import build
 
 MASK = np.repeat([[2, 0, 0, 0, 1, 1, 1, 1]], 6, 0)
 """6 x 8 pixels: 6 of class 2, 18 of class 0, 24 of class 1."""
 
 
 @pytest.fixture(autouse=True)
-def _loud(monkeypatch):
-    monkeypatch.setattr("flaxseg.cli.quiet", lambda verbose: None)
+def _keep_log_levels(monkeypatch):
+    monkeypatch.setattr("flaxseg.cli.set_log_level", lambda verbose: None)
 
 
 def write(path, values):
@@ -53,7 +46,7 @@ def folder_flags(root, *more):
     options = "--config.data.options."
     places = (f"--config.data.dir={root}", f"{options}images={{split}}", f"{options}masks={{split}}annot")
     small = ["--config.data.image_size=(8,8)", "--config.train.batch_size=2", "--config.data.num_threads=2"]
-    # Nothing to compile.
+    # Without augmentation there is nothing to compile.
     small += ["--config.augment.scale=(1.0,1.0)", *(f"--config.augment.{name}=0" for name in OFF)]
     return ["--config=configs/folder.py", *places, *small, *more]
 
@@ -63,9 +56,9 @@ OFF = ("flip", "brightness", "contrast")
 NAMES = "--config.data.options.class_names=('sky','cat','dog')"
 
 
-def inspected(capsys, output, *arguments, pictures=0):
-    """The command's status, what it printed, and its JSON."""
-    status = main([*arguments, f"--output={output}", f"--pictures={pictures}"])
+def inspect(capsys, output, *arguments, images=0):
+    """Returns the exit status of the command, the text that it printed, and its JSON."""
+    status = main([*arguments, f"--output={output}", f"--images={images}"])
     return status, capsys.readouterr().out, json.loads((output / "inspection.json").read_text())
 
 
@@ -77,17 +70,17 @@ def flags_of(values):
     return [flags for finding in values["findings"] for _, flags in finding["settings"]]
 
 
-def test_help_tells_the_exit_status(capsys):
+def test_help_explains_the_exit_status(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for part in ("--output DIR", "--pictures N", "exit status: 0, the dataset can be trained on", "1, it cannot"):
+    for part in ("--output DIR", "--images N", "exit status: 0, the dataset can be trained on", "1, it cannot"):
         assert part in text
 
 
-def test_the_embedded_data_set(tmp_path, capsys):
-    status, text, values = inspected(capsys, tmp_path / "out", "--config=configs/shapes.py:tiny", pictures=3)
+def test_embedded_dataset(tmp_path, capsys):
+    status, text, values = inspect(capsys, tmp_path / "out", "--config=configs/shapes.py:tiny", images=3)
     assert status == 0 and values["trainable"]
     assert "This dataset can be trained on" in text and f"report  {tmp_path}/out/index.html" in text
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
@@ -100,13 +93,13 @@ def test_the_embedded_data_set(tmp_path, capsys):
 
 
 def test_every_suggested_setting_is_accepted_by_training(tmp_path, capsys):
-    _, _, values = inspected(capsys, tmp_path / "out", "--config=configs/shapes.py:tiny")
+    _, _, values = inspect(capsys, tmp_path / "out", "--config=configs/shapes.py:tiny")
     assert len(values["settings"]) == 4
     for flags in values["settings"].values():
         assert train_main(["--config=configs/shapes.py:tiny", *shlex.split(flags), "--print_config"]) == 0
         config = load_config("configs/shapes.py:tiny", [f.removeprefix("--config.") for f in shlex.split(flags)])
         if "class_weights" in flags:
-            experiment.make_loss(config, num_classes=5, class_weights=config.class_weights)
+            assert build(config).optim.class_weights == tuple(config.class_weights)
 
 
 def test_every_defect_at_once(tmp_path, capsys):
@@ -119,30 +112,29 @@ def test_every_defect_at_once(tmp_path, capsys):
     write_pair(tmp_path, "train", "e", np.full_like(MASK, 255), 22)
     write_pair(tmp_path, "train", "f", MASK, 1)
     write_pair(tmp_path, "val", "w", MASK, 2)
-    status, text, values = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path, NAMES), pictures=3)
+    status, text, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path, NAMES), images=3)
     assert status == 1 and not values["trainable"]
     facts = {row[0]: row[1:] for row in values["facts"]}
-    assert facts["examples"] == ["10", "3"] and facts["of these unusable"] == ["4", "0"]
+    assert facts["examples"] == ["10", "3"] and facts["unusable examples"] == ["4", "0"]
     assert facts["height"] == ["6", "6"] and facts["width"] == ["8", "8"]
-    # Six usable masks, one of them all ignored.
-    assert facts["ignored pixels"] == ["16.67%", "0.00%"] and facts["all-ignored masks"] == ["1", "0"]
+    # One of six usable masks is fully ignored.
+    assert facts["ignored pixels"] == ["16.67%", "0.00%"] and facts["fully ignored masks"] == ["1", "0"]
     assert values["classes"][1:] == [
         ["sky", "37.50%", "5", "37.50%", "3"],
         ["cat", "50.00%", "5", "50.00%", "3"],
         ["dog", "12.50%", "5", "12.50%", "3"],
     ]
-    # Of 11 masks that could be read, 6 x 8 pixels each.
+    # 11 masks can be read, of 6 x 8 pixels each.
     unknown = f"2 masks hold 1 value(s) that belong to no class: 11 ({12 / (11 * 48):.2%} of all pixels, 2 masks). "
     assert texts(values, "error") == [
         unknown + "One of these settings may be right:",
-        "2 of 10 train examples cannot be decoded, or picture and mask do not fit; repair each, or take both its "
-        "files out of the dataset",
+        "2 of 10 train examples cannot be decoded, or their image and mask do not match; repair each, or remove both "
+        "its files from the dataset",
     ]
     assert texts(values, "warning") == [
-        "train: 1 of 6 masks are ignored as a whole and teach nothing: e",
-        "train: 1 picture(s) are there again, pixel for pixel: a1 = f",
-        "1 of 3 eval pictures are in train too, pixel for pixel, which makes the scores better than they are: "
-        "w (train: a2)",
+        "train: 1 of 6 masks are fully ignored and contribute nothing: e",
+        "train: 1 image(s) repeat another, pixel for pixel: a1 = f",
+        "1 of 3 eval images are also in train, pixel for pixel, which inflates the scores: w (train: a2)",
     ]
     assert {"--config.data.options.ignore_values='(11,)'", "--config.data.skip_bad=4"} <= set(flags_of(values))
     assert [problem.split()[:2] for problem in values["unusable"]] == [["train", f"{i}:"] for i in (4, 5, 6, 7)]
@@ -151,16 +143,16 @@ def test_every_defect_at_once(tmp_path, capsys):
     assert (tmp_path / "out" / "train.png").exists() and not (tmp_path / "out" / "batch_0.png").exists()
 
 
-def test_examples_that_training_passes_over_are_no_error(tmp_path, capsys):
+def test_examples_that_training_skips_are_warnings(tmp_path, capsys):
     write_good(tmp_path)
     cut(tmp_path / "train" / "a1.png")
     write(tmp_path / "valannot" / "v0.png", np.where(MASK == 2, 11, MASK))
-    status, _, values = inspected(
-        capsys, tmp_path / "out", *folder_flags(tmp_path, NAMES, "--config.data.skip_bad=2"), pictures=1
+    status, _, values = inspect(
+        capsys, tmp_path / "out", *folder_flags(tmp_path, NAMES, "--config.data.skip_bad=2"), images=1
     )
     assert status == 0 and texts(values, "error") == []
     assert "2 masks" not in str(values) and "1 masks hold 1 value(s)" in texts(values, "warning")[0]
-    assert "training passes over them, as data.skip_bad = 2 allows" in texts(values, "warning")[1]
+    assert "training skips them, as skip_bad = 2 allows" in texts(values, "warning")[1]
     assert (tmp_path / "out" / "batch_0.png").exists()
 
 
@@ -173,33 +165,33 @@ def test_examples_that_training_passes_over_are_no_error(tmp_path, capsys):
         (MASK, "('cat','dog')", "--config.data.options.reduce_zero_label=True"),
     ],
 )
-def test_a_suggested_setting_repairs_what_was_found(tmp_path, capsys, mask, names, setting):
+def test_suggested_setting_repairs_the_finding(tmp_path, capsys, mask, names, setting):
     for i in range(4):
         write_pair(tmp_path, "train", f"a{i}", mask, i)
         write_pair(tmp_path, "val", f"v{i}", mask, 100 + i)
     flags = folder_flags(tmp_path, f"--config.data.options.class_names={names}")
-    _, _, before = inspected(capsys, tmp_path / "out", *flags)
+    _, _, before = inspect(capsys, tmp_path / "out", *flags)
     assert setting in flags_of(before)
-    status, _, after = inspected(capsys, tmp_path / "out", *flags, *shlex.split(setting))
+    status, _, after = inspect(capsys, tmp_path / "out", *flags, *shlex.split(setting))
     assert status == 0
     assert not texts(after, "error") and not any("never occur" in text for text in texts(after, "warning"))
 
 
-def test_one_bad_mask_does_not_hide_the_others_where_values_are_read_off(tmp_path, capsys):
+def test_one_bad_mask_does_not_hide_others_where_values_are_inferred(tmp_path, capsys):
     write_good(tmp_path)
     cut(tmp_path / "trainannot" / "a0.png")
     write(tmp_path / "trainannot" / "a2.png", MASK[:3])
-    status, text, values = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path))
+    status, text, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path))
     assert status == 1
     assert "cannot be opened" not in text and "2 of 4 train examples cannot be decoded" in text
     assert len(values["unusable"]) == 2 and "a2.png: is 8x3" in values["unusable"][1]
     assert "--config.data.skip_bad=2" in flags_of(values)
-    status, _, _ = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path), "--config.data.skip_bad=2")
+    status, _, _ = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path), "--config.data.skip_bad=2")
     assert status == 0
 
 
-def test_missing_folders_are_told_for_both_splits(tmp_path, capsys):
-    status, _, values = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path / "nowhere", NAMES))
+def test_missing_folders_of_both_splits_are_reported(tmp_path, capsys):
+    status, _, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path / "nowhere", NAMES))
     assert status == 1
     errors = texts(values, "error")
     assert [text.partition(":")[0] for text in errors] == ["train", "eval"]
@@ -208,19 +200,19 @@ def test_missing_folders_are_told_for_both_splits(tmp_path, capsys):
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"index.html", "inspection.json"}
 
 
-def test_pairs_that_do_not_match_are_told_beside_the_split_that_can_be_read(tmp_path, capsys):
+def test_unmatched_pairs_are_reported_beside_the_split_that_can_be_read(tmp_path, capsys):
     write_good(tmp_path)
     (tmp_path / "valannot" / "v1.png").unlink()
-    status, _, values = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path, NAMES), pictures=1)
+    status, _, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path, NAMES), images=1)
     assert status == 1
-    assert "the picture v1.png has no mask" in texts(values, "error")[0]
+    assert "the image v1.png has no mask" in texts(values, "error")[0]
     assert values["facts"][0] == ["", "train (train)"] and values["classes"][0][1] == "train pixels"
     assert (tmp_path / "out" / "train.png").exists() and not (tmp_path / "out" / "eval.png").exists()
 
 
-def test_values_read_off_the_masks_are_told(tmp_path, capsys):
+def test_inferred_values_are_reported(tmp_path, capsys):
     write_good(tmp_path)
-    status, _, values = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path))
+    status, _, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path))
     assert status == 0
     assert any("every value found in the masks is a class: 0 to 2" in text for text in texts(values, "note"))
     assert "--config.data.options.ignore_values='(2,)'" in flags_of(values)
@@ -229,15 +221,42 @@ def test_values_read_off_the_masks_are_told(tmp_path, capsys):
 def test_one_class_cannot_be_trained_on(tmp_path, capsys):
     for split in ("train", "val"):
         write_pair(tmp_path, split, "a", np.zeros_like(MASK), 1)
-    status, _, values = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path))
+    status, _, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path))
     assert status == 1 and "has one class" in texts(values, "error")[0]
 
 
-def test_only_its_own_files_are_written_over(tmp_path, capsys):
-    arguments = ["--config=configs/shapes.py:tiny", "--pictures=0", f"--output={tmp_path}"]
+def test_wrong_arguments_are_reported_before_anything_is_read(tmp_path, capsys):
+    output = f"--output={tmp_path}/out"
+    assert main(["--config=configs/shapes.py", "--config.data.nmae=x", output]) == 1
+    assert "config.data.nmae: no such key; did you mean 'data.name'?" in capsys.readouterr().err
+    assert main(["--config=configs/shapes.py", "--images=-1", output]) == 1
+    assert "--images = -1: must be an integer of at least 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_suggested_colors_repair_the_finding(tmp_path, capsys):
+    table = np.array([[0, 0, 0], [200, 0, 0], [0, 90, 255]], np.uint8)
+    for i in range(3):
+        write_pair(tmp_path, "train", f"a{i}", table[MASK], i)
+        write_pair(tmp_path, "val", f"v{i}", table[MASK], 100 + i)
+    status, _, before = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path))
+    assert status == 1
+    setting = "--config.data.options.colors='((0,0,0),(0,90,255),(200,0,0))'"
+    assert setting in flags_of(before)
+    status, _, after = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path), *shlex.split(setting))
+    assert status == 0 and not texts(after, "error")
+    two = "--config.data.options.colors=((0,0,0),(200,0,0))"
+    status, text, some = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path), two)
+    assert status == 1 and "6 masks hold 1 color(s) that belong to no class: (0,90,255)" in text
+    assert "--config.data.options.ignore_colors='((0,90,255),)'" in flags_of(some)
+    assert "--config.data.options.colors='((0,0,0),(200,0,0),(0,90,255))'" in flags_of(some)
+
+
+def test_only_earlier_reports_are_overwritten(tmp_path, capsys):
+    arguments = ["--config=configs/shapes.py:tiny", "--images=0", f"--output={tmp_path}"]
     (tmp_path / "index.html").write_text("mine")
     assert main(arguments) == 1
-    assert "holds index.html of another origin; name another directory" in capsys.readouterr().err
+    assert "holds index.html, which inspect_data did not write; name another directory" in capsys.readouterr().err
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("index.html", "mine")]
     (tmp_path / "index.html").rename(tmp_path / "notes.txt")
     for _ in range(2):
@@ -246,55 +265,3 @@ def test_only_its_own_files_are_written_over(tmp_path, capsys):
     assert not (tmp_path / "train.png").exists() and (tmp_path / "batch_0.png").exists()
     assert main([*arguments[:2], f"--output={tmp_path}/notes.txt"]) == 1
     assert "is a file; name a directory" in capsys.readouterr().err
-
-
-def test_mistakes_are_told_before_anything_is_read(tmp_path, capsys):
-    output = f"--output={tmp_path}/out"
-    assert main(["--config=configs/shapes.py", "--config.data.nmae=x", output]) == 1
-    assert "config.data.nmae: no such key; did you mean 'data.name'?" in capsys.readouterr().err
-    assert main(["--config=configs/shapes.py", "--pictures=-1", output]) == 1
-    assert "--pictures=-1: must be at least 0" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_batches_shown_are_those_of_training(monkeypatch):
-    """The random key of each step's augmentation is the one that the training step draws."""
-    config = load_config("configs/shapes.py:tiny")
-    train = inputs.load_dataset(config, "train")
-
-    def augment(key, batch):
-        return {**batch, "image": jax.random.uniform(key, batch["image"].shape)}
-
-    class Taken(Exception):
-        pass
-
-    def take(key, batch):
-        raise Taken(augment(key, batch)["image"])
-
-    monkeypatch.setattr(experiment, "make_augment_fn", lambda config: augment)
-    batches = train_batches(train, canvas_size=(32, 32), batch_size=16, seed=config.seed)
-    run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    for step, shown in enumerate(first_batches(config, train)):
-        state = types.SimpleNamespace(step=jnp.int32(step))
-        with pytest.raises(Taken) as taken:
-            train_step(state, batches[step], run_key, model=None, loss_fn=None, tx=None, augment_fn=take)
-        np.testing.assert_array_equal(shown["image"], taken.value.args[0])
-        np.testing.assert_array_equal(shown["label"], batches[step]["label"])
-
-
-def test_colors_without_a_class_are_listed_with_the_setting_that_names_them(tmp_path, capsys):
-    table = np.array([[0, 0, 0], [200, 0, 0], [0, 90, 255]], np.uint8)
-    for i in range(3):
-        write_pair(tmp_path, "train", f"a{i}", table[MASK], i)
-        write_pair(tmp_path, "val", f"v{i}", table[MASK], 100 + i)
-    status, _, before = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path))
-    assert status == 1
-    setting = "--config.data.options.colors='((0,0,0),(0,90,255),(200,0,0))'"
-    assert setting in flags_of(before)
-    status, _, after = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path), *shlex.split(setting))
-    assert status == 0 and not texts(after, "error")
-    two = "--config.data.options.colors=((0,0,0),(200,0,0))"
-    status, text, some = inspected(capsys, tmp_path / "out", *folder_flags(tmp_path), two)
-    assert status == 1 and "6 masks hold 1 color(s) that belong to no class: (0,90,255)" in text
-    assert "--config.data.options.ignore_colors='((0,90,255),)'" in flags_of(some)
-    assert "--config.data.options.colors='((0,0,0),(200,0,0),(0,90,255))'" in flags_of(some)

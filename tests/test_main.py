@@ -63,10 +63,10 @@ def test_mistakes_are_told_without_a_stack_trace(tmp_path):
 
 
 def test_unknown_keys_and_files(capsys):
-    assert main(["--config=configs/shapes.py", "--config.optimizer.name=sgd", "--config.trian.steps", "3"]) == 1
+    assert main(["--config=configs/shapes.py", "--config.optimzier.name=sgd", "--config.trian.steps", "3"]) == 1
     error = capsys.readouterr().err
     assert "2 errors in the configuration" in error
-    assert "config.optimizer.name: no such key; did you mean 'optimizer.name'?" in error
+    assert "config.optimzier.name: no such key; did you mean 'optimizer.name'?" in error
     assert "config.trian.steps: no such key; did you mean 'train.steps'?" in error
     assert main(["--config=configs/shape.py"]) == 1
     assert "did you mean 'configs/shapes.py'?" in capsys.readouterr().err
@@ -90,15 +90,15 @@ def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     process.send_signal(number)
     output, error = process.communicate(timeout=120)
     assert process.returncode == 128 + number, error
-    step = int(re.search(r"stopped at step (\d+); the same command goes on from there", error)[1])
+    step = int(re.search(r"stopped at step (\d+); repeat the command to resume", error)[1])
     assert 0 < step < 100000
     assert (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
     assert "no evaluation yet" in output
 
 
 def test_a_run_from_the_front_door(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("flaxseg.cli.quiet", lambda verbose: None)
+    monkeypatch.setattr("flaxseg.cli.set_log_level", lambda verbose: None)
     assert main(["--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run", "--config.train.steps=3"]) == 0
     text = capsys.readouterr().out
-    for part in ("mIoU", "triangle", f"pictures      {tmp_path}/run/pictures", "best: step 3", "tensorboard --logdir"):
+    for part in ("mIoU", "triangle", f"images        {tmp_path}/run/images", "best: step 3", "tensorboard --logdir"):
         assert part in text

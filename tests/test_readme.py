@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flaxseg.main import main
-from flaxseg.models import unet
+from flaxseg.models import MODELS, build_model
 from flaxseg.models.encoders import ENCODERS
 
 README = Path("README.md").read_text()
@@ -35,10 +35,10 @@ def test_targets_exist():
 def test_snippets_run(capsys):
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert snippets
-    with unittest.mock.patch.dict(ENCODERS):
+    with unittest.mock.patch.dict(ENCODERS), unittest.mock.patch.dict(MODELS):
         for snippet in snippets:
             exec(compile(snippet, "README.md", "exec"), {})
-        assert unet(num_classes=2, encoder="plain").stride == 32
+        assert build_model("top", num_classes=2, encoder="plain").stride == 32
     assert "'loss':" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""Files as torch.save() writes them, put together from the instructions of a pickle, since the tests have no torch."""
+"""Builds files like torch.save()'s from the instructions of a pickle, since the tests have no PyTorch."""
 
 import io
 import struct
@@ -67,7 +67,7 @@ def zipped(members: Mapping[str, bytes], *, method: int = zipfile.ZIP_STORED) ->
 
 
 def zip_file(body: bytes, storages: Mapping[str, bytes], *, method: int = zipfile.ZIP_STORED, order: str = "") -> bytes:
-    """A file of torch 1.6 and later: `body` is what makes the saved object, and `storages` are bytes by key."""
+    """Returns a file of PyTorch 1.6 and later; `body` builds the saved object, and `storages` are bytes by key."""
     members = {"net/data.pkl": program(body)} | {f"net/data/{key}": data for key, data in storages.items()}
     return zipped(members | ({"net/byteorder": order.encode()} if order else {}), method=method)
 
@@ -75,7 +75,7 @@ def zip_file(body: bytes, storages: Mapping[str, bytes], *, method: int = zipfil
 def legacy_file(
     body: bytes, storages: Mapping[str, tuple[int, bytes]], *, order: str = "little", protocol: int = 1001
 ) -> bytes:
-    """A file of torch before 1.6: `storages` are the count of their numbers, and bytes, by key."""
+    """Returns a file of PyTorch before 1.6; `storages` are counts of numbers, and bytes, by key."""
     system = b"}(" + text("little_endian") + (b"\x88" if order == "little" else b"\x89") + b"u"
     magic = b"\x8a\x0a" + LEGACY_MAGIC.to_bytes(10, "little")
     parts = [magic, number(protocol), system, body, listed(*map(text, storages))]

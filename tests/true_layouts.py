@@ -1,7 +1,7 @@
-"""Fixtures: small datasets laid out as the real ones are published, and as TensorFlow Datasets prepares them.
+"""Fixtures: small datasets in the published layouts of the real ones, and as prepared by TensorFlow Datasets.
 
-A test file names this one in `pytest_plugins`. Preparing takes 15 seconds each: tests that need it belong into the
-xdist group `prepared`, so that one process does it for all of them.
+A test file lists this one in `pytest_plugins`. Preparing a dataset takes 15 seconds, so tests that need it belong to
+the xdist group `prepared`, in which one process prepares it for all of them.
 """
 
 import pathlib
@@ -29,8 +29,8 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8)).save(root / "images" / f"Cat_{i}.jpg")
         mask = Image.fromarray(rng.integers(1, 4, size, dtype=np.uint8))
         mask.save(root / "annotations" / "trimaps" / f"Cat_{i}.png")
-    # The published archive holds such files, left behind by the system it was packed on.
-    (root / "annotations" / "trimaps" / "._Cat_0.png").write_bytes(b"not a picture")
+    # The published archive contains such files, left behind by the system that packed it.
+    (root / "annotations" / "trimaps" / "._Cat_0.png").write_bytes(b"not an image")
     for name, members in (("trainval", range(8)), ("test", range(8, 10))):
         (root / "annotations" / f"{name}.txt").write_text("".join(f"Cat_{i} 1 1 1\n" for i in members))
     return root
@@ -38,7 +38,7 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def prepare():
-    """A function (source, target): prepares pets in the original layout with the real builder, below `target`."""
+    """A function (source, target) that prepares pets in the original layout with the real builder, in `target`."""
 
     def run(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
         _run(str(REPOSITORY / "tests" / "prepare_pets.py"), str(source), str(target))
@@ -54,9 +54,9 @@ def prepared_pets(pets: pathlib.Path, prepare, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Generated 7x5 scenes in Cityscapes' layout: four in `train`, two in `val`, one in `test`.
+    """Generated 7x5 scenes in the layout of Cityscapes: four in `train`, two in `val`, one in `test`.
 
-    Each mask holds each of the labelIds 0 to 33 and 255 once.
+    Each mask contains each of the labelIds 0 to 33 and 255 once.
     """
     root = tmp_path_factory.mktemp("scenes")
     rng = np.random.default_rng(0)
@@ -69,16 +69,16 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         for file in (image, mask):
             file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).save(image)
-        # Every labelId, and the value that the licence plate's -1 becomes in one byte.
+        # Every labelId, and 255, which is the -1 of license plates in one byte.
         Image.fromarray(rng.permutation([*range(34), 255]).astype(np.uint8).reshape(5, 7)).save(mask)
-        # The published folder holds these too.
+        # The published folder contains such files, too.
         Image.new("RGBA", (7, 5)).save(mask.with_name(mask.name.replace("labelIds", "color")))
     return root
 
 
 @pytest.fixture(scope="session")
 def scene_archives(scenes: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder with the two archives that Cityscapes is published in."""
+    """A folder with the two archives that Cityscapes is published as."""
     folder = tmp_path_factory.mktemp("scene_archives")
     for part, name in CITYSCAPES_ARCHIVES.items():
         with zipfile.ZipFile(folder / name, "w") as archive:
@@ -97,9 +97,9 @@ def prepared_scenes(scene_archives: pathlib.Path, tmp_path_factory: pytest.TempP
 
 @pytest.fixture
 def voc2012(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A folder with VOCdevkit/VOC2012 in it: four 6x4 pictures, of which two in `train` and one in `val` have a mask.
+    """A folder with VOCdevkit/VOC2012: four 6x4 images, of which two in `train` and one in `val` have a mask.
 
-    Each mask holds each class once, and 255 three times.
+    Each mask contains each class once, and 255 three times.
     """
     root = tmp_path / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
@@ -108,7 +108,7 @@ def voc2012(tmp_path: pathlib.Path) -> pathlib.Path:
         Image.fromarray(np.full((4, 6, 3), 128, np.uint8)).save(root / "JPEGImages" / f"{stem}.jpg")
     for stem in ("2007_000033", "2007_000032", "2008_000001"):
         mask = Image.fromarray(np.array([*range(21), 255, 255, 255], np.uint8).reshape(4, 6))
-        # Colors of any other kind: the indices count.
+        # Arbitrary colors, because only the indices matter.
         mask.putpalette([value for index in range(256) for value in (index, 0, 255 - index)])
         mask.save(root / "SegmentationClass" / f"{stem}.png")
     lists = {"train": "2007_000033\n2007_000032\n", "val": "2008_000001\n"}
@@ -120,7 +120,7 @@ def voc2012(tmp_path: pathlib.Path) -> pathlib.Path:
 
 @pytest.fixture
 def camvid_folder(tmp_path: pathlib.Path) -> pathlib.Path:
-    """One 4x3 picture in `train` and two in `val`; the mask of each holds every value that CamVid has, 0 to 11."""
+    """One 4x3 image in `train` and two in `val`; each mask contains every value of CamVid, 0 to 11."""
     for split, stems in (("train", ["a"]), ("val", ["c", "b"])):
         for folder in (split, f"{split}annot"):
             (tmp_path / folder).mkdir()

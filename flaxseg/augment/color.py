@@ -1,155 +1,161 @@
-"""Random changes of a picture's values that leave its label as it is, on the device."""
+"""Random changes of an image's values that leave its label unchanged, on the device."""
 
 import math
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from flaxseg.augment.spatial import random_rectangles
-from flaxseg.errors import ConfigError
-from flaxseg.registry import look_up
+from flaxseg.augment.rectangles import random_rectangles
+from flaxseg.errors import FRACTION, NON_NEGATIVE, ArgumentError, Range, did_you_mean
 
-GRAY_WEIGHTS = (0.299, 0.587, 0.114)
-"""Share of red, green and blue in the brightness that people see (ITU-R BT.601)."""
-
-Change = Callable[[jax.Array, jax.Array, float], jax.Array]
-"""(random key, picture float32[B, H, W, C] of 0..255, strength) -> picture, not yet cut to 0..255."""
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the perceived brightness (ITU-R BT.601)."""
 
 
-def make_recolor(**strengths: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """Returns a function (key, picture) -> picture, float32[B, H, W, C] of 0..255.
+class ColorChange(NamedTuple):
+    """A row of the table COLOR.
+
+    Attributes:
+      function: (random key, image float32[B, H, W, C] in 0..255, strength) -> image, not yet clipped to 0..255.
+      range: the range of the strength.
+      needs_rgb: the change has no effect on images that do not have three channels.
+    """
+
+    function: Callable[[jax.Array, jax.Array, float], jax.Array]
+    range: Range = NON_NEGATIVE
+    needs_rgb: bool = False
+
+
+def make_color_transform(**strengths: float) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Returns a function (random key, image) -> image, both float32[B, H, W, C] in 0..255.
 
     Args:
-      **strengths: how strong each change is, by its name in CHANGES; 0 leaves a change out. They are made in the
-        order of CHANGES, and each picture of a batch draws its own values.
+      **strengths: the strength of each change by its name in `COLOR`; 0 switches it off. Changes are applied in the
+        order of `COLOR`, with random values of its own for each image.
 
     Raises:
-      ConfigError: an unknown name, or a strength outside of its range.
+      ArgumentError: a strength out of range, or with an unknown name.
     """
     for name, strength in strengths.items():
-        look_up(name, CHANGES, argument="config.augment")
-        if strength < 0 or (name in PROBABILITIES and strength > 1):
-            allowed = "a probability, 0 to 1" if name in PROBABILITIES else "at least 0"
-            raise ConfigError(f"augment.{name} = {strength}: must be {allowed}")
-    chosen = [(index, name) for index, name in enumerate(CHANGES) if strengths.get(name)]
+        if name not in COLOR:
+            raise ArgumentError(
+                name, strength, f"unknown color change{did_you_mean(name, COLOR)}; known are {', '.join(COLOR)}"
+            )
+        COLOR[name].range.check(name, strength)
+    active = [(index, name) for index, name in enumerate(COLOR) if strengths.get(name)]
 
-    def recolor(key: jax.Array, image: jax.Array) -> jax.Array:
-        for index, name in chosen:
-            # Its own place in the table, so that switching one change on leaves what the others draw.
-            image = jnp.clip(CHANGES[name](jax.random.fold_in(key, index), image, strengths[name]), 0, 255)
+    def transform(key: jax.Array, image: jax.Array) -> jax.Array:
+        for index, name in active:
+            # The key depends on the row of the table, so that switching a change on does not affect the others' values.
+            image = jnp.clip(COLOR[name].function(jax.random.fold_in(key, index), image, strengths[name]), 0, 255)
         return image
 
-    return recolor
+    return transform
 
 
-def without_effect(strengths: Mapping[str, float], *, channels: int) -> list[str]:
-    """Returns the names of the changes that are switched on, and do nothing to pictures of so many channels."""
-    return [name for name in _OF_COLORS if strengths.get(name) and channels != 3]
+def ineffective_changes(strengths: Mapping[str, float], *, channels: int) -> list[str]:
+    """Returns the names of color changes that are switched on but have no effect on images of `channels` channels."""
+    return [name for name, change in COLOR.items() if change.needs_rgb and strengths.get(name) and channels != 3]
 
 
 def saturation(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Multiplies each pixel's distance from its gray by 1 - s .. 1 + s; three channels only, others stay."""
-    gray = _gray(image)
-    return gray + (image - gray) * (1 + _draw(key, image, strength))
+    """Multiplies each pixel's distance from its gray value by a factor in 1 - strength .. 1 + strength; RGB only."""
+    gray = _luma(image)
+    return gray + (image - gray) * (1 + _uniform(key, image, strength))
 
 
 def hue(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Turns colors around the gray axis by up to h of a full circle either way; three channels only, others stay."""
+    """Rotates colors around the gray axis by up to `strength` of a full turn, in either direction; RGB only."""
     if image.shape[-1] != 3:
         return image
-    angle = 2 * jnp.pi * _draw(key, image, strength)
-    # Rodrigues' formula for the axis (1, 1, 1): what lies along it, gray, stays.
+    angle = 2 * jnp.pi * _uniform(key, image, strength)
+    # Rodrigues' rotation formula for the axis (1, 1, 1), along which gray values lie.
     mean = image.mean(-1, keepdims=True)
-    across = jnp.stack(
-        [image[..., 2] - image[..., 1], image[..., 0] - image[..., 2], image[..., 1] - image[..., 0]], -1
-    )
-    return mean + (image - mean) * jnp.cos(angle) + across / jnp.sqrt(3.0) * jnp.sin(angle)
+    cross = jnp.stack([image[..., 2] - image[..., 1], image[..., 0] - image[..., 2], image[..., 1] - image[..., 0]], -1)
+    return mean + (image - mean) * jnp.cos(angle) + cross / jnp.sqrt(3.0) * jnp.sin(angle)
 
 
 def gray(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Takes the color out of a picture with this probability; three channels only, others stay."""
-    chosen = jax.random.bernoulli(key, strength, (image.shape[0], 1, 1, 1))
-    return jnp.where(chosen, _gray(image), image)
+    """Converts an image to grayscale with probability `strength`; RGB only."""
+    selected = jax.random.bernoulli(key, strength, (image.shape[0], 1, 1, 1))
+    return jnp.where(selected, _luma(image), image)
 
 
 def gamma(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Raises values, as shares of 255, to a power of 1 / (1 + g) .. 1 + g, drawn evenly in its logarithm."""
-    power = jnp.exp(_draw(key, image, 1.0) * jnp.log1p(strength))
-    # Away from 0, where a power below 1 is steep without end.
+    """Raises values, relative to 255, to a log-uniform power in 1 / (1 + strength) .. 1 + strength."""
+    power = jnp.exp(_uniform(key, image, 1.0) * jnp.log1p(strength))
+    # The lower bound avoids the infinite slope of powers below 1 at 0.
     return 255 * jnp.maximum(image / 255, 1e-6) ** power
 
 
 def contrast(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Multiplies the distance from the picture's mean by 1 - c .. 1 + c."""
+    """Multiplies the distance from the image's mean by a factor in 1 - strength .. 1 + strength."""
     mean = image.mean((1, 2, 3), keepdims=True)
-    return mean + (image - mean) * (1 + _draw(key, image, strength))
+    return mean + (image - mean) * (1 + _uniform(key, image, strength))
 
 
 def brightness(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Adds one value of -255 b .. 255 b to a whole picture."""
-    return image + 255 * _draw(key, image, strength)
+    """Adds one value in -255 strength .. 255 strength to the whole image."""
+    return image + 255 * _uniform(key, image, strength)
 
 
 def blur(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Blurs with a Gaussian whose standard deviation is 0 .. b pixels; edges are continued outwards."""
+    """Applies a Gaussian blur with a standard deviation of up to `strength` pixels; the edges are replicated."""
     deviation = jnp.maximum(jax.random.uniform(key, (image.shape[0], 1, 1, 1), maxval=strength), 1e-3)
-    reach = math.ceil(3 * strength)
-    offsets = range(-reach, reach + 1)
+    radius = math.ceil(3 * strength)
+    offsets = range(-radius, radius + 1)
     weights = [jnp.exp(-0.5 * (offset / deviation) ** 2) for offset in offsets]
     total = sum(weights, start=jnp.float32(0))
     for axis in (1, 2):
-        padding = [(reach, reach) if i == axis else (0, 0) for i in range(4)]
+        padding = [(radius, radius) if i == axis else (0, 0) for i in range(4)]
         padded, size = jnp.pad(image, padding, mode="edge"), image.shape[axis]
-        # Shifted copies instead of a convolution: a kernel for each picture and channel is slow as one.
-        shifted = (jax.lax.slice_in_dim(padded, reach + o, reach + o + size, axis=axis) for o in offsets)
+        # A sum of shifted copies, because a convolution with one kernel per image and channel is slow.
+        shifted = (jax.lax.slice_in_dim(padded, radius + o, radius + o + size, axis=axis) for o in offsets)
         image = sum((x * (w / total) for x, w in zip(shifted, weights, strict=True)), start=jnp.float32(0))
     return image
 
 
 def noise(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Adds Gaussian noise to each value; a picture's standard deviation is 0 .. 255 n."""
-    amount_key, noise_key = jax.random.split(key)
-    deviation = jax.random.uniform(amount_key, (image.shape[0], 1, 1, 1), maxval=255 * strength)
+    """Adds Gaussian noise to each value, with a standard deviation of up to 255 strength."""
+    deviation_key, noise_key = jax.random.split(key)
+    deviation = jax.random.uniform(deviation_key, (image.shape[0], 1, 1, 1), maxval=255 * strength)
     return image + deviation * jax.random.normal(noise_key, image.shape)
 
 
 def dropout(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
-    """Puts the picture's mean color into a rectangle whose sides are up to the share d of the picture's.
+    """Fills a rectangle, with sides of up to `strength` of the image's, with the image's mean color.
 
-    The label stays, so that what is hidden has to be told from what is around it (DeVries & Taylor 2017,
-    https://arxiv.org/abs/1708.04552).
+    The label is unchanged, so that the network has to infer the hidden pixels from their surroundings (DeVries & Taylor
+    2017, https://arxiv.org/abs/1708.04552).
     """
-    sides_key, place_key = jax.random.split(key)
+    sides_key, position_key = jax.random.split(key)
     sides = jax.random.uniform(sides_key, (2, image.shape[0]), maxval=min(strength, 1.0))
-    hidden = random_rectangles(place_key, image.shape[1:3], (sides[0], sides[1]))
+    hidden = random_rectangles(position_key, image.shape[1:3], (sides[0], sides[1]))
     return jnp.where(hidden[..., None], image.mean((1, 2), keepdims=True), image)
 
 
-CHANGES: dict[str, Change] = {
-    "saturation": saturation,
-    "hue": hue,
-    "gray": gray,
-    "gamma": gamma,
-    "contrast": contrast,
-    "brightness": brightness,
-    "blur": blur,
-    "noise": noise,
-    "dropout": dropout,
+COLOR: dict[str, ColorChange] = {
+    "saturation": ColorChange(saturation, needs_rgb=True),
+    "hue": ColorChange(hue, needs_rgb=True),
+    "gray": ColorChange(gray, FRACTION, needs_rgb=True),
+    "gamma": ColorChange(gamma),
+    "contrast": ColorChange(contrast),
+    "brightness": ColorChange(brightness),
+    "blur": ColorChange(blur),
+    "noise": ColorChange(noise),
+    "dropout": ColorChange(dropout, FRACTION),
 }
-
-PROBABILITIES = ("gray", "dropout")
-"""Changes whose strength is a share, at most 1."""
-
-_OF_COLORS = ("saturation", "hue", "gray")
-"""Changes of three channels; pictures of other numbers of channels stay as they are."""
+"""All color changes, by name, in the order in which they are applied."""
 
 
-def _draw(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+def _uniform(key: jax.Array, image: jax.Array, strength: float) -> jax.Array:
+    """Returns one number per image, float32[B, 1, 1, 1], uniform in -strength .. strength."""
     return jax.random.uniform(key, (image.shape[0], 1, 1, 1), minval=-strength, maxval=strength)
 
 
-def _gray(image: jax.Array) -> jax.Array:
+def _luma(image: jax.Array) -> jax.Array:
     if image.shape[-1] != 3:
         return image
-    return (image * jnp.asarray(GRAY_WEIGHTS)).sum(-1, keepdims=True)
+    return (image * jnp.asarray(LUMA_WEIGHTS)).sum(-1, keepdims=True)

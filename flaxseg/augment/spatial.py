@@ -1,6 +1,5 @@
-"""Where each pixel of an augmented window comes from: all random moves of a picture composed into one."""
+"""Random spatial transforms: where in the original image each pixel of an augmented crop is sampled."""
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,58 +7,57 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import ConfigError
+from flaxseg.errors import FRACTION, NON_NEGATIVE, ArgumentError, Range
 from flaxseg.ops import sample_nearest
 
 _ELASTIC_NODES = 4
-"""Random shifts of an elastic change lie on a grid of 4x4 over the window."""
+"""An elastic transform interpolates random displacements on a grid of 4x4 nodes over the crop."""
 
-_CANDIDATES = 10
-"""Places that are tried for a window without too much of one class."""
+_CROP_CANDIDATES = 10
+"""Number of random crops tried for one without too much of a single class."""
 
 _CLASS_SAMPLES = 32
-"""The classes of a tried window are counted at 32x32 of its points."""
+"""The classes in a candidate crop are counted on a grid of 32x32 points."""
+
+SPATIAL: dict[str, Range] = {
+    "flip": FRACTION,
+    "flip_vertical": FRACTION,
+    "rotate90": FRACTION,
+    "rotate": NON_NEGATIVE,
+    "shear": Range(0, 89),
+    "elastic": NON_NEGATIVE,
+    "max_class_fraction": FRACTION,
+}
+"""The range of the strength of each spatial change, by the name of its argument in `make_spatial_transform`."""
 
 
-class Positions(NamedTuple):
-    """Positions in the canvas, in its pixels, for each pixel of the window; (0, 0) is a pixel's center."""
+class SamplingGrid(NamedTuple):
+    """Positions in the canvas, in its pixels, for each pixel of the crop; (0, 0) is the center of the first pixel."""
 
     rows: jax.Array
-    """float32[B, h, w], or [B, h, 1] where a row of the window lies in a row of the canvas."""
+    """float32[B, h, w], or [B, h, 1] if each row of the crop lies in a single row of the canvas."""
     columns: jax.Array
     """float32[B, h, w] or [B, 1, w]."""
     shrinkage: jax.Array
-    """float32[B], how many pixels of the canvas a step in the window spans."""
+    """float32[B], the number of canvas pixels per pixel of the crop."""
 
 
-GeometryFn = Callable[[jax.Array, jax.Array], Positions]
-"""(random key, labels uint8[B, H, W]) -> positions in them"""
+SpatialTransform = Callable[[jax.Array, jax.Array], SamplingGrid]
+"""A function (random key, label uint8[B, H, W]) -> sampling grid."""
 
 
-class _Moves(NamedTuple):
-    """What one batch draws."""
+class _Transform(NamedTuple):
+    """The random transforms of a batch, apart from the positions of the crops."""
 
     zoom: jax.Array
     """float32[B]"""
-    back: jax.Array
-    """float32[B, 2, 2], from an offset in the window to one in the upright picture, zoom apart."""
-    bend: jax.Array | None
-    """float32[B, h, w, 2], shifts in pixels of the window."""
+    inverse_linear: jax.Array
+    """float32[B, 2, 2], maps offsets in the crop to offsets in the canvas, apart from the zoom."""
+    displacement: jax.Array | None
+    """float32[B, h, w, 2], elastic displacements in pixels of the crop."""
 
 
-MOVES = {
-    "flip": 1.0,
-    "flip_vertical": 1.0,
-    "rotate90": 1.0,
-    "rotate": math.inf,
-    "shear": 89.0,
-    "elastic": math.inf,
-    "max_class_share": 1.0,
-}
-"""Strengths that make_geometry() takes, with the largest of each."""
-
-
-def make_geometry(
+def make_spatial_transform(
     *,
     crop_size: tuple[int, int],
     scale: tuple[float, float] = (1.0, 1.0),
@@ -69,159 +67,154 @@ def make_geometry(
     rotate: float = 0.0,
     shear: float = 0.0,
     elastic: float = 0.0,
-    max_class_share: float = 0.0,
-) -> GeometryFn:
-    """Returns a function that draws a window of each picture, and where its pixels come from.
+    max_class_fraction: float = 0.0,
+) -> SpatialTransform:
+    """Returns a function that draws a random crop of each image, and the positions where its pixels are sampled.
 
     Args:
-      crop_size: height and width of the window.
-      scale: range of the zoom, drawn evenly in its logarithm. At 1 the whole canvas fills the window; above 1 a
-        window of the zoomed picture is cut at random; below 1 the picture lies at random in the window.
-      flip: probability of mirroring left to right.
-      flip_vertical: probability of mirroring upside down.
-      rotate90: probability of a turn by 90, 180 or 270 degrees. A window that is not square keeps its shape, so what
-        a quarter turn carries beyond it is lost.
-      rotate: degrees by which a picture turns about its center at most, either way.
-      shear: degrees by which its columns lean at most, either way; up to 89.
-      elastic: standard deviation of smooth random shifts, as a share of the window's sides; up to 0.05 is usual,
-        from about 0.1 on pictures fold over.
-      max_class_share: the largest share that one class should have of a window, above 0 and up to 1; 0: any. Up to
-        ten places are tried, which helps only where the zoom leaves a choice.
+      crop_size: height and width of the crop, in pixels.
+      scale: the range of the zoom, which is log-uniform. At 1 the whole canvas fills the crop; above 1 the crop is at a
+        random position in the enlarged image; below 1 the reduced image is at a random position in the crop.
+      flip: the probability of a horizontal flip.
+      flip_vertical: the probability of a vertical flip.
+      rotate90: the probability of a rotation by 90, 180 or 270 degrees. A crop that is not square keeps its shape, so
+        that a rotation by 90 or 270 degrees loses what does not fit.
+      rotate: the largest rotation around the center, in degrees, in either direction.
+      shear: the largest shear, the angle by which columns lean, in degrees, in either direction; at most 89.
+      elastic: the standard deviation of smooth random displacements, as a fraction of the sides of the crop; up to
+        0.05 is common, and images fold over from about 0.1.
+      max_class_fraction: the largest fraction of the crop that one class should occupy; 0 disables this. The first of
+        ten random crops that complies is used, so that it has an effect only if the zoom leaves a choice.
 
     Raises:
-      ConfigError: a range that is not two numbers above 0 in order, or a strength outside of 0 and its largest.
+      ArgumentError: `scale` is not a range of numbers above 0, or a strength is out of its range in `SPATIAL`.
     """
     if not 0 < scale[0] <= scale[1]:
-        raise ConfigError(f"augment.scale = {scale}: must be two numbers above 0, the smaller first")
-    strengths = (flip, flip_vertical, rotate90, rotate, shear, elastic, max_class_share)
-    for (name, largest), value in zip(MOVES.items(), strengths, strict=True):
-        if not 0 <= value <= largest:
-            allowed = "at least 0" if largest == math.inf else f"in 0..{largest:g}"
-            raise ConfigError(f"augment.{name} = {value}: must be {allowed}")
-    # Rows of the window then lie in rows of the canvas, which is much cheaper to read.
-    is_upright = not (rotate90 or rotate or shear)
+        raise ArgumentError("scale", scale, "must be two numbers above 0, the smaller one first")
+    strengths = (flip, flip_vertical, rotate90, rotate, shear, elastic, max_class_fraction)
+    for (name, allowed), strength in zip(SPATIAL.items(), strengths, strict=True):
+        allowed.check(name, strength)
+    # If each row of the crop lies in a single row of the canvas, sampling is much cheaper.
+    is_separable = not (rotate90 or rotate or shear)
 
-    def geometry(key: jax.Array, label: jax.Array) -> Positions:
+    def transform(key: jax.Array, label: jax.Array) -> SamplingGrid:
         batch, canvas = label.shape[0], label.shape[1:3]
-        place_key, zoom_key, flip_key, turn_key, angle_key, bend_key = jax.random.split(key, 6)
+        crop_key, zoom_key, flip_key, rotate90_key, angle_key, elastic_key = jax.random.split(key, 6)
         low, high = jnp.log(jnp.asarray(scale, jnp.float32))
         zoom = jnp.exp(jax.random.uniform(zoom_key, (batch,), minval=low, maxval=high))
-        back = _mirrored(flip_key, batch, flip_vertical, flip)
-        if not is_upright:
-            back = _product(back, _turned(turn_key, batch, rotate90), _slanted(angle_key, batch, rotate, shear))
-        bend = _bend(bend_key, batch, crop_size, elastic) if elastic else None
-        moves = _Moves(zoom, back, bend)
-        place = jax.random.uniform(place_key, (batch, 2))
-        if max_class_share:
-            place = _place(place_key, label, moves, crop_size, max_class_share)
+        linear = _flips(flip_key, batch, flip_vertical, flip)
+        if not is_separable:
+            quarter_turns = _quarter_turns(rotate90_key, batch, rotate90)
+            linear = _matmul(linear, quarter_turns, _inverse_rotation_and_shear(angle_key, batch, rotate, shear))
+        displacement = _displacement(elastic_key, batch, crop_size, elastic) if elastic else None
+        drawn = _Transform(zoom, linear, displacement)
+        crop_offset = jax.random.uniform(crop_key, (batch, 2))
+        if max_class_fraction:
+            crop_offset = _crop_offset(crop_key, label, drawn, crop_size, max_class_fraction)
         pixels = tuple(jnp.arange(size) + 0.5 for size in crop_size)
-        rows, columns = _positions(moves, place, pixels, crop_size, canvas, is_upright)
-        return Positions(rows, columns, canvas[0] / (crop_size[0] * zoom))
+        rows, columns = _positions(drawn, crop_offset, pixels, crop_size, canvas, is_separable)
+        return SamplingGrid(rows, columns, canvas[0] / (crop_size[0] * zoom))
 
-    return geometry
-
-
-def random_rectangles(key: jax.Array, size: tuple[int, ...], sides: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Returns bool[B, *size], true in one rectangle of each picture, which lies inside of it at an even place.
-
-    Args:
-      key: random key.
-      size: height and width of the pictures.
-      sides: height and width of the rectangles, float32[B], as shares of the picture's.
-    """
-
-    def inside(key: jax.Array, size: int, share: jax.Array) -> jax.Array:
-        length = size * share[:, None]
-        begin = (size - length) * jax.random.uniform(key, length.shape)
-        pixel = jnp.arange(size) + 0.5
-        return (pixel >= begin) & (pixel < begin + length)
-
-    rows, columns = (inside(*given) for given in zip(jax.random.split(key), size, sides, strict=True))
-    return rows[:, :, None] & columns[:, None, :]
+    return transform
 
 
 def _positions(
-    moves: _Moves,
-    place: jax.Array,
+    transform: _Transform,
+    crop_offset: jax.Array,
     pixels: tuple[jax.Array, ...],
-    window: tuple[int, int],
+    crop_size: tuple[int, int],
     canvas: tuple[int, ...],
-    is_upright: bool,
+    is_separable: bool,
 ) -> tuple[jax.Array, jax.Array]:
-    """Canvas coordinates under these pixel centers of the window; `place` float32[B, 2] of 0..1 says where it is cut.
+    """Returns the rows and columns of the canvas under the pixel centers of the crop.
 
-    The zoomed picture is window * zoom large. Its center lies where, over all places, window and picture overlap most.
+    Args:
+      transform: the random transforms.
+      crop_offset: float32[B, 2] in 0..1, where the crop lies between its first and its last position. These are the
+        positions where crop and zoomed image, which has the size `crop_size * zoom`, overlap as much as possible.
+      pixels: rows and columns of the pixel centers of the crop.
+      crop_size: height and width of the crop.
+      canvas: height and width of the canvas.
+      is_separable: each row of the crop lies in a single row of the canvas.
     """
-    zoom = moves.zoom[:, None]
-    center = jnp.asarray(window) * ((1.0 - zoom) * place + 0.5 * zoom)
+    zoom = transform.zoom[:, None]
+    center = jnp.asarray(crop_size) * ((1.0 - zoom) * crop_offset + 0.5 * zoom)
     down = pixels[0][:, None] - center[:, 0, None, None]
-    across = pixels[1] - center[:, 1, None, None]
-    if moves.bend is not None:
-        down, across = down + moves.bend[..., 0], across + moves.bend[..., 1]
+    right = pixels[1] - center[:, 1, None, None]
+    if transform.displacement is not None:
+        down, right = down + transform.displacement[..., 0], right + transform.displacement[..., 1]
 
     def along(axis: int) -> jax.Array:
-        back = moves.back[:, axis, :, None, None]
-        offset = (down, across)[axis] * back[:, axis] if is_upright else down * back[:, 0] + across * back[:, 1]
-        return (offset / zoom[..., None] + window[axis] / 2) * (canvas[axis] / window[axis]) - 0.5
+        weights = transform.inverse_linear[:, axis, :, None, None]
+        if is_separable:
+            offset = (down, right)[axis] * weights[:, axis]
+        else:
+            offset = down * weights[:, 0] + right * weights[:, 1]
+        return (offset / zoom[..., None] + crop_size[axis] / 2) * (canvas[axis] / crop_size[axis]) - 0.5
 
     return along(0), along(1)
 
 
-def _place(key: jax.Array, label: jax.Array, moves: _Moves, window: tuple[int, int], max_share: float) -> jax.Array:
-    """Returns float32[B, 2], the first of ten random places whose window has at most `max_share` of one class.
+def _crop_offset(
+    key: jax.Array, label: jax.Array, transform: _Transform, crop_size: tuple[int, int], max_fraction: float
+) -> jax.Array:
+    """Returns float32[B, 2]: the first of ten random crop offsets where no class exceeds `max_fraction` of the crop.
 
-    Where none has, that with the smallest share. Ignored pixels do not count; elastic shifts are left out.
+    If all exceed it, the one with the smallest fraction. Ignored pixels are excluded; elastic displacements are
+    disregarded.
     """
-    places = jax.random.uniform(key, (_CANDIDATES, label.shape[0], 2))
-    points = tuple((jnp.arange(_CLASS_SAMPLES) + 0.5) * (size / _CLASS_SAMPLES) for size in window)
-    moves = moves._replace(bend=None)
+    candidates = jax.random.uniform(key, (_CROP_CANDIDATES, label.shape[0], 2))
+    points = tuple((jnp.arange(_CLASS_SAMPLES) + 0.5) * (size / _CLASS_SAMPLES) for size in crop_size)
+    transform = transform._replace(displacement=None)
 
-    def largest_share(place: jax.Array) -> jax.Array:
-        rows, columns = _positions(moves, place, points, window, label.shape[1:3], False)
-        seen = sample_nearest(label, rows, columns, outside=IGNORE_LABEL).reshape(label.shape[0], -1)
-        counts = jax.vmap(lambda values: jnp.bincount(values, length=256))(seen)[:, :IGNORE_LABEL]
+    def largest_fraction(crop_offset: jax.Array) -> jax.Array:
+        rows, columns = _positions(transform, crop_offset, points, crop_size, label.shape[1:3], False)
+        sampled = sample_nearest(label, rows, columns, outside=IGNORE_LABEL).reshape(label.shape[0], -1)
+        counts = jax.vmap(lambda values: jnp.bincount(values, length=256))(sampled)[:, :IGNORE_LABEL]
         total = counts.sum(-1)
         return jnp.where(total > 0, counts.max(-1) / jnp.maximum(total, 1), 1.0)
 
-    shares = jax.vmap(largest_share)(places)
-    best = jnp.argmin(jnp.where(shares <= max_share, 0.0, shares), axis=0)
-    return jnp.take_along_axis(places, best[None, :, None], axis=0)[0]
+    fractions = jax.vmap(largest_fraction)(candidates)
+    best = jnp.argmin(jnp.where(fractions <= max_fraction, 0.0, fractions), axis=0)
+    return jnp.take_along_axis(candidates, best[None, :, None], axis=0)[0]
 
 
-def _mirrored(key: jax.Array, batch: int, vertical: float, horizontal: float) -> jax.Array:
-    """float32[B, 2, 2] with 1 or -1 on the diagonal."""
+def _flips(key: jax.Array, batch: int, vertical: float, horizontal: float) -> jax.Array:
+    """Returns random flips, float32[B, 2, 2]: diagonal matrices of 1 and -1."""
     flipped = jax.random.bernoulli(key, jnp.asarray([vertical, horizontal]), (batch, 2))
     return jnp.where(flipped, -1.0, 1.0)[..., None] * jnp.eye(2)
 
 
-def _turned(key: jax.Array, batch: int, probability: float) -> jax.Array:
-    """float32[B, 2, 2]: turns by 90, 180 or 270 degrees with this probability, exactly."""
-    chosen_key, times_key = jax.random.split(key)
-    times = jax.random.randint(times_key, (batch,), 1, 4)
-    times = jnp.where(jax.random.bernoulli(chosen_key, probability, (batch,)), times, 0)
-    cosine, sine = jnp.asarray([1.0, 0.0, -1.0, 0.0])[times], jnp.asarray([0.0, 1.0, 0.0, -1.0])[times]
+def _quarter_turns(key: jax.Array, batch: int, probability: float) -> jax.Array:
+    """Returns exact rotations by 90, 180 or 270 degrees with this probability, and otherwise 0, float32[B, 2, 2]."""
+    selected_key, turns_key = jax.random.split(key)
+    turns = jax.random.randint(turns_key, (batch,), 1, 4)
+    turns = jnp.where(jax.random.bernoulli(selected_key, probability, (batch,)), turns, 0)
+    cosine, sine = jnp.asarray([1.0, 0.0, -1.0, 0.0])[turns], jnp.asarray([0.0, 1.0, 0.0, -1.0])[turns]
     return _matrix(cosine, sine, -sine, cosine)
 
 
-def _slanted(key: jax.Array, batch: int, rotate: float, shear: float) -> jax.Array:
-    """float32[B, 2, 2]: back from a shear of rows against each other, then a turn, each up to so many degrees."""
-    angle, slant = jnp.deg2rad(jax.random.uniform(key, (2, batch), minval=-1.0) * jnp.asarray([[rotate], [shear]]))
+def _inverse_rotation_and_shear(key: jax.Array, batch: int, rotate: float, shear: float) -> jax.Array:
+    """Returns the inverses of random shears of rows followed by rotations, of at most these degrees, [B, 2, 2]."""
+    limits = jnp.asarray([[rotate], [shear]])
+    angle, lean = jnp.deg2rad(jax.random.uniform(key, (2, batch), minval=-1.0) * limits)
     one, zero = jnp.ones(batch), jnp.zeros(batch)
-    unturned = _matrix(jnp.cos(angle), jnp.sin(angle), -jnp.sin(angle), jnp.cos(angle))
-    return _product(_matrix(one, zero, -jnp.tan(slant), one), unturned)
+    inverse_rotation = _matrix(jnp.cos(angle), jnp.sin(angle), -jnp.sin(angle), jnp.cos(angle))
+    return _matmul(_matrix(one, zero, -jnp.tan(lean), one), inverse_rotation)
 
 
-def _bend(key: jax.Array, batch: int, window: tuple[int, int], strength: float) -> jax.Array:
-    """float32[B, h, w, 2], smooth random shifts (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597)."""
+def _displacement(key: jax.Array, batch: int, crop_size: tuple[int, int], strength: float) -> jax.Array:
+    """Returns smooth random displacements, [B, h, w, 2] (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597)."""
     nodes = jax.random.normal(key, (batch, _ELASTIC_NODES, _ELASTIC_NODES, 2))
-    return jax.image.resize(nodes, (batch, *window, 2), "cubic") * strength * jnp.asarray(window)
+    return jax.image.resize(nodes, (batch, *crop_size, 2), "cubic") * strength * jnp.asarray(crop_size)
 
 
 def _matrix(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:
+    """Returns the matrices [[a, b], [c, d]], float32[B, 2, 2]."""
     return jnp.stack([jnp.stack([a, b], -1), jnp.stack([c, d], -1)], -2)
 
 
-def _product(*matrices: jax.Array) -> jax.Array:
+def _matmul(*matrices: jax.Array) -> jax.Array:
     result = matrices[0]
     for matrix in matrices[1:]:
         result = jnp.matmul(result, matrix, precision=jax.lax.Precision.HIGHEST)

@@ -1,1 +1,1 @@
-"""Configurations: every key, configuration files, and their validation."""
+"""The configuration: its keys, configuration files, validation, and help."""

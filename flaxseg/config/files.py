@@ -9,39 +9,68 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.config.schema import OPTION_KEYS, TEXT_OR_NUMBERS, leaves
+from flaxseg.config.schema import GROUP_KEYS, KEYS, leaves
 from flaxseg.config.validate import errors_in, raise_all
-from flaxseg.errors import ConfigError, did_you_mean
+from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads `configs/NAME.py` or `configs/NAME.py:variant` and applies overrides, without checking values.
 
     Args:
-      file: path of a Python file with `get_config(variant="")`, with an optional `:variant`.
-      overrides: `key=value` texts such as `optimizer.learning_rate=3e-4`; values are Python literals or text.
+      file: path of a Python file that defines `get_config(variant="")`, optionally followed by `:variant`.
+      overrides: strings `key=value`, such as `optimizer.learning_rate=3e-4`; see override().
 
     Raises:
-      ConfigError: no such file, no get_config in it, or it failed; or overrides of keys that do not exist (all).
+      ConfigError: the file does not exist, raises an error, or defines no get_config that returns a configuration; or
+        overrides of keys that do not exist (the message lists all of them).
     """
     path, _, variant = file.partition(":")
     if not Path(path).is_file():
-        there = sorted(str(p) for p in Path(path).parent.glob("*.py"))
+        existing = sorted(str(p) for p in Path(path).parent.glob("*.py"))
         raise ConfigError(
-            f"--config={file}: there is no file {path}{did_you_mean(path, there)}"
-            + (f"; its folder holds {', '.join(there)}" if there else "")
+            f"--config={file}: there is no file {path}{did_you_mean(path, existing)}"
+            + (f"; the folder contains {', '.join(existing)}" if existing else "")
         )
     get_config = _call(path, lambda: runpy.run_path(path)).get("get_config")
     if not callable(get_config):
         raise ConfigError(f"{path}: defines no get_config(variant='') that returns the configuration")
     config = _call(file, lambda: get_config(variant))
-    if isinstance(config, ConfigDict):
-        override(config, overrides)
+    if not isinstance(config, ConfigDict):
+        raise_all(errors_in(config))
+    override(config, overrides)
     return config
 
 
+def override(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Sets keys of a configuration.
+
+    Args:
+      config: the configuration, which is changed.
+      overrides: strings `key=value`. The value is taken as a string where the key accepts that string, or, for an
+        option, where its present value is a string; otherwise as a Python literal, and as a string if it is none.
+
+    Raises:
+      ConfigError: a string without `=`, or a key that does not exist; one message lists all of them, together with
+        the other errors of the configuration.
+    """
+    messages = []
+    known = [key for key, _ in leaves(config)] + list(GROUP_KEYS)
+    for item in overrides:
+        key, equals, value = item.partition("=")
+        if not equals:
+            messages.append(f"--config.{item}: has no value; write --config.{item}=VALUE")
+        elif not (key in known or key.startswith(tuple(f"{group}." for group in GROUP_KEYS))):
+            messages.append(f"config.{key}: no such key{did_you_mean(key, known)}")
+        elif not _set(config, key, value):
+            messages.append(f"config.{key} = {value}: the part before the last dot is a value, not a group of keys")
+    if messages:
+        # Report them with all other errors, so that everything can be corrected at once.
+        raise_all(messages + errors_in(config))
+
+
 def _call(file: str, function: Callable[[], Any]) -> Any:
-    """Returns what a configuration file's code does, with its errors as ConfigError that name the line."""
+    """Returns the result of a configuration file's code; turns its errors into a ConfigError that names the line."""
     try:
         return function()
     except Exception as error:
@@ -50,29 +79,8 @@ def _call(file: str, function: Callable[[], Any]) -> Any:
         raise ConfigError(f"{file}{line}: {type(error).__name__}: {error}") from error
 
 
-def override(config: ConfigDict, overrides: Sequence[str]) -> None:
-    """Sets keys of a configuration from `key=value` texts.
-
-    Raises:
-      ConfigError: a text that is not `key=value`, or a key that does not exist; all of them in one message.
-    """
-    messages = []
-    known = [key for key, _ in leaves(config)] + list(OPTION_KEYS)
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
-            messages.append(f"--config.{text}: give a value, as in --config.{text}=VALUE")
-        elif not (key in known or key.startswith(tuple(f"{prefix}." for prefix in OPTION_KEYS))):
-            messages.append(f"config.{key}: no such key{did_you_mean(key, known)}")
-        elif not _set(config, key, value):
-            messages.append(f"config.{key} = {value}: what stands before the last dot is a value, not a group of keys")
-    if messages:
-        # Told together with whatever else is wrong, so that everything can be mended at once.
-        raise_all(messages + errors_in(config))
-
-
 def _set(config: ConfigDict, key: str, text: str) -> bool:
-    """Sets a key from text, as text where it is one now and else as a Python literal; whether it could."""
+    """Sets a key from the text of its value; returns False if one of its parents is not a group of keys."""
     *parents, name = key.split(".")
     for parent in parents:
         if parent not in config:
@@ -80,9 +88,17 @@ def _set(config: ConfigDict, key: str, text: str) -> bool:
         config = config[parent]
         if not isinstance(config, ConfigDict):
             return False
-    is_text = isinstance(config.get(name), str) and not (key in TEXT_OR_NUMBERS and text[:1] in "([")
-    value = text if is_text else _literal(text)
+    is_string = _accepts(key, text) if key in KEYS else isinstance(config.get(name), str)
+    value = text if is_string else _literal(text)
     config[name] = ConfigDict(value, type_safe=False) if isinstance(value, dict) else value
+    return True
+
+
+def _accepts(key: str, text: str) -> bool:
+    try:
+        KEYS[key].allowed.check(key, text)
+    except ArgumentError:
+        return False
     return True
 
 

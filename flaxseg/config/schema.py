@@ -1,123 +1,206 @@
-"""The configuration: every key, with its meaning and its default."""
+"""The configuration: each key is declared once, with its default, the values that it may hold, and its meaning."""
 
+import copy
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-OPTION_KEYS = (
-    "data.options",
-    "model.options",
-    "loss",
-    "loss_options",
-    "optimizer.options",
-    "optimizer.schedule_options",
+from flaxseg.augment import STRENGTHS
+from flaxseg.config.allowed import (
+    BOOLEAN,
+    COUNT_OR_REST,
+    IMAGE_SIZE,
+    MULTIPLIERS,
+    PATTERNS,
+    STRING,
+    ZOOM_RANGE,
+    Allowed,
+    EntryName,
+    Options,
+    at_least,
+    choice,
+    class_weights,
+    group,
+    names_of,
 )
-"""Keys whose contents depend on a name chosen elsewhere, so that default_config() cannot list them."""
+from flaxseg.data import DATASETS
+from flaxseg.data.class_weights import WEIGHTINGS
+from flaxseg.errors import DECAY_RATE, NON_NEGATIVE, Range
+from flaxseg.losses import LOSSES
+from flaxseg.metrics import METRICS, SCORES
+from flaxseg.models import MODELS
+from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
 
-TEXT_OR_NUMBERS = ("class_weights",)
-"""Keys that hold a name, or numbers in its place."""
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One key of the configuration.
+
+    Attributes:
+      name: its full name, such as `train.batch_size`.
+      default: its value in default_config(); a dict for a group whose contents depend on names chosen elsewhere.
+      allowed: the values that it may hold.
+      doc: its meaning, in one sentence.
+    """
+
+    name: str
+    default: Any
+    allowed: Allowed
+    doc: str
+
+    @property
+    def is_group(self) -> bool:
+        """Whether the key is a group whose contents depend on names chosen elsewhere."""
+        return isinstance(self.default, dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A section of the configuration: keys whose names begin with `name.`; the section "" holds those without a dot."""
+
+    name: str
+    doc: str
+    keys: tuple[Key, ...]
+
+
+# fmt: off
+SCHEMA = (
+    Section("", "Keys that concern the whole run", (
+        Key("seed", 0, at_least(0), "Random seed of the initial weights, the data order, augmentation and dropout."),
+        Key("loss", {"cross_entropy": 1.0}, group(f"a group of weights of at least 0, named {EntryName(LOSSES)}"),
+            "Weight of each loss in the sum that training minimizes, as in loss.dice=0.5."),
+        Key("loss_options", {}, group("a group of options for each loss in loss"),
+            "Options of each loss, as in loss_options.focal.gamma=2."),
+        Key("class_weights", "none", class_weights(WEIGHTINGS),
+            "Class weights for all losses that take them: a method applied to the training set, or the weights."),
+        Key("auxiliary_weight", 0.4, NON_NEGATIVE,
+            "Weight of the auxiliary heads' losses, for networks with auxiliary_head=True."),
+    )),
+    Section("data", "The dataset and how it is read", (
+        Key("data.name", "shapes", EntryName(DATASETS), "The dataset."),
+        Key("data.dir", "", STRING, "The dataset's folder; '' selects the dataset's default location."),
+        Key("data.train_split", "train", STRING, "The split to train on, such as train or train[:90%]."),
+        Key("data.eval_split", "test", STRING, "The split to evaluate on."),
+        Key("data.options", {}, Options("data.name", DATASETS, ("data_dir",)), "Options of the dataset."),
+        Key("data.image_size", (128, 128), IMAGE_SIZE, "Height and width, in pixels, that images are resized to."),
+        Key("data.sampling", "uniform", STRING,
+            "How training examples are drawn: 'uniform', 'class_balanced', or a text file of lines `ID WEIGHT`."),
+        Key("data.skip_bad", 0, at_least(0), "Number of unreadable examples to skip and list before raising an error."),
+        Key("data.cache", "none", choice(("none", "host", "device")),
+            "Where decoded training images are kept: nowhere, in host memory, or in the accelerators' memory."),
+        Key("data.num_threads", -1, at_least(-1),
+            "Threads that read images; -1: one per core, up to 16; 0: the main thread reads, for debugging."),
+        Key("data.prefetch", 4, at_least(1), "Number of batches that are read ahead of the training step."),
+    )),
+    Section("augment", "Random augmentation of the training images on the device; 0, or a scale of (1, 1), is off", (
+        Key("augment.scale", (1.0, 1.0), ZOOM_RANGE, "Range of a random zoom, followed by a crop of data.image_size."),
+        Key("augment.flip", 0.0, STRENGTHS["flip"], "Probability of a horizontal flip."),
+        Key("augment.flip_vertical", 0.0, STRENGTHS["flip_vertical"], "Probability of a vertical flip."),
+        Key("augment.rotate90", 0.0, STRENGTHS["rotate90"], "Probability of a rotation by 90, 180 or 270 degrees."),
+        Key("augment.rotate", 0.0, STRENGTHS["rotate"], "Largest angle of a random rotation, in degrees."),
+        Key("augment.shear", 0.0, STRENGTHS["shear"], "Largest angle of a random horizontal shear, in degrees."),
+        Key("augment.elastic", 0.0, STRENGTHS["elastic"],
+            "Standard deviation of an elastic deformation, as a fraction of the image's sides; 0.05 is strong."),
+        Key("augment.max_class_fraction", 0.0, STRENGTHS["max_class_fraction"],
+            "Largest fraction of a crop that one class may cover, if one of ten random crops allows it; 0: no limit."),
+        Key("augment.cutmix", 0.0, STRENGTHS["cutmix"],
+            "Probability of pasting a rectangle of another image of the batch."),
+        Key("augment.saturation", 0.0, STRENGTHS["saturation"], "Saturation is multiplied by 1 - s to 1 + s."),
+        Key("augment.hue", 0.0, STRENGTHS["hue"], "Largest rotation of the hue, as a fraction of the full circle."),
+        Key("augment.gray", 0.0, STRENGTHS["gray"], "Probability of converting the image to grayscale."),
+        Key("augment.gamma", 0.0, STRENGTHS["gamma"], "Values are raised to a power between 1 / (1 + g) and 1 + g."),
+        Key("augment.contrast", 0.0, STRENGTHS["contrast"], "Contrast is multiplied by 1 - c to 1 + c."),
+        Key("augment.brightness", 0.0, STRENGTHS["brightness"],
+            "Largest brightness offset, as a fraction of the value range."),
+        Key("augment.blur", 0.0, STRENGTHS["blur"], "Largest standard deviation of a Gaussian blur, in pixels."),
+        Key("augment.noise", 0.0, STRENGTHS["noise"],
+            "Largest standard deviation of Gaussian noise, as a fraction of the value range."),
+        Key("augment.dropout", 0.0, STRENGTHS["dropout"],
+            "Largest height and width of an erased rectangle, as a fraction of the image's."),
+    )),
+    Section("model", "The network and its initial weights", (
+        Key("model.name", "plain_unet", EntryName(MODELS), "The network."),
+        Key("model.options", {}, Options("model.name", MODELS, ("num_classes", "dtype")), "Options of the network."),
+        Key("model.pretrained", "", STRING,
+            "Initial weights: 'imagenet', a weights file, or the directory of another run; '': random weights."),
+        Key("model.pretrained_sha256", "", STRING,
+            "Expected SHA-256 of the weights file, or its first digits; '': not checked."),
+        Key("model.pretrained_partial", False, BOOLEAN,
+            "Load only the weights that fit and initialize the others, instead of raising an error."),
+    )),
+    Section("optimizer", "The optimizer and the learning rate; a pattern is a regular expression that matches the "
+            "beginning of a parameter's path up to a slash, such as encoder or encoder/(stem|layer1_.*)", (
+        Key("optimizer.name", "adamw", EntryName(OPTIMIZERS), "The optimizer."),
+        Key("optimizer.options", {}, Options("optimizer.name", OPTIMIZERS), "Options of the optimizer."),
+        Key("optimizer.learning_rate", 1e-3, NON_NEGATIVE, "Peak learning rate, reached at the end of warm-up."),
+        Key("optimizer.schedule", "cosine", EntryName(SCHEDULES), "How the learning rate changes after warm-up."),
+        Key("optimizer.schedule_options", {}, Options("optimizer.schedule", SCHEDULES), "Options of the schedule."),
+        Key("optimizer.warmup_steps", 0, at_least(0), "Steps of linear learning-rate warm-up from near 0."),
+        Key("optimizer.weight_decay", 1e-4, NON_NEGATIVE, "Weight decay of kernels; biases and norm scales have none."),
+        Key("optimizer.grad_clip", 0.0, NON_NEGATIVE, "Largest global norm of the gradient; 0: no clipping."),
+        Key("optimizer.accumulate_steps", 1, at_least(1), "Micro-batches per step, for gradient accumulation."),
+        Key("optimizer.freeze", (), PATTERNS, "Patterns of parameters that are frozen, with their batch statistics."),
+        Key("optimizer.lr_scale", (), MULTIPLIERS,
+            "Learning-rate multipliers: pairs of a pattern and a multiplier; the last match applies."),
+        Key("optimizer.layer_decay", 1.0, Range(0, 1, above=True),
+            "Learning rate of each encoder module relative to the next (layer-wise decay); 1: the same for all."),
+        Key("optimizer.ema_decay", 0.0, DECAY_RATE,
+            "Decay of the moving average of the parameters that evaluation uses; 0: none."),
+    )),
+    Section("train", "The training run", (
+        Key("train.batch_size", 8, at_least(1), "Examples per step, over all devices."),
+        Key("train.steps", 0, at_least(0), "Number of training steps; 0: determined by train.epochs."),
+        Key("train.epochs", 10.0, NON_NEGATIVE, "Number of epochs of len(data) // batch_size steps; see train.steps."),
+        Key("train.early_stop", 0, at_least(0),
+            "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
+        Key("train.precision", "float32", choice(("float32", "bfloat16")),
+            "Data type of the activations; parameters are always float32."),
+    )),
+    Section("eval", "Evaluation", (
+        Key("eval.every", 0, at_least(0), "Steps between evaluations; 0: once per epoch, at most 20 times per run."),
+        Key("eval.batch_size", 8, at_least(1), "Examples per batch, over all devices; scores do not depend on it."),
+        Key("eval.resolution", "native", choice(("native", "image_size")),
+            "Compute scores at each image's own resolution, or at data.image_size."),
+        Key("eval.metrics", (), names_of(METRICS), "Metrics to compute in addition to those of the confusion matrix."),
+    )),
+    Section("checkpoint", "Checkpoints", (
+        Key("checkpoint.every", 0, at_least(0), "Steps between checkpoints; 0: one at every evaluation."),
+        Key("checkpoint.keep", 2, at_least(1), "Number of latest checkpoints to keep, in addition to the best."),
+        Key("checkpoint.best_metric", "miou", choice(SCORES), "Score that selects the best checkpoint."),
+    )),
+    Section("log", "Logging", (
+        Key("log.every", 20, at_least(1), "Steps between logged training metrics."),
+        Key("log.images", 4, at_least(0), "Number of evaluation images to show with label and prediction."),
+        Key("log.hardest", 0, at_least(0),
+            "Number of training examples with the largest loss to list every log.every steps."),
+    )),
+    Section("mesh", "The mesh of devices; the product of its three sizes is the number of devices used", (
+        Key("mesh.data", -1, COUNT_OR_REST, "Shards of the batch; -1: all devices that the other axes leave."),
+        Key("mesh.fsdp", 1, at_least(1), "Shards of the parameters, the optimizer state, and also the batch."),
+        Key("mesh.spatial", 1, at_least(1), "Shards of the rows of the images."),
+    )),
+)
+"""All sections with their keys; one row adds a key to the defaults, validation, help and documentation."""
+# fmt: on
+
+KEYS: dict[str, Key] = {key.name: key for section in SCHEMA for key in section.keys}
+
+GROUP_KEYS = tuple(name for name, key in KEYS.items() if key.is_group)
+"""Keys that are groups whose contents depend on names chosen elsewhere."""
 
 
 def default_config() -> ConfigDict:
-    """Returns the configuration that every file in `configs/` starts from."""
+    """Returns a new configuration with the default of every key, which every file in `configs/` starts from."""
     config = ConfigDict(type_safe=False)
-
-    config.seed = 0  # initial weights, order of the data, augmentation and dropout all follow from it
-
-    config.data = ConfigDict(type_safe=False)
-    config.data.name = "shapes"  # a name of DATASETS, or package.module:function
-    config.data.dir = ""  # where the dataset lies; "" is the dataset's own default place
-    config.data.train_split = "train"  # which examples to learn from, in the dataset's own words
-    config.data.eval_split = "test"  # which to score
-    config.data.options = ConfigDict(type_safe=False)  # keyword arguments of the dataset's function
-    config.data.image_size = (128, 128)  # height and width to which whole pictures are resized
-    config.data.sampling = "uniform"  # or "class_balanced", or a text file with an id and a weight on each line
-    config.data.skip_bad = 0  # up to so many examples that cannot be read are passed over and listed
-    config.data.cache = "none"  # decoded training pictures stay in memory: "host", or "device", of the accelerators
-    config.data.num_threads = -1  # threads that read pictures; -1: one a core, up to 16; 0: the loop itself, to debug
-    config.data.prefetch = 4  # batches decoded ahead of the step
-
-    # Augmentation, on the device, of picture and label together; every one is off at 0 (scale: at (1, 1)).
-    config.augment = ConfigDict(type_safe=False)
-    config.augment.scale = (1.0, 1.0)  # range of a random zoom; the window of image_size is cut at random
-    config.augment.flip = 0.0  # probability of mirroring left to right
-    config.augment.flip_vertical = 0.0  # probability of mirroring upside down
-    config.augment.rotate90 = 0.0  # probability of a turn by 90, 180 or 270 degrees
-    config.augment.rotate = 0.0  # degrees of a turn, at most, either way
-    config.augment.shear = 0.0  # degrees by which columns lean, at most, either way
-    config.augment.elastic = 0.0  # standard deviation of smooth shifts, as a share of the sides; 0.05 is much
-    config.augment.max_class_share = 0.0  # windows are chosen to hold no more of one class than this share; 0: any
-    config.augment.cutmix = 0.0  # probability of a rectangle from another picture of the batch
-    config.augment.saturation = 0.0  # distance from gray is multiplied by 1 - s .. 1 + s
-    config.augment.hue = 0.0  # colors turn by up to this share of a full circle
-    config.augment.gray = 0.0  # probability of taking the color out
-    config.augment.gamma = 0.0  # values are raised to a power of 1 / (1 + g) .. 1 + g
-    config.augment.contrast = 0.0  # contrast is multiplied by 1 - c .. 1 + c
-    config.augment.brightness = 0.0  # up to this share of the value range is added or taken away
-    config.augment.blur = 0.0  # up to so many pixels is the standard deviation of a Gaussian blur
-    config.augment.noise = 0.0  # up to this share of the value range is the noise's standard deviation
-    config.augment.dropout = 0.0  # a rectangle of up to this share of each side is hidden
-
-    config.model = ConfigDict(type_safe=False)
-    config.model.name = "unet"  # a name of MODELS, or package.module:function
-    config.model.options = ConfigDict(type_safe=False)  # keyword arguments of the model's function
-    config.model.pretrained = ""  # "imagenet", a weights file, or a run's directory: what a new run starts from
-    config.model.pretrained_sha256 = ""  # what the file's SHA-256 has to be, or to begin with; "": not checked
-    config.model.pretrained_partial = False  # take the weights that fit, and leave the others as they are
-
-    config.loss = ConfigDict({"cross_entropy": 1.0}, type_safe=False)  # weight of each loss in the sum
-    config.loss_options = ConfigDict(type_safe=False)  # for each loss: its keyword arguments
-
-    # Of every loss above that takes class_weights: "log", "median_frequency" or "effective_number" of the training
-    # set's pixels, or a number for each class.
-    config.class_weights = "none"
-
-    config.optimizer = ConfigDict(type_safe=False)
-    config.optimizer.name = "adamw"  # a name of OPTIMIZERS, or package.module:function
-    config.optimizer.options = ConfigDict(type_safe=False)  # keyword arguments of the optimizer's function
-    config.optimizer.learning_rate = 1e-3  # the highest, reached when warm-up ends
-    config.optimizer.schedule = "cosine"  # a name of SCHEDULES: how the rate falls after warm-up
-    config.optimizer.schedule_options = ConfigDict(type_safe=False)  # keyword arguments of the schedule's function
-    config.optimizer.warmup_steps = 0  # steps over which the rate rises from near 0
-    config.optimizer.weight_decay = 1e-4  # of kernels only: biases and norm scales are left out
-    config.optimizer.grad_clip = 0.0  # largest global norm of the gradient; 0: no limit
-    config.optimizer.accumulate_steps = 1  # parts that a batch is computed in, one after another, to need less memory
-    # Patterns of parameters, such as "encoder" or "encoder/(stem|layer1_.*)": regular expressions of the beginning of
-    # their paths, up to a /.
-    config.optimizer.freeze = ()  # patterns of what stays as it is, BatchNorm's statistics included
-    config.optimizer.lr_scale = ()  # pairs of a pattern and what the rate is multiplied by, as in (("encoder", 0.1),)
-    config.optimizer.layer_decay = 1.0  # rate of each module of the encoder over that of the next; 1: all alike
-    config.optimizer.ema_decay = 0.0  # decay of the average of parameters used in evaluation; 0: none
-
-    config.train = ConfigDict(type_safe=False)
-    config.train.batch_size = 8  # over all devices
-    config.train.steps = 0  # how long to train; 0: as train.epochs says
-    config.train.epochs = 10.0  # one epoch is len(data) // batch_size steps; does not count when steps are given
-    config.train.early_stop = 0  # the run ends when checkpoint.best_metric was best so many steps ago; 0: never
-    config.train.precision = "float32"  # or bfloat16: of activations; parameters are always float32
-
-    config.eval = ConfigDict(type_safe=False)
-    config.eval.every = 0  # steps between evaluations; 0: once an epoch, but at most twenty in all
-    config.eval.batch_size = 8  # over all devices; the scores do not depend on it
-    config.eval.resolution = "native"  # score at each picture's own size, or at "image_size"
-    config.eval.metrics = ()  # beside those of the confusion matrix: per_image, boundary, surface, calibration
-
-    config.checkpoint = ConfigDict(type_safe=False)
-    config.checkpoint.every = 0  # steps between checkpoints; 0: at every evaluation
-    config.checkpoint.keep = 2  # latest checkpoints kept, beside the best
-    config.checkpoint.best_metric = "miou"  # a name of SCORES: which evaluation counts as the best
-
-    config.log = ConfigDict(type_safe=False)
-    config.log.every = 20  # steps between training scalars
-    config.log.pictures = 4  # evaluation pictures shown with label and prediction
-    config.log.hardest = 0  # training examples with the largest loss that are listed, by id, every log.every steps
-
-    # How the devices are arranged. The product of the three is the number of devices used.
-    config.mesh = ConfigDict(type_safe=False)
-    config.mesh.data = -1  # parts that a batch is split into; -1: all devices that the others leave
-    config.mesh.fsdp = 1  # parts that parameters and optimizer state are split into (the batch, too)
-    config.mesh.spatial = 1  # parts that the rows of pictures are split into
+    for section in SCHEMA:
+        values = config
+        if section.name:
+            config[section.name] = values = ConfigDict(type_safe=False)
+        for key in section.keys:
+            value = ConfigDict(copy.deepcopy(key.default), type_safe=False) if key.is_group else key.default
+            values[key.name.removeprefix(f"{section.name}.")] = value
     return config
 
 

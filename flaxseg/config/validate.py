@@ -1,20 +1,17 @@
-"""The check of a configuration that finds every error at once, before any device or file is touched."""
+"""The check of a configuration, which finds every error at once, before any device or file is touched."""
 
 import contextlib
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.config.schema import OPTION_KEYS, default_config
-from flaxseg.config.value_checks import OF_THEIR_OWN, is_number, value_errors
-from flaxseg.data import DATASETS
-from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
+from flaxseg.config.allowed import Options, as_plain
+from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
+from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number
 from flaxseg.losses import LOSSES
-from flaxseg.models import MODELS
-from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
 from flaxseg.registry import look_up, option_errors
 
 
@@ -22,8 +19,8 @@ def validate(config: ConfigDict) -> None:
     """Checks a configuration without touching a device or a file.
 
     Raises:
-      ConfigError: unknown or missing keys, wrong types, impossible values, unknown names and options: every one
-        found, each with its full key, its value, what is allowed, and the nearest name.
+      ConfigError: unknown or missing keys, wrong types, impossible values, unknown names or options. The message
+        lists every error, each with its full key, its value, what is allowed, and the nearest name.
     """
     raise_all(errors_in(config))
 
@@ -31,33 +28,29 @@ def validate(config: ConfigDict) -> None:
 def errors_in(config: ConfigDict) -> list[str]:
     """Returns the message of each error that validate() finds."""
     if not isinstance(config, ConfigDict):
-        return [f"the configuration is {config!r}: get_config() has to return the ConfigDict of default_config()"]
-    wrong = _structure_errors(config)
-    checked = {key for key, _ in _fixed_leaves(default_config())} - wrong.keys()
-    return (
-        sorted(wrong.values())
-        + value_errors({key: value for key, value in _fixed_leaves(config) if key in checked})
-        + _option_errors(config, checked)
-    )
+        return [f"the configuration is {config!r}: get_config() must return the ConfigDict of default_config()"]
+    messages, valid = _key_errors(config)
+    return messages + _cross_key_errors(valid) + _option_errors(valid) + _loss_errors(valid)
 
 
 def raise_all(messages: list[str]) -> None:
-    """Raises one ConfigError that lists every message; nothing when there is none."""
+    """Raises one ConfigError that lists every message; returns if there is none."""
     if messages:
         count = "1 error" if len(messages) == 1 else f"{len(messages)} errors"
         raise ConfigError(f"{count} in the configuration:\n" + "\n".join(f"  {message}" for message in messages))
 
 
 @contextlib.contextmanager
-def config_key(group: str, **renamed: str) -> Iterator[None]:
-    """Puts the configuration key in front of what a library function raises about its arguments.
+def config_key(group: str, *, others: str = "", **renamed: str) -> Iterator[None]:
+    """Puts the configuration key in front of an error that a library function raises about its arguments.
 
-    `with config_key("optimizer", name="schedule"): make_schedule(...)` turns `name = 'cosin': unknown` into
+    `with config_key("optimizer", name="schedule"): make_schedule(...)` turns the error `name = 'cosin': unknown` into
     `config.optimizer.schedule = 'cosin': unknown`.
 
     Args:
-      group: the group of keys that holds the function's arguments; "" for keys at the top.
-      **renamed: the key of each argument that is called differently from its key.
+      group: the group of keys that holds the function's arguments; "" for keys at the top level.
+      others: the group within `group` that holds the arguments without an entry in `renamed`, such as "options".
+      **renamed: for each argument whose name differs from its key in the group, the key.
 
     Raises:
       ConfigError: instead of an ArgumentError.
@@ -65,124 +58,112 @@ def config_key(group: str, **renamed: str) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        argument, dot, rest = error.argument.partition(".")
-        key = ".".join(filter(None, (group, renamed.get(argument, argument) + dot + rest)))
-        raise ConfigError(f"config.{key} = {error.value!r}: {error.problem}") from error
+        raise ConfigError(_with_key(error, group, others, renamed)) from error
 
 
-def _structure_errors(config: ConfigDict) -> dict[str, str]:
-    """Returns a message for each key that is unknown, missing or of another type than the default."""
-    expected = dict(_fixed_leaves(default_config()))
-    actual, messages = dict(_fixed_leaves(config)), {}
-    for key in expected.keys() - set(OPTION_KEYS):
-        # A group where a value belongs is told as that, and not by what it holds.
-        if isinstance(value := _at(config, key), ConfigDict):
-            allowed = OF_THEIR_OWN[key][1] if key in OF_THEIR_OWN else f"must be a {_type_name(expected[key])}"
-            messages[key] = f"config.{key} = {value.to_dict()}: {allowed}"
-            actual = {name: v for name, v in actual.items() if not name.startswith(f"{key}.")}
-    expected = {key: value for key, value in expected.items() if key not in messages}
-    for key in actual.keys() - expected.keys():
-        messages[key] = f"config.{key} = {actual[key]!r}: no such key{did_you_mean(key, expected)}"
-    for key, default in expected.items():
-        if key not in actual:
-            messages[key] = f"config.{key} is missing: start from default_config(), which sets it to {default!r}"
-        elif key not in OF_THEIR_OWN and not _is_like(actual[key], default):
-            kind = _type_name(default)
-            messages[key] = f"config.{key} = {actual[key]!r}: must be a {kind}, as the default {default!r} is"
-    return messages
+def _with_key(
+    error: ArgumentError, group: str, others: str = "", renamed: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    argument, dot, rest = error.argument.partition(".")
+    name = renamed[argument] if argument in renamed else ".".join(filter(None, (others, argument)))
+    key = ".".join(filter(None, (group, name)))
+    return f"config.{key}{dot}{rest} = {error.value!r}: {error.problem}"
 
 
-def _at(config: ConfigDict, key: str) -> Any:
-    for name in key.split("."):
-        config = config.get(name) if isinstance(config, ConfigDict) else None
-    return config
+def _key_errors(config: ConfigDict) -> tuple[list[str], dict[str, Any]]:
+    """Returns the errors of single keys, and the value of every key without one."""
+    messages, valid, values = [], {}, dict(_entries(config))
+    sections = [section.name for section in SCHEMA if section.name]
+    for section in sections:
+        if section in values:
+            messages.append(f"config.{section} = {values[section]!r}: must be a group of keys")
+    messages += [
+        f"config.{name} = {values[name]!r}: no such key{did_you_mean(name, KEYS)}"
+        for name in sorted(values.keys() - KEYS.keys() - set(sections))
+    ]
+    for name, key in KEYS.items():
+        if name in values:
+            try:
+                key.allowed.check(name, values[name])
+                valid[name] = values[name]
+            except ArgumentError as error:
+                messages.append(_with_key(error, ""))
+        elif name.split(".")[0] not in values:
+            default = f"default_config(), which sets it to {key.default!r}"
+            messages.append(f"config.{name} is missing: start from {default}")
+    return messages, valid
 
 
-def _is_like(value: Any, default: Any) -> bool:
-    kind, expected = _type_name(value), _type_name(default)
-    numbers = value if isinstance(value, tuple | list) else [value]
-    if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
-        return False
-    return kind == expected or (expected == "number" and kind == "whole number")
-
-
-def _fixed_leaves(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the keys that default_config() can list, with the groups of OPTION_KEYS whole."""
+def _entries(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the keys of the schema, each with its value, and every other key that the configuration holds."""
     for name, value in config.items():
         key = f"{prefix}{name}"
-        if isinstance(value, ConfigDict) and key not in OPTION_KEYS:
-            yield from _fixed_leaves(value, f"{key}.")
+        if isinstance(value, ConfigDict) and key not in KEYS:
+            yield from _entries(value, f"{key}.")
         else:
-            yield key, value
+            yield key, value if key in GROUP_KEYS else as_plain(value)
 
 
-def _type_name(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"tuple of {len(value)} numbers" if all(is_number(v) for v in value) else "sequence"
-    names = (
-        (bool, "truth value"),
-        (int, "whole number"),
-        (float, "number"),
-        (str, "text"),
-        (ConfigDict, "group of keys"),
-    )
-    return next((name for kind, name in names if isinstance(value, kind)), type(value).__name__)
-
-
-def _option_errors(config: ConfigDict, keys: set[str]) -> list[str]:
-    """Returns a message for each unknown name, and each option that the function of that name does not take."""
-    messages: list[str] = []
-    for key, options_key, table, given in (
-        ("data.name", "data.options", DATASETS, ("data_dir",)),
-        ("model.name", "model.options", MODELS, ("num_classes", "dtype")),
-        ("optimizer.name", "optimizer.options", OPTIMIZERS, ()),
-        ("optimizer.schedule", "optimizer.schedule_options", SCHEDULES, ()),
-    ):
-        if {key, options_key} <= keys:
-            values = dict(_fixed_leaves(config))
-            messages += _errors_of(
-                values[key], table, f"config.{key}", values[options_key], f"config.{options_key}", given
-            )
-    if {"loss", "loss_options"} <= keys:
-        messages += _loss_errors(config)
-    return messages
-
-
-def _errors_of(
-    name: str, table: Mapping[str, Callable[..., Any]], key: str, options: Any, options_key: str, given: Sequence[str]
-) -> list[str]:
-    try:
-        function = look_up(name, table, argument=key)
-        messages = option_errors(function, options, key=options_key, given=given)
-        # A network is built from numbers alone, so that building it tells what else is wrong with them.
-        if name in table and not messages:
-            if table is MODELS:
-                function(num_classes=2, **options)
-            elif table is SCHEDULES:
-                function(1.0, sys.maxsize, **options)
-            elif table is OPTIMIZERS:
-                function(float, 0.0, **options)
-    except (ArgumentError, ConfigError) as error:
-        return [
-            f"{options_key}{'.' if table in (SCHEDULES, OPTIMIZERS) else ': '}{error}"
-            if not str(error).startswith("config.")
-            else str(error)
-        ]
-    return messages
-
-
-def _loss_errors(config: ConfigDict) -> list[str]:
+def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
+    """Returns the errors of values that are valid alone but not together."""
     messages = []
-    for name, weight in config.loss.items():
-        options = config.loss_options.get(name, {})
-        messages += _errors_of(name, LOSSES, "config.loss", options, f"config.loss_options.{name}", ())
-        if not is_number(weight) or weight < 0:
-            messages.append(f"config.loss.{name} = {weight!r}: must be a weight of at least 0")
-    if not any(is_number(weight) and weight > 0 for weight in config.loss.values()):
-        messages.append("config.loss: no loss has a weight above 0; there would be nothing to learn from")
-    messages += [
-        f"config.loss_options.{name}: config.loss has no weight for it{did_you_mean(name, config.loss)}"
-        for name in config.loss_options
-        if name not in config.loss
+    if values.get("train.steps") == 0 and values.get("train.epochs") == 0:
+        messages.append("config.train.steps = 0 and config.train.epochs = 0: one of them must be above 0")
+    # sharding.make_mesh() checks batches against an axis that takes the remaining devices.
+    data, fsdp = values.get("mesh.data", 1), values.get("mesh.fsdp", 1)
+    shards = max(data, 1) * fsdp
+    return messages + [
+        f"config.{key} = {values[key]}: must be a multiple of {shards}, because mesh.data = {data} and "
+        f"mesh.fsdp = {fsdp} split a batch into {shards} shards"
+        for key in ("train.batch_size", "eval.batch_size")
+        if key in values and values[key] % shards
     ]
+
+
+_BUILD: dict[str, Callable[..., Any]] = {
+    "model.options": lambda network, options: network(num_classes=2, **options),
+    "optimizer.options": lambda optimizer, options: optimizer(float, 0.0, **options),
+    "optimizer.schedule_options": lambda schedule, options: schedule(1.0, sys.maxsize, **options),
+}
+"""How to try options whose entry is built from numbers alone, so that the entry itself checks their values."""
+
+
+def _option_errors(values: Mapping[str, Any]) -> list[str]:
+    """Returns the errors of the groups that hold the options of one entry of a table."""
+    messages = []
+    for key in KEYS.values():
+        allowed = key.allowed
+        if not (isinstance(allowed, Options) and {key.name, allowed.of} <= values.keys()):
+            continue
+        name, options = values[allowed.of], values[key.name]
+        entry = look_up(name, allowed.table)
+        found = option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in)
+        if not found and key.name in _BUILD and name in allowed.table:
+            try:
+                _BUILD[key.name](entry, options)
+            except ArgumentError as error:
+                found = [_with_key(error, key.name)]
+        messages += found
     return messages
+
+
+def _loss_errors(values: Mapping[str, Any]) -> list[str]:
+    """Returns the errors of `loss` and `loss_options`."""
+    if not {"loss", "loss_options"} <= values.keys():
+        return []
+    messages, weights, options = [], values["loss"], values["loss_options"]
+    for name, weight in weights.items():
+        try:
+            loss = look_up(name, LOSSES, argument="loss")
+            messages += option_errors(loss, options.get(name, {}), key=f"config.loss_options.{name}")
+        except ArgumentError as error:
+            messages.append(_with_key(error, ""))
+        if weight not in NON_NEGATIVE:
+            messages.append(f"config.loss.{name} = {as_plain(weight)!r}: must be a weight of at least 0")
+    if not any(is_number(weight) and weight > 0 for weight in weights.values()):
+        messages.append("config.loss: at least one loss must have a weight above 0; otherwise nothing can be learned")
+    return messages + [
+        f"config.loss_options.{name}: config.loss has no weight for this loss{did_you_mean(name, weights)}"
+        for name in options
+        if name not in weights
+    ]

@@ -1,35 +1,20 @@
-"""Datasets by name, and what they are made of."""
+"""Datasets, the sources that they read examples from, and the batches made of them."""
 
-from collections.abc import Callable
-
-from flaxseg.data.datasets.camvid import camvid
-from flaxseg.data.datasets.cityscapes import cityscapes
-from flaxseg.data.datasets.folder import folder
-from flaxseg.data.datasets.oxford_iiit_pet import oxford_iiit_pet
-from flaxseg.data.datasets.shapes import shapes
-from flaxseg.data.datasets.tfds import tfds
-from flaxseg.data.datasets.voc import voc
+from flaxseg.data.datasets import DATASETS, camvid, cityscapes, folder, oxford_iiit_pet, shapes, tfds, voc
 from flaxseg.data.pipeline import eval_batches, iterate, train_batches
+from flaxseg.data.sources.wrappers import MappedSource, SortedSource, SourceWrapper, sort_by_id
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
-
-DATASETS: dict[str, Callable[..., SegmentationDataset]] = {
-    "camvid": camvid,
-    "cityscapes": cityscapes,
-    "folder": folder,
-    "oxford_iiit_pet": oxford_iiit_pet,
-    "shapes": shapes,
-    "tfds": tfds,
-    "voc": voc,
-}
-"""Every built-in dataset: `DATASETS[name](split, **options)` returns a `SegmentationDataset`."""
 
 __all__ = [
     "DATASETS",
     "IGNORE_LABEL",
     "Batch",
     "Example",
+    "MappedSource",
     "SegmentationDataset",
+    "SortedSource",
     "Source",
+    "SourceWrapper",
     "camvid",
     "cityscapes",
     "eval_batches",
@@ -37,6 +22,7 @@ __all__ = [
     "iterate",
     "oxford_iiit_pet",
     "shapes",
+    "sort_by_id",
     "tfds",
     "train_batches",
     "voc",

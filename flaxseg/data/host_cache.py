@@ -1,26 +1,31 @@
-"""Decoded pictures and labels kept in memory, so that an epoch after the first reads no file."""
+"""Decoded and resized examples kept in host memory, so that only the first epoch reads files."""
 
-import os
 from collections.abc import Callable
 
 import numpy as np
+import psutil
 
-from flaxseg.data.types import Batch, Example, check_alike
+from flaxseg.data.batching import check_same_format
+from flaxseg.data.types import Batch, Example
 from flaxseg.errors import DataError
 
+_MAX_FRACTION = 0.8
+"""The largest fraction of the available memory that the cache may need."""
 
-class CanvasCache:
-    """Examples of one size, each read once and kept.
 
-    Memory is taken as examples come in, and is known before: an example costs what its arrays hold. Several threads
-    may read at once; two that meet at one example both read it, and keep the same.
+class HostCache:
+    """Examples of one size, each read once and then kept in memory.
+
+    The memory needed is known in advance, but only occupied as examples are read. Several threads may read at once;
+    if two of them need the same example, both read it and store the same values.
 
     Args:
-      count: how many examples there are.
-      read: index -> example, all of one shape, the same each time.
+      count: the number of examples.
+      read: function from an index to an example; all examples have one shape, and the same index always gives the same
+        example.
 
     Raises:
-      DataError: all of them would not fit into the memory that is free now (both figures).
+      DataError: the examples do not fit into the available memory; the message names both sizes.
     """
 
     def __init__(self, count: int, read: Callable[[int], Example]) -> None:
@@ -28,37 +33,33 @@ class CanvasCache:
         first = read(0)
         shapes = first["image"].shape, first["label"].shape
         size = count * (first["image"].nbytes + first["label"].nbytes)
-        free, size_text = free_memory(), "x".join(map(str, shapes[0]))
-        if size > 0.8 * free:
+        available = available_memory()
+        if size > _MAX_FRACTION * available:
             raise DataError(
-                f"data.cache = 'host': {count:,} examples of {size_text} need {size / 2**20:,.1f} MiB, "
-                f"and {free / 2**20:,.1f} MiB of memory are free; use data.cache = 'none', or a smaller data.image_size"
+                f"caching {count:,} examples of {'x'.join(map(str, shapes[0]))} in host memory needs "
+                f"{size / 2**20:,.1f} MiB, and {available / 2**20:,.1f} MiB are available; turn the cache off, or use "
+                "a smaller image_size"
             )
-        # Not touched until written, so that the system gives memory only for what was read.
+        # The system provides memory only where it is written to, so that an unread example takes none.
         self._images = np.empty((count, *shapes[0]), first["image"].dtype)
         self._labels = np.empty((count, *shapes[1]), np.uint8)
-        self._is_there = np.zeros(count, bool)
+        self._is_cached = np.zeros(count, bool)
         self._first = first
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Returns a batch of these examples, copied from the cache.
+        """Returns a batch of the examples with these indices, int[B], copied from the cache.
 
         Raises:
-          DataError: one cannot be read, or differs from the first in its channels; names both.
+          DataError: an example cannot be read, or its number of channels differs from that of the first example.
         """
-        for index in indices[~self._is_there[indices]].tolist():
+        for index in indices[~self._is_cached[indices]].tolist():
             example = self._read(index)
-            check_alike(self._first, example, "image")
+            check_same_format(self._first, example, "image")
             self._images[index], self._labels[index] = example["image"], example["label"]
-            self._is_there[index] = True
+            self._is_cached[index] = True
         return {"image": self._images[indices], "label": self._labels[indices]}
 
 
-def free_memory() -> int:
-    """Returns the bytes of memory that can still be taken, as the system tells them."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            # What the system holds for files gives way, so "free" alone would be far too little.
-            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def available_memory() -> int:
+    """Returns the number of bytes of host memory that can be allocated without swapping."""
+    return int(psutil.virtual_memory().available)

@@ -1,4 +1,4 @@
-"""Datasets become batches: shuffle, repeat, resize to a canvas, batch. Element n is the batch of step n."""
+"""Batches from datasets: shuffled, repeated, resized to one canvas size. Element n is the batch of step n."""
 
 import dataclasses
 import math
@@ -9,22 +9,13 @@ import cv2
 import grain
 import numpy as np
 
+from flaxseg.data.batching import check_label, stack_arrays, stack_examples
 from flaxseg.data.decode.images import resize_image, resize_label
-from flaxseg.data.host_cache import CanvasCache
+from flaxseg.data.host_cache import HostCache
 from flaxseg.data.sampling import ExampleOrder
 from flaxseg.data.threads import thread_count
-from flaxseg.data.types import (
-    IGNORE_LABEL,
-    Batch,
-    Example,
-    SegmentationDataset,
-    Source,
-    check_label,
-    reduced,
-    stack,
-    stacked,
-)
-from flaxseg.errors import DataError
+from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
+from flaxseg.errors import ArgumentError, DataError, check_integer
 
 
 def train_batches(
@@ -38,28 +29,29 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
-    """The endless training batches; element n is a function of `(seed, n)` alone.
+    """Returns the endless training batches; element n is a function of `(seed, n)` alone.
 
-    Each epoch is a fresh permutation of the examples, and batches run on over its end, so that none is dropped.
+    Each epoch is a fresh permutation of the examples. Batches continue across the end of an epoch, so that no example
+    is dropped.
 
     Args:
-      dataset: what to draw from.
-      canvas_size: height and width that every example is resized to.
-      batch_size: examples in a batch of all processes together.
-      seed: of the shuffling, 0 or more.
-      cache: keep what was decoded and resized in memory; the batches are the same.
-      weights: float[len(dataset.source)], how often each example comes; None: each once an epoch. See
-        `flaxseg.data.sampling.ExampleOrder`.
-      process_index: which process this is.
-      process_count: how many there are; each reads its share of each batch.
+      dataset: the dataset to draw from.
+      canvas_size: the height and width that every example is resized to.
+      batch_size: the number of examples in a batch over all processes together.
+      seed: seed of the shuffling, at least 0.
+      cache: keep the decoded and resized examples in memory; the batches stay the same.
+      weights: float[len(dataset.source)], the sampling weights of `flaxseg.data.sampling.ExampleOrder`; None draws
+        every example once per epoch.
+      process_index: the index of this process.
+      process_count: the number of processes; each reads an equal part of every batch.
 
     Returns:
-      Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W], "index": int32[B]}`, the last of each
-      example in the dataset; B = batch_size / process_count.
+      Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W], "index": int32[B]}`, where `index` is the
+      index of each example in the dataset and B = batch_size / process_count.
 
     Raises:
-      DataError: an empty dataset, a batch size that the processes cannot share evenly, or too little memory to
-        cache.
+      ArgumentError: a batch size that is not a multiple of the number of processes.
+      DataError: an empty dataset, or too little memory for the cache.
     """
     indices = train_indices(
         dataset,
@@ -71,9 +63,9 @@ def train_batches(
     )
     read = canvas_reader(dataset, canvas_size)
     if cache:
-        kept = CanvasCache(len(dataset.source), read)
-        return indices.map(lambda batch: {**batch, **kept.batch(batch["index"])})
-    return indices.map(lambda batch: {**batch, **stack([read(index) for index in batch["index"].tolist()])})
+        cached = HostCache(len(dataset.source), read)
+        return indices.map(lambda batch: {**batch, **cached.batch(batch["index"])})
+    return indices.map(lambda batch: {**batch, **stack_examples([read(index) for index in batch["index"].tolist()])})
 
 
 def train_indices(
@@ -85,15 +77,31 @@ def train_indices(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
-    """The examples of `train_batches`, not yet read: random access to `{"index": int32[B]}`; arguments as there."""
-    share = _share(dataset, batch_size, process_index, process_count)
+    """Returns the indices of the examples of `train_batches`, without reading the examples.
+
+    Args:
+      dataset: the dataset to draw from.
+      batch_size: the number of examples in a batch over all processes together.
+      seed: seed of the shuffling, at least 0.
+      weights: float[len(dataset.source)], the sampling weights; None draws every example once per epoch.
+      process_index: the index of this process.
+      process_count: the number of processes; each gets an equal part of every batch.
+
+    Returns:
+      Random access to `{"index": int32[B]}`.
+
+    Raises:
+      ArgumentError: a batch size that is not a multiple of the number of processes.
+      DataError: an empty dataset.
+    """
+    local_size = _local_batch_size(dataset, batch_size, process_index, process_count)
     order = ExampleOrder(len(dataset.source), seed=seed, weights=weights)
-    return grain.MapDataset.source(_TrainIndices(order, batch_size, process_index * share, share))
+    return grain.MapDataset.source(_TrainIndices(order, batch_size, process_index * local_size, local_size))
 
 
 def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callable[[int], Example]:
-    """Returns a function from an index to that example at one height and width, and checked."""
-    source = reduced(dataset.source, size)
+    """Returns a function that reads the example with an index, resizes it to `size` and checks its label."""
+    source = dataset.source.reduced(size)
 
     def read(index: int) -> Example:
         example = source[index]
@@ -113,29 +121,30 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
-    """The batches of one evaluation: every example once and in order; the last is filled up with ignored ones.
+    """Returns the batches of one evaluation: every example once, in order; padding completes the last batch.
 
     Args:
-      dataset: what to evaluate on.
-      image_size: height and width that every picture is resized to.
-      batch_size: examples in a batch of all processes together.
-      native: keep each label at its own size, in the upper left of an array filled with IGNORE_LABEL. The sides of
-        that array are the smallest of `native_side` that hold the batch's largest label, so that few shapes have to
-        be compiled. With several processes each then reads whole batches, as all have to agree on the shape.
-      process_index: which process this is.
-      process_count: how many there are; all get the same number of batches, of the same shapes.
+      dataset: the dataset to evaluate on.
+      image_size: the height and width that every image is resized to.
+      batch_size: the number of examples in a batch over all processes together.
+      native: keep each label at its native size, in the upper left of an array filled with IGNORE_LABEL. The sides of
+        that array are rounded up with `bucket_size`, so that few shapes have to be compiled. All processes must agree
+        on the shape, so with several of them each reads the labels of the whole batch.
+      process_index: the index of this process.
+      process_count: the number of processes; all get the same number of batches, of the same shapes.
 
     Returns:
       Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H', W']}` and with `native` also
-      `"size": int32[B, 2]`, height and width of each label (0, 0 for an example that only fills up).
+      `"size": int32[B, 2]`, the height and width of each label; 0, 0 for padding.
 
     Raises:
-      DataError: an empty dataset, or a batch size that the processes cannot share evenly.
+      ArgumentError: a batch size that is not a multiple of the number of processes.
+      DataError: an empty dataset.
     """
-    _share(dataset, batch_size, process_index, process_count)
+    _local_batch_size(dataset, batch_size, process_index, process_count)
     return grain.MapDataset.source(
         _EvalBatches(
-            reduced(dataset.source, image_size),
+            dataset.source.reduced(image_size),
             image_size,
             dataset.num_classes,
             batch_size,
@@ -147,29 +156,29 @@ def eval_batches(
 
 
 def iterate(batches: grain.MapDataset, *, start: int = 0, num_threads: int, prefetch: int) -> Iterator[Batch]:
-    """`batches[start]`, `batches[start + 1]`, ... read ahead by threads, in the same order for any number of them.
+    """Yields `batches[start]`, `batches[start + 1]`, ..., prefetched by threads but always in this order.
 
-    Starting late costs nothing: nothing before `start` is read. Closing or dropping the iterator ends its threads.
+    A late start costs nothing: no batch before `start` is read. Closing or deleting the iterator ends its threads.
 
     Args:
-      batches: from `train_batches` or `eval_batches`.
+      batches: the result of `train_batches` or `eval_batches`.
       start: the first step.
-      num_threads: threads that read; each makes whole batches. 0: the caller reads, when it asks; -1: one for each
-        core, up to 16.
-      prefetch: how many batches are read ahead; at least one for each thread.
+      num_threads: the number of threads, each of which reads whole batches; 0 reads in the calling thread on demand,
+        -1 uses one thread per core, at most 16.
+      prefetch: the number of batches to read ahead; at least one per thread is.
 
     Raises:
       DataError: an example cannot be read; raised by the `next` that would have returned its batch.
     """
-    # The threads here are the parallelism: those that cv2 starts of its own would only contend with them.
+    # The threads started here already use all cores; threads of cv2 would only compete with them.
     cv2.setNumThreads(0)
     threads = thread_count(num_threads)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
     return _closing(batches[start:].to_iter_dataset(options))
 
 
-def native_side(length: int) -> int:
-    """The smallest of 64, 96, 128, 192, 256, 384, 512, ... (powers of two and 1.5 times) that is at least `length`."""
+def bucket_size(length: int) -> int:
+    """Returns the smallest of 64, 96, 128, 192, 256, 384, ... (powers of two and 1.5 times those) >= `length`."""
     power = 64
     while power < length:
         if length <= power * 3 // 2:
@@ -180,23 +189,23 @@ def native_side(length: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _TrainIndices:
-    """Random access to the indices of this process's share of each batch; endless.
+    """Random access to the indices of this process's part of each batch; endless.
 
-    The processes' shares lie in the global batch one after the other, in the order that one process would read: what
-    is drawn for each row of a batch, such as its augmentation, is then drawn for the same example.
+    The parts of the processes are consecutive slices of the global batch, in the order in which one process would read
+    it. Whatever is drawn per row of a batch, such as its augmentation, is then drawn for the same example.
     """
 
     order: ExampleOrder
     batch_size: int
     begin: int
-    share: int
+    local_size: int
 
     def __len__(self) -> int:
         return sys.maxsize
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         first = step * self.batch_size + self.begin
-        return {"index": self.order[first : first + self.share].astype(np.int32)}
+        return {"index": self.order[first : first + self.local_size].astype(np.int32)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,18 +226,18 @@ class _EvalBatches:
     def __getitem__(self, index: int) -> Batch:
         first = index * self.batch_size
         whole = range(first, min(first + self.batch_size, len(self.source)))
-        share = self.batch_size // self.process_count
-        examples = [self._read(i) for i in whole[self.process_index * share : (self.process_index + 1) * share]]
-        padding = share - len(examples)
-        # A process whose share of the last batch is empty still has to know how many channels to fill in.
+        local_size = self.batch_size // self.process_count
+        begin = self.process_index * local_size
+        examples = [self._read(i) for i in whole[begin : begin + local_size]]
+        # A process that gets only padding still needs to know the number of channels.
         like = examples[0] if examples else self._read(first)
-        filler: Example = {"image": np.zeros_like(like["image"]), "label": np.zeros((0, 0), np.uint8), "id": ""}
-        examples += [filler] * padding
+        padding: Example = {"image": np.zeros_like(like["image"]), "label": np.zeros((0, 0), np.uint8), "id": ""}
+        examples += [padding] * (local_size - len(examples))
         labels = np.full((len(examples), *self._label_size(whole, examples)), IGNORE_LABEL, np.uint8)
         for canvas, example in zip(labels, examples, strict=True):
             height, width = example["label"].shape
             canvas[:height, :width] = example["label"]
-        batch = {"image": stacked(examples, "image"), "label": labels}
+        batch = {"image": stack_arrays(examples, "image"), "label": labels}
         if self.native:
             batch["size"] = np.array([example["label"].shape for example in examples], np.int32)
         return batch
@@ -240,26 +249,22 @@ class _EvalBatches:
         return {"image": resize_image(example["image"], self.image_size), "label": label, "id": example["id"]}
 
     def _label_size(self, whole: range, examples: Sequence[Example]) -> tuple[int, int]:
-        """Height and width of the batch's label array, the same in every process."""
+        """Returns the height and width of the batch's label array, which is the same in every process."""
         if not self.native:
             return self.image_size
         sizes = [example["label"].shape for example in examples]
         if self.process_count > 1:
             sizes = [self.source[i]["label"].shape for i in whole]
-        return native_side(max(height for height, _ in sizes)), native_side(max(width for _, width in sizes))
+        return bucket_size(max(height for height, _ in sizes)), bucket_size(max(width for _, width in sizes))
 
 
-def _share(dataset: SegmentationDataset, batch_size: int, process_index: int, process_count: int) -> int:
-    """How many examples of each batch this process reads."""
+def _local_batch_size(dataset: SegmentationDataset, batch_size: int, process_index: int, process_count: int) -> int:
+    """Returns the number of examples of each batch that this process reads."""
     if len(dataset.source) == 0:
-        raise DataError("the dataset has no examples: check data.dir and the split's name")
+        raise DataError("the dataset has no examples; check its folder and the name of the split")
     if batch_size < 1 or batch_size % process_count:
-        raise DataError(
-            f"a batch size of {batch_size} cannot be shared by {process_count} process(es): "
-            f"it has to be a multiple of {process_count}"
-        )
-    if not 0 <= process_index < process_count:
-        raise DataError(f"process {process_index} of {process_count}: it has to be in 0..{process_count - 1}")
+        raise ArgumentError("batch_size", batch_size, f"must be a positive multiple of {process_count} process(es)")
+    check_integer("process_index", process_index, 0, process_count - 1)
     return batch_size // process_count
 
 
@@ -268,7 +273,7 @@ def _closing(batches: grain.IterDataset) -> Iterator[Batch]:
     try:
         yield from iterator
     except DataError as error:
-        # Raised anew without the notes on its own workings that grain adds to a message meant for a user.
+        # Raised again without the notes on its internals that grain adds to a message meant for the user.
         raise DataError(str(error)) from error
     finally:
         iterator.close()

@@ -1,96 +1,87 @@
-"""What flows from the data to the step: a batch, its ignore label, and the dataset that examples come from."""
+"""The types that data flows in: examples and the source they come from, batches, and the dataset of one split."""
 
+import abc
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypedDict
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import numpy as np
 
-from flaxseg.errors import DataError
+from flaxseg.errors import ArgumentError, Range
 
 IGNORE_LABEL = 255
-"""Label of a pixel that neither the loss nor any metric counts."""
+"""Label of an ignored pixel, which is excluded from the loss and from every metric."""
 
 MAX_CLASSES = IGNORE_LABEL
-"""Labels are uint8 and 255 is taken, so 0..254 are left for classes."""
+"""The largest number of classes: labels are uint8 and 255 is IGNORE_LABEL, which leaves 0..254."""
+
+Color = tuple[int, int, int]
+"""(red, green, blue), each 0..255."""
 
 Batch = Mapping[str, Any]
 """`image`: uint8[B, H, W, C], or float32[B, H, W, C] in 0..255; `label`: uint8[B, H, W], class indices or IGNORE_LABEL.
 
-Evaluation at the pictures' own resolution has one key more: `size`, int32[B, 2], the height and width that
-each label occupies in the upper left of the `label` array, which is then larger than `image`. Examples that
-only fill up a batch are all IGNORE_LABEL.
+Evaluation at the images' native resolution adds a key: `size`, int32[B, 2], the height and width that each label
+occupies in the upper left of the `label` array, which is then larger than `image`. In padding examples, which only
+complete a batch, every pixel is IGNORE_LABEL.
 """
 
 
 class Example(TypedDict):
-    """One picture with its label, both at the picture's own size."""
+    """One image with its label, both at the image's native size."""
 
     image: np.ndarray
-    """uint8[H, W, C], or float32[H, W, C] in 0..255 where files have wider pixels than 8 bits"""
+    """uint8[H, W, C], or float32[H, W, C] in 0..255 where a file stores more than 8 bits per channel."""
     label: np.ndarray
-    """uint8[H, W], class indices or IGNORE_LABEL"""
+    """uint8[H, W], class indices or IGNORE_LABEL."""
     id: str
-    """What a message calls this example: its file, or its key in the dataset."""
+    """The name of the example in messages and tables: its file, or its key in the dataset."""
 
 
-class Source(Protocol):
-    """Random access to the examples of one split. Reading the same index twice gives the same example.
+class Source(abc.ABC):
+    """Random access to the examples of one split. Reading the same index twice returns the same example.
 
-    A source may have further methods: `reduced_to(size: tuple[int, int]) -> Source`, which `reduced` calls,
-    `id_of(index: int) -> str`, which `identity` calls, `digest() -> str`, which `digest` calls, and
-    `orientation_of(index: int) -> int`, which `orientation_of` calls.
+    A source of your own derives from this class and defines `__len__` and `__getitem__`. The other methods have
+    defaults; override those that your source can answer faster or more precisely.
     """
 
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Example: ...
-
-
-def reduced(source: Source, size: tuple[int, int]) -> Source:
-    """The same examples for a use that resizes their pictures to `size`, height and width, or below.
-
-    Pictures may then come smaller than stored, though with no side below `size`, which is faster to decode; labels
-    keep their size. A source that cannot do this is returned as it is.
-    """
-    return source.reduced_to(size) if hasattr(source, "reduced_to") else source
-
-
-def identity(source: Source, index: int) -> str:
-    """What an example is called; it is read only where the source has no `id_of(index: int) -> str`."""
-    return source.id_of(index) if hasattr(source, "id_of") else source[index]["id"]
-
-
-def digest(source: Source) -> str:
-    """Differs for sources of other examples or another order; "" where telling would take reading them."""
-    return source.digest() if hasattr(source, "digest") else ""
-
-
-def orientation_of(source: Source, index: int) -> int:
-    """The EXIF orientation, 1..8, that was carried out on a picture; 1, upright, where the source does not tell it."""
-    return source.orientation_of(index) if hasattr(source, "orientation_of") else 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Mapped:
-    """The examples of `source`, each as `change` returns it."""
-
-    source: Source
-    change: Callable[[Example], Example]
-
+    @abc.abstractmethod
     def __len__(self) -> int:
-        return len(self.source)
+        """Returns the number of examples."""
 
-    def __getitem__(self, index: int) -> Example:
-        return self.change(self.source[index])
+    @abc.abstractmethod
+    def __getitem__(self, index: int, /) -> Example:
+        """Returns an example.
+
+        Raises:
+          DataError: the example cannot be read; the message names it.
+        """
+
+    def example_id(self, index: int) -> str:
+        """Returns the `id` of an example. By default this reads the example, image included."""
+        return self[index]["id"]
 
     def digest(self) -> str:
-        """As `digest`."""
-        return digest(self.source)
+        """Returns a text that differs between sources whose examples or order differ; "" if that is not known.
 
-    def reduced_to(self, size: tuple[int, int]) -> "Mapped":
-        """As `reduced`."""
-        return dataclasses.replace(self, source=reduced(self.source, size))
+        It must not depend on the machine or the folder, and be cheap: no image is decoded for it.
+        """
+        return ""
+
+    def exif_orientation(self, index: int) -> int:
+        """Returns the EXIF orientation that was applied to an image, 1..8; 1, upright, if none was or it is unknown."""
+        return 1
+
+    def reduced(self, size: tuple[int, int]) -> "Source":
+        """Returns a source of the same examples for a caller that will resize every image to `size` or smaller.
+
+        Its images may be smaller than stored, which is faster to decode, but no side is shorter than in `size`. Labels
+        keep their size. By default this is the source itself.
+
+        Args:
+          size: height and width.
+        """
+        return self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,82 +90,38 @@ class SegmentationDataset:
 
     Attributes:
       source: random access to the examples.
-      num_classes: how many classes a label can name, 1..255.
-      class_names: a name for each class.
-      palette: a color for each class, `(red, green, blue)` in 0..255.
+      num_classes: the number of classes, 1..255.
+      class_names: one name per class.
+      palette: one color per class, `(red, green, blue)` in 0..255.
 
     Raises:
-      DataError: more than 255 classes, or names or colors that are not one for each class.
+      ArgumentError: a source that is not a `Source`, more than 255 classes, or names or colors that do not match the
+        number of classes.
     """
 
     source: Source
     num_classes: int
     class_names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Color, ...]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_classes <= MAX_CLASSES:
-            raise DataError(
-                f"a dataset of {self.num_classes} classes: labels are one byte with {IGNORE_LABEL} for ignored "
-                f"pixels, so 1 to {MAX_CLASSES} classes are possible; merge classes or map rare ones to ignore"
+        if not isinstance(self.source, Source):
+            raise ArgumentError("source", type(self.source), "must be an instance of a subclass of flaxseg.data.Source")
+        if self.num_classes not in Range(1, MAX_CLASSES, integer=True):
+            raise ArgumentError(
+                "num_classes",
+                self.num_classes,
+                f"must be an integer from 1 to {MAX_CLASSES}, because labels are one byte and {IGNORE_LABEL} marks "
+                "ignored pixels; merge classes, or ignore rare ones",
             )
-        for what, given in (("class names", self.class_names), ("palette colors", self.palette)):
-            if len(given) != self.num_classes:
-                raise DataError(f"{len(given)} {what} for {self.num_classes} classes: give one for each class")
-        twice = {name for name in self.class_names if self.class_names.count(name) > 1}
-        if twice:
-            raise DataError(
-                f"class names that stand for two classes: {', '.join(sorted(twice))}; name each its own way"
+        for argument in ("class_names", "palette"):
+            values = getattr(self, argument)
+            if len(values) != self.num_classes:
+                raise ArgumentError(
+                    argument, values, f"has {len(values)} value(s) for {self.num_classes} classes; give one per class"
+                )
+        repeated = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+        if repeated:
+            raise ArgumentError(
+                "class_names", self.class_names, f"{', '.join(repeated)} occurs twice; give each class its own name"
             )
-
-
-def check_label(label: np.ndarray, num_classes: int, identity: str) -> None:
-    """Checks that a label, uint8[H, W], holds nothing but classes and IGNORE_LABEL.
-
-    Raises:
-      DataError: it does not; names the example by `identity`.
-    """
-    if label.max(initial=0) < num_classes:
-        return
-    wrong = label[(label >= num_classes) & (label != IGNORE_LABEL)]
-    if wrong.size:
-        raise DataError(
-            f"{identity}: the label has values {', '.join(map(str, np.unique(wrong)[:10]))}, which are no class: the "
-            f"dataset has {num_classes} classes, so 0..{num_classes - 1} and {IGNORE_LABEL} (ignored) are possible; "
-            "map the values where the dataset is read, or raise its num_classes"
-        )
-
-
-def stack(examples: Sequence[Example]) -> Batch:
-    """The examples as one batch.
-
-    Raises:
-      DataError: as `check_alike`.
-    """
-    return {"image": stacked(examples, "image"), "label": stacked(examples, "label")}
-
-
-def stacked(examples: Sequence[Example], key: Literal["image", "label"]) -> np.ndarray:
-    """One of the two arrays of `stack`."""
-    for example in examples:
-        check_alike(examples[0], example, key)
-    return np.stack([example[key] for example in examples])
-
-
-def check_alike(first: Example, example: Example, key: Literal["image", "label"]) -> None:
-    """Checks that an array of an example can lie in one batch with that of another.
-
-    Raises:
-      DataError: they differ in shape or type, or are of another type than uint8 and, of pictures, float32; names both.
-    """
-    array, like = example[key], first[key]
-    if array.shape != like.shape or array.dtype != like.dtype or array.dtype not in _PIXELS[key]:
-        raise DataError(
-            f"{example['id']}: {key} is {array.dtype}{list(array.shape)} where {first['id']} has "
-            f"{like.dtype}{list(like.shape)}; all of a dataset have one number of channels and are "
-            f"{' or all '.join(map(str, _PIXELS[key]))} (of the dataset folder, data.options.channels makes "
-            "gray and RGB alike); save all with the same channels and bit depth"
-        )
-
-
-_PIXELS = {"image": (np.dtype(np.uint8), np.dtype(np.float32)), "label": (np.dtype(np.uint8),)}

@@ -1,1 +1,1 @@
-"""What the command flaxseg.inspect_data finds in a dataset, suggests and shows: `splits` is where to begin."""
+"""Checking a dataset before training: findings, settings that repair them, and contact sheets."""

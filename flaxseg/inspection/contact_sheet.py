@@ -1,4 +1,4 @@
-"""Contact sheets: many small pictures with their labels over them, captions and a legend."""
+"""Contact sheets: many small images with their labels drawn over them, captions and a legend."""
 
 import math
 from collections.abc import Sequence
@@ -8,68 +8,133 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flaxseg.data.decode.images import resize_image, resize_label
-from flaxseg.data.types import SegmentationDataset
-from flaxseg.report.drawing import add_legend, as_written, displayable, overlay, rendered
+from flaxseg.data.statistics import Statistics
+from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
+from flaxseg.report.drawing import add_legend, escape_math, figure_to_array, overlay, to_rgb
 
 _COLUMNS = 4
-_SIDE = 300
-"""Pixels of the longer side of a picture on a sheet; smaller ones are enlarged by whole pixels."""
+_MAX_SIDE = 300
+"""Longer side of a thumbnail in pixels; Matplotlib enlarges smaller ones by repeating pixels."""
 
-_LONGEST_CAPTION = 42
+_MAX_CAPTION = 42
+_MAX_FROM_BATCH = 12
 
 
-class Picture(NamedTuple):
-    """A picture on a contact sheet."""
+class Thumbnail(NamedTuple):
+    """A small image and the caption above it."""
 
-    shown: np.ndarray
-    """uint8[h, w, 3], not larger than a sheet has room for."""
+    pixels: np.ndarray
+    """uint8[h, w, 3]."""
     caption: str
 
 
-def picture(
-    image: np.ndarray, label: np.ndarray | None, caption: str, palette: Sequence[tuple[int, int, int]]
-) -> Picture:
-    """Returns a picture [H, W, C] of 0..255 as small as a sheet shows it, with its label uint8[H, W] over it if any."""
-    scale = min(_SIDE / max(image.shape[:2]), 1)
-    size = (max(round(scale * image.shape[0]), 1), max(round(scale * image.shape[1]), 1))
-    # Made small first, so that outlines are as thin in every picture.
-    small = resize_image(image, size)
-    shown = displayable(small) if label is None else overlay(small, resize_label(label, size), palette)
-    short = caption if len(caption) <= _LONGEST_CAPTION else f"...{caption[3 - _LONGEST_CAPTION :]}"
-    return Picture(shown, short)
+class ContactSheet(NamedTuple):
+    """A contact sheet and the name of its file."""
+
+    file: str
+    """The file's name, such as `train.png`."""
+    title: str
+    pixels: np.ndarray
+    """uint8[H, W, 3]."""
 
 
-def spread(index: np.ndarray, number: int) -> list[int]:
-    """Returns up to `number` of the indices int[N], evenly over all of them, the first and last among them."""
-    places = np.linspace(0, len(index) - 1, min(number, len(index))).round().astype(int)
-    return [int(i) for i in index[places]]
-
-
-def contact_sheet(
-    pictures: Sequence[Picture], title: str, dataset: SegmentationDataset, shares: np.ndarray, ignored_share: float
-) -> np.ndarray:
-    """Returns a sheet of pictures in rows, with a legend of the classes and their shares.
+def split_sheet(
+    file: str, title: str, dataset: SegmentationDataset, statistics: Statistics, max_images: int
+) -> ContactSheet:
+    """Returns a contact sheet of usable examples of a split, evenly spaced from the first to the last.
 
     Args:
-      pictures: what to show, at least one.
-      title: stands above.
-      dataset: its class names and colors are those of the legend.
-      shares: float[K], each class's share of the pixels, 0..1.
-      ignored_share: the ignored pixels' share of all, 0..1.
+      file: the file's name.
+      title: the title of the sheet.
+      dataset: the split.
+      statistics: the statistics of the split; at least one example is usable.
+      max_images: the largest number of images to show.
+    """
+    thumbnails = []
+    for index in evenly_spaced(statistics.indices, max_images):
+        example = dataset.source[index]
+        thumbnails.append(thumbnail(example["image"], example["label"], example["id"], dataset.palette))
+    pixels = draw_sheet(thumbnails, title, dataset, statistics.class_fractions, statistics.ignored_fraction)
+    return ContactSheet(file, title, pixels)
+
+
+def batch_sheet(step: int, batch: Batch, dataset: SegmentationDataset) -> ContactSheet:
+    """Returns a contact sheet of the first images of a training batch, each without and with its label.
+
+    Args:
+      step: the training step that takes the batch, from 0.
+      batch: the augmented batch, as the network receives it.
+      dataset: the split that the batch comes from; supplies the names and colors of the classes.
+    """
+    size = len(batch["label"])
+    shown = min(size, _MAX_FROM_BATCH)
+    thumbnails = []
+    for i, (image, label) in enumerate(zip(batch["image"][:shown], batch["label"][:shown], strict=True)):
+        thumbnails.append(thumbnail(image, None, f"{i + 1} of {size}", dataset.palette))
+        thumbnails.append(thumbnail(image, label, "with its label", dataset.palette))
+    title = f"training batch {step + 1} as the network receives it: {shown} of {size} images"
+    pixels = np.bincount(batch["label"].ravel(), minlength=256)
+    classes, ignored = pixels[: dataset.num_classes], pixels[IGNORE_LABEL]
+    sheet = draw_sheet(thumbnails, title, dataset, classes / max(int(classes.sum()), 1), ignored / pixels.sum())
+    return ContactSheet(f"batch_{step}.png", title, sheet)
+
+
+def thumbnail(
+    image: np.ndarray, label: np.ndarray | None, caption: str, palette: Sequence[tuple[int, int, int]]
+) -> Thumbnail:
+    """Returns an image shrunk to at most 300 x 300 pixels, with its label drawn over it.
+
+    Args:
+      image: uint8 or float32[H, W, C] of values in 0..255.
+      label: uint8[H, W], or None to show the image alone.
+      caption: the caption; the beginning of a long one is cut off.
+      palette: one RGB color per class, each channel in 0..255.
+    """
+    scale = min(_MAX_SIDE / max(image.shape[:2]), 1)
+    size = (max(round(scale * image.shape[0]), 1), max(round(scale * image.shape[1]), 1))
+    # Shrinking before drawing keeps the outlines of every image equally thin.
+    small = resize_image(image, size)
+    shown = to_rgb(small) if label is None else overlay(small, resize_label(label, size), palette)
+    short = caption if len(caption) <= _MAX_CAPTION else f"...{caption[3 - _MAX_CAPTION :]}"
+    return Thumbnail(shown, short)
+
+
+def evenly_spaced(indices: np.ndarray, number: int) -> list[int]:
+    """Returns up to `number` of the indices, int[N], evenly spaced and including the first and the last."""
+    positions = np.linspace(0, len(indices) - 1, min(number, len(indices))).round().astype(int)
+    return [int(i) for i in indices[positions]]
+
+
+def draw_sheet(
+    thumbnails: Sequence[Thumbnail],
+    title: str,
+    dataset: SegmentationDataset,
+    fractions: np.ndarray,
+    ignored_fraction: float,
+) -> np.ndarray:
+    """Draws thumbnails in rows, with a title and a legend of the classes.
+
+    Args:
+      thumbnails: the images to show, at least one.
+      title: the title of the sheet.
+      dataset: supplies the names and colors of the classes.
+      fractions: float[K], the fraction of the valid pixels that each class covers, 0..1.
+      ignored_fraction: the fraction of all pixels that is ignored, 0..1.
 
     Returns:
       uint8[H, W, 3].
     """
-    rows = math.ceil(len(pictures) / _COLUMNS)
-    # No cell is higher than wide: a few upright pictures would leave the others in empty space.
-    tallest = max(min(p.shown.shape[0] / p.shown.shape[1], 1.0) for p in pictures)
-    figure = Figure(figsize=(3.1 * _COLUMNS, (3.0 * tallest + 0.3) * rows + 1.2), dpi=100, layout="constrained")
-    figure.suptitle(as_written(title), fontsize=11)
+    rows = math.ceil(len(thumbnails) / _COLUMNS)
+    # Cells are at most square: a few upright images would leave empty space around all others.
+    aspect = max(min(t.pixels.shape[0] / t.pixels.shape[1], 1.0) for t in thumbnails)
+    figure = Figure(figsize=(3.1 * _COLUMNS, (3.0 * aspect + 0.3) * rows + 1.2), dpi=100, layout="constrained")
+    figure.suptitle(escape_math(title), fontsize=11)
     for axis in (axes := figure.subplots(rows, _COLUMNS, squeeze=False)).flat:
         axis.set_axis_off()
-    for axis, (shown, caption) in zip(axes.flat, pictures, strict=False):
-        axis.imshow(shown, interpolation="nearest")
-        axis.set_title(as_written(caption), fontsize=8)
-    names = [f"{name}  {share:.2%}" for name, share in zip(dataset.class_names, shares, strict=True)]
-    add_legend(figure, names, dataset.palette, ignored=f"ignored  {ignored_share:.2%} of all", striped=True)
-    return rendered(figure)
+    for axis, (pixels, caption) in zip(axes.flat, thumbnails, strict=False):
+        axis.imshow(pixels, interpolation="nearest")
+        axis.set_title(escape_math(caption), fontsize=8)
+    names = [f"{name}  {fraction:.2%}" for name, fraction in zip(dataset.class_names, fractions, strict=True)]
+    ignored = f"ignored  {ignored_fraction:.2%} of all pixels"
+    add_legend(figure, names, dataset.palette, ignored=ignored, striped=True)
+    return figure_to_array(figure)

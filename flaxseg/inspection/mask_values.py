@@ -1,199 +1,170 @@
-"""Settings that repair mask values without a class, or values that were taken for the wrong thing."""
+"""Checks of the values in masks: values without a class, and values that probably stand for another class."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from flaxseg.data.masks.class_colors import Color
-from flaxseg.data.masks.class_values import MaskValue, flat
+from flaxseg.data.masks.class_values import MaskValue, flatten_values
 from flaxseg.data.statistics import Statistics
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import UnknownColors, UnknownValues
-from flaxseg.inspection.findings import Finding, Setting, Severity, flag, listed
+from flaxseg.errors import UnknownValues
+from flaxseg.inspection.findings import Finding, Setting, Severity, abbreviate
 
-_MOST_CLASSES = 64
-"""More values without a class than this are no classes that were forgotten."""
+MAX_FORGOTTEN_CLASSES = 64
+"""More values or colors without a class than this are artifacts rather than classes that were forgotten."""
 
-_FEW = 8
-_THIN = 0.1
-"""At least so many values, together with less than this share of the masks they are in, look like smooth edges."""
+_MIN_ARTIFACTS = 8
+_MAX_ARTIFACT_FRACTION = 0.1
+"""At least this many values that together cover less than this fraction of the pixels look like interpolated edges."""
 
 
-def of_unknown_values(
-    splits: Sequence[Statistics], *, options: Collection[str], named: bool, skip_bad: int = 0
+def check_unknown_values(
+    splits: Sequence[Statistics], *, options: Collection[str], has_class_names: bool, skip_bad: int = 0
 ) -> list[Finding]:
-    """Returns which values occur in masks without standing for a class, and the settings that would give them a place.
+    """Reports mask values that belong to no class, with the settings that would give them a meaning.
 
     Args:
-      splits: the facts of all splits.
-      options: the options that the dataset's function takes; settings are of these alone.
-      named: whether class_names is set, so that further classes need further names.
-      skip_bad: how many unusable examples of all splits training passes over; no more than these are no error.
+      splits: the statistics of all splits.
+      options: names of the dataset's options that settings may suggest.
+      has_class_names: whether the user named the classes, so that additional classes need additional names.
+      skip_bad: the number of unusable examples that training tolerates, in all splits together.
     """
-    severity = _severity(splits, skip_bad)
     errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownValues)]
     if not errors:
         return []
+    severity = severity_of_unusable(splits, skip_bad)
     values, ignored = errors[0].values, errors[0].ignore_values
-    in_class = {*flat(values), *ignored, IGNORE_LABEL}
     pixels: Counter[int] = Counter()
     masks: Counter[int] = Counter()
     for error in errors:
         pixels.update(error.counts)
         masks.update(error.counts.keys())
-    new = sorted(pixels.keys() - in_class)
+    unknown = sorted(pixels.keys() - {*flatten_values(values), *ignored, IGNORE_LABEL})
     total = pixels.total() + sum(int(split.counts.sum()) for split in splits)
-    shown = listed([f"{value} ({pixels[value] / total:.2%} of all pixels, {masks[value]} masks)" for value in new])
-    text = f"{len(errors)} masks hold {len(new)} value(s) that belong to no class: {shown}. "
-    if len(new) > _MOST_CLASSES or (len(new) >= _FEW and _share(errors, new) < _THIN):
-        text += "So many with so few pixels come from masks that were resized smoothly or saved as JPEG: export them "
-        return [Finding(severity, text + "again, as PNG and resized by the nearest pixel")]
+    shown = abbreviate([f"{v} ({pixels[v] / total:.2%} of all pixels, {masks[v]} masks)" for v in unknown])
+    text = f"{len(errors)} masks hold {len(unknown)} value(s) that belong to no class: {shown}. "
+    artifacts = len(unknown) >= _MIN_ARTIFACTS and _pixel_fraction(errors, unknown) < _MAX_ARTIFACT_FRACTION
+    if len(unknown) > MAX_FORGOTTEN_CLASSES or artifacts:
+        text += "So many values on so few pixels come from masks that were interpolated or saved as JPEG: "
+        return [Finding(severity, text + "export them again as PNG, resized by nearest neighbor")]
     if "values" not in options:
-        text += (
-            "This dataset's values are fixed: check that these are its own masks, or read them with data.name=folder"
-        )
-        return [Finding(severity, text)]
-    present = {value for value in pixels if value not in {*ignored, *({IGNORE_LABEL} - set(flat(values)))}}
+        text += "The values of this dataset are fixed: check that these are its own masks, or read them with "
+        return [Finding(severity, text + "the dataset 'folder'")]
+    present = {value for value in pixels if value not in {*ignored, *({IGNORE_LABEL} - set(flatten_values(values)))}}
     for split in splits:
-        present.update(flat(value for value, count in zip(values, split.occurrences, strict=True) if count))
-    settings = _settings(values, ignored, new, sorted(present), options, named)
+        present.update(flatten_values(value for value, count in zip(values, split.occurrences, strict=True) if count))
+    settings = _unknown_value_settings(values, ignored, unknown, sorted(present), options, has_class_names)
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
 
 
-def of_unknown_colors(splits: Sequence[Statistics], *, options: Collection[str], skip_bad: int = 0) -> list[Finding]:
-    """Returns which colors occur in masks without standing for a class; arguments as of of_unknown_values()."""
-    errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownColors)]
-    if not errors:
-        return []
-    pixels: Counter[Color] = Counter()
-    masks: Counter[Color] = Counter()
-    for error in errors:
-        pixels.update(error.counts)
-        masks.update(error.counts.keys())
-    new = [color for color, _ in pixels.most_common()]
-    shown = listed([f"{_tuple(color)} ({pixels[color]:,} pixels, {masks[color]} masks)" for color in new])
-    text = f"{len(errors)} masks hold {len(new)} color(s) that belong to no class: {shown}. "
-    severity = _severity(splits, skip_bad)
-    if len(new) > _MOST_CLASSES:
-        text += "So many come from masks that were resized smoothly or saved as JPEG: export them again, as PNG"
-        return [Finding(severity, text)]
-    if "colors" not in options:
-        text += "This dataset's masks hold numbers: check that these are its own, or read them with data.name=folder"
-        return [Finding(severity, text)]
-    classes, ignored = errors[0].colors, errors[0].ignore_colors
-    when = "if these are further classes" if classes else "if each of them is a class"
-    settings = [Setting(when, flag("data.options.colors", (*classes, *sorted(new))))]
-    if classes:
-        settings.append(Setting("if these pixels are void", flag("data.options.ignore_colors", (*ignored, *new))))
-    return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
-
-
-def _tuple(color: Color) -> str:
-    return "({},{},{})".format(*color)
-
-
-def _severity(splits: Sequence[Statistics], skip_bad: int) -> Severity:
+def severity_of_unusable(splits: Sequence[Statistics], skip_bad: int) -> Severity:
+    """Returns `error` if more examples are unusable than training tolerates, else `warning`."""
     return "error" if sum(len(split.problems) for split in splits) > skip_bad else "warning"
 
 
-def _share(errors: Sequence[UnknownValues], new: Collection[int]) -> float:
-    of_new = sum(error.counts.get(value, 0) for error in errors for value in new)
-    return of_new / sum(sum(error.counts.values()) for error in errors)
+def _pixel_fraction(errors: Sequence[UnknownValues], values: Collection[int]) -> float:
+    """Returns the fraction of the pixels of these masks that have one of the values."""
+    pixels = sum(error.counts.get(value, 0) for error in errors for value in values)
+    return pixels / sum(sum(error.counts.values()) for error in errors)
 
 
-def _settings(
-    values: tuple[MaskValue, ...], ignored: tuple[int, ...], new: list[int], present: list[int],
-    options: Collection[str], named: bool,
+def _unknown_value_settings(
+    values: tuple[MaskValue, ...], ignored: tuple[int, ...], unknown: list[int], present: list[int],
+    options: Collection[str], has_class_names: bool,
 ) -> list[Setting]:  # fmt: skip
-    """What the values without a class can be, the likeliest first."""
+    """Returns what the unknown values may mean, the most likely first."""
     found = []
     if len(present) == len(values):
-        found.append(Setting("if these are the values of the classes, in their order", _values(present)))
-    if new == [len(values)] and values == tuple(range(len(values))) and 0 in present:
-        when = f"if 0 is background that is not to be learnt, and the classes are 1 to {len(values)}"
+        found.append(Setting("if these are the values of the classes, in order", _values(present)))
+    if unknown == [len(values)] and values == tuple(range(len(values))) and 0 in present:
+        when = f"if 0 is background to be ignored, and the classes are 1 to {len(values)}"
         found.append(Setting(when, _reduce_zero(len(values), ignored, options)))
-    if len(set(present) - set(new)) >= 2:
-        when = "if 0 is background that is not to be learnt" if new == [0] else "if these pixels are void"
-        found.append(Setting(when, _ignore([*ignored, *new])))
-    second = flat(values[1:2])
-    if len(values) == 2 and len(new) == 1 and new[0] > max(second) and set(second) & set(present):
-        found.append(Setting(f"if {new[0]} means the same as {second[0]}", _values([values[0], (*second, *new)])))
+    if len(set(present) - set(unknown)) >= 2:
+        when = "if 0 is background to be ignored" if unknown == [0] else "if these pixels are to be ignored"
+        found.append(Setting(when, _ignore([*ignored, *unknown])))
+    second = flatten_values(values[1:2])
+    if len(values) == 2 and len(unknown) == 1 and unknown[0] > max(second) and set(second) & set(present):
+        when = f"if {unknown[0]} means the same as {second[0]}"
+        found.append(Setting(when, _values([values[0], (*second, *unknown)])))
     if len(present) != len(values):
-        names = ", and get names in data.options.class_names" if named else ""
-        found.append(Setting(f"if these are further classes{names}", _values([*values, *new])))
+        names = ", which then need names in class_names" if has_class_names else ""
+        found.append(Setting(f"if these are additional classes{names}", _values([*values, *unknown])))
     return found
 
 
-def of_silent_values(
+def check_ignored_second_class(
     splits: Sequence[Statistics], *, values: Sequence[MaskValue], ignored: Collection[int], options: Collection[str]
 ) -> list[Finding]:
-    """Returns a warning where two classes were named, and 255, which is ignored by itself, may be the second.
+    """Reports that 255, which is ignored by default, may be the second of two classes.
 
     Args:
-      splits: the facts of all splits.
+      splits: the statistics of all splits.
       values: the mask values of the classes.
-      ignored: the values that a user ignores; 255 among them is meant so.
-      options: as in of_unknown_values().
+      ignored: the mask values that the user ignores; nothing is reported if 255 is among them.
+      options: names of the dataset's options that settings may suggest.
     """
-    fixed = "values" not in options or IGNORE_LABEL in {*ignored, *flat(values)}
-    if fixed or len(values) != 2 or any(split.num_classes != 2 for split in splits):
+    deliberate = "values" not in options or IGNORE_LABEL in {*ignored, *flatten_values(values)}
+    if deliberate or len(values) != 2 or any(split.num_classes != 2 for split in splits):
         return []
     counts = np.concatenate([split.counts for split in splits]) > 0
     counts = counts[counts[:, :2].any(1)]
-    second, void = counts[:, 1], counts[:, 2]
-    if not void.any() or (second & void).any():
+    has_second, has_ignored = counts[:, 1], counts[:, 2]
+    if not has_ignored.any() or (has_second & has_ignored).any():
         return []
-    why = "255 is ignored unless it is a class's value"
-    if not second.any():
-        text = f"of two classes the second never occurs, but ignored pixels do: {why}"
+    why = "255 is ignored unless it is the value of a class"
+    if not has_second.any():
+        text = f"the second of two classes never occurs, but ignored pixels do: {why}"
         setting = Setting("if the masks hold 0 and 255", _values([0, IGNORE_LABEL]))
-    elif min(second.sum(), void.sum()) < 2:
+    elif min(has_second.sum(), has_ignored.sum()) < 2:
         return []
     else:
-        text = f"{second.sum()} masks hold the second class, {void.sum()} others ignored pixels, none both: {why}"
-        merged = _values([values[0], (*flat([values[1]]), IGNORE_LABEL)])
-        setting = Setting("if 255 is the second class in masks of another origin", merged)
+        text = f"{has_second.sum()} masks hold the second class, {has_ignored.sum()} others ignored pixels, none both"
+        text += f": {why}"
+        merged = _values([values[0], (*flatten_values([values[1]]), IGNORE_LABEL)])
+        setting = Setting("if 255 is the second class in masks from another source", merged)
     return [Finding("warning", text, (setting,))]
 
 
-def of_inferred_values(
-    values: Sequence[int], shares: np.ndarray, ignored: Sequence[int], *, options: Collection[str]
+def check_inferred_values(
+    values: Sequence[int], fractions: np.ndarray, ignored: Sequence[int], *, options: Collection[str]
 ) -> list[Finding]:
-    """Returns that each value found in the masks was made a class, with the settings if one is none.
+    """Reports that every value found in the masks became a class, with settings for values that are not classes.
 
     Args:
-      values: the mask value of each class, as they were found.
-      shares: of the pixels, for each of them.
-      ignored: the values that are ignored already.
-      options: as in of_unknown_values().
+      values: the mask value of each class, rising.
+      fractions: float[K], the fraction of the valid pixels that each class covers.
+      ignored: the mask values that are ignored already.
+      options: names of the dataset's options that settings may suggest.
     """
-    text = "data.options.values and class_names are not set, so every value found in the masks is a class: "
-    rare = np.sort(shares)[: -max(2, len(values) // 4)]
-    if len(rare) >= _FEW and rare.sum() < _THIN:
-        text += f"{listed([str(value) for value in values])}. {len(rare)} of them have {rare.sum():.2%} of the pixels "
-        text += "together, as in masks that were resized smoothly or saved as JPEG: export them again, as PNG and "
-        return [Finding("warning", text + "resized by the nearest pixel, or name the classes' values")]
+    text = "neither values nor class_names is set, so every value found in the masks is a class: "
+    rare = np.sort(fractions)[: -max(2, len(values) // 4)]
+    if len(rare) >= _MIN_ARTIFACTS and rare.sum() < _MAX_ARTIFACT_FRACTION:
+        text += f"{abbreviate([str(value) for value in values])}. {len(rare)} of them cover {rare.sum():.2%} of the "
+        text += "pixels together, as in masks that were interpolated or saved as JPEG: export them again as PNG, "
+        return [Finding("warning", text + "resized by nearest neighbor, or set the values of the classes")]
     highest, all_up_to_it = values[-1], tuple(values) == tuple(range(values[-1] + 1))
-    settings = [Setting("if each of them is one, this saves reading all masks at every start", _values(values))]
+    settings = [Setting("if each of them is a class; this saves reading all masks at every start", _values(values))]
     if not ignored:
-        settings.append(Setting(f"if {highest} is void", _ignore([highest])))
+        settings.append(Setting(f"if {highest} is to be ignored", _ignore([highest])))
     if all_up_to_it:
-        when = f"if 0 is background that is not to be learnt, and the classes are 1 to {highest}"
+        when = f"if 0 is background to be ignored, and the classes are 1 to {highest}"
         settings.append(Setting(when, _reduce_zero(highest, tuple(ignored), options)))
-    shown = f"0 to {highest}" if all_up_to_it else listed([str(value) for value in values])
+    shown = f"0 to {highest}" if all_up_to_it else abbreviate([str(value) for value in values])
     return [Finding("note", text + shown, tuple(settings))]
 
 
-def _values(values: Sequence[MaskValue]) -> str:
-    return flag("data.options.values", tuple(values))
+def _values(values: Sequence[MaskValue]) -> dict[str, Any]:
+    return {"values": tuple(values)}
 
 
-def _ignore(values: Sequence[int]) -> str:
-    return flag("data.options.ignore_values", tuple(values))
+def _ignore(values: Sequence[int]) -> dict[str, Any]:
+    return {"ignore_values": tuple(values)}
 
 
-def _reduce_zero(classes: int, ignored: tuple[int, ...], options: Collection[str]) -> str:
+def _reduce_zero(classes: int, ignored: tuple[int, ...], options: Collection[str]) -> Mapping[str, Any]:
+    """Returns the arguments that ignore mask value 0 and make classes of 1 to `classes`."""
     if "reduce_zero_label" in options:
-        return flag("data.options.reduce_zero_label", True)
-    return f"{_values(range(1, classes + 1))} {_ignore([*ignored, 0])}"
+        return {"reduce_zero_label": True}
+    return _values(range(1, classes + 1)) | _ignore([*ignored, 0])

@@ -1,11 +1,12 @@
-"""Losses by name, and their weighted sum. All take logits and labels and leave out ignored pixels exactly."""
+"""Losses by name, and their weighted sum. All take logits and labels, and exclude ignored pixels exactly."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import NON_NEGATIVE, ArgumentError
 from flaxseg.losses.binary_cross_entropy import binary_cross_entropy
 from flaxseg.losses.boundary import boundary
 from flaxseg.losses.cldice import cldice
@@ -64,35 +65,70 @@ LOSSES: dict[str, Callable[..., jax.Array]] = {
     "boundary": boundary,
     "cldice": cldice,
 }
+"""Functions (logits float[B, H, W, K], label integer[B, H, W], *, options) -> float32 scalar."""
 
-LossFn = Callable[[jax.Array, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
-"""(logits, label) -> (total, each loss by name before weighting)."""
+LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+"""A function `loss_fn(logits, label, *auxiliary_logits) -> (total, parts)`, such as `weighted_sum` returns.
+
+`logits` and each of `auxiliary_logits`, the outputs of a network's auxiliary heads in training, are
+float[B, H, W, K]; `label` is integer[B, H, W]. `total` is the float32 scalar to minimize, and `parts` maps names to
+the float32 scalars that it consists of, before weighting. A loss for networks without auxiliary heads may take
+`logits` and `label` only.
+"""
 
 
-def weighted_sum(weights: Mapping[str, float], options: Mapping[str, Mapping[str, Any]] | None = None) -> LossFn:
-    """Returns a loss that is the weighted sum of named ones.
+def weighted_sum(
+    weights: Mapping[str, float],
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    auxiliary_weight: float = 0.4,
+) -> LossFn:
+    r"""Returns a loss function that computes a weighted sum of losses by name.
+
+    .. math:: L = \sum_n w_n L_n(x, y) + a \sum_j \sum_n w_n L_n(x_j, y)
+
+    with logits x, label y, logits x_j of the auxiliary heads and the auxiliary weight a.
 
     Args:
-      weights: for each name (of LOSSES, or `package.module:function`) its weight; 0 leaves a loss out.
-      options: for a name, its keyword arguments.
+      weights: the weight of each loss. Names are those of `LOSSES`, or `package.module:function` for a function with
+        the same signature as theirs. Losses of weight 0 are not computed.
+      options: for the name of a loss, its keyword arguments.
+      auxiliary_weight: the weight of the sum of the auxiliary heads' losses, at least 0. 0.4 is the weight of PSPNet
+        (Zhao et al. 2017, https://arxiv.org/abs/1612.01105).
+
+    Returns:
+      A `LossFn`. Its `parts` hold each loss of the main logits by name and, with auxiliary logits, the sum of the
+      auxiliary heads' weighted losses as `auxiliary`.
 
     Raises:
-      ConfigError: an unknown name; and from the function that is returned, options that do not fit the logits.
+      ArgumentError: an unknown name or a negative `auxiliary_weight`; and when the returned function is called,
+        options that are out of range or do not fit the logits.
     """
+    NON_NEGATIVE.check("auxiliary_weight", auxiliary_weight)
     options = options or {}
     terms = [
-        (name, weight, look_up(name, LOSSES, argument="config.loss"), dict(options.get(name, {})))
+        (name, weight, look_up(name, LOSSES, argument="weights"), dict(options.get(name, {})))
         for name, weight in weights.items()
         if weight
     ]
 
-    def loss_fn(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def head_loss(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         parts = {}
         for name, _, function, keywords in terms:
             try:
                 parts[name] = function(logits, label, **keywords)
-            except ConfigError as error:
-                raise ConfigError(f"config.loss_options.{name}.{error}") from error
+            except ArgumentError as error:
+                raise error.under(f"options.{name}") from error
         return sum((weight * parts[name] for name, weight, _, _ in terms), start=0.0), parts  # type: ignore[return-value]
+
+    def loss_fn(
+        logits: jax.Array, label: jax.Array, *auxiliary_logits: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        total, parts = head_loss(logits, label)
+        if auxiliary_logits:
+            auxiliary_losses = [head_loss(auxiliary, label)[0] for auxiliary in auxiliary_logits]
+            parts = {**parts, "auxiliary": jnp.stack(auxiliary_losses).sum()}
+            total = total + auxiliary_weight * parts["auxiliary"]
+        return total, parts
 
     return loss_fn

@@ -1,17 +1,17 @@
-"""Cross-entropy of sigmoids: each class against the rest."""
+"""Binary cross-entropy: the cross-entropy of a sigmoid per class."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import FRACTION, ArgumentError
 from flaxseg.losses.pixels import (
-    check_share,
-    counted_logits,
-    is_counted,
+    check_one_per_class,
     log_sigmoid,
-    one_against_rest_target,
+    masked_logits,
+    one_vs_rest_target,
+    valid_mask,
     weighted_mean,
 )
 
@@ -19,22 +19,24 @@ from flaxseg.losses.pixels import (
 def binary_cross_entropy(
     logits: jax.Array, label: jax.Array, *, label_smoothing: float = 0.0, pos_weight: Sequence[float] | None = None
 ) -> jax.Array:
-    r"""Returns the mean binary cross-entropy over classes and the pixels that are not ignored.
+    r"""Returns the binary cross-entropy, averaged over classes and valid pixels.
 
     .. math:: L = -\frac{1}{N K} \sum_{i,k} v_k t_{i,k} \log \sigma(x_{i,k}) + (1 - t_{i,k}) \log \sigma(-x_{i,k})
 
+    with logits x, targets t, and N valid pixels.
+
     Args:
-      logits: float[..., K], x. K = 1 is one class against the background.
-      label: integer[...], class indices, for K = 1 0 and 1; pixels of IGNORE_LABEL do not count. Any other label
-        that is no class makes the loss NaN.
-      label_smoothing: s, 0 to 1: the targets t are 1 - s where the pixel is of the class and s where it is not.
-      pos_weight: v, for each class the weight of its pixels, at least 0; None: all 1.
+      logits: float[..., K]. K = 1 separates one class from the background.
+      label: integer[...], class indices; 0 and 1 for K = 1. Pixels labeled IGNORE_LABEL are excluded from numerator
+        and denominator. Out-of-range labels yield NaN.
+      label_smoothing: s, from 0 to 1; the targets t are 1 - s for a pixel's own class and s for the others.
+      pos_weight: v, K weights of the pixels of each class, each at least 0; None for weights of 1.
 
     Returns:
-      float32 scalar; 0 when every pixel is ignored.
+      float32 scalar of at least 0; 0 if all pixels are ignored.
 
     Raises:
-      ConfigError: a smoothing outside 0..1, or weights that are negative or not one for each class.
+      ArgumentError: an option is out of range, or the number of weights is not K.
 
     Example:
       >>> float(binary_cross_entropy(jnp.array([[2.0], [5.0]]), jnp.array([1, 255])))  # log(1 + exp(-2))
@@ -43,22 +45,18 @@ def binary_cross_entropy(
     Good 1952, https://doi.org/10.1111/j.2517-6161.1952.tb00104.x
     """
     num_classes = logits.shape[-1]
-    check_share("label_smoothing", label_smoothing)
+    FRACTION.check("label_smoothing", label_smoothing)
     weights = 1.0 if pos_weight is None else _weight_vector(pos_weight, num_classes)
-    target = one_against_rest_target(label, num_classes)
+    target = one_vs_rest_target(label, num_classes)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing * (1 - target)
-    x = counted_logits(logits, label)
+    x = masked_logits(logits, label)
     loss = -(weights * target * log_sigmoid(x) + (1 - target) * log_sigmoid(-x))
-    return weighted_mean(loss.mean(-1), is_counted(label).astype(jnp.float32))
+    return weighted_mean(loss.mean(-1), valid_mask(label).astype(jnp.float32))
 
 
 def _weight_vector(pos_weight: Sequence[float], num_classes: int) -> jax.Array:
-    if len(pos_weight) != num_classes:
-        raise ConfigError(
-            f"pos_weight = {tuple(pos_weight)}: {len(pos_weight)} weights for {num_classes} classes; "
-            "give one for each class"
-        )
+    check_one_per_class("pos_weight", pos_weight, num_classes)
     if not all(0 <= weight < float("inf") for weight in pos_weight):
-        raise ConfigError(f"pos_weight = {tuple(pos_weight)}: must be at least 0")
+        raise ArgumentError("pos_weight", tuple(pos_weight), "must be numbers of at least 0")
     return jnp.asarray(pos_weight, jnp.float32)

@@ -1,11 +1,11 @@
-"""Losses of the soft Dice score: of each class, of all classes together, and flattened near 0."""
+"""Losses based on the soft Dice score: Dice, log-cosh Dice and generalized Dice."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from flaxseg.losses.overlap import class_mean, class_sums, ratio, tversky_index
+from flaxseg.losses.overlap import class_mean, class_sums, safe_ratio, tversky_index
 from flaxseg.losses.pixels import check_two_classes, class_weight_vector
 
 
@@ -17,22 +17,24 @@ def dice(
     class_weights: Sequence[float] | None = None,
     present_only: bool = False,
 ) -> jax.Array:
-    r"""Returns 1 minus the soft Dice score of each class, averaged over the classes.
+    r"""Returns the Dice loss: 1 minus the soft Dice score of each class, averaged over classes.
 
     .. math:: L_k = 1 - \frac{\sum_i p_{i,k} t_{i,k} + s}{\frac{1}{2} \sum_i (p_{i,k} + t_{i,k}) + s}
 
+    with softmax probabilities p and one-hot targets t, summed over all valid pixels of the batch.
+
     Args:
-      logits: float[..., K], K of at least 2; p is their softmax.
-      label: integer[...]; pixels of IGNORE_LABEL count in no sum. Any other label that is no class makes the loss NaN.
-      smooth: s, at least 0, in pixels.
-      class_weights: K weights, at least 0 and not all 0, of the mean over the classes; 0 leaves one out. None: all 1.
-      present_only: False: a class that the labels lack counts as a loss of 0; True: the mean leaves it out.
+      logits: float[..., K], K of at least 2.
+      label: integer[...]; pixels labeled IGNORE_LABEL are excluded from all sums. Out-of-range labels yield NaN.
+      smooth: s, added to numerator and denominator, in pixels; at least 0.
+      class_weights: K weights of the mean over classes, each at least 0, not all 0; None for equal weights.
+      present_only: exclude classes absent from the labels from the mean, instead of giving them a loss of 0.
 
     Returns:
-      float32 scalar, 0 to 1; 0 when every pixel is ignored.
+      float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ConfigError: a negative smooth, class weights not one for each class, negative or all 0, or K = 1.
+      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])
@@ -54,22 +56,22 @@ def log_cosh_dice(
     class_weights: Sequence[float] | None = None,
     present_only: bool = False,
 ) -> jax.Array:
-    r"""Returns the logarithm of the hyperbolic cosine of `dice`, which is flat near 0.
+    r"""Returns the log-cosh Dice loss: the logarithm of the hyperbolic cosine of `dice`, which is flat near 0.
 
     .. math:: L = \log \cosh L_{Dice}
 
     Args:
-      logits: as of dice().
-      label: as of dice().
-      smooth: as of dice().
-      class_weights: as of dice().
-      present_only: as of dice().
+      logits: float[..., K], K of at least 2.
+      label: integer[...]; pixels labeled IGNORE_LABEL are excluded from all sums. Out-of-range labels yield NaN.
+      smooth: added to numerator and denominator of the Dice score, in pixels; at least 0.
+      class_weights: K weights of the mean over classes, each at least 0, not all 0; None for equal weights.
+      present_only: exclude classes absent from the labels from the mean, instead of giving them a loss of 0.
 
     Returns:
-      float32 scalar, 0 to log cosh 1 = 0.434; 0 when every pixel is ignored.
+      float32 scalar from 0 to log cosh 1 = 0.434; 0 if all pixels are ignored.
 
     Raises:
-      ConfigError: as dice().
+      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
 
     Example:
       >>> logits = jnp.array([[0.0, 50.0], [50.0, 0.0]])
@@ -83,23 +85,24 @@ def log_cosh_dice(
 
 
 def generalized_dice(logits: jax.Array, label: jax.Array, *, class_weights: Sequence[float] | None = None) -> jax.Array:
-    r"""Returns 1 minus the Dice score of all classes together, in which small classes count as much as large ones.
+    r"""Returns the generalized Dice loss: 1 minus one Dice score over all classes, each weighted by its inverse size.
 
     .. math:: L = 1 - 2 \frac{\sum_k v_k \sum_i p_{i,k} t_{i,k}}{\sum_k v_k \sum_i (p_{i,k} + t_{i,k})},
               \quad v_k = w_k \Big/ \Big(\sum_i t_{i,k}\Big)^2
 
-    A class that the labels lack, whose v would be infinite, is left out.
+    with softmax probabilities p and one-hot targets t. Classes absent from the labels, whose v would be infinite, are
+    excluded.
 
     Args:
-      logits: float[..., K], K of at least 2; p is their softmax.
-      label: integer[...]; pixels of IGNORE_LABEL count in no sum. Any other label that is no class makes the loss NaN.
-      class_weights: w, K weights of at least 0, not all 0; 0 leaves a class out. None: all 1.
+      logits: float[..., K], K of at least 2.
+      label: integer[...]; pixels labeled IGNORE_LABEL are excluded from all sums. Out-of-range labels yield NaN.
+      class_weights: w, K weights, each at least 0, not all 0; None for equal weights.
 
     Returns:
-      float32 scalar, 0 to 1; 0 when every pixel is ignored or of a class of weight 0.
+      float32 scalar from 0 to 1; 0 if all pixels are ignored or belong to classes of weight 0.
 
     Raises:
-      ConfigError: class weights not one for each class, negative or all 0, or K = 1.
+      ArgumentError: a class weight is negative or all are 0, their number is not K, or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])
@@ -112,8 +115,8 @@ def generalized_dice(logits: jax.Array, label: jax.Array, *, class_weights: Sequ
     absent = sums.target == 0
     weights = class_weight_vector(class_weights, logits.shape[-1])
     weights = jnp.where(absent, 0.0, weights / jnp.where(absent, 1.0, sums.target) ** 2)
-    # The largest becomes 1, so that the sum below the line is too large for ratio() to change it.
+    # Normalize the weights so that the lower bound of the denominator in safe_ratio is inactive.
     largest = weights.max()
     weights /= jnp.where(largest == 0, 1.0, largest)
-    score = ratio(2 * (weights * sums.intersection).sum(), (weights * (sums.probability + sums.target)).sum())
+    score = safe_ratio(2 * (weights * sums.intersection).sum(), (weights * (sums.probability + sums.target)).sum())
     return jnp.where(largest == 0, 0.0, 1 - score)

@@ -1,21 +1,20 @@
-"""Focal losses: cross-entropy in which pixels that are right already count less."""
+"""Focal losses: cross-entropies in which easy pixels are down-weighted."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
+from flaxseg.errors import FRACTION, NON_NEGATIVE
 from flaxseg.losses.pixels import (
-    check_at_least,
-    check_share,
     check_two_classes,
-    counted_logits,
-    is_counted,
     log_sigmoid,
-    one_against_rest_target,
+    masked_logits,
+    one_vs_rest_target,
     pixel_weights,
-    power,
+    safe_power,
     target_log_probability,
+    valid_mask,
     weighted_mean,
 )
 
@@ -23,22 +22,25 @@ from flaxseg.losses.pixels import (
 def focal(
     logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, class_weights: Sequence[float] | None = None
 ) -> jax.Array:
-    r"""Returns the weighted mean focal loss of softmax probabilities over the pixels that are not ignored.
+    r"""Returns the focal loss of softmax probabilities, averaged over valid pixels with the weights of their classes.
 
     .. math:: L = -\frac{\sum_i w_{y_i} (1 - p_{i,y_i})^\gamma \log p_{i,y_i}}{\sum_i w_{y_i}}
 
+    with softmax probabilities p, classes y and class weights w.
+
     Args:
       logits: float[..., K], K of at least 2.
-      label: integer[...]; pixels of IGNORE_LABEL count neither above nor below the line. Any other label that is
-        no class makes the loss NaN.
-      gamma: at least 0; 0 is cross-entropy, and the higher it is, the less count pixels that are right already.
-      class_weights: the paper's alpha: K weights of at least 0, not all 0; None: all 1.
+      label: integer[...]; pixels labeled IGNORE_LABEL are excluded from numerator and denominator. Out-of-range labels
+        yield NaN.
+      gamma: the focusing parameter, at least 0. 0 is cross-entropy; the larger it is, the more easy pixels are
+        down-weighted.
+      class_weights: K weights, the paper's alpha, each at least 0, not all 0; None for equal weights.
 
     Returns:
-      float32 scalar; 0 when every pixel is ignored or has weight 0.
+      float32 scalar of at least 0; 0 if all pixels are ignored or have weight 0.
 
     Raises:
-      ConfigError: a negative gamma, class weights not one for each class, negative or all 0, or K = 1.
+      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
 
     Example:
       >>> logits = jnp.array([[0.0, 0.0], [3.0, 0.0]])
@@ -48,32 +50,33 @@ def focal(
     Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
     check_two_classes(logits, "focal")
-    check_at_least("gamma", gamma, 0)
+    NON_NEGATIVE.check("gamma", gamma)
     weights = pixel_weights(label, class_weights, logits.shape[-1])
     log_p = target_log_probability(logits, label)
-    return weighted_mean(-power(-jnp.expm1(log_p), gamma) * log_p, weights)
+    return weighted_mean(-safe_power(-jnp.expm1(log_p), gamma) * log_p, weights)
 
 
 def binary_focal(logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, alpha: float | None = None) -> jax.Array:
-    r"""Returns the mean focal loss of each class against the rest, over classes and the pixels that are not ignored.
+    r"""Returns the focal loss of one sigmoid per class, averaged over classes and valid pixels.
 
     .. math:: L = -\frac{1}{N K} \sum_{i,k} \alpha_{i,k} (1 - p_{i,k})^\gamma \log p_{i,k}
 
-    where p is the sigmoid's probability of the right answer, and alpha is `alpha` where the answer is yes and
-    `1 - alpha` where it is no.
+    where p is the sigmoid's probability of the correct decision, whether pixel i belongs to class k, and alpha is
+    `alpha` for pixels that do and `1 - alpha` for pixels that do not.
 
     Args:
-      logits: float[..., K]. K = 1 is one class against the background.
-      label: integer[...], class indices, for K = 1 0 and 1; pixels of IGNORE_LABEL do not count. Any other label
-        that is no class makes the loss NaN.
-      gamma: at least 0; 0 is binary cross-entropy, and the higher it is, the less count pixels that are right already.
-      alpha: 0 to 1, the weight of pixels of the class; None: both weights are 1.
+      logits: float[..., K]. K = 1 separates one class from the background.
+      label: integer[...], class indices; 0 and 1 for K = 1. Pixels labeled IGNORE_LABEL are excluded from numerator
+        and denominator. Out-of-range labels yield NaN.
+      gamma: the focusing parameter, at least 0. 0 is binary cross-entropy; the larger it is, the more easy pixels are
+        down-weighted.
+      alpha: the weight of positive pixels, from 0 to 1, where negative pixels have 1 - alpha; None for weights of 1.
 
     Returns:
-      float32 scalar; 0 when every pixel is ignored.
+      float32 scalar of at least 0; 0 if all pixels are ignored.
 
     Raises:
-      ConfigError: a negative gamma, or an alpha outside 0..1.
+      ArgumentError: an option is out of range.
 
     Example:
       >>> float(binary_focal(jnp.zeros((2, 1)), jnp.array([1, 255]), alpha=0.25))  # 0.25 * (1 - 1/2) ** 2 * log(2)
@@ -81,12 +84,12 @@ def binary_focal(logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, alp
 
     Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
-    check_at_least("gamma", gamma, 0)
+    NON_NEGATIVE.check("gamma", gamma)
     if alpha is not None:
-        check_share("alpha", alpha)
-    target = one_against_rest_target(label, logits.shape[-1])
-    margin = (2 * target - 1) * counted_logits(logits, label)
-    loss = -power(jax.nn.sigmoid(-margin), gamma) * log_sigmoid(margin)
+        FRACTION.check("alpha", alpha)
+    target = one_vs_rest_target(label, logits.shape[-1])
+    margin = (2 * target - 1) * masked_logits(logits, label)
+    loss = -safe_power(jax.nn.sigmoid(-margin), gamma) * log_sigmoid(margin)
     if alpha is not None:
         loss *= alpha * target + (1 - alpha) * (1 - target)
-    return weighted_mean(loss.mean(-1), is_counted(label).astype(jnp.float32))
+    return weighted_mean(loss.mean(-1), valid_mask(label).astype(jnp.float32))

@@ -1,4 +1,4 @@
-"""Losses of the soft intersection over union (Jaccard index)."""
+"""Losses based on the soft intersection over union (Jaccard index), over the batch or per image."""
 
 from collections.abc import Sequence
 
@@ -17,22 +17,24 @@ def jaccard(
     class_weights: Sequence[float] | None = None,
     present_only: bool = False,
 ) -> jax.Array:
-    r"""Returns 1 minus the soft intersection over union of each class, averaged over the classes.
+    r"""Returns the Jaccard loss: 1 minus the soft intersection over union of each class, averaged over classes.
 
     .. math:: L_k = 1 - \frac{\sum_i p_{i,k} t_{i,k} + s}{\sum_i (p_{i,k} + t_{i,k} - p_{i,k} t_{i,k}) + s}
 
+    with softmax probabilities p and one-hot targets t, summed over all valid pixels of the batch.
+
     Args:
-      logits: as of dice().
-      label: as of dice().
-      smooth: as of dice().
-      class_weights: as of dice().
-      present_only: as of dice().
+      logits: float[..., K], K of at least 2.
+      label: integer[...]; pixels labeled IGNORE_LABEL are excluded from all sums. Out-of-range labels yield NaN.
+      smooth: s, added to numerator and denominator, in pixels; at least 0.
+      class_weights: K weights of the mean over classes, each at least 0, not all 0; None for equal weights.
+      present_only: exclude classes absent from the labels from the mean, instead of giving them a loss of 0.
 
     Returns:
-      float32 scalar, 0 to 1; 0 when every pixel is ignored.
+      float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ConfigError: as dice().
+      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])
@@ -49,26 +51,25 @@ def jaccard(
 def soft_iou(
     logits: jax.Array, label: jax.Array, *, smooth: float = 0.0, class_weights: Sequence[float] | None = None
 ) -> jax.Array:
-    r"""Returns 1 minus the soft intersection over union of each picture and class, averaged over these pairs.
+    r"""Returns 1 minus the soft intersection over union of each image and class, averaged over these pairs.
 
     .. math:: L_{b,k} = 1 - \frac{\sum_i p_{b,i,k} t_{b,i,k} + s}
               {\sum_i (p_{b,i,k} + t_{b,i,k} - p_{b,i,k} t_{b,i,k}) + s}
 
-    The mean leaves out classes that a picture's label lacks. Unlike in `jaccard`, small pictures of a class count as
-    much as large ones, and a batch of one picture twice gives what the picture does.
+    with softmax probabilities p and one-hot targets t. Classes absent from an image's label are excluded from the
+    mean. Unlike in `jaccard`, a class counts the same in every image that contains it, whatever its area there.
 
     Args:
-      logits: float[B, ..., K], K of at least 2; p is their softmax.
-      label: integer[B, ...]; pixels of IGNORE_LABEL count in no sum. Any other label that is no class makes the loss
-        NaN.
-      smooth: s, at least 0, in pixels.
-      class_weights: K weights, at least 0 and not all 0, of the mean over the pairs; 0 leaves one out. None: all 1.
+      logits: float[B, ..., K], K of at least 2.
+      label: integer[B, ...]; pixels labeled IGNORE_LABEL are excluded from all sums. Out-of-range labels yield NaN.
+      smooth: s, added to numerator and denominator, in pixels; at least 0.
+      class_weights: K weights of the mean over pairs, each at least 0, not all 0; None for equal weights.
 
     Returns:
-      float32 scalar, 0 to 1; 0 when every pixel is ignored or of a class of weight 0.
+      float32 scalar from 0 to 1; 0 if all pixels are ignored or belong to classes of weight 0.
 
     Raises:
-      ConfigError: as dice().
+      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
 
     Example:
       >>> logits = jnp.array([[[50.0, 0.0], [0.0, 50.0]], [[50.0, 0.0], [0.0, 50.0]]])
@@ -77,7 +78,7 @@ def soft_iou(
 
     Rahman and Wang 2016, https://doi.org/10.1007/978-3-319-50835-1_22
     """
-    sums = class_sums(logits, label, loss="soft_iou", of_each_picture=True)
+    sums = class_sums(logits, label, loss="soft_iou", per_image=True)
     loss = 1 - tversky_index(sums, alpha=1.0, beta=1.0, smooth=smooth)
     weights = class_weight_vector(class_weights, logits.shape[-1])
     return weighted_mean(loss, jnp.where(sums.target == 0, 0.0, weights))

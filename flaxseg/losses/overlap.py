@@ -1,4 +1,4 @@
-"""What the losses of overlapping regions (Dice, Jaccard, Tversky) share: sums over each class, scores, their mean."""
+"""Building blocks of the overlap losses (Dice, Jaccard, Tversky): sums per class, indices, and means over classes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flaxseg.errors import NON_NEGATIVE
 from flaxseg.losses.pixels import (
-    check_at_least,
     check_two_classes,
     class_weight_vector,
     one_hot_target,
@@ -15,16 +15,16 @@ from flaxseg.losses.pixels import (
     weighted_mean,
 )
 
-_LEAST_DENOMINATOR = 1e-7
+_MIN_DENOMINATOR = 1e-7
 
 
 class ClassSums(NamedTuple):
-    """Sums over the counted pixels, float32[K] of the whole batch or float32[B, K] of each picture.
+    """Sums over valid pixels: float32[K] over the whole batch, or float32[B, K] per image.
 
     Attributes:
-      intersection: of the probabilities of a class over its own pixels.
-      probability: of its probabilities over all pixels.
-      target: how many pixels are of the class; 0 for one that the labels lack.
+      intersection: the sum of each class's probability over the pixels of that class.
+      probability: the sum of each class's probability over all pixels.
+      target: the number of pixels of each class; 0 for classes absent from the labels.
     """
 
     intersection: jax.Array
@@ -32,60 +32,60 @@ class ClassSums(NamedTuple):
     target: jax.Array
 
 
-def class_sums(logits: jax.Array, label: jax.Array, *, loss: str, of_each_picture: bool = False) -> ClassSums:
-    """Returns the sums of softmax probabilities that overlap is measured with.
+def class_sums(logits: jax.Array, label: jax.Array, *, loss: str, per_image: bool = False) -> ClassSums:
+    """Returns the sums of softmax probabilities and targets that overlap losses are made of.
 
     Args:
-      logits: float[..., K]; float[B, ..., K] for `of_each_picture`.
-      label: integer[...]; a label that is no class makes all sums of targets NaN.
-      loss: the name of the loss, for the message.
-      of_each_picture: whether the first axis is kept.
+      logits: float[..., K]; float[B, ..., K] with `per_image`.
+      label: integer[...]; an out-of-range label makes all targets NaN.
+      loss: the name of the loss, for the error message.
+      per_image: sum over each image, instead of over the whole batch.
 
     Raises:
-      ConfigError: K = 1.
+      ArgumentError: K = 1.
     """
     check_two_classes(logits, loss)
     p, target = probabilities(logits, label), one_hot_target(label, logits.shape[-1])
-    axes = tuple(range(int(of_each_picture), label.ndim))
+    axes = tuple(range(int(per_image), label.ndim))
     return ClassSums((p * target).sum(axes), p.sum(axes), target.sum(axes))
 
 
 def tversky_index(sums: ClassSums, *, alpha: float, beta: float, smooth: float) -> jax.Array:
-    r"""Returns the Tversky index of each class, of the shape of the sums.
+    r"""Returns the Tversky index of each class, with the shape of the sums.
 
     .. math:: \frac{TP + s}{TP + \alpha FP + \beta FN + s}
 
     Raises:
-      ConfigError: a negative smooth, s.
+      ArgumentError: `smooth`, s, is negative.
     """
-    check_at_least("smooth", smooth, 0)
+    NON_NEGATIVE.check("smooth", smooth)
     false_positives = sums.probability - sums.intersection
     false_negatives = sums.target - sums.intersection
     union = sums.intersection + alpha * false_positives + beta * false_negatives
-    return ratio(sums.intersection + smooth, union + smooth)
+    return safe_ratio(sums.intersection + smooth, union + smooth)
 
 
-def ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """Returns the quotient of values of at least 0, finite where both are 0."""
-    return numerator / jnp.maximum(denominator, _LEAST_DENOMINATOR)
+def safe_ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """Returns the ratio of two arrays of values of at least 0; finite where both are 0."""
+    return numerator / jnp.maximum(denominator, _MIN_DENOMINATOR)
 
 
 def class_mean(
     loss: jax.Array, target: jax.Array, class_weights: Sequence[float] | None, present_only: bool
 ) -> jax.Array:
-    """Returns the weighted mean of a loss, float32[K], over the classes.
+    """Returns the weighted mean over classes of a loss per class.
 
     Args:
-      loss: the loss of each class.
-      target: how many pixels are of each class.
-      class_weights: K weights; None: all 1.
-      present_only: False: a class without pixels counts as a loss of 0; True: the mean leaves it out.
+      loss: float32[K].
+      target: float32[K], the number of pixels of each class.
+      class_weights: K weights; None for equal weights.
+      present_only: exclude classes absent from the labels from the mean, instead of giving them a loss of 0.
 
     Raises:
-      ConfigError: class weights not one for each class, negative or all 0.
+      ArgumentError: see `class_weight_vector`.
     """
     weights = class_weight_vector(class_weights, loss.shape[-1])
-    # Compared so that NaN, of a label that is no class, stays.
+    # The comparison is False for NaN, so that the NaN of an out-of-range label is kept.
     absent = target == 0
     if present_only:
         return weighted_mean(loss, jnp.where(absent, 0.0, weights))

@@ -1,7 +1,7 @@
 """Metrics: integer counts that are exact under ignored pixels, padding, and any split into batches and devices.
 
-Each is a CLU metric. `from_model_output()` measures a batch on the device, under jit; `to_host()`, `merge()` and
-`compute()` gather a dataset on the host.
+Each is a CLU metric: `from_model_output` measures a batch on the device, under jit; `to_host`, `merge` and `compute`
+accumulate a dataset on the host.
 """
 
 from flaxseg.metrics.boundary import Boundary
@@ -60,4 +60,4 @@ METRICS: dict[str, type[Boundary] | type[Calibration] | type[PerImage] | type[Su
     "surface": SurfaceDistance,
     "calibration": Calibration,
 }
-"""Metrics that are measured beside the confusion matrix where a configuration asks for them."""
+"""Metrics that can be measured in addition to the confusion matrix, by name."""

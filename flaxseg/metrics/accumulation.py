@@ -1,4 +1,4 @@
-"""The two ways in which metrics of batches become those of a dataset: counts that add up, and rows of pictures."""
+"""Base classes of the metrics: counts that are added up, and measurements that are kept for each image."""
 
 from typing import Self
 
@@ -9,35 +9,35 @@ from flax import struct
 
 
 @struct.dataclass
-class Summed(clu_metrics.Metric):
-    """A metric of integer arrays that add up, so that the whole does not depend on how it was split."""
+class CountMetric(clu_metrics.Metric):
+    """A metric of integer counts that are added up, so that the result does not depend on how the data is split."""
 
     def merge(self, other: Self) -> Self:
-        """Returns the counts of both together."""
+        """Returns the sum of both counts."""
         return jax.tree.map(lambda a, b: a + b, self, other)
 
     def to_host(self) -> Self:
-        """Returns the counts in int64 on the host; waits for the device."""
+        """Returns the counts as int64 on the host; waits for the device."""
         return jax.tree.map(_as_int64, jax.device_get(self))
 
 
 @struct.dataclass
-class Listed(clu_metrics.Metric):
-    """A metric of integers for each picture, one array a batch. Pictures keep the order in which they were merged."""
+class PerImageMetric(clu_metrics.Metric):
+    """A metric of integers per image, one array per batch. Images keep the order in which they were merged."""
 
     batches: tuple[jax.Array | np.ndarray, ...]
 
     def merge(self, other: Self) -> Self:
-        """Returns the pictures of both, those of `other` last."""
+        """Returns the images of this metric, followed by those of `other`."""
         return type(self)(self.batches + other.batches)
 
     def to_host(self) -> Self:
-        """Returns the same in int64 on the host; waits for the device."""
+        """Returns the same metric as int64 on the host; waits for the device."""
         return jax.tree.map(_as_int64, jax.device_get(self))
 
     @property
     def rows(self) -> np.ndarray:
-        """int64[N, ...]: what was measured of each picture. A picture without a counted pixel has zeros."""
+        """int64[N, ...]: the measurements of each image; zeros for images without valid pixels."""
         return np.concatenate([_as_int64(batch) for batch in self.batches])
 
 

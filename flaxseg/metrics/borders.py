@@ -1,4 +1,4 @@
-"""Where one class borders on another, of all classes of a map at once."""
+"""Borders between classes, for all classes of a label map at once."""
 
 import jax
 import jax.numpy as jnp
@@ -6,96 +6,96 @@ import jax.numpy as jnp
 from flaxseg.metrics.counting import is_class
 
 IGNORED = -1
-"""Code of a pixel that is not known to be of one class or another, and so makes no border."""
+"""Code of pixels whose class is unknown, which form no border."""
 
 OUTSIDE = -2
-"""Code of what lies beyond the picture's edge."""
+"""Code of array elements outside the image."""
 
 
 def class_codes(
     prediction: jax.Array, label: jax.Array, num_classes: int, size: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the classes of label and prediction as int32[B, H, W] with IGNORED and OUTSIDE, at the same pixels each.
+    """Returns the classes of label and prediction, each int32[B, H, W], with IGNORED and OUTSIDE at the same pixels.
 
     Args:
-      prediction: integer[B, H, W] of class indices.
-      label: integer[B, H, W]; a pixel where it or the prediction is no class is IGNORED in both.
+      prediction: integer[B, H, W], class indices.
+      label: integer[B, H, W]; pixels where the label or the prediction is not a class are IGNORED in both.
       num_classes: K.
-      size: int32[B, 2], height and width of each picture, at the upper left of the array; None: all of it.
+      size: int32[B, 2], height and width of each image, which is in the upper left of the array; None for full size.
     """
-    counted = is_class(label, num_classes) & is_class(prediction, num_classes)
-    elsewhere = jnp.where(inside(label.shape, size), IGNORED, OUTSIDE)
-    codes = [jnp.where(counted, classes.astype(jnp.int32), elsewhere) for classes in (label, prediction)]
+    valid = is_class(label, num_classes) & is_class(prediction, num_classes)
+    invalid_code = jnp.where(image_mask(label.shape, size), IGNORED, OUTSIDE)
+    codes = [jnp.where(valid, classes.astype(jnp.int32), invalid_code) for classes in (label, prediction)]
     return codes[0], codes[1]
 
 
-def picture_sizes(shape: tuple[int, ...], size: jax.Array | None) -> jax.Array:
-    """Returns int32[B, 2], each picture's height and width, for labels of shape [B, H, W]."""
+def image_sizes(shape: tuple[int, ...], size: jax.Array | None) -> jax.Array:
+    """Returns int32[B, 2]: `size`, or the height and width of labels of shape [B, H, W] for each image."""
     return jnp.broadcast_to(jnp.asarray(shape[1:3], jnp.int32), (shape[0], 2)) if size is None else size
 
 
 def edge_distance(shape: tuple[int, ...], size: jax.Array | None) -> jax.Array:
-    """Returns int32[B, H, W]: steps along a row or column that lead out of the picture, 0 or less where outside."""
-    height, width = jnp.moveaxis(picture_sizes(shape, size), -1, 0)[..., None, None]
+    """Returns int32[B, H, W]: steps along a row or column to the nearest pixel outside the image; 0 or less outside."""
+    height, width = jnp.moveaxis(image_sizes(shape, size), -1, 0)[..., None, None]
     row, column = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (1, 2))
     return jnp.minimum(jnp.minimum(row + 1, height - row), jnp.minimum(column + 1, width - column))
 
 
-def inside(shape: tuple[int, ...], size: jax.Array | None) -> jax.Array:
-    """Returns bool[B, H, W]: which pixels of the array belong to the picture."""
+def image_mask(shape: tuple[int, ...], size: jax.Array | None) -> jax.Array:
+    """Returns bool[B, H, W]: True at array elements that belong to the image."""
     return edge_distance(shape, size) > 0
 
 
-def borders(codes: jax.Array, *, picture_edge: bool) -> jax.Array:
-    """Returns bool[B, H, W]: which pixels of a class have one of their 4 neighbors outside that class.
+def border_pixels(codes: jax.Array, *, image_edge: bool) -> jax.Array:
+    """Returns bool[B, H, W]: True at pixels of a class that have one of their 4 neighbors outside the class.
 
     Args:
-      codes: int32[B, H, W], classes, IGNORED or OUTSIDE. An ignored neighbor makes no border.
-      picture_edge: whether the picture's edge is outside of every class.
+      codes: int32[B, H, W], classes, IGNORED or OUTSIDE. Ignored neighbors form no border.
+      image_edge: treat everything beyond the image's edge as outside of every class.
     """
     padded = jnp.pad(codes, ((0, 0), (1, 1), (1, 1)), constant_values=OUTSIDE)
     height, width = codes.shape[1:]
     found = jnp.zeros(codes.shape, bool)
     for down, right in ((0, 1), (2, 1), (1, 0), (1, 2)):
         neighbor = padded[:, down : down + height, right : right + width]
-        found |= (neighbor != codes) & ((neighbor >= 0) | (picture_edge & (neighbor == OUTSIDE)))
+        found |= (neighbor != codes) & ((neighbor >= 0) | (image_edge & (neighbor == OUTSIDE)))
     return found & (codes >= 0)
 
 
-def borders_within(codes: jax.Array, reach: jax.Array, limit: int) -> jax.Array:
-    """Returns bool[B, H, W]: which pixels have another class within a square of `2 reach + 1` pixels around them.
+def border_band(codes: jax.Array, radius: jax.Array, max_radius: int) -> jax.Array:
+    """Returns bool[B, H, W]: True at pixels with another class in the square of `2 radius + 1` pixels around them.
 
     Args:
-      codes: int32[B, H, W], classes, or negative where neither known nor of the picture, which is no other class.
-      reach: int32[B], 0..limit.
-      limit: the largest reach that can be.
+      codes: int32[B, H, W], classes; negative codes are not another class.
+      radius: int32[B], from 0 to `max_radius`.
+      max_radius: the largest possible radius.
     """
-    # All of a square is of one class where the lowest and the highest class in it are.
-    highest, lowest = (_highest_within(jnp.where(codes >= 0, c, -256), reach, limit) for c in (codes, -codes))
+    # A square holds a single class if its lowest and its highest class are equal to the pixel's own.
+    highest, lowest = (_square_maximum(jnp.where(codes >= 0, c, -256), radius, max_radius) for c in (codes, -codes))
     return ((highest != codes) | (lowest != -codes)) & (codes >= 0)
 
 
-def _highest_within(values: jax.Array, reach: jax.Array, limit: int) -> jax.Array:
-    """The highest of the square around each pixel of int32[B, H, W], of at least -256."""
+def _square_maximum(values: jax.Array, radius: jax.Array, max_radius: int) -> jax.Array:
+    """Returns the maximum over the square around each pixel of int32[B, H, W], of values of at least -256."""
     values = values.astype(jnp.int16)
-    for bit in range(limit.bit_length()):
-        # Squares add up: the highest within 1, of which the highest within 4, is that within 5.
-        wider = _highest_along(_highest_along(values, 2**bit, axis=1), 2**bit, axis=2)
-        values = jnp.where((reach >> bit & 1)[:, None, None] == 1, wider, values)
+    for bit in range(max_radius.bit_length()):
+        # Radii add up: the maximum within 4 of the maximum within 1 is the maximum within 5.
+        wider = _window_maximum(_window_maximum(values, 2**bit, axis=1), 2**bit, axis=2)
+        values = jnp.where((radius >> bit & 1)[:, None, None] == 1, wider, values)
     return values.astype(jnp.int32)
 
 
-def _highest_along(values: jax.Array, reach: int, axis: int) -> jax.Array:
-    """The highest of the `2 reach + 1` values around each along an axis, in steps that double what is covered."""
-    window, covered = 2 * reach + 1, 1
-    around = [(reach, reach) if i == axis else (0, 0) for i in range(values.ndim)]
-    values = jnp.pad(values, around, constant_values=-256)
+def _window_maximum(values: jax.Array, radius: int, axis: int) -> jax.Array:
+    """Returns the maximum of the `2 radius + 1` values around each along an axis, doubling the window in each step."""
+    window, covered = 2 * radius + 1, 1
+    padding = [(radius, radius) if i == axis else (0, 0) for i in range(values.ndim)]
+    values = jnp.pad(values, padding, constant_values=-256)
 
-    def both(values: jax.Array, apart: int) -> jax.Array:
+    def pair_maximum(values: jax.Array, apart: int) -> jax.Array:
         kept = values.shape[axis] - apart
         first, last = (jax.lax.slice_in_dim(values, at, at + kept, axis=axis) for at in (0, apart))
         return jnp.maximum(first, last)
 
     while 2 * covered <= window:
-        values, covered = both(values, covered), 2 * covered
-    return both(values, window - covered)
+        values, covered = pair_maximum(values, covered), 2 * covered
+    return pair_maximum(values, window - covered)

@@ -1,4 +1,4 @@
-"""Whether a prediction's confidence is the share of right pixels: expected and maximum calibration error."""
+"""Calibration, whether confidence equals accuracy: expected and maximum calibration error."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from flaxseg.metrics.accumulation import Summed
+from flaxseg.metrics.accumulation import CountMetric
 from flaxseg.metrics.confidence import confidence
 from flaxseg.metrics.counting import histogram, is_class
 from flaxseg.metrics.fixed_point import join_bytes, split_bytes
@@ -17,38 +17,39 @@ from flaxseg.metrics.ratios import ratio
 BINS = 15
 
 EDGES = np.linspace(0, 1, BINS + 1)
-"""A bin has its lower edge and not its upper one; the last has both."""
+"""Bins include their lower edge and exclude their upper edge; the last bin includes both."""
 
 ONE = 2**24
-"""A confidence of 1 as an integer."""
+"""The integer that stands for a confidence of 1."""
 
 
 class Reliability(NamedTuple):
-    """What a reliability diagram shows, float64[BINS] each; NaN in a bin without pixels, but for the share."""
+    """The contents of a reliability diagram, float64[BINS] each; bins without pixels have NaN and a fraction of 0."""
 
     confidence: np.ndarray
-    """Mean confidence of the bin's pixels."""
+    """Mean confidence of the pixels in the bin."""
     accuracy: np.ndarray
-    """Share of them that are right."""
-    share: np.ndarray
-    """Share of all pixels that are in the bin."""
+    """Fraction of the pixels in the bin whose prediction is correct."""
+    fraction: np.ndarray
+    """Fraction of all pixels that are in the bin."""
 
 
 @struct.dataclass
-class Calibration(Summed):
-    r"""Confidence and correctness of the most likely class, in 15 bins of confidence, as a CLU metric.
+class Calibration(CountMetric):
+    r"""Expected and maximum calibration error (ECE, MCE) with 15 bins of confidence, as a CLU metric.
 
     .. math:: ECE = \sum_b \frac{n_b}{n} |acc_b - conf_b|, \quad MCE = \max_b |acc_b - conf_b|
 
-    Confidences, the largest softmax probability of each pixel, are rounded to 2**-24 and added up as integers: exact
-    for pictures of less than 2**23 pixels and batches of less than 2**23 pictures and 2**31 pixels.
+    with the accuracy acc_b and the mean confidence conf_b of the n_b pixels in bin b. The confidence of a pixel is its
+    largest softmax probability. Confidences are rounded to multiples of 2**-24 and added up as integers: exact for
+    images of less than 2**23 pixels and batches of less than 2**23 images and 2**31 pixels.
 
     Guo et al. 2017, https://arxiv.org/abs/1706.04599
 
     Attributes:
-      counts: int[BINS, 2], how many pixels are wrong and right.
-      confidences: int[BINS, 2, 3, 4], the sum of their confidences in parts; see confidence_sums().
-      undefined: int scalar: how many pixels have no confidence, as a logit is NaN or the largest is infinite.
+      counts: int[BINS, 2], the numbers of incorrect and of correct pixels.
+      confidences: int[BINS, 2, 3, 4], the sums of their confidences, split into bytes; see `confidence_sums`.
+      undefined: int scalar: the number of pixels without a confidence, where a logit is NaN or the largest is infinite.
     """
 
     counts: jax.Array | np.ndarray
@@ -61,47 +62,48 @@ class Calibration(Summed):
 
         Args:
           logits: float[B, H, W, K].
-          label: integer[B, H, W]; pixels that are no class are left out.
+          label: integer[B, H, W]; pixels that are not labeled with a class are excluded.
         """
         probability = confidence(logits.astype(jnp.float32))
-        defined, counted = ~jnp.isnan(probability), is_class(label, logits.shape[-1])
-        chosen = (probability[..., None] >= jnp.asarray(EDGES[1:-1], jnp.float32)).sum(-1)
-        right = (logits.argmax(-1) == label).astype(jnp.int32)
-        index = jnp.where(counted & defined, 2 * chosen + right, 2 * BINS)
+        defined, valid = ~jnp.isnan(probability), is_class(label, logits.shape[-1])
+        bins = (probability[..., None] >= jnp.asarray(EDGES[1:-1], jnp.float32)).sum(-1)
+        correct = (logits.argmax(-1) == label).astype(jnp.int32)
+        index = jnp.where(valid & defined, 2 * bins + correct, 2 * BINS)
         fixed = jnp.round(jnp.where(defined, probability, 0) * ONE).astype(jnp.int32)
-        # Split before the sum over pixels, and once more before that over pictures: neither can then overflow.
+        # Values are split into bytes before the sum over pixels, and again before the sum over images, so that neither
+        # sum can overflow.
         parts = [histogram(index, 2 * BINS, amount) for amount in jnp.moveaxis(split_bytes(fixed, 3), -1, 0)]
         sums = split_bytes(jnp.stack(parts, axis=-1), 4).sum(0)
         return cls(
             counts=histogram(index, 2 * BINS).sum(0).reshape(BINS, 2),
             confidences=sums.reshape(BINS, 2, 3, 4),
-            undefined=(counted & ~defined).sum(),
+            undefined=(valid & ~defined).sum(),
         )
 
     @classmethod
     def empty(cls, num_classes: int) -> Self:
-        """Returns the counts of no pixels, on the host, which are alike for any number of classes."""
+        """Returns counts of 0, on the host; their shapes do not depend on the number of classes."""
         shapes = ((BINS, 2), (BINS, 2, 3, 4), ())
         return cls(*(np.zeros(shape, np.int64) for shape in shapes))
 
     def confidence_sums(self) -> np.ndarray:
-        """Returns int64[BINS]: the sum of each bin's confidences, in units of 2**-24."""
+        """Returns int64[BINS]: the sum of the confidences in each bin, in units of 2**-24."""
         return join_bytes(join_bytes(np.asarray(self.confidences))).sum(-1)
 
     def reliability(self) -> Reliability:
-        """Returns each bin's confidence, accuracy and share of pixels."""
+        """Returns the mean confidence, accuracy and fraction of pixels of each bin."""
         counts = np.asarray(self.counts).astype(np.int64)
         pixels = counts.sum(-1)
         return Reliability(
             confidence=ratio(self.confidence_sums(), ONE * pixels),
             accuracy=ratio(counts[:, 1], pixels),
-            share=ratio(pixels, pixels.sum()),
+            fraction=ratio(pixels, pixels.sum()),
         )
 
     def compute(self) -> dict[str, float]:
         """Returns `calibration/ece` and `calibration/mce`.
 
-        NaN without a pixel, and where a pixel has no confidence, so that it is noticed.
+        Both are NaN without valid pixels, or if the confidence of any valid pixel is undefined.
         """
         counts = np.asarray(self.counts).astype(np.int64)
         if self.undefined or not counts.any():
@@ -109,13 +111,13 @@ class Calibration(Summed):
         gaps = np.abs(ONE * counts[:, 1] - self.confidence_sums())
         pixels = counts.sum(-1)
         worst = ratio(gaps, ONE * pixels)
-        # Python's integers, so that there is one rounding.
+        # Python integers, so that the result is rounded only once.
         ece = sum(gaps.tolist()) / (ONE * int(pixels.sum()))
         return {"calibration/ece": ece, "calibration/mce": float(np.nanmax(worst))}
 
     def table(self, class_names: Sequence[str] = ()) -> str:
-        """Returns a text table of each bin's confidence, accuracy and share of pixels; classes do not matter."""
-        lines = [f"{'bin':<13}  {'confidence':>10}  {'accuracy':>8}  {'share':>7}"]
+        """Returns a text table of the reliability of each bin; the class names are unused."""
+        lines = [f"{'bin':<13}  {'confidence':>10}  {'accuracy':>8}  {'fraction':>8}"]
         for lower, upper, *row in zip(EDGES[:-1], EDGES[1:], *self.reliability(), strict=True):
-            lines.append(f"{lower:.3f}..{upper:.3f}   {row[0]:10.4f}  {row[1]:8.4f}  {row[2]:7.4f}")
+            lines.append(f"{lower:.3f}..{upper:.3f}   {row[0]:10.4f}  {row[1]:8.4f}  {row[2]:8.4f}")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The confusion matrix."""
+"""The confusion matrix, from which most scores are computed."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -7,18 +7,21 @@ import jax
 import numpy as np
 from flax import struct
 
-from flaxseg.metrics.accumulation import Summed
+from flaxseg.metrics.accumulation import CountMetric
 from flaxseg.metrics.counting import pair_counts
 from flaxseg.metrics.scores import SCORES, per_class_table
 
 
 @struct.dataclass
-class ConfusionMatrix(Summed):
+class ConfusionMatrix(CountMetric):
     """Pixel counts by true class (rows) and predicted class (columns), as a CLU metric.
 
-    Counts of one batch are int32[K, K] on the device: exact for batches of less than 2**31 pixels. Totals over a
-    dataset are kept on the host, `to_host()`, in int64. Merging adds counts, so the scores of a whole do not
-    depend on how it was split into batches, devices or processes.
+    The counts of a batch are int32[K, K] on the device: exact for batches of less than 2**31 pixels. Totals over a
+    dataset are int64 on the host; see `to_host`. Merging adds counts, so that the scores of a dataset do not depend on
+    how it is split into batches, devices or processes.
+
+    Attributes:
+      counts: int[K, K], the numbers of pixels.
     """
 
     counts: jax.Array | np.ndarray
@@ -28,9 +31,9 @@ class ConfusionMatrix(Summed):
         """Counts the pixels of a batch.
 
         Args:
-          prediction: integer[...] of class indices.
-          label: integer[...] of the same shape; pixels of IGNORE_LABEL, and of anything else that is no class, are
-            left out, as are those whose prediction is no class.
+          prediction: integer[...], class indices.
+          label: integer[...] of the same shape; pixels where the label or the prediction is not a class, such as
+            IGNORE_LABEL, are excluded.
           num_classes: K.
         """
         if label.ndim < 3:
@@ -39,14 +42,14 @@ class ConfusionMatrix(Summed):
 
     @classmethod
     def empty(cls, num_classes: int) -> Self:
-        """Returns the matrix of no pixels, in int64 on the host."""
+        """Returns counts of 0, in int64 on the host."""
         return cls(np.zeros((num_classes, num_classes), np.int64))
 
     def compute(self) -> dict[str, float]:
-        """Returns every score of SCORES by name."""
+        """Returns every score in `SCORES` by name."""
         counts = np.asarray(self.to_host().counts)
         return {name: float(score(counts)) for name, score in SCORES.items()}
 
     def table(self, class_names: Sequence[str]) -> str:
-        """Returns per_class_table() of the counts."""
+        """Returns a text table of the scores of each class; see `per_class_table`."""
         return per_class_table(np.asarray(self.to_host().counts), class_names)

@@ -1,4 +1,4 @@
-"""Ratios and means that leave out what is undefined, on the host in float64."""
+"""Ratios and means that exclude undefined values, on the host in float64."""
 
 import math
 
@@ -6,20 +6,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def ratio(above: ArrayLike, below: ArrayLike) -> np.ndarray:
-    """Returns float64[...], `above / below`; NaN where `below` is 0."""
-    above, below = np.asarray(above, np.float64), np.asarray(below, np.float64)
-    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> np.ndarray:
+    """Returns float64[...], `numerator / denominator`; NaN where the denominator is 0."""
+    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
 
 
 def defined_mean(values: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Returns the mean of the values that are not NaN; NaN when there is none.
+    """Returns the mean of the values that are not NaN; NaN if all are.
 
-    The sum is rounded once, at its end, so that the order of the values makes no difference.
+    The sum is exact until it is rounded at the end, so that the order of the values does not matter.
 
     Args:
       values: float[...].
-      weights: of the same shape, at least 0; None: all 1.
+      weights: of the same shape, at least 0; None for equal weights.
     """
     values = np.asarray(values, np.float64).reshape(-1)
     weights = np.ones_like(values) if weights is None else np.asarray(weights, np.float64).reshape(-1)

@@ -1,4 +1,4 @@
-"""How far the outlines of label and prediction are apart, in pixels: HD95 and average surface distance."""
+"""Distances between the surfaces of label and prediction, in pixels: HD95 and average surface distance."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -8,36 +8,37 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from flaxseg.metrics.accumulation import Listed
-from flaxseg.metrics.borders import borders, class_codes
+from flaxseg.metrics.accumulation import PerImageMetric
+from flaxseg.metrics.borders import border_pixels, class_codes
 from flaxseg.metrics.fixed_point import join_bytes, split_bytes
 from flaxseg.metrics.ratios import defined_mean, ratio
 from flaxseg.ops import squared_distance
 
 PIXEL = 2**16
-"""A distance of 1 as an integer, where distances are added up."""
+"""The integer that stands for a distance of 1 in sums of distances."""
 
 
 @struct.dataclass
-class SurfaceDistance(Listed):
-    r"""Distances between the surfaces of label and prediction of every class in every picture, as a CLU metric.
+class SurfaceDistance(PerImageMetric):
+    r"""95th-percentile Hausdorff distance (HD95) and average symmetric surface distance (ASSD), as a CLU metric.
 
-    A surface is made of the pixels of a class with one of their 4 neighbors outside of it or of the picture. From
-    each pixel of one surface, the distance is that to the nearest pixel of the other. HD95, the Hausdorff distance
-    without the farthest 5 %, is the larger of the two directions' 95th percentiles, interpolated linearly. ASSD, the
-    average symmetric surface distance, is the sum of all distances of both directions over their number.
+    The surface of a class in an image consists of its pixels with one of their 4 neighbors outside the class or outside
+    the image. Distances are measured from each pixel of one surface, of the label or the prediction, to the nearest
+    pixel of the other. HD95 is the larger of the two directions' 95th percentiles, interpolated linearly. ASSD is the
+    mean of the distances of both directions.
 
-    An ignored pixel is of no class: it is in no surface and makes none beside it, so that predictions there change
-    nothing. A pair of picture and class is scored where label and prediction both have a surface.
+    Ignored pixels belong to no surface, and form none at their neighbors, so that predictions there have no effect. A
+    pair of image and class is scored if label and prediction both have a surface.
 
-    HD95 is exact for diagonals of up to 4096 pixels. For ASSD distances are rounded to 2**-16 pixels, and added up
-    exactly for surfaces of less than 2**23 pixels and diagonals of less than 32768.
+    HD95 is exact for diagonals of up to 4096 pixels. For ASSD, distances are rounded to 2**-16 pixels, and added up
+    exactly for surfaces of less than 2**23 pixels and diagonals of less than 32768 pixels.
 
-    This is the slowest of the metrics: two distance transforms for each class that a batch has.
+    This is the slowest of the metrics: it computes two distance transforms for each class present in a batch.
 
-    Taha & Hanbury 2015, https://doi.org/10.1186/s12880-015-0068-x. `rows` is int64[N, K, 2, 7]: from the label's
-    surface to the prediction's and back, the number of pixels, the two squared distances between which the 95th
-    percentile lies, and the sum of distances in four parts.
+    Taha & Hanbury 2015, https://doi.org/10.1186/s12880-015-0068-x
+
+    `rows` is int64[N, K, 2, 7]: from the label's surface to the prediction's and back, the number of pixels, the two
+    squared distances around the 95th percentile, and the sum of distances split into four bytes.
     """
 
     @classmethod
@@ -47,44 +48,45 @@ class SurfaceDistance(Listed):
         """Measures a batch.
 
         Args:
-          prediction: integer[B, H, W] of class indices.
-          label: integer[B, H, W]; pixels where it or the prediction is no class are left out.
+          prediction: integer[B, H, W], class indices.
+          label: integer[B, H, W]; pixels where the label or the prediction is not a class are excluded.
           num_classes: K.
-          size: int32[B, 2], height and width of each picture, at the upper left of the array; None: all of it.
+          size: int32[B, 2], height and width of each image, which is in the upper left of the array; None for full
+            size.
         """
         codes = class_codes(prediction, label, num_classes, size)
-        # [B, 2, H, W]: the class of pixels of a surface, and no class elsewhere.
-        surfaces = jnp.stack([jnp.where(borders(code, picture_edge=True), code, -1) for code in codes], axis=1)
-        # One class after the other, as the masks of all would not fit the memory.
-        rows = jax.lax.map(lambda index: _measured(surfaces == index), jnp.arange(num_classes))
+        # [B, 2, H, W]: the class at surface pixels, and -1 elsewhere.
+        surfaces = jnp.stack([jnp.where(border_pixels(code, image_edge=True), code, -1) for code in codes], axis=1)
+        # One class after another, because the masks of all classes would not fit in memory.
+        rows = jax.lax.map(lambda index: _measure_class(surfaces == index), jnp.arange(num_classes))
         return cls((jnp.moveaxis(rows, 0, 1),))
 
     @classmethod
     def empty(cls, num_classes: int) -> Self:
-        """Returns the distances of no pictures, on the host."""
+        """Returns an empty metric, on the host."""
         return cls((np.zeros((0, num_classes, 2, 7), np.int64),))
 
     def hd95(self) -> np.ndarray:
-        """Returns the 95th percentile of distances of each class in each picture, float64[N, K]; NaN if undefined."""
+        """Returns the HD95 of each image and class, float64[N, K]; NaN where undefined."""
         count, lower, upper = np.moveaxis(self.rows[..., :3], -1, 0)
-        # numpy's linear interpolation: the rank is 0.95 (count - 1).
+        # As in numpy's linear interpolation, the rank is 0.95 (count - 1).
         fraction = 19 * (count - 1) % 20 / 20
         percentile = np.sqrt(lower) + fraction * (np.sqrt(upper) - np.sqrt(lower))
         return np.where((count > 0).all(-1), percentile.max(-1), np.nan)
 
     def assd(self) -> np.ndarray:
-        """Returns the average symmetric surface distance, float64[N, K]; NaN where undefined."""
+        """Returns the ASSD of each image and class, float64[N, K]; NaN where undefined."""
         rows = self.rows
         count = rows[..., 0]
         distance = ratio(join_bytes(rows[..., 3:]).sum(-1), PIXEL * count.sum(-1))
         return np.where((count > 0).all(-1), distance, np.nan)
 
     def compute(self) -> dict[str, float]:
-        """Returns the scores below, each as `surface/NAME`; the means are NaN without a pair.
+        """Returns the scores below, each as `surface/NAME`; the means are NaN without pairs.
 
-        - `hd95`, `assd`: means over the pairs of picture and class where label and prediction both have a surface.
-        - `pairs`: how many these are.
-        - `undefined`: how many pairs have a surface in one of the two alone, which no distance can tell.
+        - `hd95`, `assd`: the means over the pairs of image and class where label and prediction both have a surface.
+        - `pairs`: the number of these pairs.
+        - `undefined`: the number of pairs where only one of the two has a surface, so that no distance is defined.
         """
         present = self.rows[..., 0] > 0
         scores = {
@@ -96,10 +98,10 @@ class SurfaceDistance(Listed):
         return {f"surface/{name}": value for name, value in scores.items()}
 
     def table(self, class_names: Sequence[str]) -> str:
-        """Returns a text table: each class's mean HD95 and ASSD, on how many pictures, and how many are undefined."""
+        """Returns a text table: each class's mean HD95 and ASSD, and the numbers of scored and of undefined images."""
         present = self.rows[..., 0] > 0
         width = max(len("class"), *map(len, class_names))
-        lines = [f"{'class':<{width}}  {'HD95':>8}  {'ASSD':>8}  {'pictures':>8}  {'undefined':>9}"]
+        lines = [f"{'class':<{width}}  {'HD95':>8}  {'ASSD':>8}  {'images':>6}  {'undefined':>9}"]
         columns = zip(
             class_names,
             map(defined_mean, self.hd95().T),
@@ -108,12 +110,15 @@ class SurfaceDistance(Listed):
             (present[..., 0] != present[..., 1]).sum(0),
             strict=True,
         )
-        lines += [f"{name:<{width}}  {a:8.3f}  {b:8.3f}  {pairs:8d}  {lost:9d}" for name, a, b, pairs, lost in columns]
+        lines += [
+            f"{name:<{width}}  {a:8.3f}  {b:8.3f}  {pairs:6d}  {undefined:9d}"
+            for name, a, b, pairs, undefined in columns
+        ]
         return "\n".join(lines)
 
 
-def _measured(surfaces: jax.Array) -> jax.Array:
-    """int32[B, 2, 7] of the surfaces of one class in label and prediction, bool[B, 2, H, W]."""
+def _measure_class(surfaces: jax.Array) -> jax.Array:
+    """Returns int32[B, 2, 7] for the surfaces of one class in label and prediction, bool[B, 2, H, W]."""
     count = surfaces.sum((2, 3))
     paired = (count > 0).all(1)
 
@@ -123,20 +128,20 @@ def _measured(surfaces: jax.Array) -> jax.Array:
         fixed = jnp.round(jnp.where(surfaces, jnp.sqrt(squared), 0) * PIXEL).astype(jnp.int32)
         return jnp.concatenate([bounds, split_bytes(fixed, 4).sum((2, 3))], axis=-1)
 
-    # Most pictures have few of the classes of a large dataset.
+    # Most images contain few of the classes of a large dataset.
     found = jax.lax.cond(paired.any(), measure, lambda s: jnp.zeros((*s.shape[:2], 6), jnp.int32), surfaces)
     return jnp.concatenate([count[..., None], jnp.where(paired[:, None, None], found, 0)], axis=-1)
 
 
 def _percentile_bounds(squared: jax.Array, count: jax.Array) -> jax.Array:
-    """The values between which the 95th percentile of the `count` lowest lies, int32[..., 2].
+    """Returns the two values around the 95th percentile of the `count` lowest values, int32[..., 2].
 
-    The one of rank r is the highest number that at most r values are below, which is found bit by bit: a sort of all
-    pixels would take longer.
+    The value of rank r is the largest number that at most r values are below; its bits are determined one by one,
+    which is faster than sorting all pixels.
 
     Args:
-      squared: float32[..., H, W], whole numbers, and inf at pixels that do not count.
-      count: int32[...], how many do.
+      squared: float32[..., H, W], integers, and inf at pixels outside the surface.
+      count: int32[...], the number of surface pixels.
     """
     height, width = squared.shape[-2:]
     farthest = (height - 1) ** 2 + (width - 1) ** 2

@@ -1,62 +1,89 @@
-"""The networks: `MODELS` names every constructor; each is keyword-only and checks its arguments."""
+"""The networks: `MODELS` lists every architecture, and `build_model` returns one by name.
+
+An architecture that can have any encoder is a decoder in a file of `decoders/` and one row of MODELS. Other networks
+are functions in files of `standalone/`, with a row each.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 
-from flaxseg.models.decoders.deeplabv3 import deeplabv3
-from flaxseg.models.decoders.deeplabv3plus import deeplabv3plus
-from flaxseg.models.decoders.fcn8s import fcn8s
-from flaxseg.models.decoders.fpn import fpn
-from flaxseg.models.decoders.linknet import linknet
-from flaxseg.models.decoders.manet import manet
-from flaxseg.models.decoders.pan import pan
-from flaxseg.models.decoders.pspnet import pspnet
-from flaxseg.models.decoders.segformer import segformer
-from flaxseg.models.decoders.unet import CLASSIC, unet
-from flaxseg.models.decoders.unet_mobilenet import unet_mobilenet
-from flaxseg.models.decoders.unetplusplus import unetplusplus
-from flaxseg.models.decoders.upernet import upernet
+from flaxseg.models.architecture import Architecture
+from flaxseg.models.decoders.decoder import Decoder
+from flaxseg.models.decoders.deeplabv3 import DeepLabV3Decoder
+from flaxseg.models.decoders.deeplabv3plus import DeepLabV3PlusDecoder
+from flaxseg.models.decoders.fcn8s import FCN8sDecoder
+from flaxseg.models.decoders.fpn import FPNDecoder
+from flaxseg.models.decoders.linknet import LinkNetDecoder
+from flaxseg.models.decoders.manet import MANetDecoder
+from flaxseg.models.decoders.pan import PANDecoder
+from flaxseg.models.decoders.pspnet import PSPDecoder
+from flaxseg.models.decoders.segformer import SegFormerDecoder
+from flaxseg.models.decoders.unet import UNetDecoder
+from flaxseg.models.decoders.unetplusplus import UNetPlusPlusDecoder
+from flaxseg.models.decoders.upernet import UPerNetDecoder
+from flaxseg.models.protocol import SegmentationModel
 from flaxseg.models.standalone.attention_unet import attention_unet
-from flaxseg.models.standalone.plain_unet import UNet
+from flaxseg.models.standalone.plain_unet import CLASSIC, plain_unet
 from flaxseg.models.standalone.resunet import resunet
+from flaxseg.models.standalone.unet_mobilenet import unet_mobilenet
+from flaxseg.registry import look_up
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
+unet = Architecture(UNetDecoder)
+
+MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "unet": unet,
-    "unetplusplus": unetplusplus,
+    "unetplusplus": Architecture(UNetPlusPlusDecoder),
+    "manet": Architecture(MANetDecoder),
+    "linknet": Architecture(LinkNetDecoder, head_kernel_size=1),
+    "fpn": Architecture(FPNDecoder, head_kernel_size=1),
+    "deeplabv3": Architecture(DeepLabV3Decoder, output_strides=(8, 16), head_kernel_size=1, auxiliary_channels=256),
+    "deeplabv3plus": Architecture(
+        DeepLabV3PlusDecoder, output_strides=(16, 8), head_kernel_size=1, auxiliary_channels=256
+    ),
+    "pspnet": Architecture(PSPDecoder, encoder_depth=3, output_strides=(32, 16, 8), auxiliary_channels=256),
+    "pan": Architecture(PANDecoder, output_strides=(16, 32)),
+    "upernet": Architecture(UPerNetDecoder, head_kernel_size=1, auxiliary_channels=256),
+    "segformer": Architecture(SegFormerDecoder, head_kernel_size=1),
+    "fcn8s": Architecture(FCN8sDecoder, encoder="vgg16", head_kernel_size=0),
+    "plain_unet": plain_unet,
     "attention_unet": attention_unet,
     "resunet": resunet,
     "unet_mobilenet": unet_mobilenet,
-    "fcn8s": fcn8s,
-    "deeplabv3": deeplabv3,
-    "deeplabv3plus": deeplabv3plus,
-    "pspnet": pspnet,
-    "pan": pan,
-    "fpn": fpn,
-    "linknet": linknet,
-    "manet": manet,
-    "segformer": segformer,
-    "upernet": upernet,
 }
-"""Constructors by the name that a configuration gives. A new model is one file and one line here."""
+"""The networks by name: architectures with any encoder, and functions that return networks of their own."""
+
 
 __all__ = [
     "CLASSIC",
     "MODELS",
-    "UNet",
+    "Architecture",
+    "Decoder",
+    "SegmentationModel",
     "attention_unet",
-    "deeplabv3",
-    "deeplabv3plus",
-    "fcn8s",
-    "fpn",
-    "linknet",
-    "manet",
-    "pan",
-    "pspnet",
+    "build_model",
+    "plain_unet",
     "resunet",
-    "segformer",
     "unet",
     "unet_mobilenet",
-    "unetplusplus",
-    "upernet",
 ]
+
+
+def build_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
+    """Returns a network by name.
+
+        build_model("deeplabv3plus", num_classes=19, encoder="resnet50", output_stride=8)
+
+    Args:
+      name: a name of MODELS, or `package.module:function` for a function or `Architecture` of your own.
+      num_classes: number of classes, the channels of the logits.
+      **options: the options of the network: for an architecture, the arguments that `Architecture.__call__` documents
+        (`encoder`, `encoder_depth`, `output_stride`, ...) and the fields of its decoder, such as those of `FPNDecoder`;
+        for another network, the arguments of its function, such as `plain_unet`. `registry.options_of(MODELS[name])`
+        lists them.
+
+    Raises:
+      ArgumentError: the name or an option is unknown, or an option is out of range.
+    """
+    return look_up(name, MODELS)(num_classes=num_classes, **options)

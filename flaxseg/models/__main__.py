@@ -1,4 +1,4 @@
-"""Lists the networks and encoders with what they cost: `python -m flaxseg.models`."""
+"""Lists the networks and encoders with their costs: `python -m flaxseg.models`."""
 
 import argparse
 import functools
@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 from tqdm import tqdm
 
-from flaxseg.errors import ConfigError, FlaxsegError, did_you_mean
-from flaxseg.models import MODELS
-from flaxseg.models.arguments import check_integer
+from flaxseg.errors import ArgumentError, FlaxsegError, check_integer, did_you_mean
+from flaxseg.models import MODELS, build_model
 from flaxseg.models.encoders import ENCODERS, make_encoder
 from flaxseg.models.flops import multiply_adds
 
@@ -23,16 +22,16 @@ DESCRIPTION = """\
 Prints a table of all architectures, each with its default options, and one of all encoders.
 
   parameters  in millions: of the whole network, or of the encoder alone
-  stride      what the picture's sides are padded to a multiple of
-  strides     what `output_stride` of an encoder can be, for networks that have this option; GMACs are at the last
-  GMACs       thousands of millions of multiply-adds in the convolutions and matrix products for one picture, bilinear
-              resizing included; FLOPs are twice as many
-  mean / std  what pictures with values 0..255 are normalized by, as they were for the public weights
-  weights     what pretrained = "imagenet" fetches from the Hugging Face hub: repository@revision
+  stride      height and width are padded to multiples of it
+  strides     the output strides that an encoder supports, for networks with this option; GMACs are given for the last
+  GMACs       billions of multiply-adds in the convolutions and matrix products for one image, including bilinear
+              resizing; FLOPs are twice as many
+  mean / std  images with values 0..255 are normalized by them, as for the public weights
+  weights     the public weights on the Hugging Face hub that "imagenet" stands for: repository@revision
 
-All of it follows from the networks' shapes: nothing is computed, on no device.
+All of it follows from shapes: nothing is computed, and no device is used.
 
-exit status: 0; 1, a name or an argument cannot be used; 130, stopped by Ctrl-C.
+exit status: 0; 1, a name or an argument is wrong; 130, stopped by Ctrl-C.
 """
 
 EPILOG = """\
@@ -40,12 +39,12 @@ examples:
   python -m flaxseg.models
   python -m flaxseg.models unet deeplabv3plus resnet50 mit_b2 --size 1024 2048 --classes 19
   python -m flaxseg.models --json > networks.json
-        numbers in full, and whole revisions
+        exact numbers and full revisions
 """
 
 Row = Mapping[str, Any]
 Columns = Sequence[tuple[str, str, Callable[[Row], str]]]
-"""Title, alignment and width, and text."""
+"""Title, alignment and width, and a function that returns the text."""
 
 _COSTS: Columns = (
     ("parameters", ">10", lambda row: f"{row['parameters'] / 1e6:.2f} M"),
@@ -63,7 +62,7 @@ _ENCODERS: Columns = (
     ("encoder", f"<{max(map(len, ENCODERS))}", lambda row: row["name"]),
     *_COSTS,
     ("strides", ">8", lambda row: ",".join(map(str, row["output_strides"]))),
-    ("mean / std", "<44", lambda row: f"{_numbers(row['mean'])} / {_numbers(row['std'])}"),
+    ("mean / std", "<44", lambda row: f"{_joined(row['mean'])} / {_joined(row['std'])}"),
     ("weights", "<", lambda row: "{repository}@{revision:.7}".format(**row["weights"]) if row["weights"] else "none"),
 )
 
@@ -80,14 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nstopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # What reads the table has seen enough of it, as `head` has. Python would complain again when it ends.
+        # The reader of the table, such as `head`, has closed the pipe. Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def architecture_row(name: str, *, size: tuple[int, int], classes: int) -> dict[str, Any]:
-    """What there is to say of an architecture of MODELS, for pictures of this height and width and three channels."""
-    model = MODELS[name](num_classes=classes)
+    """Returns the facts about a network of MODELS, for three-channel images of this height and width."""
+    model = build_model(name, num_classes=classes)
     parameters, operations = _costs(model, size)
     return {
         "name": name,
@@ -99,10 +98,10 @@ def architecture_row(name: str, *, size: tuple[int, int], classes: int) -> dict[
 
 
 def encoder_row(name: str, *, size: tuple[int, int]) -> dict[str, Any]:
-    """What there is to say of an encoder of ENCODERS, for pictures of this height and width and three channels."""
+    """Returns the facts about an encoder of ENCODERS, for three-channel images of this height and width."""
     encoder, module = ENCODERS[name], make_encoder(name, dtype=jnp.float32)
     stride = int(module.output_stride)  # type: ignore[attr-defined]
-    # As the networks pad them.
+    # Networks pad images to multiples of the stride.
     height, width = (-(-side // stride) * stride for side in size)
     parameters, operations = _costs(module, (height, width))
     public = encoder.pretrained
@@ -118,12 +117,12 @@ def encoder_row(name: str, *, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _costs(module: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
-    """Parameters of a network, and its multiply-adds for one picture with three channels."""
+    """Returns a network's number of parameters, and its multiply-adds for one three-channel image."""
     initialized = functools.partial(module.init_with_output, train=False)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    picture = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    # One pass for both: drawing the parameters multiplies no matrices.
-    program, (_, variables) = jax.make_jaxpr(initialized, return_shape=True)(key, picture)
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    # Initialization and forward pass in one program: drawing the parameters multiplies no matrices.
+    program, (_, variables) = jax.make_jaxpr(initialized, return_shape=True)(key, image)
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), multiply_adds(program)
 
 
@@ -148,19 +147,19 @@ def _run(arguments: argparse.Namespace) -> None:
     height, width = arguments.size
     for option, value in (("--size", height), ("--size", width), ("--classes", arguments.classes)):
         check_integer(option, value, 1)
-    names = _chosen(arguments.names)
-    makers: dict[str, Callable[[str], dict[str, Any]]] = {
+    names = _selected(arguments.names)
+    row_functions: dict[str, Callable[[str], dict[str, Any]]] = {
         "architectures": functools.partial(architecture_row, size=(height, width), classes=arguments.classes),
         "encoders": functools.partial(encoder_row, size=(height, width)),
     }
-    # With `disable=None` there is a bar on a terminal only.
+    # `disable=None` shows the bar on a terminal only.
     with tqdm(total=sum(map(len, names.values())), unit="network", leave=False, disable=None) as bar:
-        tables = {kind: _advancing(bar, map(makers[kind], names[kind])) for kind in makers}
+        tables = {kind: _with_progress(bar, map(row_functions[kind], names[kind])) for kind in row_functions}
         if arguments.json:
             about = {"height": height, "width": width, "channels": 3, "classes": arguments.classes}
             bar.write(json.dumps(about | {kind: list(rows) for kind, rows in tables.items()}, indent=1))
             return
-        bar.write(f"for a picture of {height} x {width} x 3 and {arguments.classes} classes; GMACs are multiply-adds")
+        bar.write(f"for an image of {height} x {width} x 3 and {arguments.classes} classes; GMACs are multiply-adds")
         for kind, columns in (("architectures", _ARCHITECTURES), ("encoders", _ENCODERS)):
             for number, row in enumerate(tables[kind]):
                 if number == 0:
@@ -169,15 +168,17 @@ def _run(arguments: argparse.Namespace) -> None:
                 sys.stdout.flush()
 
 
-def _chosen(names: Sequence[str]) -> dict[str, list[str]]:
-    """Architectures and encoders among the names, in the tables' order; without any, all of both."""
+def _selected(names: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the architectures and the encoders among the names, in the tables' order; all of them without names."""
     known = [*MODELS, *ENCODERS]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        lines = [f"{name}: no architecture or encoder has this name{did_you_mean(name, known)}" for name in unknown]
-        raise ConfigError(
-            "\n".join(lines) + f"\nArchitectures are {', '.join(MODELS)}; encoders are {', '.join(ENCODERS)}"
-        )
+    for name in names:
+        if name not in known:
+            raise ArgumentError(
+                "NAME",
+                name,
+                f"no architecture or encoder has this name{did_you_mean(name, known)}. Architectures are "
+                f"{', '.join(MODELS)}; encoders are {', '.join(ENCODERS)}",
+            )
     chosen = set(names or known)
     return {
         "architectures": [name for name in MODELS if name in chosen],
@@ -185,8 +186,8 @@ def _chosen(names: Sequence[str]) -> dict[str, list[str]]:
     }
 
 
-def _advancing(bar: Any, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows, moving the bar with each."""
+def _with_progress(bar: Any, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yields the rows, advancing the bar with each."""
     for row in rows:
         bar.update()
         yield row
@@ -196,7 +197,7 @@ def _line(cells: Iterator[str]) -> str:
     return "  ".join(cells).rstrip()
 
 
-def _numbers(values: Sequence[float]) -> str:
+def _joined(values: Sequence[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
 
 

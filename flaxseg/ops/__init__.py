@@ -1,4 +1,4 @@
-"""Primitives that XLA runs fast: pure functions of arrays, NHWC pictures and HWIO kernels."""
+"""Array operations in forms that XLA compiles to fast code: pure functions of NHWC images and HWIO kernels."""
 
 from flaxseg.ops.activation import gelu
 from flaxseg.ops.convolution import conv

@@ -1,4 +1,4 @@
-"""Convolution, written in the forms that compile to fast code."""
+"""Convolution, in forms that XLA compiles to fast code."""
 
 import functools
 import math
@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from flaxseg.errors import ArgumentError
 from flaxseg.ops.depthwise import MAX_TAPS, Pads, depthwise, depthwise_input_gradient, depthwise_kernel_gradient
 
 
 class _Spec(NamedTuple):
-    """The static part of a convolution; a row and a column number each."""
+    """The static parameters of a convolution; pairs are for rows and columns."""
 
     stride: tuple[int, int]
     dilation: tuple[int, int]
@@ -30,43 +31,45 @@ def conv(
     groups: int = 1,
     padding: str | Sequence[tuple[int, int]] = "SAME",
 ) -> jax.Array:
-    """Convolution of a picture, or of several as if they were concatenated over channels.
+    """Returns the convolution of an image, or of several images as if their channels were concatenated.
 
-    Several inputs are convolved one by one with their share of the kernel and summed, which spares the
-    concatenated copy; with a 1x1 kernel, an input of a single pixel stands for that pixel everywhere. The gradient
-    for the kernel is computed on the CPU in chunks of rows, which XLA's CPU backend runs faster and on more cores
-    than its own form; a convolution of each channel by itself (groups = C = O) is a sum over the kernel's taps there,
-    tens of times as fast. Other platforms keep their forms.
+    Several inputs are convolved separately, each with its slice of the kernel, and the results are summed, which avoids
+    the concatenated copy; with a 1x1 kernel, an input of a single pixel is broadcast to all pixels. On the CPU, the
+    gradient of the kernel is computed in chunks of rows, which is faster and uses more cores than XLA's own form, and
+    depthwise convolutions (groups = C = O) are computed as sums over the kernel's taps, which is tens of times faster.
+    On other platforms XLA's forms are used.
 
     Args:
       inputs: float[B, H, W, C], or a sequence of float[B, H, W, C_i] whose C_i sum to C.
       kernel: float[kh, kw, C // groups, O], of the inputs' dtype.
-      stride: step between outputs, for rows and columns.
-      dilation: step between the kernel's taps, for rows and columns.
-      groups: number of independent groups of channels; several inputs need 1.
-      padding: "SAME", "VALID", "SYMMETRIC" (half of what the kernel reaches on either side, whatever the stride, as
-        PyTorch's networks pad), or `((top, bottom), (left, right))`.
+      stride: the stride, for rows and columns.
+      dilation: the dilation of the kernel, for rows and columns.
+      groups: the number of groups of channels; must be 1 for several inputs.
+      padding: "SAME", "VALID", "SYMMETRIC" (as PyTorch's networks pad: half of the dilated kernel's extent on either
+        side, whatever the stride), or `((top, bottom), (left, right))`.
 
     Returns:
       float[B, H', W', O] of the inputs' dtype.
 
     Raises:
-      ValueError: the inputs' channels do not add up to the kernel's, or several inputs with groups.
+      ArgumentError: the inputs' channels do not add up to the kernel's, or several inputs with groups.
     """
     parts = list(inputs) if isinstance(inputs, Sequence) else [inputs]
     channels = [part.shape[-1] for part in parts]
     if sum(channels) != kernel.shape[2] * groups:
-        raise ValueError(f"inputs of {channels} channels for a kernel {kernel.shape} with groups={groups}")
+        raise ArgumentError(
+            "kernel.shape", kernel.shape, f"does not fit inputs of {channels} channels, groups = {groups}"
+        )
     if len(parts) > 1 and groups != 1:
-        raise ValueError(f"{len(parts)} inputs with groups={groups}: concatenate them, or use groups=1")
+        raise ArgumentError("groups", groups, f"must be 1 for {len(parts)} inputs; concatenate them, or use groups = 1")
     stride, dilation = _pair(stride), _pair(dilation)
     pads = _explicit_pads(parts[0].shape[1:3], kernel.shape[:2], stride, dilation, padding)
     spec = _Spec(stride, dilation, groups, pads)
     if len(parts) == 1:
         return _conv_one(parts[0], kernel, spec)
     ends = [sum(channels[: i + 1]) for i in range(len(channels))]
-    shares = [kernel[:, :, end - size : end] for end, size in zip(ends, channels, strict=True)]
-    return functools.reduce(jnp.add, [_conv_one(x, share, spec) for x, share in zip(parts, shares, strict=True)])
+    slices = [kernel[:, :, end - size : end] for end, size in zip(ends, channels, strict=True)]
+    return functools.reduce(jnp.add, [_conv_one(x, k, spec) for x, k in zip(parts, slices, strict=True)])
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -88,7 +91,7 @@ def _explicit_pads(
         rows, columns = [((e - 1) // 2, (e - 1) // 2) for e in extent]
         return rows, columns
     if padding == "SAME" and stride == (1, 1):
-        # Does not depend on the picture's size, so that a symbolic size can be exported.
+        # Independent of the image's size, so that a symbolic size can be exported.
         rows, columns = [((e - 1) // 2, e // 2) for e in extent]
         return rows, columns
     rows, columns = lax.padtype_to_pads(size, extent, stride, padding)
@@ -96,18 +99,18 @@ def _explicit_pads(
 
 
 def _conv_one(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:
-    kernel, spec = _without_idle_taps(kernel, x.shape[1:3], spec)
+    kernel, spec = _without_padding_taps(kernel, x.shape[1:3], spec)
     pointwise = kernel.shape[:2] == (1, 1) and spec.pads == ((0, 0), (0, 0))
     if pointwise and spec.stride == (1, 1) and spec.groups == 1:
-        return _product(x, kernel[0, 0])
+        return _matmul(x, kernel[0, 0])
     return _conv(x, kernel, spec)
 
 
-def _without_idle_taps(kernel: jax.Array, size: Sequence[int], spec: _Spec) -> tuple[jax.Array, _Spec]:
-    """The same convolution without rows and columns of taps that only ever read the zeros around a picture.
+def _without_padding_taps(kernel: jax.Array, size: Sequence[int], spec: _Spec) -> tuple[jax.Array, _Spec]:
+    """Returns the kernel and spec without the rows and columns of taps that read only padding.
 
-    Kernels are dilated by more than a small picture's size where a network expects large ones: of the nine taps of a
-    3x3 kernel one is left.
+    In networks made for large images, the dilation can exceed the size of a small image: then only one of the nine taps
+    of a 3x3 kernel remains.
     """
     pads: list[tuple[int, int]] = []
     kept: list[slice] = []
@@ -116,15 +119,15 @@ def _without_idle_taps(kernel: jax.Array, size: Sequence[int], spec: _Spec) -> t
         first, last = 0, taps - 1
         if isinstance(size[axis], int):
             outputs = (size[axis] + before + after - (taps - 1) * dilation - 1) // spec.stride[axis] + 1
-            reach = before - (outputs - 1) * spec.stride[axis]
-            reading = [i for i in range(taps) if reach <= i * dilation < size[axis] + before]
+            lowest = before - (outputs - 1) * spec.stride[axis]
+            reading = [i for i in range(taps) if lowest <= i * dilation < size[axis] + before]
             first, last = (reading[0], reading[-1]) if reading else (first, last)
         pads.append((before - first * dilation, after - (taps - 1 - last) * dilation))
         kept.append(slice(first, last + 1))
     return kernel[kept[0], kept[1]], spec._replace(pads=(pads[0], pads[1]))
 
 
-def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
+def _matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
     return lax.dot_general(x, matrix, (((3,), (0,)), ((), ())))
 
 
@@ -164,12 +167,12 @@ def _conv_backward(
     if _is_depthwise(kernel.shape, spec):
         options: dict[str, Any] = {"stride": spec.stride, "dilation": spec.dilation, "pads": spec.pads}
         by_taps = functools.partial(depthwise_input_gradient, size=x.shape[1:3], **options)
-        of_taps = functools.partial(depthwise_kernel_gradient, kernel_size=kernel.shape[:2], **options)
+        for_taps = functools.partial(depthwise_kernel_gradient, kernel_size=kernel.shape[:2], **options)
         return (
             lax.platform_dependent(gradient, kernel, cpu=by_taps, default=for_x),
-            lax.platform_dependent(x, gradient, cpu=of_taps, default=for_kernel),
+            lax.platform_dependent(x, gradient, cpu=for_taps, default=for_kernel),
         )
-    if not _chunks_pay(gradient.shape, spec):
+    if not _is_faster_in_chunks(gradient.shape, spec):
         return for_x(gradient, kernel), for_kernel(x, gradient)
     chunked = functools.partial(_kernel_gradient_by_rows, kernel_size=kernel.shape[:2], spec=spec)
     return for_x(gradient, kernel), lax.platform_dependent(x, gradient, cpu=chunked, default=for_kernel)
@@ -190,24 +193,24 @@ def _kernel_gradient(x: jax.Array, gradient: jax.Array, *, kernel: jax.Array, sp
     return jax.linear_transpose(lambda kernel: _xla_conv(x, kernel, spec), kernel)(gradient)[0]
 
 
-# Measured on training steps of the plain U-Net: more or smaller chunks take longer to compile and run no faster,
-# and below 32 rows XLA's own form is as fast.
+# Measured on training steps of the plain U-Net: more or smaller chunks take longer to compile and are not faster, and
+# below 32 rows XLA's own form is as fast.
 _MIN_ROWS = 32
 _MIN_CHUNK_ROWS = 4
 _MAX_CHUNKS = 8
 
 
-def _chunks_pay(shape: tuple[int, ...], spec: _Spec) -> bool:
+def _is_faster_in_chunks(shape: tuple[int, ...], spec: _Spec) -> bool:
     return spec.groups == 1 and shape[1] >= _MIN_ROWS
 
 
 def _kernel_gradient_by_rows(
     x: jax.Array, gradient: jax.Array, *, kernel_size: Sequence[int], spec: _Spec
 ) -> jax.Array:
-    """The kernel's gradient as a sum over chunks of output rows: float[kh, kw, C, O].
+    """Returns the gradient of the kernel, float[kh, kw, C, O], as a sum over chunks of output rows.
 
-    Each term is itself a convolution, of the chunk's input rows with its gradient as the kernel, in which
-    pictures and channels change places.
+    Each term is a convolution of the chunk's input rows with the chunk's gradient as the kernel, with the batch and
+    channel axes swapped.
     """
     out_rows = gradient.shape[1]
     rows = max(_MIN_CHUNK_ROWS, math.ceil(out_rows / _MAX_CHUNKS))
@@ -221,12 +224,12 @@ def _kernel_gradient_by_rows(
 def _chunk_gradient(
     x: jax.Array, gradient: jax.Array, first: int, kernel_size: Sequence[int], spec: _Spec
 ) -> jax.Array:
-    """What output rows `first`.. (float[B, rows, W', O] of the gradient) add to it, in float32 at least."""
+    """Returns what the output rows from `first` on contribute, in at least float32; gradient: float[B, rows, W', O]."""
     (top, _), (left, _) = spec.pads
-    row_low, row_high, row_pads = _window(
+    row_low, row_high, row_pads = _input_range(
         first * spec.stride[0] - top, gradient.shape[1], x.shape[1], kernel_size[0], spec.stride[0], spec.dilation[0]
     )
-    col_low, col_high, col_pads = _window(
+    col_low, col_high, col_pads = _input_range(
         -left, gradient.shape[2], x.shape[2], kernel_size[1], spec.stride[1], spec.dilation[1]
     )
     return lax.conv_general_dilated(
@@ -240,10 +243,10 @@ def _chunk_gradient(
     )
 
 
-def _window(
+def _input_range(
     start: int, outputs: int, size: int, taps: int, stride: int, dilation: int
 ) -> tuple[int, int, tuple[int, int]]:
-    """The inputs that `outputs` neighboring outputs read from `start` on: first, end, and padding around them."""
+    """Returns low and high of the inputs that `outputs` consecutive outputs read from `start` on, and their padding."""
     end = start + (outputs - 1) * stride + (taps - 1) * dilation + 1
     low, high = min(max(start, 0), size), max(min(end, size), 0)
     return low, high, (low - start, end - high)

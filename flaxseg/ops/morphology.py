@@ -1,4 +1,4 @@
-"""Erosion and dilation of maps of values, with gradients."""
+"""Differentiable grayscale erosion and dilation."""
 
 import jax
 import jax.numpy as jnp
@@ -9,24 +9,30 @@ _SQUARE = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1))
 
 @jax.custom_vjp
 def erosion(x: jax.Array) -> jax.Array:
-    """Returns the least of each pixel and its four neighbors, float[..., H, W] of x's dtype.
+    """Returns the minimum of each pixel and its 4 neighbors.
 
-    Pixels that tie share the gradient evenly, so that it turns and mirrors with the map.
+    Equal minima share the gradient evenly, so that the gradient is equivariant to rotations and flips.
 
     Args:
-      x: float[..., H, W]; there is nothing beyond the border.
+      x: float[..., H, W]; pixels outside the image are excluded.
+
+    Returns:
+      float[..., H, W] of x's dtype.
     """
     return jnp.stack(_neighbors(x, _CROSS, jnp.inf)).min(0)
 
 
 @jax.custom_vjp
 def dilation(x: jax.Array) -> jax.Array:
-    """Returns the largest of each pixel and its eight neighbors, float[..., H, W] of x's dtype.
+    """Returns the maximum of each pixel and its 8 neighbors.
 
-    Pixels that tie share the gradient evenly, so that it turns and mirrors with the map.
+    Equal maxima share the gradient evenly, so that the gradient is equivariant to rotations and flips.
 
     Args:
-      x: float[..., H, W]; there is nothing beyond the border.
+      x: float[..., H, W]; pixels outside the image are excluded.
+
+    Returns:
+      float[..., H, W] of x's dtype.
     """
     leading = (1,) * (x.ndim - 2)
     for window in ((3, 1), (1, 3)):
@@ -39,8 +45,8 @@ def _erosion_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Arra
     return y, (x, y)
 
 
-def _erosion_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
-    return (_to_the_chosen(*kept, gradient, _CROSS),)
+def _erosion_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+    return (_gradient_of_selection(*residuals, gradient, _CROSS),)
 
 
 def _dilation_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -48,28 +54,30 @@ def _dilation_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Arr
     return y, (x, y)
 
 
-def _dilation_backward(kept: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
-    return (_to_the_chosen(*kept, gradient, _SQUARE),)
+def _dilation_backward(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+    return (_gradient_of_selection(*residuals, gradient, _SQUARE),)
 
 
 erosion.defvjp(_erosion_forward, _erosion_backward)
 dilation.defvjp(_dilation_forward, _dilation_backward)
 
 
-def _to_the_chosen(x: jax.Array, y: jax.Array, gradient: jax.Array, offsets: tuple[tuple[int, int], ...]) -> jax.Array:
-    """Returns the gradient for x of a y that is, at each pixel, one value or several that tie of x nearby.
+def _gradient_of_selection(
+    x: jax.Array, y: jax.Array, gradient: jax.Array, offsets: tuple[tuple[int, int], ...]
+) -> jax.Array:
+    """Returns the gradient of x for an output y that selects, at each pixel, a value of x at one of the offsets.
 
-    Written by hand because the gradients of windowed reductions are slow, and those of chains of selections make XLA
-    compute each stage anew for every neighbor. `offsets` are the same mirrored, so that they serve both ways.
+    It is written by hand because the gradients of windowed reductions are slow, and for the gradients of chains of
+    selections XLA recomputes each stage for every neighbor. The set of offsets must be point-symmetric.
     """
     ties = sum((near == y).astype(x.dtype) for near in _neighbors(x, offsets, jnp.nan))
-    share = gradient / ties
-    into = zip(_neighbors(y, offsets, jnp.nan), _neighbors(share, offsets, 0.0), strict=True)
-    return jnp.asarray(sum(jnp.where(x == chosen, given, 0.0) for chosen, given in into))
+    part = gradient / ties
+    pairs = zip(_neighbors(y, offsets, jnp.nan), _neighbors(part, offsets, 0.0), strict=True)
+    return jnp.asarray(sum(jnp.where(x == selected, received, 0.0) for selected, received in pairs))
 
 
 def _neighbors(x: jax.Array, offsets: tuple[tuple[int, int], ...], fill: float) -> list[jax.Array]:
-    """Returns what lies at each offset, -1 to 1 along each side, from every pixel; `fill` beyond the border."""
+    """Returns, for each offset of -1 to 1 along both axes, the values of x there; `fill` outside the image."""
     height, width = x.shape[-2:]
     padded = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(1, 1)] * 2, constant_values=fill)
     return [padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width] for row, column in offsets]

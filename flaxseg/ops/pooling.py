@@ -8,20 +8,20 @@ import numpy as np
 
 
 def max_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, padding: int = 0) -> jax.Array:
-    """The maximum of each window x window block; a remainder at the bottom or right is dropped.
+    """Returns the maximum of each window; incomplete windows at the bottom or right are dropped.
 
-    Equal to `flax.linen.max_pool`, in gradients too: of equal values the first, row by row, gets the gradient. NaN
-    wins over every number. Written as a chain of selections because the gradient of the usual windowed reduction is
-    slow on the CPU.
+    It equals `flax.linen.max_pool`, including its gradient: among equal values the first in row-major order receives
+    the gradient. The maximum of a window with NaN is NaN. Implemented as a chain of selections, because the gradient of
+    a windowed reduction is slow on the CPU.
 
     Args:
       x: float[B, H, W, C].
-      window: height and width of a block.
-      stride: step between blocks; None: they lie side by side.
-      padding: rows and columns around the picture that never are the maximum.
+      window: height and width of the window.
+      stride: the stride of the window; None for the window's size.
+      padding: the number of rows and columns of -inf on each side of the image.
 
     Returns:
-      float[B, (H + 2 * padding - window) // stride + 1, likewise W, C].
+      float[B, H', W', C], where H' = (H + 2 * padding - window) // stride + 1, and W' correspondingly.
     """
     best, *others = _taps(x, window, window if stride is None else stride, padding, fill=-jnp.inf)
     for other in others:
@@ -30,14 +30,14 @@ def max_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, paddin
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
-    """Means of a grid of size x size cells that cover the picture, like PyTorch's AdaptiveAvgPool2d.
+    """Returns the means over a grid of size x size cells that cover the image, as PyTorch's AdaptiveAvgPool2d does.
 
-    Cell i of an axis of length n covers pixels floor(i * n / size) up to ceil((i + 1) * n / size), so cells overlap
-    where n is not a multiple of `size`, and repeat where it is smaller.
+    Cell i of an axis of length n covers pixels floor(i * n / size) up to ceil((i + 1) * n / size), so that cells
+    overlap if n is not a multiple of `size`, and pixels repeat if n is smaller than `size`.
 
     Args:
       x: float[B, H, W, C].
-      size: cells along each axis.
+      size: the number of cells along each axis.
 
     Returns:
       float[B, size, size, C] of x's dtype.
@@ -50,19 +50,19 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
 
 
 def _taps(x: jax.Array, window: int, stride: int, padding: int, *, fill: float) -> Iterator[jax.Array]:
-    """For each place in the window, row by row, the picture's values there."""
+    """Yields, for each position in the window in row-major order, the values there in every window."""
     if padding:
-        around = (padding, padding)
-        x = jnp.pad(x, ((0, 0), around, around, (0, 0)), constant_values=fill)
+        pads = (padding, padding)
+        x = jnp.pad(x, ((0, 0), pads, pads, (0, 0)), constant_values=fill)
     height, width = ((length - window) // stride + 1 for length in x.shape[1:3])
-    for place in range(window * window):
-        row, column = divmod(place, window)
+    for position in range(window * window):
+        row, column = divmod(position, window)
         rows = slice(row, row + (height - 1) * stride + 1, stride)
         yield x[:, rows, column : column + (width - 1) * stride + 1 : stride]
 
 
 def _cells(length: int, size: int) -> np.ndarray:
-    """float64[size, length]: row i holds what each pixel contributes to the mean of cell i."""
+    """Returns float64[size, length]: row i holds the weight of each pixel in the mean of cell i."""
     first = np.arange(size) * length // size
     end = -(-(np.arange(size) + 1) * length // size)
     inside = (np.arange(length) >= first[:, None]) & (np.arange(length) < end[:, None])

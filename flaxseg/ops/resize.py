@@ -1,4 +1,4 @@
-"""Resizing: bilinear as two matrix products, and nearest neighbor, without antialiasing."""
+"""Bilinear and nearest-neighbor resizing without antialiasing."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,15 @@ from jax import lax
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool = False) -> jax.Array:
-    """Bilinear resize, equal to `jax.image.resize(..., antialias=False)`.
+    """Resizes images bilinearly; equals `jax.image.resize(..., antialias=False)`.
 
-    Two products with constant matrices, so it runs on matrix units and exports with a symbolic batch.
+    Implemented as two products with constant matrices, which run on matrix units and export with a symbolic batch size.
 
     Args:
       x: float[B, h, w, C].
-      size: output height and width.
-      align_corners: the centers of the outermost pixels stay where they are, instead of the pixels' outer edges; as
-        in PyTorch. For networks that were trained so.
+      size: height and width of the output.
+      align_corners: align the centers of the corner pixels instead of their outer edges, as PyTorch's `align_corners`
+        does; for networks that were trained with it.
 
     Returns:
       float[B, *size, C] of x's dtype.
@@ -26,7 +26,7 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool 
     weights = _corner_weights if align_corners else _constant_weights
     rows = jnp.asarray(weights(height, new_height), x.dtype)
     columns = jnp.asarray(weights(width, new_width), x.dtype)
-    # The order that makes the smaller intermediate.
+    # The order with the smaller intermediate array.
     if new_height * width <= height * new_width:
         x = _einsum("bhwc,Hh->bHwc", x, rows)
         return _einsum("bhwc,Ww->bhWc", x, columns)
@@ -35,16 +35,16 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool 
 
 
 def resize_bilinear_ragged(x: jax.Array, sizes: jax.Array, canvas: tuple[int, int]) -> jax.Array:
-    """Bilinear resize of each example to a size of its own, in the upper left of a common canvas.
+    """Resizes each image bilinearly to its own size, in the upper left of a common canvas.
 
     Args:
       x: float[B, h, w, C].
-      sizes: int[B, 2], each example's new height and width: 1.. the canvas's. Need not be static.
+      sizes: int[B, 2], the new height and width of each image, at least 1 and at most the canvas's; may be traced.
       canvas: height and width of the output.
 
     Returns:
-      float[B, *canvas, C]; example i's upper-left `sizes[i]` is `resize_bilinear(x[i], sizes[i])`. What lies
-      outside is finite and otherwise arbitrary.
+      float[B, *canvas, C]; the upper left of image i, of size `sizes[i]`, is `resize_bilinear(x[i], sizes[i])`. All
+      other values are finite and otherwise unspecified.
     """
     rows = _dynamic_weights(x.shape[1], sizes[:, 0], canvas[0]).astype(x.dtype)
     columns = _dynamic_weights(x.shape[2], sizes[:, 1], canvas[1]).astype(x.dtype)
@@ -54,11 +54,11 @@ def resize_bilinear_ragged(x: jax.Array, sizes: jax.Array, canvas: tuple[int, in
 
 
 def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Nearest-neighbor resize, equal to `jax.image.resize(..., "nearest")`.
+    """Resizes images by nearest-neighbor interpolation; equals `jax.image.resize(..., "nearest")`.
 
     Args:
-      x: any dtype[B, h, w, C].
-      size: output height and width.
+      x: [B, h, w, C] of any dtype.
+      size: height and width of the output.
 
     Returns:
       [B, *size, C] of x's dtype.
@@ -67,17 +67,17 @@ def resize_nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _einsum(formula: str, x: jax.Array, weights: jax.Array) -> jax.Array:
-    # Accelerators would otherwise round float32 to fewer bits, which shows in pictures and logits.
+    # The default precision of accelerators rounds float32 to fewer bits, which is visible in images and logits.
     return jnp.einsum(formula, x, weights, precision=lax.Precision.HIGHEST)
 
 
 def _constant_weights(old: int, new: int) -> np.ndarray:
-    """float64[new, old]: row i holds what each old position contributes to new position i."""
+    """Returns float64[new, old]: row i holds the weights of the old positions in new position i."""
     return _weights_at((np.arange(new) + 0.5) * (old / new) - 0.5, old)
 
 
 def _corner_weights(old: int, new: int) -> np.ndarray:
-    """As `_constant_weights`, with the first and the last position of old and new at the same place."""
+    """Returns the weights like `_constant_weights`, with the first and last positions of old and new aligned."""
     return _weights_at(np.arange(new) * ((old - 1) / max(new - 1, 1)), old)
 
 
@@ -87,16 +87,17 @@ def _weights_at(source: np.ndarray, old: int) -> np.ndarray:
 
 
 def _dynamic_weights(old: int, new: jax.Array, canvas: int) -> jax.Array:
-    """float32[B, canvas, old]: for each example, `_constant_weights(old, new)`, then repetitions of its last row.
+    """Returns float32[B, canvas, old]: `_constant_weights(old, new)` of each image, then repeats of its last row.
 
-    Positions are fractions of integers, so that no rounding grows with the size of the picture.
+    Positions are computed as fractions of integers, so that rounding errors do not grow with the size of the image.
     """
     new = jnp.maximum(new.astype(jnp.int32), 1)[:, None]
     numerator = jnp.clip((2 * jnp.arange(canvas) + 1) * old - new, 0, 2 * new * (old - 1))
     lower = numerator // (2 * new)
-    share = (numerator - lower * 2 * new) / (2 * new)
+    upper_weight = (numerator - lower * 2 * new) / (2 * new)
     distance = jnp.arange(old) - lower[..., None]
-    return jnp.where(distance == 0, 1 - share[..., None], 0) + jnp.where(distance == 1, share[..., None], 0)
+    lower_part = jnp.where(distance == 0, 1 - upper_weight[..., None], 0)
+    return lower_part + jnp.where(distance == 1, upper_weight[..., None], 0)
 
 
 def _nearest_along(x: jax.Array, axis: int, new: int) -> jax.Array:

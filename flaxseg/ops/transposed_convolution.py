@@ -1,4 +1,4 @@
-"""Transposed convolution, written in the forms that compile to fast code."""
+"""Transposed convolution, in forms that XLA compiles to fast code."""
 
 import functools
 from collections.abc import Callable
@@ -11,17 +11,17 @@ from flaxseg.ops.convolution import conv
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int = 2) -> jax.Array:
-    """Transposed convolution with SAME padding: the output is `stride` times as high and wide.
+    """Returns the transposed convolution with SAME padding; the output is `stride` times as high and wide.
 
-    Pixels that lie `stride` apart in the output are made alike, so it is also a convolution to stride**2 times the
-    channels, followed by a rearrangement. Where no taps overlap, that is a matrix product, several times as fast as
-    the general form. Where they do, the CPU computes so what XLA does not compute well there: gradients, and values
-    of kernels that are multiples of the stride.
+    Output pixels that are `stride` apart are computed by the same taps, so that the operation equals a convolution with
+    stride**2 times the channels, followed by a depth-to-space rearrangement. For kernels no larger than the stride,
+    this form is a matrix product, several times faster than the general form. For larger kernels it is used on the CPU
+    where XLA's own form is slow: for gradients, and for values if the kernel's size is a multiple of the stride.
 
     Args:
       x: float[B, H, W, C].
-      kernel: float[kh, kw, C, O], oriented like the one of `flax.linen.ConvTranspose`.
-      stride: up-sampling factor.
+      kernel: float[kh, kw, C, O], in the orientation of `flax.linen.ConvTranspose`.
+      stride: the upsampling factor.
 
     Returns:
       float[B, stride * H, stride * W, O].
@@ -67,7 +67,7 @@ def _xla_conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.
 
 
 def _by_phases(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    """One convolution for all of the stride**2 places that an output has in its group, then the groups laid out."""
+    """Returns the transposed convolution as one convolution to stride**2 phases per pixel, and depth to space."""
     kernel, rows = _phases(kernel, 0, stride)
     kernel, columns = _phases(kernel, 2, stride)
     kh, _, kw, _, channels, features = kernel.shape
@@ -79,10 +79,10 @@ def _by_phases(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
 
 
 def _phases(kernel: jax.Array, axis: int, stride: int) -> tuple[jax.Array, tuple[int, int]]:
-    """The kernel with its taps along an axis as [window, stride], and the padding that the window needs.
+    """Returns the kernel with its taps along an axis as [window, stride], and the padding that the window needs.
 
-    With x spread out by the stride and padded by `before`, as lax.conv_transpose does it, output stride * q + p takes
-    x[q + j] times tap before - p + stride * j. The window goes over all j for which that is a tap for some p.
+    With x dilated by the stride and padded by `before`, as in `lax.conv_transpose`, output stride * q + p is the sum of
+    x[q + j] times tap before - p + stride * j. The window covers all j for which this tap exists for some phase p.
     """
     taps = kernel.shape[axis]
     before = taps - 1 if stride > taps - 1 else (taps + stride - 1) // 2
@@ -92,5 +92,5 @@ def _phases(kernel: jax.Array, axis: int, stride: int) -> tuple[jax.Array, tuple
     config[axis] = (-first, last + 1 - taps, 0)
     kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), config)
     shape = (*kernel.shape[:axis], high - low + 1, stride, *kernel.shape[axis + 1 :])
-    # The last of each group of taps is that of place p = 0.
+    # The last tap of each group belongs to phase p = 0.
     return jnp.flip(kernel.reshape(shape), axis + 1), (-low, high)

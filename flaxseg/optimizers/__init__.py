@@ -1,26 +1,28 @@
-"""Optimizers: learning-rate schedules, algorithms, and groups of parameters that they treat alike."""
+"""Optimizers: algorithms, learning-rate schedules, learning-rate multipliers, and frozen parameters."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import optax
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import NON_NEGATIVE, ArgumentError
 from flaxseg.optimizers.algorithms import OPTIMIZERS, decay_mask
-from flaxseg.optimizers.groups import RateScales, freezing
-from flaxseg.optimizers.schedules import SCHEDULES, Plateau, make_schedule, rate_scale
+from flaxseg.optimizers.groups import IsFrozen, LearningRateMultipliers, freezing, with_frozen_parameters
+from flaxseg.optimizers.schedules import SCHEDULES, Plateau, make_schedule, plateau_multiplier
 from flaxseg.registry import look_up
 
 __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
+    "IsFrozen",
+    "LearningRateMultipliers",
     "Plateau",
-    "RateScales",
     "decay_mask",
     "freezing",
     "make_optimizer",
     "make_schedule",
-    "rate_scale",
+    "plateau_multiplier",
+    "with_frozen_parameters",
 ]
 
 
@@ -31,38 +33,45 @@ def make_optimizer(
     weight_decay: float = 0.0,
     grad_clip: float = 0.0,
     options: Mapping[str, Any] | None = None,
-    scales: RateScales | None = None,
+    multipliers: LearningRateMultipliers | None = None,
+    frozen: IsFrozen | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Returns a named optimizer that follows a schedule.
+    """Returns an optimizer by name, as an optax transformation.
 
     Args:
-      name: a name of OPTIMIZERS, or `package.module:function`.
-      schedule: learning rate by step, such as from make_schedule(). The rate of a Plateau also falls with the loss,
-        which `update` then takes as `value`.
-      weight_decay: of kernels.
-      grad_clip: the gradient is scaled down to at most this global norm (Pascanu et al. 2013,
-        https://arxiv.org/abs/1211.5063); 0: left as it is.
-      options: the optimizer's keyword arguments.
-      scales: what the rates of single parameters are multiplied by; None: all learn at one rate.
+      name: a name in `OPTIMIZERS`, or `package.module:function` for a function with the same signature as theirs.
+      schedule: the learning rate at each step, such as `make_schedule` returns. With a `Plateau`, `update` also needs
+        the training loss as the keyword argument `value`.
+      weight_decay: the weight-decay coefficient, applied to kernels only; see `decay_mask`.
+      grad_clip: the largest global norm of the gradient; larger gradients are scaled down to it (Pascanu et al. 2013,
+        https://arxiv.org/abs/1211.5063). 0 disables clipping.
+      options: keyword arguments of the optimizer's function.
+      multipliers: learning-rate multipliers by parameter path; None applies one learning rate to all parameters.
+      frozen: `frozen(path)` returns whether the parameter at that path is frozen, as `freezing` makes it; see
+        `with_frozen_parameters`. None trains all parameters.
 
     Raises:
-      ConfigError: an unknown name, an option out of range, or a function of the user's own that is no optimizer.
+      ArgumentError: an unknown name, an option out of range, or a user's function that is not an optimizer.
     """
-    function = look_up(name, OPTIMIZERS, argument="config.optimizer.name")
+    NON_NEGATIVE.check("weight_decay", weight_decay)
+    NON_NEGATIVE.check("grad_clip", grad_clip)
+    function = look_up(name, OPTIMIZERS)
     try:
         stages = [function(schedule, weight_decay, **options or {})]
-    except ConfigError as error:
-        raise ConfigError(f"config.optimizer.options.{error}") from error
+    except ArgumentError as error:
+        raise error.under("options") from error
     except TypeError as error:
-        raise ConfigError(
-            f"config.optimizer.name = {name!r}: cannot be called with a schedule, a weight decay and the options "
-            f"{dict(options or {})}: {error}"
+        raise ArgumentError(
+            "name",
+            name,
+            f"cannot be called with a schedule, a weight decay and the options {dict(options or {})}: {error}",
         ) from error
     if grad_clip:
         stages.insert(0, optax.clip_by_global_norm(grad_clip))
-    # Both scale the finished step, as a lower learning rate would, weight decay included.
-    if scales is not None:
-        stages.append(scales.transformation())
+    # These two come last because they scale the whole step, weight decay included, as a lower learning rate would.
+    if multipliers is not None:
+        stages.append(multipliers.transformation())
     if isinstance(schedule, Plateau):
-        stages.append(schedule.scale)
-    return optax.with_extra_args_support(optax.chain(*stages) if len(stages) > 1 else stages[0])
+        stages.append(schedule.transformation)
+    tx = optax.with_extra_args_support(optax.chain(*stages) if len(stages) > 1 else stages[0])
+    return tx if frozen is None else with_frozen_parameters(tx, frozen)

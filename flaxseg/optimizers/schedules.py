@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name, composed of optax."""
+"""Learning-rate schedules by name, composed of optax schedules."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -9,118 +9,123 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import FRACTION, NON_NEGATIVE, POSITIVE, ArgumentError, Range, check_integer
 from flaxseg.registry import look_up
+
+POSITIVE_FRACTION = Range(0, 1, above=True)
 
 
 def constant(peak: float, steps: int) -> optax.Schedule:
-    """Returns a rate that stays at its peak."""
+    """Returns a constant learning rate.
+
+    Args:
+      peak: the learning rate.
+      steps: the number of steps; has no effect.
+    """
     del steps
     return optax.constant_schedule(peak)
 
 
 def cosine(peak: float, steps: int, *, end: float = 0.0) -> optax.Schedule:
-    """Returns a rate that falls along half a cosine (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983).
+    """Returns cosine decay (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983).
 
     Args:
-      peak: where it begins.
-      steps: how long it falls.
-      end: the share of the peak that it falls to.
+      peak: the initial learning rate.
+      steps: the number of steps of the decay.
+      end: the final learning rate as a fraction of the peak, from 0 to 1.
     """
-    _check_share("end", end)
+    FRACTION.check("end", end)
     return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=end)
 
 
 def polynomial(peak: float, steps: int, *, power: float = 0.9, end: float = 0.0) -> optax.Schedule:
-    """Returns a rate that falls as (1 - step / steps)^power, "poly" of the DeepLab papers.
+    """Returns polynomial decay, proportional to (1 - step / steps)^power: the "poly" policy of the DeepLab papers.
 
     Chen et al. 2017, https://arxiv.org/abs/1606.00915, section 4.1
 
     Args:
-      peak: where it begins.
-      steps: how long it falls.
-      power: above 0; 1 is a straight line.
-      end: the share of the peak that it falls to.
+      peak: the initial learning rate.
+      steps: the number of steps of the decay.
+      power: the exponent, above 0; 1 is linear decay.
+      end: the final learning rate as a fraction of the peak, from 0 to 1.
     """
-    _check_positive("power", power)
-    _check_share("end", end)
+    POSITIVE.check("power", power)
+    FRACTION.check("end", end)
     return optax.polynomial_schedule(peak, end * peak, power, max(steps, 1))
 
 
 def exponential(peak: float, steps: int, *, end: float = 0.01) -> optax.Schedule:
-    """Returns a rate that falls by the same factor with every step.
+    """Returns exponential decay: each step multiplies the learning rate by the same factor.
 
     Args:
-      peak: where it begins.
-      steps: how long it falls.
-      end: the share of the peak that it falls to, above 0.
+      peak: the initial learning rate.
+      steps: the number of steps of the decay.
+      end: the final learning rate as a fraction of the peak, above 0 and at most 1.
     """
-    _check_share("end", end)
-    _check_positive("end", end)
+    POSITIVE_FRACTION.check("end", end)
     return optax.exponential_decay(peak, max(steps, 1), end)
 
 
 def step(peak: float, steps: int, *, boundaries: Sequence[float] = (0.6, 0.8), factor: float = 0.1) -> optax.Schedule:
-    """Returns a rate that is multiplied by a factor at some points of the run.
+    """Returns step decay: the learning rate is multiplied by a factor at each of several steps.
 
     Args:
-      peak: where it begins.
-      steps: how long the run is.
-      boundaries: those points, as shares of `steps`, rising, between 0 and 1.
-      factor: what the rate is multiplied by at each, 0 to 1.
+      peak: the initial learning rate.
+      steps: the number of steps of the run.
+      boundaries: when the learning rate drops, as increasing fractions of `steps` between 0 and 1.
+      factor: the factor of each drop, from 0 to 1.
     """
-    _check_share("factor", factor)
+    FRACTION.check("factor", factor)
     if list(boundaries) != sorted(set(boundaries)) or not all(0 < boundary < 1 for boundary in boundaries):
-        raise ConfigError(
-            f"boundaries = {tuple(boundaries)}: must be rising shares of the run, between 0 and 1; "
-            "the rate would change after the run's end otherwise"
+        raise ArgumentError(
+            "boundaries", tuple(boundaries), "must be increasing fractions of the run, each above 0 and below 1"
         )
-    # In a short run, two may round to one step.
-    at = [round(share * steps) for share in boundaries]
+    # In a short run, two boundaries may round to the same step.
+    at = [round(boundary * steps) for boundary in boundaries]
     return optax.piecewise_constant_schedule(peak, {step: factor ** at.count(step) for step in at})
 
 
 def one_cycle(
     peak: float, steps: int, *, pct_start: float = 0.3, div_factor: float = 25.0, final_div_factor: float = 1e4
 ) -> optax.Schedule:
-    """Returns a rate that rises to its peak and falls far below where it began, both along half a cosine.
+    """Returns the one-cycle policy: the learning rate rises to its peak, then decays to nearly 0, both as cosines.
 
-    Smith & Topin 2018, https://arxiv.org/abs/1708.07120
+    Smith & Topin 2018, https://arxiv.org/abs/1708.07120. Unlike `optax.cosine_onecycle_schedule`, it rounds the number
+    of rising steps to the nearest integer of at least 1, so that runs of a few steps reach the peak too.
 
     Args:
-      peak: the highest rate.
-      steps: how long the cycle is.
-      pct_start: the share of the steps in which it rises.
-      div_factor: it begins at the peak divided by this.
-      final_div_factor: it ends at its beginning divided by this.
+      peak: the highest learning rate.
+      steps: the number of steps of the cycle.
+      pct_start: the fraction of the steps in which the learning rate rises, from 0 to 1.
+      div_factor: the initial learning rate is the peak divided by this; above 0.
+      final_div_factor: the final learning rate is the initial one divided by this; above 0.
     """
-    _check_share("pct_start", pct_start)
-    _check_positive("div_factor", div_factor)
-    _check_positive("final_div_factor", final_div_factor)
+    FRACTION.check("pct_start", pct_start)
+    POSITIVE.check("div_factor", div_factor)
+    POSITIVE.check("final_div_factor", final_div_factor)
     start, rising = peak / div_factor, max(round(pct_start * steps), 1)
     rise = lambda count: start + (peak - start) * (1 - jnp.cos(jnp.pi * jnp.minimum(count / rising, 1))) / 2  # noqa: E731
-    fall = optax.cosine_decay_schedule(peak, max(steps - rising, 1), alpha=1 / (div_factor * final_div_factor))
-    return optax.join_schedules([rise, fall], [rising])
+    decay = optax.cosine_decay_schedule(peak, max(steps - rising, 1), alpha=1 / (div_factor * final_div_factor))
+    return optax.join_schedules([rise, decay], [rising])
 
 
 def warmup_stable_decay(peak: float, steps: int, *, decay: float = 0.2, end: float = 0.0) -> optax.Schedule:
-    """Returns a rate that stays at its peak and falls near the end as 1 minus a square root.
+    """Returns a constant learning rate followed by a decay proportional to 1 minus a square root.
 
-    Warm-up is `warmup_steps`, as of every schedule. A run may so be prolonged from a checkpoint before the decay.
-    Hägele et al. 2024, https://arxiv.org/abs/2405.18392
+    A run can be prolonged from a checkpoint of its constant phase. The warm-up is the `warmup_steps` that precede
+    every schedule. Hägele et al. 2024, https://arxiv.org/abs/2405.18392
 
     Args:
-      peak: the rate that it stays at.
-      steps: how long all of it is.
-      decay: the share of the steps in which it falls, above 0.
-      end: the share of the peak that it falls to.
+      peak: the constant learning rate.
+      steps: the number of steps of both phases.
+      decay: the fraction of the steps in which the learning rate decays, above 0 and at most 1.
+      end: the final learning rate as a fraction of the peak, from 0 to 1.
     """
-    _check_share("decay", decay)
-    _check_positive("decay", decay)
-    _check_share("end", end)
-    falling = max(round(decay * steps), 1)
-    fall = lambda count: peak * (1 - (1 - end) * jnp.sqrt(jnp.clip(count / falling, 0, 1)))  # noqa: E731
-    return optax.join_schedules([optax.constant_schedule(peak), fall], [max(steps - falling, 0)])
+    POSITIVE_FRACTION.check("decay", decay)
+    FRACTION.check("end", end)
+    decaying = max(round(decay * steps), 1)
+    fall = lambda count: peak * (1 - (1 - end) * jnp.sqrt(jnp.clip(count / decaying, 0, 1)))  # noqa: E731
+    return optax.join_schedules([optax.constant_schedule(peak), fall], [max(steps - decaying, 0)])
 
 
 def plateau(
@@ -133,63 +138,72 @@ def plateau(
     min_improvement: float = 1e-4,
     end: float = 0.0,
 ) -> "Plateau":
-    """Returns a rate that stays at its peak for as long as the training loss falls.
+    """Returns a learning rate that is reduced whenever the training loss stops improving.
 
     Args:
-      peak: where it begins.
-      steps: how long the run is.
-      factor: what the rate is multiplied by when the loss no longer falls, between 0 and 1.
-      patience: how many windows in a row without improvement that takes.
-      window: steps whose mean loss is compared with the lowest so far. Steps of warm-up do not count.
-      min_improvement: by how much a mean has to be lower than the lowest to count as an improvement.
-      end: the share of the peak below which the rate does not fall.
+      peak: the initial learning rate.
+      steps: the number of steps of the run.
+      factor: the factor of each reduction, above 0 and below 1.
+      patience: the number of consecutive windows without improvement before a reduction.
+      window: the number of steps over which the loss is averaged before it is compared with the lowest average so
+        far; warm-up steps are excluded.
+      min_improvement: an average loss counts as an improvement if it is lower than the lowest so far by more than
+        this; at least 0.
+      end: the lowest learning rate as a fraction of the peak, from 0 to 1.
     """
-    if not 0 < factor < 1:
-        raise ConfigError(f"factor = {factor}: must be between 0 and 1")
-    _check_positive("patience", patience)
-    _check_positive("window", window)
-    if not 0 <= min_improvement < float("inf"):
-        raise ConfigError(f"min_improvement = {min_improvement}: must be at least 0")
-    _check_share("end", end)
-    if window * (patience + 1) >= steps:
-        raise ConfigError(
-            f"window = {window}, patience = {patience}: the rate could fall after {window * (patience + 1)} steps at "
-            f"the earliest, and the run has {steps} after warm-up; use fewer of either, or train longer"
+    Range(0, 1, above=True, below=True).check("factor", factor)
+    check_integer("patience", patience, 1)
+    check_integer("window", window, 1)
+    NON_NEGATIVE.check("min_improvement", min_improvement)
+    FRACTION.check("end", end)
+    earliest = window * (patience + 1)
+    if earliest >= steps:
+        raise ArgumentError(
+            "window",
+            window,
+            f"with patience = {patience} the first reduction is possible after {earliest} steps, but the run has only "
+            f"{steps} after warm-up; use a smaller window or patience, or train longer",
         )
-    scale = contrib.reduce_on_plateau(
+    transformation = contrib.reduce_on_plateau(
         factor=factor,
         patience=patience,
         rtol=0.0,
-        # It wants a positive number.
+        # optax requires a positive tolerance.
         atol=max(min_improvement, 1e-30),
         accumulation_size=window,
         min_scale=end,
     )
-    return Plateau(optax.constant_schedule(peak), scale)
+    return Plateau(optax.constant_schedule(peak), transformation)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """A schedule whose rate is also lowered by the loss, which an optimizer of make_optimizer() sees to.
+    """A schedule whose learning rate is also reduced on plateaus of the loss; `make_optimizer` applies both.
 
     Attributes:
-      schedule: the rate by step, before it is lowered.
-      scale: lowers finished steps; its `update` takes the loss as `value`.
+      schedule: the learning rate at each step, before any reduction.
+      transformation: multiplies updates, the learning rate included, by the current plateau multiplier; its `update`
+        takes the loss as `value`.
     """
 
     schedule: optax.Schedule
-    scale: optax.GradientTransformationExtraArgs
+    transformation: optax.GradientTransformationExtraArgs
 
     def __call__(self, step: Any) -> Any:
-        """Returns the rate of a step, before it is lowered."""
+        """Returns the learning rate at a step, before any reduction."""
         return self.schedule(step)
 
-    def warmed_up(self, schedule: optax.Schedule, steps: int) -> "Plateau":
-        """Returns the same with another schedule that begins with steps of warm-up, whose losses do not count."""
-        return Plateau(
-            schedule,
-            optax.conditionally_transform(self.scale, lambda step, **_: step >= steps, forward_extra_args=True),
+    def with_warmup(self, schedule: optax.Schedule, steps: int) -> "Plateau":
+        """Returns a plateau that follows another schedule and ignores the losses of its first steps.
+
+        Args:
+          schedule: the learning rate at each step, warm-up included.
+          steps: the number of warm-up steps.
+        """
+        after_warmup = optax.conditionally_transform(
+            self.transformation, lambda step, **_: step >= steps, forward_extra_args=True
         )
+        return Plateau(schedule, after_warmup)
 
 
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
@@ -202,7 +216,7 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
     "warmup_stable_decay": warmup_stable_decay,
     "plateau": plateau,
 }
-"""(peak rate, steps after warm-up, *, options) -> rate at each of those steps."""
+"""Functions (peak learning rate, steps after warm-up, *, options) -> learning rate at each step after warm-up."""
 
 
 def make_schedule(
@@ -213,53 +227,54 @@ def make_schedule(
     total_steps: int,
     options: Mapping[str, Any] | None = None,
 ) -> optax.Schedule:
-    """Returns the learning rate by step: linear warm-up, then a named schedule over the steps that are left.
+    """Returns the learning rate at each step: linear warm-up, then a schedule by name over the remaining steps.
 
     Args:
-      name: a name of SCHEDULES, or `package.module:function`.
-      learning_rate: the peak, reached at step `warmup_steps` by a schedule that begins with it.
-      warmup_steps: steps of warm-up; the first has `1 / (warmup_steps + 1)` of the rate, so none is wasted at 0.
-      total_steps: steps of the whole run.
-      options: the schedule's keyword arguments.
+      name: a name in `SCHEDULES`, or `package.module:function` for a function with the same signature as theirs.
+      learning_rate: the peak learning rate, at least 0. Schedules that start at the peak reach it at step
+        `warmup_steps`.
+      warmup_steps: the number of warm-up steps, below `total_steps`. The first step has `1 / (warmup_steps + 1)` of
+        the learning rate instead of 0, so that it is not wasted.
+      total_steps: the number of steps of the run, at least 1.
+      options: keyword arguments of the schedule's function.
 
     Raises:
-      ConfigError: an unknown name, an option out of range, or a schedule that is longer than the run; names the key.
+      ArgumentError: an unknown name, an option out of range, or a warm-up that leaves no steps.
     """
-    function = look_up(name, SCHEDULES, argument="config.optimizer.schedule")
+    function = look_up(name, SCHEDULES)
+    NON_NEGATIVE.check("learning_rate", learning_rate)
+    check_integer("total_steps", total_steps, 1)
+    check_integer("warmup_steps", warmup_steps, 0)
     if warmup_steps >= total_steps:
-        raise ConfigError(
-            f"config.optimizer.warmup_steps = {warmup_steps}: the whole run has {total_steps} steps; "
-            "use fewer, or train longer"
+        raise ArgumentError(
+            "warmup_steps",
+            warmup_steps,
+            f"must be below the {total_steps} steps of the whole run; use fewer, or train longer",
         )
     try:
-        falling = function(learning_rate, total_steps - warmup_steps, **options or {})
-    except ConfigError as error:
-        raise ConfigError(f"config.optimizer.schedule_options.{error}") from error
+        schedule = function(learning_rate, total_steps - warmup_steps, **options or {})
+    except ArgumentError as error:
+        raise error.under("options") from error
     except TypeError as error:
-        raise ConfigError(
-            f"config.optimizer.schedule = {name!r}: cannot be called with a rate, a number of steps and the options "
-            f"{dict(options or {})}: {error}"
+        raise ArgumentError(
+            "name",
+            name,
+            f"cannot be called with a learning rate, a number of steps and the options {dict(options or {})}: {error}",
         ) from error
     if not warmup_steps:
-        return falling
-    # To where the schedule begins, which is not the peak for each of them.
-    rising = lambda count: falling(0) * (count + 1) / (warmup_steps + 1)  # noqa: E731
-    joined = optax.join_schedules([rising, falling], [warmup_steps])
-    return falling.warmed_up(joined, warmup_steps) if isinstance(falling, Plateau) else joined
+        return schedule
+    # Warm-up ends at the schedule's initial learning rate, which is not always the peak.
+    warmup = lambda count: schedule(0) * (count + 1) / (warmup_steps + 1)  # noqa: E731
+    joined = optax.join_schedules([warmup, schedule], [warmup_steps])
+    return schedule.with_warmup(joined, warmup_steps) if isinstance(schedule, Plateau) else joined
 
 
-def rate_scale(opt_state: Any) -> jax.Array:
-    """Returns what a plateau left of the learning rate, float32 scalar; 1 for an optimizer of another schedule."""
+def plateau_multiplier(opt_state: Any) -> jax.Array:
+    """Returns the current multiplier of the plateau schedule, a float32 scalar; 1 with any other schedule.
+
+    Args:
+      opt_state: the state of an optimizer from `make_optimizer`, with or without frozen parameters.
+    """
     is_plateau = lambda state: isinstance(state, contrib.ReduceLROnPlateauState)  # noqa: E731
     states = [state for state in jax.tree.leaves(opt_state, is_leaf=is_plateau) if is_plateau(state)]
     return jnp.asarray(states[0].scale if states else 1.0, jnp.float32)
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{name} = {value}: is a share, 0 to 1")
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise ConfigError(f"{name} = {value}: must be above 0")

@@ -1,1 +1,1 @@
-"""What a run shows: TensorBoard, drawings."""
+"""Figures of a run, drawing, and TensorBoard summaries."""

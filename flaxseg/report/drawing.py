@@ -1,4 +1,4 @@
-"""Drawing for people: labels in their colors, over a picture or alone, legends, and PNG files."""
+"""Drawing labels in the colors of their classes, legends, and PNG files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,16 +11,25 @@ from matplotlib.patches import Patch
 from flaxseg.data.types import IGNORE_LABEL
 
 IGNORE_COLOR = (230, 230, 230)
+"""The light gray of ignored pixels."""
 
 MAX_LEGEND = 23
-"""A legend names the first so many classes."""
+"""The number of classes that a legend names; it leaves out further ones."""
 
 _STRIPE = 4
-"""Pixels between the stripes over ignored pixels, and their width."""
+"""Width in pixels of the stripes over ignored pixels, and of the gaps between them."""
 
 
-def colorise(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Returns a label uint8[H, W] in colors, uint8[H, W, 3]; ignored pixels light gray."""
+def colorize(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Returns a label map in the colors of its classes; ignored pixels are light gray.
+
+    Args:
+      label: uint8[H, W].
+      palette: one RGB color per class, each channel in 0..255.
+
+    Returns:
+      uint8[H, W, 3].
+    """
     colors = np.full((256, 3), IGNORE_COLOR, np.uint8)
     colors[: len(palette)] = palette
     return colors[label]
@@ -29,26 +38,26 @@ def colorise(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.n
 def overlay(
     image: np.ndarray, label: np.ndarray, palette: Sequence[tuple[int, int, int]], *, opacity: float = 0.4
 ) -> np.ndarray:
-    """Returns a picture with its label over it: classes tinted and outlined, ignored pixels striped in light gray.
+    """Returns an image with its label drawn over it: tinted, outlined classes and striped ignored pixels.
 
     Args:
-      image: uint8 or float32[H, W, C] of 0..255, shown as displayable() does.
+      image: uint8 or float32[H, W, C] of values in 0..255, converted by `to_rgb`.
       label: uint8[H, W].
-      palette: a color for each class.
-      opacity: how much of the class's color covers the picture, 0..1; outlines cover it wholly.
+      palette: one RGB color per class, each channel in 0..255.
+      opacity: opacity of the class colors inside the outlines, 0..1; the outlines are opaque.
 
     Returns:
       uint8[H, W, 3].
     """
-    colors = colorise(label, palette)
+    colors = colorize(label, palette)
     rows, columns = np.indices(label.shape)
     striped = (label == IGNORE_LABEL) & ((rows + columns) // _STRIPE % 2 == 0)
-    cover = np.where(_is_outline(label) | striped, 1.0, opacity)[..., None]
-    return np.rint((1 - cover) * displayable(image) + cover * colors).astype(np.uint8)
+    alpha = np.where(_outline(label) | striped, 1.0, opacity)[..., None]
+    return np.rint((1 - alpha) * to_rgb(image) + alpha * colors).astype(np.uint8)
 
 
-def _is_outline(label: np.ndarray) -> np.ndarray:
-    """bool[H, W]: whether a pixel beside, above or below has another label: both sides have lines of their colors."""
+def _outline(label: np.ndarray) -> np.ndarray:
+    """Returns bool[H, W]: True where the left, right, upper or lower neighbor has another label."""
     outline = np.zeros(label.shape, bool)
     across, down = label[:, :-1] != label[:, 1:], label[:-1] != label[1:]
     outline[:, :-1] |= across
@@ -58,8 +67,13 @@ def _is_outline(label: np.ndarray) -> np.ndarray:
     return outline
 
 
-def displayable(image: np.ndarray) -> np.ndarray:
-    """Returns any picture [H, W, C] of 0..255 as uint8[H, W, 3]: its first three channels, or the first as gray."""
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Returns an image with any number of channels as uint8[H, W, 3] for display.
+
+    Args:
+      image: uint8 or float[H, W, C] of values in 0..255. Of three or more channels the first three are shown as red,
+        green and blue; otherwise the first is shown as gray. Floats are clipped to 0..255 and rounded.
+    """
     shown = image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, axis=-1)
     return shown if shown.dtype == np.uint8 else np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
 
@@ -68,7 +82,15 @@ def add_legend(
     figure: Figure, class_names: Sequence[str], palette: Sequence[tuple[int, int, int]], *, ignored: str = "ignored",
     striped: bool = False,
 ) -> None:  # fmt: skip
-    """Puts the classes' colors below a figure of constrained layout, and that of ignored pixels."""
+    """Adds a legend of the class colors below the axes of a figure with constrained layout.
+
+    Args:
+      figure: the figure to draw on.
+      class_names: one name per class; the first `MAX_LEGEND` are shown.
+      palette: one RGB color per class, each channel in 0..255.
+      ignored: the text beside the color of ignored pixels.
+      striped: whether the color of ignored pixels is hatched, as `overlay` draws them.
+    """
     entries = list(zip(palette, class_names, strict=True))
     patches = [_patch(color, name) for color, name in entries[:MAX_LEGEND]]
     patches.append(_patch(IGNORE_COLOR, ignored, hatch="////" if striped else ""))
@@ -76,25 +98,25 @@ def add_legend(
 
 
 def _patch(color: tuple[int, int, int], name: str, hatch: str = "") -> Patch:
-    # A leading underscore would hide the entry.
+    # Matplotlib hides legend entries whose text starts with an underscore.
     text = f" {name}" if name.startswith("_") else name
-    return Patch(facecolor=[v / 255 for v in color], edgecolor="gray", label=as_written(text), hatch=hatch)
+    return Patch(facecolor=[v / 255 for v in color], edgecolor="gray", label=escape_math(text), hatch=hatch)
 
 
-def as_written(text: str) -> str:
-    """Returns a text so that a figure shows it as it is; a pair of dollars would be taken for a formula."""
+def escape_math(text: str) -> str:
+    """Returns a text with its dollar signs escaped, so that Matplotlib does not parse it as a formula."""
     return text.replace("$", r"\$")
 
 
-def rendered(figure: Figure) -> np.ndarray:
-    """Returns a figure as uint8[H, W, 3]."""
+def figure_to_array(figure: Figure) -> np.ndarray:
+    """Renders a figure and returns its pixels, uint8[H, W, 3]."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def save(path: Path, picture: np.ndarray) -> None:
-    """Writes a picture uint8[H, W, 3] as a PNG file."""
+def save_png(path: Path, image: np.ndarray) -> None:
+    """Writes an image, uint8[H, W, 3], to a PNG file."""
     from PIL import Image
 
-    Image.fromarray(picture).save(path)
+    Image.fromarray(image).save(path)

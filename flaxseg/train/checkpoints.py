@@ -1,4 +1,4 @@
-"""Checkpoints with Orbax: the latest and the best."""
+"""The checkpoints of a run, saved with Orbax: the latest, and the best."""
 
 import math
 from collections.abc import Mapping
@@ -13,21 +13,14 @@ from orbax.checkpoint import checkpoint_managers
 
 from flaxseg.errors import CheckpointError
 
-CHECKPOINTS = "checkpoints"
-
-
-def has_checkpoint(workdir: Path) -> bool:
-    """Returns whether a working directory holds a checkpoint that a run would go on from."""
-    return any(path.name.isdigit() for path in (workdir / CHECKPOINTS).glob("*"))
-
 
 class Checkpoints:
-    """The checkpoints of one run; use it in a `with` block, which waits for the last save.
+    """The checkpoints of a run; use it in a `with` block, which waits for the last save.
 
     Args:
-      directory: where they lie, a folder for each step; made if it is not there.
-      keep: how many of the latest are kept.
-      best_metric: the score whose highest value marks the best one, which is kept as well.
+      directory: holds a folder for each step; created if it does not exist.
+      keep: how many of the latest checkpoints are kept.
+      best_metric: the score whose highest value marks the best checkpoint, which is kept as well.
     """
 
     def __init__(self, directory: Path, *, keep: int, best_metric: str) -> None:
@@ -40,12 +33,12 @@ class Checkpoints:
                 checkpoint_managers.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
-        # best_fn beside the policy: without it Orbax stores no metrics, and the policy has nothing to compare.
+        # Without best_fn, Orbax stores no metrics, and the policy has nothing to compare.
         options = ocp.CheckpointManagerOptions(preservation_policy=policies, best_fn=score, best_mode="max")
         self._manager = ocp.CheckpointManager(
             directory.absolute(), options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
         )
-        # Kept here from then on: Orbax reads scores from the disk, where those of a save under way are not yet.
+        # Tracked here from now on: Orbax reads scores from the disk, where those of a pending save are not yet.
         best = self._manager.best_step()
         self._best_score = None if best is None else (self._manager.metrics(best) or {}).get(best_metric)
         self._best_step = best
@@ -60,26 +53,26 @@ class Checkpoints:
 
     @property
     def latest_step(self) -> int | None:
-        """The step of the latest checkpoint; None when there is none."""
+        """The step of the latest checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     @property
     def best_step(self) -> int | None:
-        """The step of the best checkpoint; None when none has scores."""
+        """The step of the best checkpoint; None if none has scores."""
         return self._best_step
 
     def is_best(self, scores: Mapping[str, float]) -> bool:
-        """Returns whether these scores are better than those of every checkpoint; a NaN never is."""
+        """Returns whether these scores are better than those of every checkpoint; NaN never is."""
         score = scores[self._best_metric]
         return not math.isnan(score) and (self._best_score is None or not score <= self._best_score)
 
     def save(self, step: int, state: Any, scores: Mapping[str, float] | None = None) -> None:
-        """Writes a state in the background; returns once it is copied off the device.
+        """Saves a state in the background; returns once it has been copied off the device.
 
         Args:
-          step: its number; a step that is there already is left as it is.
+          step: its step; a checkpoint of this step that already exists is left unchanged.
           state: any tree of arrays.
-          scores: of an evaluation of this state, if there was one.
+          scores: those of an evaluation of this state, if there was one.
         """
         if step in self._manager.all_steps():
             return
@@ -89,18 +82,18 @@ class Checkpoints:
         self._manager.save(step, args=arguments, metrics=dict(scores) if scores else None)
 
     def wait(self) -> None:
-        """Waits until what was saved is on the disk."""
+        """Waits until every save has reached the disk."""
         self._manager.wait_until_finished()
 
     def restore(self, like: Any, step: int) -> Any:
-        """Returns the state of a step, placed as `like` says; any number of devices may have written it.
+        """Returns the state of a step, sharded like `like`; any number of devices may have written it.
 
         Args:
           like: a tree of jax.ShapeDtypeStruct with shardings.
-          step: which.
+          step: the step of the checkpoint.
 
         Raises:
-          CheckpointError: no checkpoint of that step, or one whose parameters differ (each, with both shapes).
+          CheckpointError: there is no checkpoint of that step, or its arrays differ (lists each with both shapes).
         """
         if step not in self._manager.all_steps():
             there = ", ".join(map(str, self._manager.all_steps())) or "none"
@@ -110,22 +103,22 @@ class Checkpoints:
         return self._manager.restore(step, args=arguments)["state"]
 
     def restore_latest(self, like: Any) -> Any | None:
-        """Returns the state of the latest checkpoint that can be read; None when there is none.
+        """Returns the state of the latest checkpoint that can be read; None if there is none.
 
-        A damaged one is set aside, renamed to `STEP.damaged`, and the one before it is tried.
+        A damaged checkpoint is renamed to `STEP.damaged`, and the one before it is tried.
 
         Raises:
-          CheckpointError: a checkpoint that can be read, but does not fit.
+          CheckpointError: a checkpoint can be read, but does not fit.
         """
         while (step := self.latest_step) is not None:
             try:
                 return self.restore(like, step)
             except CheckpointError:
                 raise
-            # Orbax has no error of its own for damage: what is raised depends on which file is affected.
+            # Orbax has no error type for damage: what it raises depends on the damaged file.
             except Exception as error:
                 damaged = self._directory / f"{step}.damaged"
-                message = "%s: the checkpoint of step %d cannot be read (%s: %s); set aside as %s"
+                message = "%s: the checkpoint of step %d cannot be read (%s: %s); renamed to %s"
                 reason = str(error).splitlines()[0] if str(error) else ""
                 logging.error(message, self._directory, step, type(error).__name__, reason, damaged.name)
                 if jax.process_index() == 0:
@@ -134,11 +127,11 @@ class Checkpoints:
         return None
 
     def _check_fits(self, step: int, like: Any) -> None:
-        stored = _shapes(self._manager.item_metadata(step)["state"].tree)  # an error here is damage
+        stored = _shapes(self._manager.item_metadata(step)["state"].tree)  # raises for a damaged checkpoint
         wanted = _shapes(like)
         differing = [
             f"  {name}: {stored.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in this run"
-            # Parameters first: what the optimizer and the average hold differs along with them.
+            # Parameters first: the arrays of the optimizer and the moving average differ along with them.
             for name in sorted(stored.keys() | wanted.keys(), key=lambda name: (not name.startswith("params/"), name))
             if stored.get(name) != wanted.get(name)
         ]
@@ -153,7 +146,7 @@ class Checkpoints:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    # Attributes, keys and indices are written alike: Orbax turns dataclasses and tuples into dicts and lists.
+    # Attributes, keys and indices look alike, because Orbax turns dataclasses and tuples into dicts and lists.
     return {
         "/".join(str(getattr(part, "name", getattr(part, "key", getattr(part, "idx", part)))) for part in path): tuple(
             leaf.shape

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from flaxseg.data.host_cache import free_memory
+from flaxseg.data.batching import check_same_format
+from flaxseg.data.host_cache import available_memory
 from flaxseg.data.threads import read_in_order
-from flaxseg.data.types import Batch, Example, check_alike
+from flaxseg.data.types import Batch, Example
 from flaxseg.errors import DataError
 from flaxseg.train.sharding import batch_sharding
 
@@ -47,7 +48,7 @@ def load(count: int, read: Callable[[int], Example], mesh: Mesh, *, num_threads:
     # Those that only fill up are never asked for, and need not be read.
     wanted = range(begin, min(end, count))
     for place, example in enumerate(read_in_order(wanted, read, num_threads=num_threads, description="load")):
-        check_alike(first, example, "image")
+        check_same_format(first, example, "image")
         for key, array in arrays.items():
             array[place] = example[key]  # type: ignore[literal-required]
 
@@ -97,7 +98,7 @@ def _check_memory(first: Example, count: int, held: int, mesh: Mesh) -> None:
     statistics = [device.memory_stats() or {} for device in devices]
     free = [s["bytes_limit"] - s["bytes_in_use"] for s in statistics if "bytes_limit" in s]
     limits = {"of the devices' memory": sum(free)} if free else {}
-    limits["of the host's memory"] = free_memory()
+    limits["of the host's memory"] = available_memory()
     for what, size in limits.items():
         if held * each > 0.8 * size:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Stopping a run between two steps when it is asked to: Ctrl-C, or the SIGTERM that a scheduler sends."""
+"""Stopping a run between two steps on a signal: Ctrl-C, or the SIGTERM that a scheduler sends before preemption."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """While entered, the first signal to stop is only noted in `received`; the second ends the process at once.
+    """Inside its `with` block, the first signal is only recorded in `received`; a second one ends the process at once.
 
-    Handlers belong to the main thread, so elsewhere signals keep their meaning. So they do with several processes,
-    which would have to agree on the step to stop at.
+    Signal handlers belong to the main thread, so in other threads signals keep their meaning. They also do with several
+    processes, which would have to agree on the step to stop at.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._record) for number in SIGNALS}
         return self
 
     def __exit__(
@@ -34,10 +34,11 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         del frame
         if self.received:
-            # Without the interpreter's own end, which crashes while the device is still at work.
+            # Skips the interpreter's shutdown, which crashes while the device is still working.
             os._exit(128 + number)
         self.received = number
-        print("\nstopping after this step and saving; once more to stop at once", file=sys.stderr, flush=True)
+        message = "\nstopping after this step and saving a checkpoint; a second signal stops at once"
+        print(message, file=sys.stderr, flush=True)

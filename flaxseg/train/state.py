@@ -1,4 +1,4 @@
-"""The state that a run begins with: its latest checkpoint, or a new one, perhaps with weights from elsewhere."""
+"""The state that a run begins with: restored from its latest checkpoint, pretrained, or freshly initialized."""
 
 import functools
 import sys
@@ -8,63 +8,125 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flaxseg.errors import ConfigError, WeightsError
-from flaxseg.models.pretrained.load import load_pretrained, put_arrays
-from flaxseg.optimizers.groups import split
-from flaxseg.train import sharding
-from flaxseg.train.build import Experiment
-from flaxseg.train.checkpoints import CHECKPOINTS, Checkpoints
+from flaxseg.models.pretrained.load import PUBLIC, load_pretrained, put_arrays
+from flaxseg.models.protocol import Variables
+from flaxseg.train.build import Run
+from flaxseg.train.checkpoints import Checkpoints
+from flaxseg.train.sharding import replicated, state_sharding
 from flaxseg.train.step import TrainState, create_train_state, initial_variables
 
 Loaded = Mapping[str, Any]
-"""Variables: numpy arrays where weights were loaded, and shapes where they are still to be drawn."""
+"""Variables: numpy arrays where weights were loaded, and shapes where they are yet to be initialized."""
 
 
-def load_start(experiment: Experiment, config: ConfigDict) -> Loaded | None:
-    """Returns what a new run is to start from, None for nothing; reads it, and writes nothing.
+def restore_or_create(run: Run, checkpoints: Checkpoints, load: Callable[[], Loaded | None]) -> TrainState:
+    """Returns the state of the latest checkpoint or of a new run, sharded over the mesh.
+
+    Args:
+      run: the run.
+      checkpoints: its checkpoints.
+      load: returns the weights of a new run; it is not called if there is a checkpoint that can be read.
+    """
+    shapes, placement = _shapes_and_sharding(run)
+    like = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
+    restored = checkpoints.restore_latest(like)
+    return create_state(run, load()) if restored is None else restored
+
+
+def create_state(run: Run, loaded: Loaded | None) -> TrainState:
+    """Returns the state of a new run, sharded over the mesh.
+
+    Args:
+      run: the run.
+      loaded: from `load_weights`; what is not loaded is initialized from the run's seed.
+    """
+    _, placement = _shapes_and_sharding(run)
+    create, key = _creation(run), jax.random.key(run.loop.seed)
+    if loaded is None or run.model.pretrained is None:
+        return jax.jit(create, out_shardings=placement)(key)
+    _announce(loaded, run.model.pretrained.source)
+    init = functools.partial(initial_variables, image=run.model.image, model=run.model.module)
+    new = jax.jit(init, out_shardings=replicated(run.loop.mesh))(key)
+    variables = jax.tree.map(lambda value, own: value if _is_loaded(value) else own, loaded, dict(new))
+    return jax.jit(lambda key, variables: create(key, variables=variables), out_shardings=placement)(key, variables)
+
+
+def load_weights(run: Run) -> Loaded | None:
+    """Reads the weights that a new run starts from; None if it starts from initial values. Writes nothing.
 
     Raises:
       ConfigError: frozen parameters that there are no weights for.
-      WeightsError: weights that do not fit.
+      WeightsError: weights that cannot be read or do not fit.
     """
-    wanted = config.model
-    if not wanted.pretrained:
-        if experiment.frozen is not None:
-            raise ConfigError(
-                f"config.model.pretrained = '': what config.optimizer.freeze = {tuple(config.optimizer.freeze)} covers "
-                "would stay as it is drawn; give its weights, such as 'imagenet', or freeze nothing"
-            )
+    weights = run.model.pretrained
+    if weights is None:
         return None
-    image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
-    init = functools.partial(initial_variables, image=image, model=experiment.model)
     loaded = start_from(
-        jax.eval_shape(init, jax.random.key(0)),
-        experiment.model,
-        wanted.pretrained,
-        sha256=wanted.pretrained_sha256,
-        partial=wanted.pretrained_partial,
+        run.model.variables, run.model.module, weights.source, sha256=weights.sha256, partial=weights.partial
     )
-    _check_frozen(experiment, config, loaded)
+    _check_frozen(run, loaded, weights.source)
     return loaded
 
 
-def _check_frozen(experiment: Experiment, config: ConfigDict, loaded: Loaded) -> None:
-    """Raises ConfigError where something that is frozen was not loaded."""
-    _, fixed = split(loaded["params"], experiment.frozen)
-    missing = [path for path, leaf in traverse_util.flatten_dict(fixed, sep="/").items() if not _is_loaded(leaf)]
+def start_from(
+    variables: Variables, model: nn.Module, source: str, *, sha256: str = "", partial: bool = False
+) -> dict[str, Any]:
+    """Returns variables with the values of a weights file, a run or a checkpoint.
+
+    Args:
+      variables: `params` and perhaps `batch_stats` of the network, arrays or their shapes.
+      model: the network.
+      source: as for `load_pretrained`, or the directory of a run, of its checkpoints, or of one of them. From a run,
+        the latest checkpoint is taken, and the moving average of its parameters if it has one.
+      sha256: the beginning of the file's SHA-256; "" does not check it. A directory has none.
+      partial: load what fits, and leave the rest.
+
+    Raises:
+      WeightsError: weights that cannot be read or do not fit, or a directory without a checkpoint that can be read.
+    """
+    path = Path(source).expanduser().absolute()
+    if source != PUBLIC and not path.exists():
+        raise WeightsError(
+            f"config.model.pretrained = {source!r}: there is no file or directory {path}; give one, or {PUBLIC!r}"
+        )
+    if not path.is_dir():
+        return load_pretrained(variables, model, source, sha256=sha256, partial=partial)
+    directory = _checkpoint(path)
+    return put_arrays(variables, _arrays(directory), name=str(directory), partial=partial)
+
+
+def _shapes_and_sharding(run: Run) -> tuple[Any, Any]:
+    shapes = jax.eval_shape(_creation(run), jax.random.key(0))
+    return shapes, state_sharding(shapes, run.loop.mesh)
+
+
+def _creation(run: Run) -> Callable[..., TrainState]:
+    """Returns a function (key, variables=None) -> state."""
+    return functools.partial(
+        create_train_state,
+        image=run.model.image,
+        model=run.model.module,
+        tx=run.optim.tx,
+        options=run.optim.step_options,
+    )
+
+
+def _check_frozen(run: Run, loaded: Loaded, source: str) -> None:
+    """Raises ConfigError if a frozen parameter was not loaded."""
+    frozen = run.model.frozen
+    params = traverse_util.flatten_dict(loaded["params"], sep="/")
+    missing = [path for path, leaf in params.items() if frozen and frozen(path) and not _is_loaded(leaf)]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         raise ConfigError(
-            f"config.optimizer.freeze = {tuple(config.optimizer.freeze)}: covers {len(missing)} parameters that "
-            f"{config.model.pretrained} has no weights for, and that would stay as they are drawn: {shown}; freeze "
-            "less, or give weights of all of it"
+            f"config.optimizer.freeze: covers {len(missing)} parameters that {source} has no weights for, so they "
+            f"would keep their random initial values: {shown}; freeze fewer, or give weights for all of them"
         )
 
 
@@ -72,50 +134,8 @@ def _is_loaded(leaf: Any) -> bool:
     return isinstance(leaf, np.ndarray)
 
 
-def restore_or_create(
-    experiment: Experiment, config: ConfigDict, checkpoints: Checkpoints, loaded: Loaded | None = None
-) -> TrainState:
-    """Returns the latest checkpoint's state, or a new one, placed on the mesh; with `loaded`, from load_start()."""
-    shapes, placement = _shapes_and_placement(experiment)
-    like = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
-    restored = checkpoints.restore_latest(like)
-    # Where every checkpoint turned out to be damaged, the run is a new one after all.
-    return create(experiment, config, loaded or load_start(experiment, config)) if restored is None else restored
-
-
-def create(experiment: Experiment, config: ConfigDict, loaded: Loaded | None) -> TrainState:
-    """Returns the state of a new run, placed on the mesh; with `loaded`, from load_start()."""
-    _, placement = _shapes_and_placement(experiment)
-    create, key = _creation(experiment), jax.random.key(config.seed)
-    if loaded is None:
-        return jax.jit(create, out_shardings=placement)(key)
-    _announce(loaded, config.model.pretrained)
-    image = jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8)
-    init = functools.partial(initial_variables, image=image, model=experiment.model)
-    new = jax.jit(init, out_shardings=sharding.replicated(experiment.mesh))(key)
-    variables = jax.tree.map(lambda found, own: found if _is_loaded(found) else own, loaded, dict(new))
-    return jax.jit(lambda key, variables: create(key, variables=variables), out_shardings=placement)(key, variables)
-
-
-def _creation(experiment: Experiment) -> Callable[..., TrainState]:
-    """Returns a function (key, variables=None) -> state."""
-    return functools.partial(
-        create_train_state,
-        image=jax.ShapeDtypeStruct(experiment.image_shape, jnp.uint8),
-        model=experiment.model,
-        tx=experiment.tx,
-        ema_decay=experiment.ema_decay,
-        frozen=experiment.frozen,
-    )
-
-
-def _shapes_and_placement(experiment: Experiment) -> tuple[Any, Any]:
-    shapes = jax.eval_shape(_creation(experiment), jax.random.key(0))
-    return shapes, sharding.state_sharding(shapes, experiment.mesh)
-
-
 def _announce(variables: Loaded, source: str) -> None:
-    """Says on the terminal how much of each part of the network was loaded."""
+    """Prints how many arrays of each part of the network were loaded."""
     loaded: dict[str, list[bool]] = {}
     for path, leaf in traverse_util.flatten_dict(dict(variables["params"])).items():
         loaded.setdefault(path[0], []).append(_is_loaded(leaf))
@@ -124,36 +144,9 @@ def _announce(variables: Loaded, source: str) -> None:
         tqdm.write(f"parameters loaded from {source}: {parts}", file=sys.stderr)
 
 
-def start_from(
-    variables: Mapping[str, Any], model: nn.Module, source: str, *, sha256: str = "", partial: bool = False
-) -> dict[str, Any]:
-    """Returns variables with the values of `source` in the place of their own.
-
-    Args:
-      variables: `params` and perhaps `batch_stats`, arrays or their shapes.
-      model: the network that they are of.
-      source: as of models.pretrained.load_pretrained(), or the directory of a run, of its checkpoints, or of one of
-        them. Of a run the latest checkpoint is taken, and the average of the parameters where there is one.
-      sha256: as of load_pretrained(); a directory has none.
-      partial: as of load_pretrained().
-
-    Raises:
-      WeightsError: as load_pretrained(), and for a directory without a checkpoint that can be read.
-    """
-    path = Path(source).expanduser().absolute()
-    if source != "imagenet" and not path.exists():
-        raise WeightsError(
-            f"config.model.pretrained = {source!r}: there is no file or directory {path}; give one, or 'imagenet'"
-        )
-    if not path.is_dir():
-        return load_pretrained(variables, model, source, sha256=sha256, partial=partial)
-    directory = _checkpoint(path)
-    return put_arrays(variables, _arrays(directory), name=str(directory), partial=partial)
-
-
 def _checkpoint(directory: Path) -> Path:
     """Returns the directory of one checkpoint's state."""
-    for inner in (directory, directory / CHECKPOINTS):
+    for inner in (directory, directory / "checkpoints"):
         if (inner / "state").is_dir():
             return inner / "state"
         steps = [path for path in inner.glob("*") if path.name.isdigit() and (path / "state").is_dir()]
@@ -166,13 +159,13 @@ def _checkpoint(directory: Path) -> Path:
 
 
 def _arrays(directory: Path) -> dict[str, np.ndarray]:
-    """Returns arrays by path, `params/...` and `batch_stats/...`."""
+    """Returns the arrays of a checkpoint by path, `params/...` and `batch_stats/...`."""
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             shapes = checkpointer.metadata(directory).item_metadata.tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
             state = checkpointer.restore(directory, restore_args=as_numpy)
-    # Orbax has no error of its own for damage: what is raised depends on which file is affected.
+    # Orbax has no error type for damage: what it raises depends on the damaged file.
     except Exception as error:
         raise WeightsError(
             f"{directory}: this checkpoint cannot be read ({type(error).__name__}); give another one of that run"

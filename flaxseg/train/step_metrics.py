@@ -1,16 +1,15 @@
-"""What a training step and an evaluation batch measure."""
+"""What a training step measures."""
+
+from collections.abc import Mapping
 
 import jax
 from clu import metrics as clu_metrics
 from flax import struct
 
-from flaxseg.metrics import ConfusionMatrix
-from flaxseg.train.hard_examples import HardExamples
-
 
 @struct.dataclass
 class TrainMetrics:
-    """What a step measured, as averages over steps that merge exactly: `a.merge(b)`, then `compute()`."""
+    """Averages over training steps that merge exactly: `a.merge(b)`, then `compute()`."""
 
     loss: clu_metrics.Average
     parts: dict[str, clu_metrics.Average]
@@ -18,44 +17,23 @@ class TrainMetrics:
     grad_norm: clu_metrics.Average
     """Global norm of the gradient, before clipping."""
     update_norm: clu_metrics.Average
-    """Global norm of the step that was taken: of what the optimizer added to the parameters."""
-    rate_scale: clu_metrics.Average
-    """What a plateau left of the scheduled learning rate; 1 for every other schedule."""
-    hardest: HardExamples | None = None
-    """The examples with the largest loss, where they were asked for."""
+    """Global norm of the update that the optimizer added to the parameters."""
+    plateau_multiplier: clu_metrics.Average
+    """Factor by which a plateau schedule reduces the learning rate; 1 for every other schedule."""
+    extra: Mapping[str, clu_metrics.Metric] = struct.field(default_factory=dict)
+    """The metrics that `StepOptions.metrics_fn` returned, by name."""
 
     def merge(self, other: "TrainMetrics") -> "TrainMetrics":
-        """Returns the averages over the steps of both; on the host, if there are hardest examples."""
+        """Returns the averages over the steps of both."""
         is_metric = lambda x: isinstance(x, clu_metrics.Metric)  # noqa: E731
         return jax.tree.map(lambda a, b: a.merge(b), self, other, is_leaf=is_metric)
 
     def compute(self) -> dict[str, float]:
-        """Returns `loss`, `loss/NAME` for each part, `grad_norm`, `update_norm`, `rate_scale`; waits for the device."""
-        named = {name: getattr(self, name) for name in ("loss", "grad_norm", "update_norm", "rate_scale")}
+        """Returns `loss`, `loss/NAME` for each part, `grad_norm`, `update_norm`, `plateau_multiplier`, and averages.
+
+        Waits for the device. Of `extra`, it includes each `clu.metrics.Average` under its name.
+        """
+        named = {name: getattr(self, name) for name in ("loss", "grad_norm", "update_norm", "plateau_multiplier")}
         named |= {f"loss/{name}": part for name, part in self.parts.items()}
+        named |= {name: metric for name, metric in self.extra.items() if isinstance(metric, clu_metrics.Average)}
         return {name: float(jax.device_get(metric.compute())) for name, metric in named.items()}
-
-
-@struct.dataclass
-class EvalMetrics:
-    """What an evaluation batch measured."""
-
-    confusion: ConfusionMatrix
-    others: dict[str, clu_metrics.Metric] = struct.field(default_factory=dict)
-    """Those of metrics.METRICS that were asked for, by name."""
-
-    def merge(self, other: "EvalMetrics") -> "EvalMetrics":
-        """Returns what both measured."""
-        others = {name: metric.merge(other.others[name]) for name, metric in self.others.items()}
-        return EvalMetrics(self.confusion.merge(other.confusion), others)
-
-    def to_host(self) -> "EvalMetrics":
-        """Returns the same in 64 bits on the host; waits for the device."""
-        return EvalMetrics(self.confusion.to_host(), {name: metric.to_host() for name, metric in self.others.items()})
-
-    def compute(self) -> dict[str, float]:
-        """Returns every score by name."""
-        scores = self.confusion.compute()
-        for metric in self.others.values():
-            scores |= metric.compute()
-        return scores

@@ -1,4 +1,4 @@
-"""A working directory belongs to one experiment: to one configuration, and to the data that it was begun with."""
+"""A run's working directory, which belongs to one configuration and to the data that the run began with."""
 
 import json
 from collections.abc import Mapping
@@ -8,127 +8,131 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from flaxseg.data.types import SegmentationDataset, digest
+from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError
 
-CONFIG_FILE = "config.json"
-DATA_FILE = "data.json"
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
 REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
 FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS
-"""Keys, and groups of keys, that a run may change and go on: where it runs, how long, and how often it reports.
+"""Keys, and groups of keys, that may change when a run is resumed: where it runs, how long, and what it reports.
 
-Another length also means another schedule of the learning rate, from the step on at which the run goes on.
+Another length also means another learning-rate schedule, from the step on at which the run is resumed.
 """
 
 
-def check_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Checks that a working directory is not there yet, or is this experiment's; changes nothing.
-
-    Raises:
-      CheckpointError: the directory holds a run of another configuration (each differing key, both values).
-    """
-    path = workdir / CONFIG_FILE
-    if workdir.exists() and not workdir.is_dir():
-        raise CheckpointError(f"{workdir}: is a file; give a --workdir that is a directory, or is not there yet")
-    if not path.exists():
-        return
-    before, now = _flat(_read_object(path, "a configuration")), _flat(config.to_dict())
-    differing = [
-        f"  config.{key}: {before.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _free_to_change(key)
-    ]
-    if differing:
-        raise CheckpointError(
-            f"{workdir} holds a run of another experiment:\n" + "\n".join(differing) + "\n"
-            "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
-        )
-
-
-def check_data(workdir: Path, splits: Mapping[str, SegmentationDataset]) -> None:
-    """Checks that a working directory holds no run of other data; changes nothing.
-
-    The batch of a step depends on which examples there are, and a network's outputs on what its classes are.
+class Workdir:
+    """The files of a run: `config.json`, `data.json`, `class_weights.json`, `checkpoints/`, `images/` and event files.
 
     Args:
-      workdir: the run's.
-      splits: what it would train and evaluate on, by what messages call it.
-
-    Raises:
-      CheckpointError: the classes, or the examples of a split, are not those that the run was begun with.
+      path: the directory; `claim` creates it.
     """
-    path = workdir / DATA_FILE
-    if not path.exists():
-        return
-    what, now = "a record of a run's data", _record(splits)
-    before = _read_object(path, what)
-    if any(not isinstance(before.get(name), dict) or before[name].keys() != now[name].keys() for name in now):
-        raise _foreign(path, what)
-    differing = _differences(before, now)
-    if differing:
-        raise CheckpointError(
-            f"{workdir} holds a run of other data:\n" + "\n".join(differing) + "\n"
-            f"Nothing was changed. Give another --workdir, where --config.model.pretrained={workdir} starts from what "
-            "was learnt here, or the data of the run that is there"
-        )
 
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.class_weights = self.path / "class_weights.json"
+        self._config = self.path / "config.json"
+        self._data = self.path / "data.json"
 
-def claim_workdir(workdir: Path, config: ConfigDict, splits: Mapping[str, SegmentationDataset]) -> None:
-    """Marks a working directory as this experiment's, or finds that it is already.
+    def has_checkpoint(self) -> bool:
+        """Returns whether there is a checkpoint to resume from."""
+        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
-    Args:
-      workdir: made if it is not there; `config.json` and `data.json` are written to it.
-      config: what the run will do.
-      splits: as of check_data().
+    def check_config(self, config: ConfigDict) -> None:
+        """Checks that the directory does not exist yet or holds a run of this configuration; changes nothing.
 
-    Raises:
-      CheckpointError: as check_workdir() and check_data(), and for a directory that cannot be written to.
-    """
-    check_workdir(workdir, config)
-    check_data(workdir, splits)
-    if jax.process_index() == 0:
+        Raises:
+          CheckpointError: it holds a run of another configuration (lists each differing key with both values).
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise CheckpointError(f"{self.path}: is a file; give a --workdir that is a directory or does not exist")
+        if not self._config.exists():
+            return
+        there, now = _flat(_read_object(self._config, "a configuration")), _flat(config.to_dict())
+        differing = [
+            f"  config.{key}: {there.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
+            for key in sorted(there.keys() | now.keys())
+            if there.get(key) != now.get(key) and not _free_to_change(key)
+        ]
+        if differing:
+            raise CheckpointError(
+                f"{self.path} holds a run of another experiment:\n" + "\n".join(differing) + "\n"
+                "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
+            )
+
+    def check_data(self, splits: Mapping[str, SegmentationDataset]) -> None:
+        """Checks that the directory holds no run of other data; changes nothing.
+
+        The batch of a step depends on which examples there are, and a network's outputs on the classes.
+
+        Args:
+          splits: the datasets that the run trains and evaluates on, by the names that messages use.
+
+        Raises:
+          CheckpointError: the classes, or the examples of a split, are not those that the run began with.
+        """
+        if not self._data.exists():
+            return
+        there, now = _read_object(self._data, "a record of a run's data"), _record(splits)
+        if any(not isinstance(there.get(name), dict) or there[name].keys() != now[name].keys() for name in now):
+            raise _foreign(self._data, "a record of a run's data")
+        differing = _differences(there, now)
+        if differing:
+            raise CheckpointError(
+                f"{self.path} holds a run of other data:\n" + "\n".join(differing) + "\n"
+                f"Nothing was changed. Give another --workdir, where --config.model.pretrained={self.path} starts from "
+                "the weights learned here, or the data of the run that is there"
+            )
+
+    def claim(self, config: ConfigDict, splits: Mapping[str, SegmentationDataset]) -> None:
+        """Creates the directory and records the run's configuration and data in it, both checked before.
+
+        Raises:
+          CheckpointError: the directory cannot be written to.
+        """
+        if jax.process_index() != 0:
+            return
         try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            _write_whole(workdir / DATA_FILE, json.dumps(_record(splits), indent=2, ensure_ascii=False))
-            _write_whole(workdir / CONFIG_FILE, config.to_json(indent=2))
+            self.path.mkdir(parents=True, exist_ok=True)
+            _write_atomically(self._data, json.dumps(_record(splits), indent=2, ensure_ascii=False))
+            _write_atomically(self._config, config.to_json(indent=2))
         except OSError as error:
             raise CheckpointError(
-                f"{workdir}: cannot be used as the working directory ({error.strerror}: {error.filename}); "
-                "give a --workdir that can be written to"
+                f"{self.path}: cannot be used as the working directory ({error.strerror}: {error.filename}); give a "
+                "--workdir that can be written to"
             ) from error
 
 
 def _record(splits: Mapping[str, SegmentationDataset]) -> dict[str, Any]:
-    """Returns what tells one dataset from another, as far as that is known without reading an example."""
+    """Returns what distinguishes datasets, as far as it is known without reading an example."""
     return {
-        name: {"classes": list(split.class_names), "examples": len(split.source), "digest": digest(split.source)}
+        name: {"classes": list(split.class_names), "examples": len(split.source), "digest": split.source.digest()}
         for name, split in splits.items()
     }
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = []
     for name, split in now.items():
-        there = before[name]
-        if there["classes"] != split["classes"]:
+        before = there[name]
+        if before["classes"] != split["classes"]:
             found.append(
-                f"  {name}: the classes {', '.join(there['classes'])} there, {', '.join(split['classes'])} now"
+                f"  {name}: the classes {', '.join(before['classes'])} there, {', '.join(split['classes'])} now"
             )
-        if there["examples"] != split["examples"]:
-            found.append(f"  {name}: {there['examples']:,} examples there, {split['examples']:,} now")
-        # Of the two layouts of one dataset, only one may tell its examples.
-        elif there["digest"] and split["digest"] and there["digest"] != split["digest"]:
+        if before["examples"] != split["examples"]:
+            found.append(f"  {name}: {before['examples']:,} examples there, {split['examples']:,} now")
+        # A digest may be known in one of the layouts of a dataset only.
+        elif before["digest"] and split["digest"] and before["digest"] != split["digest"]:
             found.append(f"  {name}: {split['examples']:,} examples as there, but not the same ones")
     return found
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """In one go: a run that is killed here, or another process that reads, never meets half a file."""
-    whole = path.with_suffix(".json.new")
-    whole.write_text(text + "\n", encoding="utf-8")
-    whole.replace(path)
+def _write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a killed run never leaves, and another process never reads, half of it."""
+    new = path.with_suffix(".json.new")
+    new.write_text(text + "\n", encoding="utf-8")
+    new.replace(path)
 
 
 def _read_object(path: Path, what: str) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def _foreign(path: Path, what: str) -> CheckpointError:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns full keys with values as JSON keeps them, so that a tuple equals the list it was saved as."""
+    """Returns full keys with their values as JSON stores them, so that a tuple equals the list it was saved as."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):

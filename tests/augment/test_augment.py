@@ -1,4 +1,4 @@
-"""Augmentation: picture and label stay together, strengths of 0 change nothing, the key decides."""
+"""Augmentation: images and labels stay aligned, strengths of 0 have no effect, and the key determines the result."""
 
 import functools
 
@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.augment import canvas_size, make_augment
+from flaxseg.augment import STRENGTHS, canvas_size, make_augment
+from flaxseg.augment.color import COLOR
 from flaxseg.config.schema import default_config
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.train.sharding import make_mesh, place_batch
 
 SIZE = (15, 17)
-MOVES = {
+SPATIAL_OPTIONS = {
     "scale": {"scale": (0.6, 1.7)},
     "flip": {"flip": 1.0},
     "flip_vertical": {"flip_vertical": 1.0},
@@ -22,14 +23,14 @@ MOVES = {
     "rotate": {"rotate": 40.0},
     "shear": {"shear": 30.0},
     "elastic": {"elastic": 0.06},
-    "max_class_share": {"scale": (1.5, 1.5), "max_class_share": 0.6},
+    "max_class_fraction": {"scale": (1.5, 1.5), "max_class_fraction": 0.6},
     "all": {"scale": (0.7, 1.9), "flip": 0.5, "flip_vertical": 0.5, "rotate90": 0.5, "rotate": 180.0, "shear": 10.0,
-            "elastic": 0.03, "max_class_share": 0.9},
+            "elastic": 0.03, "max_class_fraction": 0.9},
 }  # fmt: skip
 
 
 def coordinates(count=6, size=SIZE):
-    """Pictures whose two channels are a pixel's row and column, with labels that number the pixels 0..254."""
+    """Returns images whose two channels are a pixel's row and column, and labels that number the pixels 0..254."""
     rows, columns = np.indices(size)
     image = np.stack([rows, columns], -1).astype(np.float32)
     label = (np.arange(size[0] * size[1]).reshape(size) % 255).astype(np.uint8)
@@ -37,7 +38,7 @@ def coordinates(count=6, size=SIZE):
 
 
 def coded_batch(height=24, width=30, block=6, count=4):
-    """Blocks of a few classes; the color of a pixel is its label times 40."""
+    """Returns a batch with blocks of a few classes, where the color of a pixel is its label times 40."""
     rows, columns = np.arange(height) // block, np.arange(width) // block
     label = np.stack([(rows[:, None] * 2 + columns + i) % 5 for i in range(count)]).astype(np.uint8)
     return {"image": np.repeat(label[..., None] * 40, 3, -1), "label": label}
@@ -54,7 +55,7 @@ def compiled(crop_size, options):
 
 
 def linear_maps(batch):
-    """For each example float64[2, 2]: how positions in the canvas follow from those in the window, by least squares."""
+    """Returns the linear map from positions in the crop to positions in the canvas, by least squares, [N, 2, 2]."""
     maps = []
     for image, label in zip(np.asarray(batch["image"], np.float64), batch["label"], strict=True):
         at = np.argwhere(
@@ -65,26 +66,25 @@ def linear_maps(batch):
     return np.stack(maps)
 
 
-@pytest.mark.parametrize("options", MOVES.values(), ids=MOVES)
-def test_picture_and_label_stay_together_to_the_pixel(options):
+@pytest.mark.parametrize("options", SPATIAL_OPTIONS.values(), ids=SPATIAL_OPTIONS)
+def test_image_and_label_stay_aligned_to_the_pixel(options):
     batch = coordinates(24)
     out = {key: np.asarray(value) for key, value in run(options, batch, seed=1).items()}
     inside = out["label"] != IGNORE_LABEL
     assert inside.mean() > 0.4
     assert (out["label"] != batch["label"]).mean() > 0.3
-    # A ramp is bilinear itself: what is read from it is where it was read, and the label is the pixel there.
+    # Bilinear interpolation of a ramp is exact: the image holds the sampled positions, and the label their pixels.
     row, column = np.floor(out["image"][inside] + 0.5).astype(int).T
-    near_an_edge = (np.abs((out["image"][inside] + 0.5) % 1 - 0.5) > 0.499).any(-1)
+    near_a_pixel_boundary = (np.abs((out["image"][inside] + 0.5) % 1 - 0.5) > 0.499).any(-1)
     same = out["label"][inside] == batch["label"][0][row, column]
-    assert (same | near_an_edge).all() and same.mean() > 0.95
+    assert (same | near_a_pixel_boundary).all() and same.mean() > 0.95
     assert (out["image"][~inside] == 0).all()
 
 
-def test_every_move_is_covered():
-    keys = {key for options in MOVES.values() for key in options}
-    from flaxseg.augment.color import CHANGES
-
-    assert keys == set(default_config().augment) - set(CHANGES) - {"cutmix"}
+def test_every_spatial_change_is_covered():
+    keys = {key for options in SPATIAL_OPTIONS.values() for key in options}
+    assert keys == set(default_config().augment) - set(COLOR) - {"cutmix"}
+    assert set(default_config().augment) == {*STRENGTHS, "scale"}
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
@@ -98,18 +98,18 @@ def test_strength_zero_is_the_identity(dtype):
 
 
 @pytest.mark.parametrize(("key", "axis"), [("flip", 2), ("flip_vertical", 1)])
-def test_a_certain_flip_is_a_flip(key, axis):
+def test_a_flip_of_probability_1_is_a_flip(key, axis):
     batch = coded_batch()
     out = run({key: 1.0}, batch)
     np.testing.assert_array_equal(out["label"], np.flip(batch["label"], axis))
     np.testing.assert_array_equal(out["image"], np.flip(batch["image"], axis))
 
 
-def test_half_of_many_are_flipped():
+def test_a_flip_of_probability_one_half_flips_half_of_the_images():
     batch = {key: np.repeat(value[:1], 400, 0) for key, value in coded_batch().items()}
     out = run({"flip": 0.5}, batch)
     flipped = (np.asarray(out["label"]) == np.flip(batch["label"], 2)).all((1, 2)).sum()
-    assert 160 < flipped < 240  # five standard deviations around 200 would be 150..250
+    assert 160 < flipped < 240  # five standard deviations around 200 are 150..250
 
 
 def test_quarter_turns_are_exact():
@@ -123,7 +123,7 @@ def test_quarter_turns_are_exact():
     assert seen == {1, 2, 3}
 
 
-def test_turns_are_turns_up_to_the_angle():
+def test_rotations_are_rotations_of_at_most_the_angle():
     maps = linear_maps(run({"rotate": 30.0}, coordinates(200)))
     np.testing.assert_allclose(maps @ maps.transpose(0, 2, 1), np.broadcast_to(np.eye(2), maps.shape), atol=1e-3)
     angles = np.rad2deg(np.arctan2(maps[:, 0, 1], maps[:, 0, 0]))
@@ -131,7 +131,7 @@ def test_turns_are_turns_up_to_the_angle():
     assert np.abs(angles.mean()) < 5
 
 
-def test_shear_leans_columns_and_keeps_rows():
+def test_shear_tilts_columns_and_keeps_rows():
     maps = linear_maps(run({"shear": 25.0}, coordinates(200)))
     np.testing.assert_allclose(maps[:, 0], np.broadcast_to([1.0, 0.0], (200, 2)), atol=1e-3)
     np.testing.assert_allclose(maps[:, 1, 1], 1.0, atol=1e-3)
@@ -139,35 +139,35 @@ def test_shear_leans_columns_and_keeps_rows():
     assert -25.01 <= lean.min() < -22 and 22 < lean.max() <= 25.01
 
 
-def test_moves_compose_as_matrices():
+def test_transforms_compose_as_matrices():
     maps = linear_maps(run({"rotate": 20.0, "scale": (1.5, 1.5), "flip": 1.0}, coordinates(50)))
     np.testing.assert_allclose(np.linalg.det(maps), -1 / 1.5**2, atol=2e-3)
 
 
-def test_elastic_shifts_have_the_deviation_asked_for_and_are_smooth():
+def test_elastic_displacements_are_smooth_and_have_the_given_deviation():
     batch = coordinates(300, (15, 15))
     out = run({"elastic": 0.04}, batch)
     middle = np.asarray(out["image"])[:, 4:11, 4:11] - batch["image"][:, 4:11, 4:11]
-    # Interpolation between the nodes averages, so the deviation between them is somewhat below that of the nodes.
+    # Interpolation averages, so that the deviation between nodes is somewhat below that at the nodes.
     assert 0.5 * 0.04 * 15 < middle.std() < 0.04 * 15
     assert np.diff(middle, axis=1).std() < 0.7 * middle.std()
 
 
 @pytest.mark.parametrize("cap", [0.0, 0.7])
-def test_windows_without_too_much_of_one_class(cap):
+def test_crops_without_too_much_of_one_class(cap):
     label = np.zeros((64, 48, 48), np.uint8)
     label[:, :, 24:] = 1
     label[:, :4] = IGNORE_LABEL
     batch = {"image": np.zeros((64, 48, 48, 1), np.uint8), "label": label}
-    out = np.asarray(run({"scale": (3.0, 3.0), "max_class_share": cap}, batch)["label"])
-    ones, counted = (out == 1).sum((1, 2)), (out != IGNORE_LABEL).sum((1, 2))
-    share = np.maximum(ones, counted - ones) / counted
-    # A window is a third of the picture wide, and begins evenly: about a third of them have both classes' 30 per cent.
-    within = (share <= 0.7 + 2 / 48).mean()
+    out = np.asarray(run({"scale": (3.0, 3.0), "max_class_fraction": cap}, batch)["label"])
+    ones, valid = (out == 1).sum((1, 2)), (out != IGNORE_LABEL).sum((1, 2))
+    fraction = np.maximum(ones, valid - ones) / valid
+    # A crop has a third of the image's width at a uniform position: about a third have at least 30 % of each class.
+    within = (fraction <= 0.7 + 2 / 48).mean()
     assert within > 0.75 if cap else within < 0.45
 
 
-def test_cutmix_pastes_a_rectangle_of_the_next_picture_with_its_label():
+def test_cutmix_pastes_a_rectangle_of_the_previous_image_and_label():
     number = np.arange(100, dtype=np.uint8)
     batch = {
         "image": np.tile(number[:, None, None, None] * 2, (1, 20, 30, 3)),
@@ -184,12 +184,12 @@ def test_cutmix_pastes_a_rectangle_of_the_next_picture_with_its_label():
     assert 0.4 < pasted[pasted.any((1, 2))].mean() < 0.6
 
 
-def test_zooming_in_loses_nothing_to_ignore():
+def test_zooming_in_yields_no_ignored_pixels():
     out = run({"scale": (1.0, 1.5)}, coded_batch(), seed=5)
     assert (np.asarray(out["label"]) != IGNORE_LABEL).all()
 
 
-def test_outside_is_black_and_ignored():
+def test_pixels_outside_the_image_are_black_and_ignored():
     batch = {"image": np.full((3, 16, 16, 3), 200, np.uint8), "label": np.ones((3, 16, 16), np.uint8)}
     out = run({"scale": (0.5, 0.5)}, batch)
     label = np.asarray(out["label"])
@@ -200,14 +200,14 @@ def test_outside_is_black_and_ignored():
     np.testing.assert_allclose(image[label == 1], 200, atol=0.01)
 
 
-def test_a_canvas_larger_than_the_window_is_seen_whole_at_scale_1():
+def test_a_canvas_larger_than_the_crop_fills_it_at_scale_1():
     batch = coded_batch(48, 60, block=12)
     out = run({}, batch, crop_size=(24, 30))
     np.testing.assert_array_equal(out["label"], batch["label"][:, ::2, ::2])
     np.testing.assert_array_equal(out["image"], batch["image"][:, ::2, ::2])
 
 
-def test_color_changes_leave_the_label_and_stay_in_range():
+def test_color_changes_keep_the_label_and_stay_in_range():
     batch = coded_batch()
     out = run({"brightness": 0.5, "contrast": 0.5, "saturation": 0.5}, batch)
     np.testing.assert_array_equal(out["label"], batch["label"])
@@ -224,17 +224,17 @@ def test_any_number_of_channels(channels):
     np.testing.assert_allclose(out["image"], np.repeat(out["image"][..., :1], channels, -1), atol=1e-4)
 
 
-def test_the_key_decides():
-    batch, options = coded_batch(), {**MOVES["all"], "brightness": 0.2, "cutmix": 0.5}
+def test_the_key_determines_the_result():
+    batch, options = coded_batch(), {**SPATIAL_OPTIONS["all"], "brightness": 0.2, "cutmix": 0.5}
     first, again, other = (run(options, batch, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first["image"], again["image"])
     np.testing.assert_array_equal(first["label"], again["label"])
     assert not np.array_equal(first["image"], other["image"])
 
 
-def test_any_mesh_gives_the_same():
+def test_any_mesh_computes_the_same():
     batch = {key: np.concatenate([value, value + 1]) for key, value in coded_batch().items()}
-    augment = compiled((24, 30), tuple({**MOVES["all"], "brightness": 0.2, "cutmix": 0.5}.items()))
+    augment = compiled((24, 30), tuple({**SPATIAL_OPTIONS["all"], "brightness": 0.2, "cutmix": 0.5}.items()))
     alone = augment(jax.random.key(3), batch)
     mesh = make_mesh(data=4, fsdp=1, spatial=2)
     spread = augment(jax.random.key(3), place_batch(batch, mesh))
@@ -243,7 +243,7 @@ def test_any_mesh_gives_the_same():
     np.testing.assert_allclose(spread["image"], alone["image"], atol=1e-2)
 
 
-def test_canvas_is_as_large_as_the_largest_zoom():
+def test_the_canvas_has_the_size_of_the_largest_zoom():
     assert canvas_size((128, 64), (1.0, 1.5)) == (192, 96)
     assert canvas_size((128, 64), (0.5, 0.8)) == (128, 64)
 
@@ -251,8 +251,13 @@ def test_canvas_is_as_large_as_the_largest_zoom():
 @pytest.mark.parametrize(
     "options",
     [{"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}, {"contrast": -0.1}, {"rotate": -1.0}, {"shear": 90.0},
-     {"rotate90": 1.5}, {"max_class_share": 2.0}, {"elastic": -0.1}, {"cutmix": 1.1}],
+     {"rotate90": 1.5}, {"max_class_fraction": 2.0}, {"elastic": -0.1}, {"cutmix": 1.1}],
 )  # fmt: skip
-def test_wrong_strengths(options):
-    with pytest.raises(ConfigError, match=rf"augment.{next(iter(options))} = "):
+def test_strengths_out_of_range_are_named(options):
+    with pytest.raises(ArgumentError, match=rf"^{next(iter(options))} = .*must be "):
         make_augment(crop_size=(8, 8), **options)
+
+
+def test_an_unknown_augmentation_is_named():
+    with pytest.raises(ArgumentError, match="^flop = 0.5: unknown augmentation; did you mean 'flip'"):
+        make_augment(crop_size=(8, 8), flop=0.5)

@@ -1,4 +1,4 @@
-"""Cached examples are those that were read, each read once, and refused where memory does not do."""
+"""Cached examples equal those that are read, each is read once, and a cache that does not fit is rejected."""
 
 import threading
 
@@ -7,12 +7,12 @@ import pytest
 
 from flaxseg.data import host_cache
 from flaxseg.data.pipeline import iterate, train_batches
-from flaxseg.data.types import Example, SegmentationDataset
+from flaxseg.data.types import Example, SegmentationDataset, Source
 from flaxseg.errors import DataError
 
 
-class Counted:
-    """Twelve pictures of a size that depends on the index, and how often each was read."""
+class Counted(Source):
+    """Twelve images of a size that depends on the index; records which were read."""
 
     def __init__(self, channels: int = 3) -> None:
         self.reads: list[int] = []
@@ -21,7 +21,7 @@ class Counted:
     def __len__(self) -> int:
         return 12
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int, /) -> Example:
         self.reads.append(index)
         random = np.random.default_rng(index)
         image = random.integers(0, 256, (20 + index, 24, self.channels), np.uint8)
@@ -39,7 +39,7 @@ def batches(source, **options):
 def test_batches_are_the_same_and_each_example_is_read_once():
     plain, cached = Counted(), Counted()
     reading = {"num_threads": 3, "prefetch": 3}
-    # By one thread: two that meet at an example both read it.
+    # With one thread, because two that need the same example both read it.
     actual = iterate(batches(cached, cache=True), num_threads=1, prefetch=3)
     expected = iterate(batches(plain), **reading)
     for _ in range(12):  # four epochs
@@ -49,11 +49,11 @@ def test_batches_are_the_same_and_each_example_is_read_once():
     expected.close()
     actual.close()
     assert len(plain.reads) >= 48
-    # The first is read to learn the shape as well.
+    # The first example is read once more, to find the shape.
     assert sorted(cached.reads) == sorted([0, *range(12)])
 
 
-def test_what_a_batch_holds_is_not_the_cache_itself():
+def test_a_batch_is_a_copy_of_the_cache():
     source = Counted()
     made = batches(source, cache=True)
     before = made[0]["image"].copy()
@@ -61,11 +61,11 @@ def test_what_a_batch_holds_is_not_the_cache_itself():
     np.testing.assert_array_equal(made[0]["image"], before)
 
 
-def test_threads_that_meet_keep_the_same():
+def test_threads_that_read_the_same_example_store_the_same():
     def read(index: int) -> Example:
         return {"image": np.full((2, 2, 1), index, np.uint8), "label": np.zeros((2, 2), np.uint8), "id": str(index)}
 
-    kept = host_cache.CanvasCache(4, read)
+    kept = host_cache.HostCache(4, read)
     threads = [threading.Thread(target=lambda: kept.batch(np.arange(4))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -74,24 +74,24 @@ def test_threads_that_meet_keep_the_same():
     assert kept.batch(np.array([3, 1, 1]))["image"].max((1, 2, 3)).tolist() == [3, 1, 1]
 
 
-def test_too_little_memory_is_told_with_both_figures(monkeypatch):
+def test_too_little_memory_is_reported_with_both_sizes(monkeypatch):
     empty: Example = {"image": np.zeros((16, 16, 3), np.uint8), "label": np.zeros((16, 16), np.uint8), "id": ""}
-    monkeypatch.setattr(host_cache, "free_memory", lambda: 2**20)
+    monkeypatch.setattr(host_cache, "available_memory", lambda: 2**20)
     with pytest.raises(
-        DataError, match=r"1,200 examples of 16x16x3 need 1\.2 MiB, and 1\.0 MiB of memory are free; use"
+        DataError, match=r"1,200 examples of 16x16x3 in host memory needs 1\.2 MiB, and 1\.0 MiB are available; turn"
     ):
-        host_cache.CanvasCache(1200, lambda _: empty)
-    monkeypatch.setattr(host_cache, "free_memory", lambda: 16_000)
+        host_cache.HostCache(1200, lambda _: empty)
+    monkeypatch.setattr(host_cache, "available_memory", lambda: 16_000)
     assert batches(Counted(), cache=True)[0]["image"].shape == (4, 16, 16, 3)
 
 
-def test_free_memory_is_a_plausible_figure():
-    assert 2**20 < host_cache.free_memory() < 2**50
+def test_available_memory_is_plausible():
+    assert 2**20 < host_cache.available_memory() < 2**50
 
 
-def test_pictures_of_different_channels_are_still_named():
+def test_images_with_different_channels_are_named():
     class Mixed(Counted):
-        def __getitem__(self, index):
+        def __getitem__(self, index, /):
             example = super().__getitem__(index)
             return {**example, "image": example["image"][..., : 1 + 2 * (index % 2)]}
 

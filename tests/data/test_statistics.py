@@ -1,36 +1,23 @@
-"""Facts of a dataset against values worked out by hand, and the pictures that are there twice."""
-
-import dataclasses
+"""Statistics of a dataset against values computed by hand, and the search for duplicate images."""
 
 import numpy as np
 import pytest
+from list_source import ListSource
 
 from flaxseg.data.masks.palette import default_palette
-from flaxseg.data.statistics import class_counts, scan
+from flaxseg.data.statistics import class_counts, compute_statistics
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import DataError, UnknownValues
 from flaxseg.inspection.duplicates import alike, repeated, shared
 
 
-@dataclasses.dataclass(frozen=True)
-class Listed:
-    """Examples from a list; an error in it is raised where it is read."""
-
-    examples: list
-
-    def __len__(self):
-        return len(self.examples)
-
-    def __getitem__(self, index):
-        found = self.examples[index]
-        if isinstance(found, Exception):
-            raise found
-        return {"image": found[0], "label": found[1], "id": f"e{index}"}
-
-
 def dataset(*examples, classes=3):
     names = tuple(f"class {i}" for i in range(classes))
-    return SegmentationDataset(Listed(list(examples)), classes, names, default_palette(classes))
+    source = ListSource(
+        given if isinstance(given, Exception) else {"image": given[0], "label": given[1], "id": f"e{index}"}
+        for index, given in enumerate(examples)
+    )
+    return SegmentationDataset(source, classes, names, default_palette(classes))
 
 
 def example(label, image=0, channels=3, dtype=np.uint8):
@@ -44,8 +31,8 @@ def noise(seed, size=(40, 40), label=0):
 
 
 @pytest.mark.parametrize("num_threads", [0, 3])
-def test_every_fact_of_a_small_set(num_threads):
-    facts = scan(
+def test_all_statistics_of_a_small_dataset(num_threads):
+    statistics = compute_statistics(
         dataset(
             example([[0, 0, 1, 255]], image=[10, 20, 30]),
             example([[2], [255]], image=[10, 20, 90]),
@@ -53,63 +40,65 @@ def test_every_fact_of_a_small_set(num_threads):
         ),
         num_threads=num_threads,
     )
-    assert facts.num_examples == 3 and facts.problems == () and facts.ids == ("e0", "e1", "e2")
-    np.testing.assert_array_equal(facts.sizes, [[1, 4], [2, 1], [1, 2]])
-    assert facts.orientations.tolist() == [1, 1, 1]
-    np.testing.assert_array_equal(facts.counts, [[2, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 2]])
-    np.testing.assert_allclose(facts.shares, [0.5, 0.25, 0.25])
-    np.testing.assert_array_equal(facts.occurrences, [1, 1, 1])
-    assert facts.ignored_share == 0.5 and facts.all_ignored == ["e2"]
-    # Over the 8 pixels of all three: a larger picture counts for more.
-    np.testing.assert_allclose(facts.mean, [(6 * 10 + 2 * 40) / 8, 20, (6 * 30 + 2 * 90) / 8])
-    np.testing.assert_allclose(facts.std, [np.sqrt(6 * 2) / 8 * 30, 0, np.sqrt(6 * 2) / 8 * 60], atol=1e-6)
-    assert not facts.wide.any() and facts.value_range == (10, 90)
+    assert statistics.num_examples == 3 and statistics.problems == () and statistics.ids == ("e0", "e1", "e2")
+    np.testing.assert_array_equal(statistics.sizes, [[1, 4], [2, 1], [1, 2]])
+    assert statistics.orientations.tolist() == [1, 1, 1]
+    np.testing.assert_array_equal(statistics.counts, [[2, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 2]])
+    np.testing.assert_allclose(statistics.class_fractions, [0.5, 0.25, 0.25])
+    np.testing.assert_array_equal(statistics.occurrences, [1, 1, 1])
+    assert statistics.ignored_fraction == 0.5 and statistics.all_ignored == ["e2"]
+    # Over the 8 pixels of all three images, so that a larger image has more weight.
+    np.testing.assert_allclose(statistics.mean, [(6 * 10 + 2 * 40) / 8, 20, (6 * 30 + 2 * 90) / 8])
+    np.testing.assert_allclose(statistics.std, [np.sqrt(6 * 2) / 8 * 30, 0, np.sqrt(6 * 2) / 8 * 60], atol=1e-6)
+    assert not statistics.is_float.any() and statistics.value_range == (10, 90)
 
 
-def test_pictures_of_many_channels_and_of_floats():
+def test_images_with_many_channels_and_float_images():
     image = np.arange(6, dtype=np.float32)[None, None] * np.float32(25.5)
-    facts = scan(dataset(example([[0, 1]], image=image, channels=6, dtype=np.float32)), num_threads=0)
-    np.testing.assert_allclose(facts.mean, np.arange(6) * 25.5, rtol=1e-6)
-    np.testing.assert_array_equal(facts.channels, [6])
-    assert facts.wide.all() and facts.value_range == (0, 127.5)
-    assert facts.at_ends == (1 / 6, 0)
-    mixed = scan(dataset(example([[0]]), example([[0]], channels=1)), num_threads=0)
+    statistics = compute_statistics(
+        dataset(example([[0, 1]], image=image, channels=6, dtype=np.float32)), num_threads=0
+    )
+    np.testing.assert_allclose(statistics.mean, np.arange(6) * 25.5, rtol=1e-6)
+    np.testing.assert_array_equal(statistics.channels, [6])
+    assert statistics.is_float.all() and statistics.value_range == (0, 127.5)
+    assert statistics.clipped_fractions == (1 / 6, 0)
+    mixed = compute_statistics(dataset(example([[0]]), example([[0]], channels=1)), num_threads=0)
     assert mixed.mean is None and mixed.channels.tolist() == [3, 1]
 
 
-def test_bad_examples_are_recorded_and_the_others_counted():
+def test_unusable_examples_are_recorded_as_problems():
     unknown = UnknownValues("m: 7", counts={0: 3, 7: 1}, values=(0, 1, 2), ignore_values=())
     other_size = (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 3), np.uint8))
     data = dataset(example([[0]]), DataError("cut off"), example([[1]]), unknown, example([[9]]), other_size)
-    facts = scan(data, num_threads=2)
-    np.testing.assert_array_equal(facts.places, [0, 2])
-    np.testing.assert_array_equal(facts.counts, [[1, 0, 0, 0], [0, 1, 0, 0]])
-    assert facts.num_examples == 6
-    assert [(problem.place, problem.unknown) for problem in facts.problems] == [
+    statistics = compute_statistics(data, num_threads=2)
+    np.testing.assert_array_equal(statistics.indices, [0, 2])
+    np.testing.assert_array_equal(statistics.counts, [[1, 0, 0, 0], [0, 1, 0, 0]])
+    assert statistics.num_examples == 6
+    assert [(problem.index, problem.unknown) for problem in statistics.problems] == [
         (1, None),
         (3, unknown),
         (4, None),
         (5, None),
     ]
-    assert facts.problems[0].message == "cut off"
-    assert "e4: the label has values 9" in facts.problems[2].message
-    assert "e5: the picture has the shape [2, 2, 3] and the label [2, 3]" in facts.problems[3].message
+    assert statistics.problems[0].message == "cut off"
+    assert "e4: the label has the values 9" in statistics.problems[2].message
+    assert "e5: the image has the shape [2, 2, 3] and the label [2, 3]" in statistics.problems[3].message
 
 
-def test_errors_that_are_no_data_errors_are_not_hidden():
+def test_errors_other_than_data_errors_are_raised():
     with pytest.raises(KeyError):
-        scan(dataset(KeyError("a mistake in code")), num_threads=1)
+        compute_statistics(dataset(KeyError("a mistake in code")), num_threads=1)
 
 
-def test_an_empty_split_has_no_facts():
-    facts = scan(dataset(), num_threads=1)
-    assert facts.num_examples == 0 and facts.mean is None and facts.counts.shape == (0, 4)
-    np.testing.assert_array_equal(facts.shares, [0, 0, 0])
-    assert facts.ignored_share == 0 and facts.all_ignored == []
+def test_an_empty_split():
+    statistics = compute_statistics(dataset(), num_threads=1)
+    assert statistics.num_examples == 0 and statistics.mean is None and statistics.counts.shape == (0, 4)
+    np.testing.assert_array_equal(statistics.class_fractions, [0, 0, 0])
+    assert statistics.ignored_fraction == 0 and statistics.all_ignored == []
 
 
 @pytest.mark.parametrize("num_threads", [0, 2])
-def test_class_counts_and_the_first_error(num_threads):
+def test_class_counts_raise_the_first_error(num_threads):
     good = example([[0, 2, 2, 255]]), example([[1, 1, 1, 1]])
     np.testing.assert_array_equal(class_counts(dataset(*good), num_threads=num_threads), [[1, 0, 2, 1], [0, 4, 0, 0]])
     assert class_counts(dataset(), num_threads=num_threads).shape == (0, 4)
@@ -117,22 +106,22 @@ def test_class_counts_and_the_first_error(num_threads):
         class_counts(dataset(*good, DataError("first"), DataError("second")), num_threads=num_threads)
 
 
-def test_equal_pictures_are_found_whatever_their_labels():
-    train = scan(dataset(noise(0), noise(1), noise(0, label=2), noise(2), noise(0)), num_threads=0)
-    evaluation = scan(dataset(noise(3), noise(0), noise(2)), num_threads=0)
+def test_equal_images_are_found_whatever_their_labels():
+    train = compute_statistics(dataset(noise(0), noise(1), noise(0, label=2), noise(2), noise(0)), num_threads=0)
+    evaluation = compute_statistics(dataset(noise(3), noise(0), noise(2)), num_threads=0)
     assert repeated(train) == [["e0", "e2", "e4"]] and repeated(evaluation) == []
     assert shared(train, evaluation) == [("e0", "e1"), ("e3", "e2")]
-    # The same bytes in another shape are another picture.
+    # The same bytes with another shape are a different image.
     flat = example([[0, 0, 0, 0]]), example([[0, 0], [0, 0]])
-    assert repeated(scan(dataset(*flat), num_threads=0)) == []
+    assert repeated(compute_statistics(dataset(*flat), num_threads=0)) == []
 
 
-def test_pictures_that_look_alike_are_found_without_the_equal_ones():
+def test_similar_images_are_found_and_equal_ones_excluded():
     image, label = noise(1)
     brighter = (image // 2 + 60, label)
-    train = scan(dataset(*(noise(seed) for seed in range(20))), num_threads=0)
-    evaluation = scan(
+    train = compute_statistics(dataset(*(noise(seed) for seed in range(20))), num_threads=0)
+    evaluation = compute_statistics(
         dataset(noise(4), brighter, noise(7, size=(80, 56)), noise(99), example([[0] * 9])), num_threads=0
     )
     assert alike(train, evaluation) == [("e1", "e1"), ("e7", "e2")]
-    assert alike(scan(dataset(), num_threads=0), evaluation) == []
+    assert alike(compute_statistics(dataset(), num_threads=0), evaluation) == []

@@ -1,4 +1,4 @@
-"""Binary cross-entropy by hand; test_losses_golden.py compares it with its reference."""
+"""Binary cross-entropy by hand; test_golden.py compares it with its reference."""
 
 import math
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.losses import binary_cross_entropy
 
 # Probabilities 0.2, 0.75 and 0.9.
@@ -15,7 +15,7 @@ LOGITS = jnp.log(jnp.array([[0.25], [3.0], [9.0]]))
 LABEL = jnp.array([1, 0, 255])
 
 
-def test_one_class_by_hand():
+def test_a_single_class_by_hand():
     expected = -(math.log(0.2) + math.log(0.25)) / 2
     assert float(binary_cross_entropy(LOGITS, LABEL)) == pytest.approx(expected, rel=1e-6)
 
@@ -38,18 +38,18 @@ def test_extreme_logits():
     np.testing.assert_allclose(slope[:, 0], [0, -0.5])
 
 
-def test_labels_of_one_class_are_0_and_1():
+def test_labels_of_a_single_class_are_0_and_1():
     assert np.isnan(binary_cross_entropy(LOGITS, jnp.array([1, 0, 2])))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label_smoothing": -0.1}, "^label_smoothing = -0.1: is a share, 0 to 1"),
-        ({"pos_weight": (1.0, 2.0)}, "^pos_weight = .*: 2 weights for 1 classes; give one for each class"),
-        ({"pos_weight": (-1.0,)}, "^pos_weight = .*: must be at least 0"),
+        ({"label_smoothing": -0.1}, "^label_smoothing = -0.1: must be a number from 0 to 1"),
+        ({"pos_weight": (1.0, 2.0)}, "^pos_weight = .*: 2 weights for 1 classes; give one per class"),
+        ({"pos_weight": (-1.0,)}, "^pos_weight = .*: must be numbers of at least 0"),
     ],
 )
-def test_wrong_options(options, message):
-    with pytest.raises(ConfigError, match=message):
+def test_options_out_of_range(options, message):
+    with pytest.raises(ArgumentError, match=message):
         binary_cross_entropy(LOGITS, LABEL, **options)

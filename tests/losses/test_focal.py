@@ -1,4 +1,4 @@
-"""Focal losses by hand, and at their limits; test_losses_golden.py compares them with their references."""
+"""Focal losses by hand and at their limits; test_golden.py compares them with their references."""
 
 import functools
 import math
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.losses import binary_cross_entropy, binary_focal, cross_entropy, focal
 
 P = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
@@ -32,7 +32,7 @@ def test_binary_by_hand():
     assert float(binary_focal(logits, label, gamma=1.5, alpha=0.1)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_without_focus_they_are_cross_entropies():
+def test_a_gamma_of_0_is_cross_entropy():
     weights = (1.0, 2.0, 0.5)
     np.testing.assert_allclose(
         focal(LOGITS, LABEL, gamma=0.0, class_weights=weights),
@@ -45,7 +45,7 @@ def test_without_focus_they_are_cross_entropies():
 @pytest.mark.parametrize("loss", [focal, binary_focal])
 @pytest.mark.parametrize("gamma", [0.0, 0.01, 0.5, 1.0, 2.0, 2.5])
 def test_gradients_are_finite_at_extreme_logits(loss, gamma):
-    """The slope of (1 - p) ** gamma at p = 1 is infinite for gammas below 1."""
+    """The derivative of (1 - p) ** gamma at p = 1 is infinite for a gamma below 1."""
     margin = jnp.array([-1e4, -100.0, -20.0, 0.0, 20.0, 86.0, 88.0, 100.0, 1e4])
     logits = jnp.stack([margin, -margin], -1)
     value, slope = jax.jit(jax.value_and_grad(functools.partial(loss, gamma=gamma)))(
@@ -53,13 +53,13 @@ def test_gradients_are_finite_at_extreme_logits(loss, gamma):
     )
     assert np.isfinite(value)
     assert np.isfinite(slope).all()
-    # Each step towards the right answer lowers the loss, or leaves it where it has no room.
+    # Moving towards the correct class lowers the loss, or leaves it at its minimum.
     assert (slope[:, 0] <= 0).all()
     assert slope[0, 0] < 0 and slope[3, 0] < 0
     assert slope[-1, 0] == 0
 
 
-def test_gradient_of_a_small_gamma_by_differences():
+def test_the_gradient_of_a_small_gamma_equals_finite_differences():
     loss = jax.jit(functools.partial(binary_focal, gamma=0.5))
     x = jnp.array([[0.3], [-1.2], [2.0]])
     label = jnp.array([0, 1, 1])
@@ -73,17 +73,17 @@ def test_gradient_of_a_small_gamma_by_differences():
 @pytest.mark.parametrize(
     ("loss", "options", "message"),
     [
-        (focal, {"gamma": -1}, "^gamma = -1: must be at least 0"),
+        (focal, {"gamma": -1}, "^gamma = -1: must be a number of at least 0"),
         (focal, {"class_weights": (1.0, 1.0)}, "^class_weights = .*: 2 weights for 3 classes"),
-        (binary_focal, {"gamma": -1}, "^gamma = -1: must be at least 0"),
-        (binary_focal, {"alpha": 1.5}, "^alpha = 1.5: is a share, 0 to 1"),
+        (binary_focal, {"gamma": -1}, "^gamma = -1: must be a number of at least 0"),
+        (binary_focal, {"alpha": 1.5}, "^alpha = 1.5: must be a number from 0 to 1"),
     ],
 )
-def test_wrong_options(loss, options, message):
-    with pytest.raises(ConfigError, match=message):
+def test_options_out_of_range(loss, options, message):
+    with pytest.raises(ArgumentError, match=message):
         loss(LOGITS, LABEL, **options)
 
 
-def test_one_logit_is_for_the_binary_loss():
-    with pytest.raises(ConfigError, match="^num_classes = 1: focal needs logits of two classes at least"):
+def test_a_single_logit_is_rejected_by_the_multiclass_loss():
+    with pytest.raises(ArgumentError, match="^num_classes = 1: focal needs logits of at least two classes"):
         focal(LOGITS[:, :1], LABEL)

@@ -1,6 +1,6 @@
-"""Losses and their gradients are those of the references that `golden.npz` keeps.
+"""Losses and their gradients equal the reference values in `golden.npz`.
 
-`tests/parity/losses_reference.py` makes them, and `tests/parity/compare_losses.py` writes the file.
+`tests/parity/losses_reference.py` computes them, and `tests/parity/compare_losses.py` writes the file.
 """
 
 from pathlib import Path
@@ -18,13 +18,13 @@ def golden():
     return np.load(Path(__file__).parent / "golden.npz")
 
 
-def test_every_loss_is_compared(golden):
+def test_every_loss_is_compared_with_a_reference(golden):
     assert {case.loss for case in CASES.values()} == set(LOSSES) - WITHOUT_REFERENCE
     assert set(golden.files) == {f"{name}/{key}" for name in CASES for key in ("value", "gradient")}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_value_and_gradient_are_the_references(name, golden):
+def test_value_and_gradient_equal_the_reference(name, golden):
     found = differences(name, golden)
     assert found["value"] <= TOLERANCE
     assert found["gradient"] <= TOLERANCE

@@ -1,4 +1,4 @@
-"""Which pixels online hard example mining keeps, by hand; test_losses_golden.py compares losses with a formula."""
+"""Which pixels online hard example mining keeps, by hand; test_golden.py compares the loss with a formula."""
 
 import functools
 import math
@@ -9,17 +9,17 @@ import numpy as np
 import optax
 import pytest
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.losses import cross_entropy, ohem_cross_entropy
 
 P = np.array([0.9, 0.6, 0.95, 0.3, 0.8, 0.99, 0.85, 0.9])
-"""Of the right class, in eight pixels."""
+"""The probability of the correct class in eight pixels."""
 LOGITS = jnp.log(jnp.stack([P, 1 - P], -1))
 LABEL = jnp.zeros(8, int)
 
 
 def kept(logits=LOGITS, label=LABEL, **options):
-    """Returns the pixels that get a gradient."""
+    """Returns the indices of the pixels with a gradient."""
     slope = jax.jit(jax.grad(functools.partial(ohem_cross_entropy, **options)))(logits, label)
     return set(np.flatnonzero(np.abs(slope).max(-1)))
 
@@ -27,7 +27,7 @@ def kept(logits=LOGITS, label=LABEL, **options):
 def test_by_hand():
     expected = -(math.log(0.6) + math.log(0.3)) / 2
     assert float(ohem_cross_entropy(LOGITS, LABEL)) == pytest.approx(expected, rel=1e-6)
-    # The fourth pixel is now of the other class, which has 0.7 there.
+    # The fourth pixel now belongs to the other class, whose probability there is 0.7.
     value = ohem_cross_entropy(LOGITS, LABEL.at[3].set(1), threshold=0.75, class_weights=(2.0, 1.0))
     assert float(value) == pytest.approx(-(2 * math.log(0.6) + math.log(0.7)) / 3, rel=1e-6)
 
@@ -39,7 +39,7 @@ def test_which_pixels_are_kept():
     assert kept(threshold=0.0, min_kept=0.0) == set()
 
 
-def test_at_least_a_share_is_kept():
+def test_a_minimum_fraction_is_kept():
     assert kept(threshold=0.0, min_kept=1 / 8) == {3}
     assert kept(threshold=0.0, min_kept=3 / 8) == {1, 3, 4}
     assert kept(min_kept=3 / 8) == {1, 3, 4}
@@ -47,16 +47,16 @@ def test_at_least_a_share_is_kept():
     assert kept(min_kept=1.0) == set(range(8))
 
 
-def test_pixels_that_equal_the_last_one_kept_are_kept():
+def test_ties_with_the_last_kept_pixel_are_kept():
     assert kept(min_kept=5 / 8) == {0, 1, 3, 4, 6, 7}
 
 
-def test_the_share_is_that_of_counted_pixels():
+def test_the_fraction_is_of_the_valid_pixels():
     label = LABEL.at[jnp.array([1, 3, 4, 6])].set(255)
     assert kept(label=label, threshold=0.0, min_kept=1 / 2) == {0, 7}
 
 
-def test_all_kept_is_cross_entropy():
+def test_keeping_all_pixels_is_cross_entropy():
     logits = jax.random.normal(jax.random.key(0), (2, 3, 5, 4))
     label = jax.random.randint(jax.random.key(1), (2, 3, 5), 0, 4).at[0, 0].set(255)
     expected = cross_entropy(logits, label, class_weights=(1.0, 2.0, 0.0, 1.0))
@@ -64,7 +64,7 @@ def test_all_kept_is_cross_entropy():
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
-def test_any_share_keeps_what_sorting_says():
+def test_any_fraction_keeps_the_pixels_that_sorting_selects():
     logits = jax.random.normal(jax.random.key(2), (257, 3)) * jnp.array([[1.0, 20.0, 1e3]])
     label = jax.random.randint(jax.random.key(3), (257,), 0, 3)
     losses = np.sort(optax.softmax_cross_entropy_with_integer_labels(logits, label))[::-1]
@@ -80,23 +80,25 @@ def test_extreme_logits():
     assert np.isfinite(slope).all()
 
 
-def test_a_label_of_no_class_is_noticed_though_it_is_not_hard():
+def test_an_out_of_range_label_yields_nan_even_if_no_pixel_is_hard():
     assert np.isnan(ohem_cross_entropy(LOGITS, LABEL.at[0].set(7), threshold=0.0, min_kept=0.0))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"threshold": 1.5}, "^threshold = 1.5: is a share, 0 to 1"),
-        ({"min_kept": 100000}, "^min_kept = 100000: is a share, 0 to 1"),
+        ({"threshold": 1.5}, "^threshold = 1.5: must be a number from 0 to 1"),
+        ({"min_kept": 100000}, "^min_kept = 100000: must be a number from 0 to 1"),
         ({"class_weights": (1.0,)}, "^class_weights = .*: 1 weights for 2 classes"),
     ],
 )
-def test_wrong_options(options, message):
-    with pytest.raises(ConfigError, match=message):
+def test_options_out_of_range(options, message):
+    with pytest.raises(ArgumentError, match=message):
         ohem_cross_entropy(LOGITS, LABEL, **options)
 
 
-def test_one_logit_is_refused():
-    with pytest.raises(ConfigError, match="^num_classes = 1: ohem_cross_entropy needs logits of two classes at least"):
+def test_a_single_logit_is_rejected():
+    with pytest.raises(
+        ArgumentError, match="^num_classes = 1: ohem_cross_entropy needs logits of at least two classes"
+    ):
         ohem_cross_entropy(LOGITS[:, :1], LABEL)

@@ -1,4 +1,4 @@
-"""Poly-1 cross-entropy by hand; test_losses_golden.py compares it with a formula."""
+"""Poly-1 cross-entropy by hand; test_golden.py compares it with a formula."""
 
 import math
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.losses import poly_cross_entropy
 
 LOGITS = jnp.log(jnp.array([[0.5, 0.5], [0.2, 0.8], [0.1, 0.9]]))
@@ -21,8 +21,8 @@ def test_by_hand():
     assert float(poly_cross_entropy(LOGITS, LABEL, class_weights=(1.0, 3.0))) == pytest.approx(expected, rel=1e-6)
 
 
-def test_an_epsilon_of_minus_1_takes_away_the_first_power_of_what_is_missing():
-    """What is left, of a missing probability q, is q ** 2 / 2 + q ** 3 / 3 + ..."""
+def test_an_epsilon_of_minus_1_removes_the_linear_term():
+    """With q = 1 - p, the remaining terms are q ** 2 / 2 + q ** 3 / 3 + ..."""
     q = 1e-2
     logits = jnp.log(jnp.array([[1 - q, q]]))
     expected = sum(q**n / n for n in range(2, 8))
@@ -40,15 +40,17 @@ def test_extreme_logits():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epsilon": -2}, "^epsilon = -2: must be at least -1"),
-        ({"class_weights": (1.0, -1.0)}, "^class_weights = .*: must be at least 0 and not all 0"),
+        ({"epsilon": -2}, "^epsilon = -2: must be a number of at least -1"),
+        ({"class_weights": (1.0, -1.0)}, "^class_weights = .*: must be numbers of at least 0, not all 0"),
     ],
 )
-def test_wrong_options(options, message):
-    with pytest.raises(ConfigError, match=message):
+def test_options_out_of_range(options, message):
+    with pytest.raises(ArgumentError, match=message):
         poly_cross_entropy(LOGITS, LABEL, **options)
 
 
-def test_one_logit_is_refused():
-    with pytest.raises(ConfigError, match="^num_classes = 1: poly_cross_entropy needs logits of two classes at least"):
+def test_a_single_logit_is_rejected():
+    with pytest.raises(
+        ArgumentError, match="^num_classes = 1: poly_cross_entropy needs logits of at least two classes"
+    ):
         poly_cross_entropy(LOGITS[:, :1], LABEL)

@@ -1,4 +1,4 @@
-"""Boundary IoU and F-score by hand, and against morphology by scipy."""
+"""Boundary IoU and F-score by hand, and compared with SciPy's morphology."""
 
 import math
 from decimal import Decimal
@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from flaxseg.metrics import Boundary
-from flaxseg.metrics.borders import borders, borders_within
+from flaxseg.metrics.borders import border_band, border_pixels
 from flaxseg.metrics.boundary import band_width, match_radius
 
 CLASSES = 3
@@ -22,13 +22,13 @@ def measure(prediction, label, size=None, num_classes=CLASSES):
     return Boundary.from_model_output(prediction=prediction, label=label, size=size, num_classes=num_classes)
 
 
-def counted(prediction, label, size=None):
+def measured_counts(prediction, label, size=None):
     metric = measure(jnp.asarray(prediction), jnp.asarray(label), None if size is None else jnp.asarray(size))
     return np.asarray(metric.bands), np.asarray(metric.outlines)
 
 
-def by_scipy(prediction, label):
-    """Counts of one picture without ignored pixels, by eroding and dilating each class's masks."""
+def scipy_counts(prediction, label):
+    """Returns the counts of one image without ignored pixels, from eroded and dilated masks of each class."""
     diagonal = math.hypot(*label.shape)
     width, radius = max(round(0.02 * diagonal), 1), math.ceil(0.0075 * diagonal)
     grid = np.mgrid[-radius : radius + 1, -radius : radius + 1]
@@ -46,23 +46,23 @@ def by_scipy(prediction, label):
     return np.array(bands), np.array(outlines)
 
 
-def maps(seed, shape):
-    """Smooth random areas, and the same bent a little."""
+def random_maps(seed, shape):
+    """Returns smooth random regions, and the same regions slightly perturbed."""
     noise = np.random.default_rng(seed).normal(size=(2, CLASSES, *shape))
     first, second = ndimage.gaussian_filter(noise, (0, 0, 5, 5))
     return first.argmax(0), (first + 0.4 * second).argmax(0)
 
 
-def test_equals_scipy_on_pictures_of_several_sizes():
+def test_equals_scipy_on_images_of_several_sizes():
     sizes = [(90, 120), (75, 100), (120, 50), (31, 33)]
     canvas = np.full((2, 4, 120, 120), 255)
     canvas[1] = 1
     expected = [0, 0]
     for index, size in enumerate(sizes):
-        label, prediction = maps(index, size)
+        label, prediction = random_maps(index, size)
         canvas[:, index, : size[0], : size[1]] = label, prediction
-        expected = [a + b for a, b in zip(expected, by_scipy(prediction, label), strict=True)]
-    bands, outlines = counted(canvas[1], canvas[0], sizes)
+        expected = [a + b for a, b in zip(expected, scipy_counts(prediction, label), strict=True)]
+    bands, outlines = measured_counts(canvas[1], canvas[0], sizes)
     np.testing.assert_array_equal(bands, expected[0])
     np.testing.assert_array_equal(outlines, expected[1])
     assert (bands[:, 0] < bands[:, 1]).all()
@@ -73,35 +73,35 @@ def test_a_shifted_square_by_hand():
     label, prediction = np.zeros((2, 1, 12, 12), np.int32)
     label[0, 3:9, 3:9] = 1
     prediction[0, 3:9, 5:11] = 1
-    bands, outlines = counted(prediction, label)
-    # Rings of 20 pixels, two columns apart: they share 2 x 4 pixels of rows 3 and 8.
+    bands, outlines = measured_counts(prediction, label)
+    # Rings of 20 pixels, shifted by two columns: they share 2 x 4 pixels in rows 3 and 8.
     np.testing.assert_array_equal(bands[1], [8, 20, 20])
-    # The radius is 1: of each ring, those 8 and the two next to them in the other's corner columns are matched.
+    # The radius is 1: in each ring, these 8 pixels and the 4 next to them are matched.
     np.testing.assert_array_equal(outlines[1], [12, 20, 12, 20])
     metric = Boundary(bands, outlines)
     np.testing.assert_allclose(metric.iou()[1:], [8 / 32, np.nan])
     np.testing.assert_allclose(metric.f_score()[1:], [12 / 20, np.nan])
 
 
-def test_the_edge_of_the_picture_is_in_the_band_and_no_outline():
+def test_the_image_edge_is_in_the_band_but_not_an_outline():
     blank = np.zeros((1, 12, 12), np.int32)
-    bands, outlines = counted(blank, blank)
+    bands, outlines = measured_counts(blank, blank)
     np.testing.assert_array_equal(bands[0], [44, 44, 44])
     assert not outlines.any()
 
 
-def test_ignored_pixels_make_no_boundary():
+def test_ignored_pixels_form_no_boundary():
     label = np.zeros((1, 12, 12), np.int32)
     label[0, 4:8, 4:8] = 1
     label[0, 3:9, 3:9] = np.where(label[0, 3:9, 3:9] == 1, 1, 255)
     for prediction in (np.zeros_like(label), np.where(label == 255, 2, label)):
-        bands, outlines = counted(prediction, label)
+        bands, outlines = measured_counts(prediction, label)
         assert bands[0, 1] == 44
         assert not bands[1:, 1].any()
         assert not outlines[:, 1].any()
 
 
-def test_scores_where_one_side_lacks_a_class():
+def test_scores_of_classes_without_a_boundary():
     metric = Boundary(np.array([[0, 5, 0], [0, 0, 0]]), np.array([[0, 5, 0, 0], [0, 0, 0, 0]]))
     np.testing.assert_array_equal(metric.iou(), [0, np.nan])
     np.testing.assert_array_equal(metric.f_score(), [0, np.nan])
@@ -110,33 +110,33 @@ def test_scores_where_one_side_lacks_a_class():
 
 @pytest.fixture(scope="module")
 def sizes():
-    # Diagonals of whole numbers, right at a half of the width and at a whole radius, are among them.
+    # With integer diagonals, for which 2 % is exactly a half-integer, and 0.75 % exactly an integer.
     ties = [(3 * k, 4 * k) for k in range(5, 500, 5)]
     return ties + [tuple(size) for size in np.random.default_rng(0).integers(1, 3000, (500, 2)).tolist()]
 
 
-def test_widths_are_those_of_the_rounded_diagonal(sizes):
+def test_band_widths_equal_the_rounded_fraction_of_the_diagonal(sizes):
     squared = jnp.array([h * h + w * w for h, w in sizes])
     expected = [max(round(Decimal("0.02") * Decimal(h * h + w * w).sqrt()), 1) for h, w in sizes]
     np.testing.assert_array_equal(band_width(squared, 100), expected)
-    assert expected[24] == 12  # of 375 x 500 pixels, 2 % of whose diagonal are 12.5
+    assert expected[24] == 12  # 375 x 500 pixels: 2 % of the diagonal is 12.5
 
 
-def test_radii_are_those_of_the_diagonal_rounded_up(sizes):
+def test_match_radii_equal_the_fraction_of_the_diagonal_rounded_up(sizes):
     squared = jnp.array([h * h + w * w for h, w in sizes])
     expected = [math.ceil(Decimal("0.0075") * Decimal(h * h + w * w).sqrt()) for h, w in sizes]
     np.testing.assert_array_equal(match_radius(squared, 100), expected)
 
 
-def test_every_reach_is_that_of_a_square_window():
+def test_every_radius_covers_a_square_window():
     codes = (
         np.random.default_rng(3).choice([-1, 0, 1, 2], p=[0.05, 0.93, 0.01, 0.01], size=(9, 20, 23)).astype(np.int32)
     )
-    found = jax.jit(partial(borders_within, limit=8))(codes, jnp.arange(9))
-    for reach in range(9):
-        around = np.pad(codes[reach], reach, constant_values=-1)
-        windows = np.lib.stride_tricks.sliding_window_view(around, (2 * reach + 1,) * 2)
-        own = codes[reach][..., None, None]
-        np.testing.assert_array_equal(found[reach], ((windows >= 0) & (windows != own) & (own >= 0)).any((2, 3)))
+    found = jax.jit(partial(border_band, max_radius=8))(codes, jnp.arange(9))
+    for radius in range(9):
+        padded = np.pad(codes[radius], radius, constant_values=-1)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * radius + 1,) * 2)
+        own = codes[radius][..., None, None]
+        np.testing.assert_array_equal(found[radius], ((windows >= 0) & (windows != own) & (own >= 0)).any((2, 3)))
     assert not found[0].any()
-    np.testing.assert_array_equal(borders(jnp.asarray(codes), picture_edge=False)[1] & ~found[1], False)
+    np.testing.assert_array_equal(border_pixels(jnp.asarray(codes), image_edge=False)[1] & ~found[1], False)

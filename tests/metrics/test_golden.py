@@ -1,6 +1,6 @@
-"""Scores are those of torchmetrics, scikit-learn and segmentation_models_pytorch, which a small file keeps.
+"""Scores equal those of torchmetrics, scikit-learn and segmentation_models_pytorch, stored in `golden.npz`.
 
-`make parity` makes the references anew and writes the file.
+`make parity` recomputes the references and writes the file.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ REFERENCE = np.load(Path(__file__).parent / "golden.npz")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_scores_are_the_references(case):
+def test_scores_equal_the_references(case):
     wrong = {name: far for name, far in differences(case, REFERENCE).items() if far > TOLERANCE}
     assert not wrong, f"{case}: differences from the references {wrong}; see tests/parity/metrics_reference.py"
 

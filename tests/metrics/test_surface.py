@@ -1,4 +1,4 @@
-"""Surface distances against scipy's distance transform, and by hand."""
+"""Surface distances by hand, and compared with SciPy's distance transform."""
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +16,21 @@ def measure(prediction, label, size):
 
 
 def distances(prediction, label):
-    """From each pixel of either surface to the other, by scipy, for one class's masks."""
+    """Returns the distances from each pixel of either surface to the other, by SciPy, for the masks of one class."""
     surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (label, prediction)]
     if not all(surface.any() for surface in surfaces):
         return None
     return [ndimage.distance_transform_edt(~surfaces[1 - i])[surfaces[i]] for i in (0, 1)]
 
 
-def test_equals_scipy_on_pictures_of_several_sizes():
+def test_equals_scipy_on_images_of_several_sizes():
     rng = np.random.default_rng(0)
     size = np.array([[40, 56], [33, 20], [17, 49], [40, 56]])
     label, prediction = np.full((4, 40, 56), 255), np.ones((4, 40, 56), np.int64)
     hd95, assd = np.full((2, 4, CLASSES), np.nan)
     for index, (height, width) in enumerate(size):
         noise = ndimage.gaussian_filter(rng.normal(size=(2, CLASSES, height, width)), (0, 0, 3, 3))
-        # The last class is in no label, and in one picture predicted.
+        # The last class is absent from all labels, and predicted in one image.
         noise[0, -1], noise[1, -1] = -9, -9 if index else noise[1, -1] + 9
         own, other = noise[0].argmax(0), (noise[0] + noise[1]).argmax(0)
         label[index, :height, :width], prediction[index, :height, :width] = own, other
@@ -57,7 +57,7 @@ def test_two_columns_by_hand():
     assert metric.hd95()[0, 1] == metric.assd()[0, 1] == 4
     assert metric.hd95()[1, 2] == metric.assd()[1, 2] == 5
     assert np.isnan(metric.hd95()[2:, 1:]).all()
-    # Of pictures that a class fills, the surface is their edge.
+    # If a class fills the image, its surface is the image's edge.
     assert metric.hd95()[3, 0] == metric.assd()[3, 0] == 0
     assert metric.compute()["surface/undefined"] == 1
     lines = metric.table(("a", "b", "c", "d")).splitlines()
@@ -66,7 +66,7 @@ def test_two_columns_by_hand():
     assert lines[4].split() == ["d", "nan", "nan", "0", "0"]
 
 
-def test_ignored_pixels_make_no_surface():
+def test_ignored_pixels_form_no_surface():
     label = np.zeros((4, 40, 56), np.int64)
     label[:, 10:20, 10:20] = 255
     label[:, 12:18, 12:18] = 1
@@ -75,7 +75,7 @@ def test_ignored_pixels_make_no_surface():
     assert metric.rows[0, 0, 0, 0] == 2 * (40 + 56) - 4
 
 
-def test_many_pixels_far_apart_add_up_exactly():
+def test_many_large_distances_are_summed_exactly():
     label, prediction = np.zeros((2, 4, 40, 56), np.int64)
     label[0, :, :28], prediction[0, :, 28:] = 1, 1
     label[0, :, 55:], prediction[0, :, :1] = 2, 2

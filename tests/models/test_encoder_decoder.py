@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
-from flaxseg.models import pspnet
+from flaxseg.errors import ArgumentError
+from flaxseg.models import build_model
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import make_encoder
 from flaxseg.models.layers.conv import Conv, ConvNormAct
-from flaxseg.models.pretrained.torch_names import converted
+from flaxseg.models.pretrained.torch_names import convert_tensors
 
 
 class SmallEncoder(nn.Module):
@@ -32,11 +32,11 @@ def network(**options):
     return EncoderDecoder(3, "small", SmallEncoder(), SmallDecoder(), 0.0, 1.0, jnp.float32, **options)
 
 
-PICTURE = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))
+IMAGE = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))
 
 
 def initialized(model):
-    return jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), PICTURE)
+    return jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), IMAGE)
 
 
 def test_without_a_head_the_decoder_gives_the_logits():
@@ -44,33 +44,33 @@ def test_without_a_head_the_decoder_gives_the_logits():
     variables = initialized(model)
     assert set(variables["params"]) == {"encoder", "decoder"}
     assert set(initialized(network())["params"]) == {"encoder", "decoder", "head"}
-    padded = jnp.pad(PICTURE, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    padded = jnp.pad(IMAGE, ((0, 0), (0, 1), (0, 1), (0, 0)))
     parts = [{name: tree[part] for name, tree in variables.items() if part in tree} for part in ("encoder", "decoder")]
     expected = SmallDecoder().apply(parts[1], SmallEncoder().apply(parts[0], padded, train=False), train=False)
-    logits = model.apply(variables, PICTURE, train=False)
+    logits = model.apply(variables, IMAGE, train=False)
     np.testing.assert_allclose(logits, expected[:, :5, :7], rtol=0, atol=1e-6)
 
 
-def test_the_image_head_classifies_whole_pictures_by_the_mean_of_the_last_feature():
+def test_the_image_head_classifies_whole_images_by_the_mean_of_the_last_feature():
     model = network(image_classes=4)
     variables = initialized(model)
     given = {name: variables[name] for name in ("params", "batch_stats")}
-    logits, heads = model.apply(given, PICTURE, train=False, mutable=["image_logits"])
+    logits, heads = model.apply(given, IMAGE, train=False, mutable=["image_logits"])
     last = model.encoder.apply(
-        {name: tree["encoder"] for name, tree in given.items()}, jnp.pad(PICTURE, ((0, 0), (0, 1), (0, 1), (0, 0))),
+        {name: tree["encoder"] for name, tree in given.items()}, jnp.pad(IMAGE, ((0, 0), (0, 1), (0, 1), (0, 0))),
         train=False,
     )[-1]  # fmt: skip
     head = given["params"]["image_head"]
     np.testing.assert_allclose(
         heads["image_logits"]["logits"][0], last.mean((1, 2)) @ head["kernel"] + head["bias"], rtol=1e-5
     )
-    # Where nobody asks for it, the logits are all there is.
-    np.testing.assert_array_equal(model.apply(given, PICTURE, train=False), logits)
+    # Unless the collection is mutable, only the logits are returned.
+    np.testing.assert_array_equal(model.apply(given, IMAGE, train=False), logits)
 
 
-def test_a_references_image_head_has_its_place():
+def test_the_references_image_head_is_converted():
     tensors = {"classification_head.3.weight": np.ones((4, 2), np.float32), "classification_head.3.bias": np.ones(4)}
-    found, unknown = converted(tensors, EncoderDecoder.torch_names)
+    found, unknown = convert_tensors(tensors, EncoderDecoder.torch_names)
     assert {path: value.shape for path, value in found.items()} == {
         "params/image_head/kernel": (2, 4),
         "params/image_head/bias": (4,),
@@ -78,22 +78,22 @@ def test_a_references_image_head_has_its_place():
     assert not unknown
 
 
-def test_the_auxiliary_head_gives_logits_at_the_pictures_size():
-    model = network(auxiliary_weight=0.4, auxiliary_channels=6)
+def test_the_auxiliary_head_gives_logits_at_the_images_size():
+    model = network(auxiliary_head=True, auxiliary_channels=6)
     variables = initialized(model)
     assert variables["params"]["auxiliary_head0"]["kernel"].shape == (1, 1, 6, 3)
     given = {name: variables[name] for name in ("params", "batch_stats")}
-    _, updates = model.apply(given, PICTURE, train=True, mutable=["batch_stats", "auxiliary"])
+    _, updates = model.apply(given, IMAGE, train=True, mutable=["batch_stats", "auxiliary"])
     assert updates["auxiliary"]["logits0"][0].shape == (2, 5, 7, 3)
 
 
-def test_a_negative_weight_of_auxiliary_heads_is_refused():
-    with pytest.raises(ConfigError, match=r"auxiliary_weight = -0.4: must be at least 0"):
-        pspnet(num_classes=2, auxiliary_weight=-0.4)
+def test_an_auxiliary_head_is_a_switch():
+    with pytest.raises(ArgumentError, match=r"auxiliary_head = -0.4: must be True or False"):
+        build_model("pspnet", num_classes=2, auxiliary_head=-0.4)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "mobilenet_v2", "efficientnet_lite0", "convnext_tiny", "mit_b0"])
-def test_remat_computes_every_block_of_an_encoder_again(name):
+def test_remat_recomputes_every_block_of_an_encoder(name):
     again, plain = (make_encoder(name, depth=3, remat=remat, dtype=jnp.float32) for remat in (True, False))
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     shapes = jax.eval_shape(functools.partial(plain.init, train=False), jax.random.key(0), x)

@@ -15,20 +15,20 @@ def counted(function, *shapes):
 
 
 @pytest.mark.parametrize(
-    ("options", "picture", "kernel", "expected"),
+    ("options", "image", "kernel", "expected"),
     [
         ({}, (2, 8, 6, 3), (3, 3, 3, 5), 2 * 8 * 6 * 5 * 9 * 3),
-        # Each output sees a quarter of the channels.
+        # Each output depends on a quarter of the channels.
         ({"groups": 4, "stride": 2}, (1, 8, 6, 12), (3, 3, 3, 8), 4 * 3 * 8 * 9 * 3),
         ({"dilation": 2, "padding": "VALID"}, (1, 8, 6, 3), (3, 3, 3, 5), 4 * 2 * 5 * 9 * 3),
-        # Each channel by itself, which is no convolution on every platform.
+        # A depthwise convolution, which is not implemented as a convolution on every platform.
         ({"groups": 6}, (1, 4, 4, 6), (3, 3, 1, 6), 4 * 4 * 6 * 9),
-        # 1x1, which is a matrix product.
+        # A 1x1 convolution, which is implemented as a matrix product.
         ({}, (1, 4, 4, 3), (1, 1, 3, 5), 16 * 3 * 5),
     ],
 )
-def test_convolutions_by_hand(options, picture, kernel, expected):
-    assert counted(functools.partial(ops.conv, **options), picture, kernel) == expected
+def test_convolutions_by_hand(options, image, kernel, expected):
+    assert counted(functools.partial(ops.conv, **options), image, kernel) == expected
 
 
 def test_a_transposed_convolution_by_hand():
@@ -40,7 +40,7 @@ def test_matrix_products_by_hand():
     assert counted(lambda q, k: jnp.einsum("bqhd,bkhd->bhqk", q, k), (2, 7, 3, 4), (2, 6, 3, 4)) == 2 * 3 * 7 * 6 * 4
 
 
-def test_programs_inside_programs_count_as_often_as_they_run():
+def test_inner_programs_count_as_often_as_they_run():
     shapes = (4, 4), (4, 4)
     once = counted(jnp.matmul, *shapes)
     assert counted(jax.jit(jnp.matmul), *shapes) == once
@@ -50,8 +50,8 @@ def test_programs_inside_programs_count_as_often_as_they_run():
     assert counted(jax.grad(lambda a, b: jnp.matmul(a, b).sum(), (0, 1)), *shapes) == 3 * once
 
 
-def test_resnet50_multiplies_as_often_as_its_paper_says():
+def test_resnet50_has_the_multiply_adds_of_torchvision():
     module = make_encoder("resnet50", dtype=jnp.float32)
     init = functools.partial(module.init_with_output, jax.random.key(0), train=False)
-    # torchvision gives 4.09 thousand millions with the classifier's 2048 * 1000.
+    # torchvision documents 4.09 billion, which includes 2048 * 1000 of the classifier.
     assert counted(init, (1, 224, 224, 3)) == 4_089_184_256 - 2048 * 1000

@@ -1,4 +1,4 @@
-"""What every network of the table keeps to. A new one is added to NETWORKS, and inherits all of it."""
+"""The contract that every network of MODELS fulfills. A new row of MODELS is covered without a change here."""
 
 import functools
 import re
@@ -9,30 +9,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.models import MODELS
+from flaxseg.errors import ArgumentError
+from flaxseg.models import MODELS, Architecture, SegmentationModel, build_model
 from flaxseg.models.encoders import ENCODERS
+from flaxseg.registry import option_errors, options_of
 from flaxseg.train import sharding
 
 SMALL_ENCODER = {"encoder": "resnet18"}
 SHALLOW_ENCODER = SMALL_ENCODER | {"encoder_depth": 3}
 
-NETWORKS = {
-    "plain unet": ("unet", {"width": 4, "depth": 2}),
-    "attention_unet": ("attention_unet", {"width": 4, "depth": 2}),
-    "resunet": ("resunet", {"width": 4, "depth": 2}),
-    "unet": ("unet", SMALL_ENCODER | {"decoder_channels": (32, 16, 16, 8, 8)}),
-    "fcn8s": ("fcn8s", SMALL_ENCODER | {"width": 8}),
-    "unet_mobilenet": ("unet_mobilenet", {}),
-    "fpn": ("fpn", SMALL_ENCODER),
-    "pspnet": ("pspnet", SMALL_ENCODER),
-    "unetplusplus": ("unetplusplus", SHALLOW_ENCODER | {"decoder_channels": (32, 16, 8)}),
-    "manet": ("manet", SHALLOW_ENCODER | {"decoder_channels": (32, 16, 8)}),
-    **{
-        name: (name, SHALLOW_ENCODER)
-        for name in ("deeplabv3", "deeplabv3plus", "linknet", "pan", "upernet", "segformer")
-    },
+SMALL_OPTIONS = {
+    "plain_unet": {"width": 4, "depth": 2},
+    "attention_unet": {"width": 4, "depth": 2},
+    "resunet": {"width": 4, "depth": 2},
+    "unet": SMALL_ENCODER | {"decoder_channels": (32, 16, 16, 8, 8)},
+    "fcn8s": SMALL_ENCODER | {"width": 8},
+    "fpn": SMALL_ENCODER,
+    "pspnet": SMALL_ENCODER,
+    "unetplusplus": SHALLOW_ENCODER | {"decoder_channels": (32, 16, 8)},
+    "manet": SHALLOW_ENCODER | {"decoder_channels": (32, 16, 8)},
 }
-"""The function's name, and options that make each network quick to compile."""
+"""Options that make a network quick to compile. Other architectures get SHALLOW_ENCODER, and other functions none."""
 
 WITHOUT_GRADIENT = {
     "linknet": r"decoder/.*/conv/bias",
@@ -40,28 +37,27 @@ WITHOUT_GRADIENT = {
     "segformer": r"decoder/linear\d/bias",
     "upernet": r"decoder/feature_norm\d/bias",
 }
-"""Biases that their references have before a batch normalization, which takes them out again but for rounding."""
+"""Biases before a batch normalization, which their references have too: but for rounding, they have no gradient."""
 
 NUM_CLASSES = 5
 
 BATCH = (4, 34, 15, 3)
-"""Neither height nor width is a multiple of a stride, and rows and examples can be shared among devices."""
+"""Neither height nor width is a multiple of a stride, and rows and examples can be split over devices."""
 
-
-BATCH_STATISTICS_OVER_DEVICES = ("plain unet", "unet")
-"""Networks whose gradients over devices are compared in training mode. In that of the others, statistics over the few
-values that small pictures leave make more of rounding than there is to compare."""
+BATCH_STATISTICS_OVER_DEVICES = ("plain_unet", "unet")
+"""Networks whose gradients over devices are compared in training mode. In the others, small images leave so few values
+for batch statistics that rounding errors dominate."""
 
 TOLERANCE = 1e-4
-"""Relative, of gradients."""
+"""Relative tolerance of gradients."""
 
 
 def build(name, **options):
-    function, small = NETWORKS[name]
-    return MODELS[function](num_classes=NUM_CLASSES, **small | options)
+    small = SMALL_OPTIONS.get(name, SHALLOW_ENCODER if isinstance(MODELS[name], Architecture) else {})
+    return build_model(name, num_classes=NUM_CLASSES, **small | options)
 
 
-def pictures(*shape):
+def images(*shape):
     return jax.random.normal(jax.random.key(5), shape)
 
 
@@ -72,11 +68,11 @@ def compiled_init(name):
 
 @functools.cache
 def variables_of(name, seed=1):
-    return compiled_init(name)(jax.random.key(seed), pictures(1, 8, 8, 3))
+    return compiled_init(name)(jax.random.key(seed), images(1, 8, 8, 3))
 
 
 def loss_and_grads(model, *, train=True):
-    """Jitted, of (params, batch_stats, pictures): ((loss, updates), gradients)."""
+    """Returns a jitted function of (params, batch_stats, images) that returns ((loss, updates), gradients)."""
 
     def loss(params, batch_stats, x):
         variables = {"params": params, "batch_stats": batch_stats}
@@ -96,21 +92,17 @@ def compiled(name, *, train):
 @functools.cache
 def run(name, *, seed=1, train=True):
     variables = variables_of(name, seed)
-    return compiled(name, train=train)(variables["params"], variables.get("batch_stats", {}), pictures(*BATCH))
+    return compiled(name, train=train)(variables["params"], variables.get("batch_stats", {}), images(*BATCH))
 
 
-def test_every_network_is_tested():
-    assert {function for function, _ in NETWORKS.values()} == set(MODELS)
-
-
-@pytest.fixture(params=list(NETWORKS))
+@pytest.fixture(params=list(MODELS))
 def name(request):
     return request.param
 
 
 @pytest.mark.parametrize("size", [(33, 47), (1, 1), (64, 2)])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_logits_are_float32_at_the_pictures_resolution(name, size, channels):
+def test_logits_are_float32_at_the_images_resolution(name, size, channels):
     for dtype in (jnp.float32, jnp.bfloat16):
         model = build(name, dtype=dtype)
         x = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
@@ -125,8 +117,21 @@ def test_attributes(name):
     expected = (own.mean, own.std) if own else (127.5, 127.5)
     assert (build(name).mean, build(name).std, build(name).dtype) == (*expected, jnp.float32)
     assert model.stride >= 1
-    # jit takes networks as static arguments.
+    assert isinstance(model, SegmentationModel)
+    # Networks are static arguments of jit.
     assert hash(build(name)) == hash(build(name))
+
+
+def test_options_are_described_and_checked(name):
+    options = {option.name: option for option in options_of(MODELS[name])}
+    assert [option for option in options if not options[option].doc] == []
+    assert [option for option in options if options[option].is_required] == ["num_classes"]
+    assert {"mean", "std", "dtype"} < options.keys()
+    defaults = {option: options[option].default for option in options if option != "num_classes"}
+    assert option_errors(MODELS[name], defaults, key="options", given=["num_classes"]) == []
+    assert build_model(name, num_classes=2, **defaults) == build_model(name, num_classes=2)
+    (message,) = option_errors(MODELS[name], {"no_such_option": 1, "num_classes": 2}, key="options")
+    assert message.startswith("options.no_such_option = 1: no such option; options are num_classes, ")
 
 
 def test_every_parameter_is_float32_and_learns(name):
@@ -138,7 +143,7 @@ def test_every_parameter_is_float32_and_learns(name):
         assert np.isfinite(gradient).all(), path
         if not np.any(gradient) and not re.fullmatch(WITHOUT_GRADIENT.get(name, ""), path):
             still.add(path)
-    # A map of one channel and few pixels, as PAN has, may be all 0 after its ReLU with one draw of the parameters.
+    # A small map with one channel, such as PAN's, can be all 0 after its ReLU with one random initialization.
     for seed in range(2, 6) if still else ():
         others = flax.traverse_util.flatten_dict(run(name, seed=seed)[1], sep="/")
         still -= {path for path in still if np.any(others[path])}
@@ -150,12 +155,12 @@ def test_every_parameter_is_float32_and_learns(name):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name == "plain unet" else pytest.mark.long) for name in NETWORKS],
+    [pytest.param(name, marks=() if name == "plain_unet" else pytest.mark.long) for name in MODELS],
 )
 def test_a_sharded_batch_gives_one_devices_gradients(name):
     mesh = sharding.make_mesh(data=4, spatial=2)
     variables = jax.device_put(variables_of(name), sharding.replicated(mesh))
-    spread = jax.device_put(pictures(*BATCH), sharding.batch_sharding(mesh))
+    spread = jax.device_put(images(*BATCH), sharding.batch_sharding(mesh))
     train = name in BATCH_STATISTICS_OVER_DEVICES
     whole = loss_and_grads(sharding.gathered(build(name), mesh), train=train)
     sharded = whole(variables["params"], variables.get("batch_stats", {}), spread)
@@ -164,7 +169,7 @@ def test_a_sharded_batch_gives_one_devices_gradients(name):
 
 
 def test_bfloat16_stays_near_float32(name):
-    x = pictures(2, 16, 16, 3)
+    x = images(2, 16, 16, 3)
     predictions = [
         jax.jit(functools.partial(build(name, dtype=dtype).apply, train=False)) for dtype in (jnp.float32, jnp.bfloat16)
     ]
@@ -172,10 +177,54 @@ def test_bfloat16_stays_near_float32(name):
     assert 0 < np.abs(exact - rounded).max() < 0.05 * np.abs(exact).max()
     for predict in predictions:
         predict(variables_of(name), -x)
-        assert predict._cache_size() == 1, "compiled again for pictures of the same shape"
+        assert predict._cache_size() == 1, "recompiled for images of the same shape"
 
 
 def test_the_input_size_of_initialization_does_not_matter(name):
     init = functools.partial(build(name).init, jax.random.key(1), train=False)
     trees = [jax.eval_shape(init, jax.ShapeDtypeStruct(shape, jnp.float32)) for shape in ((1, 8, 8, 3), (3, 9, 70, 3))]
     assert trees[0] == trees[1]
+
+
+def test_a_name_is_looked_up():
+    assert build_model("flaxseg.models:plain_unet", num_classes=2) == build_model("plain_unet", num_classes=2)
+    with pytest.raises(ArgumentError, match=r"name = 'fpm': unknown. Known are .*; did you mean 'fpn'\?"):
+        build_model("fpm", num_classes=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("fpn", {"pyramid_chanels": 8}, "pyramid_chanels = 8: no such option; did you mean 'pyramid_channels'"),
+        ("fpn", {"num_groups": 8}, r"num_groups = 8: no such option.*; options are num_classes, .*merge, dropout"),
+        ("fpn", {"dtype": "float16"}, "dtype = 'float16': must be float32 or bfloat16"),
+        ("fpn", {"output_stride": 16}, "output_stride = 16: this architecture supports 32"),
+        ("fpn", {"auxiliary_head": True}, "auxiliary_head = True: this architecture has no auxiliary head"),
+        ("fpn", {"auxiliary_channels": 8}, "auxiliary_channels = 8: this architecture has no such inner channels"),
+        ("fpn", {"unpooled_features": True}, "unpooled_features = True: no such option"),
+        ("fcn8s", {"encoder_depth": 4}, "encoder_depth = 4: FCN-8s needs 5"),
+        ("fpn", {"remat": 1}, "remat = 1: must be True or False"),
+        ("fpn", {"image_classes": -1}, "image_classes = -1: must be an integer of at least 0"),
+    ],
+)
+def test_wrong_common_arguments_are_named(name, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        build_model(name, num_classes=2, **options)
+
+
+def test_an_architecture_lists_the_options_that_it_supports():
+    names = {name: [option.name for option in options_of(MODELS[name])] for name in ("fpn", "deeplabv3", "fcn8s")}
+    common = ["num_classes", "encoder", "encoder_depth", "mean", "std", "dtype", "remat", "image_classes"]
+    assert names["fpn"] == [*common, "pyramid_channels", "segmentation_channels", "merge", "dropout"]
+    assert names["fcn8s"] == [*common, "width", "dropout"]
+    assert set(names["deeplabv3"]) - set(common) == {
+        "output_stride", "auxiliary_head", "auxiliary_channels", "decoder_channels", "atrous_rates", "separable",
+        "dropout",
+    }  # fmt: skip
+    defaults = {option.name: option.default for option in options_of(MODELS["fcn8s"])}
+    assert (defaults["encoder"], defaults["encoder_depth"], defaults["width"]) == ("vgg16", 5, 4096)
+
+
+def test_lists_are_taken_as_tuples():
+    model = build_model("unet", num_classes=2, encoder_depth=3, decoder_channels=[32, 16, 8])
+    assert hash(model) == hash(build_model("unet", num_classes=2, encoder_depth=3, decoder_channels=(32, 16, 8)))

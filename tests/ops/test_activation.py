@@ -1,3 +1,5 @@
+"""GELU and its derivative by hand, and rounding in bfloat16."""
+
 import math
 
 import jax
@@ -7,7 +9,7 @@ import numpy as np
 from flaxseg import ops
 
 
-def test_gelu_and_its_slope_by_hand():
+def test_gelu_and_its_derivative_by_hand():
     x = np.linspace(-6, 6, 25)
     below = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x])
     slope = below + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)

@@ -1,3 +1,5 @@
+"""Convolution compared with Flax's, its forms on each platform, exporting, and sharding."""
+
 import functools
 
 import flax.linen as nn
@@ -7,10 +9,11 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from flaxseg.errors import ArgumentError
 from flaxseg.ops import conv
 
 BY_ROWS = "[f, 0, 1, b]x[i, 0, 1, o]->[0, 1, b, f]"
-"""How the lowered text shows a convolution in which pictures and channels change places."""
+"""How a convolution with swapped batch and channel axes appears in the lowered text."""
 
 
 def normal(seed, *shape, dtype=jnp.float32):
@@ -18,7 +21,7 @@ def normal(seed, *shape, dtype=jnp.float32):
 
 
 def value_and_grads(function, *arguments):
-    """The function's value, and its gradients for every argument under random weights of the output."""
+    """Returns the function's value, and the gradients of all arguments for random weights of the output."""
 
     def run(*arguments):
         value, pull_back = jax.vjp(function, *arguments)
@@ -28,7 +31,7 @@ def value_and_grads(function, *arguments):
 
 
 def assert_close(actual, expected, tolerance=1e-5):
-    """Equal to within `tolerance` of the largest value, array by array."""
+    """Checks that arrays are equal to within `tolerance` of their largest value."""
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert (a.shape, a.dtype) == (e.shape, e.dtype)
         a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
@@ -55,7 +58,7 @@ def assert_close(actual, expected, tolerance=1e-5):
         ((34, 3), (3, 3), {"dilation": 4, "padding": ((1, 7), (9, 1))}),
     ],
 )
-def test_equals_nn_conv_in_value_and_gradients(size, kernel, options):
+def test_value_and_gradients_equal_those_of_nn_conv(size, kernel, options):
     kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
     groups = options.get("groups", 1)
     x, weights = normal(0, 2, *size, 4), normal(1, kh, kw, 4 // groups, 6)
@@ -72,14 +75,14 @@ def test_equals_nn_conv_in_value_and_gradients(size, kernel, options):
     assert_close(value_and_grads(functools.partial(conv, **options), x, weights), expected)
 
 
-def test_several_inputs_stand_for_their_concatenation():
+def test_several_inputs_equal_their_concatenation():
     parts, kernel = [normal(i, 2, 34, 5, channels) for i, channels in enumerate((2, 1, 3))], normal(9, 3, 3, 6, 4)
     expected = value_and_grads(lambda parts, kernel: conv(jnp.concatenate(parts, -1), kernel), parts, kernel)
     assert_close(value_and_grads(conv, parts, kernel), expected)
     assert "concatenate" not in jax.jit(conv).lower(parts, kernel).as_text()
 
 
-def test_an_input_of_one_pixel_stands_for_it_everywhere():
+def test_an_input_of_one_pixel_is_broadcast():
     def repeated(x, pixel, kernel):
         return conv([jnp.broadcast_to(pixel, (2, 6, 5, 2)), x], kernel)
 
@@ -88,13 +91,13 @@ def test_an_input_of_one_pixel_stands_for_it_everywhere():
     assert_close(once, value_and_grads(repeated, *arguments))
 
 
-@pytest.mark.parametrize(("dilation", "left"), [(10, "3x3x2x4"), (11, "2x2x2x4"), ((10, 12), "3x1x2x4")])
-def test_taps_that_only_read_padding_are_left_out(dilation, left):
+@pytest.mark.parametrize(("dilation", "remaining"), [(10, "3x3x2x4"), (11, "2x2x2x4"), ((10, 12), "3x1x2x4")])
+def test_taps_that_read_only_padding_are_removed(dilation, remaining):
     lowered = jax.jit(functools.partial(conv, stride=2, padding="SYMMETRIC", dilation=dilation)).lower(
         normal(0, 1, 12, 12, 2), normal(1, 3, 3, 2, 4)
     )
     convolutions = [line for line in lowered.as_text().splitlines() if "stablehlo.convolution" in line]
-    assert len(convolutions) == 1 and f"tensor<{left}xf32>" in convolutions[0]
+    assert len(convolutions) == 1 and f"tensor<{remaining}xf32>" in convolutions[0]
 
 
 def test_bfloat16_rounds_only_the_result():
@@ -102,7 +105,7 @@ def test_bfloat16_rounds_only_the_result():
     rounded = value_and_grads(conv, x, kernel)
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(rounded))
     exact = value_and_grads(conv, x.astype(jnp.float32), kernel.astype(jnp.float32))
-    # The weights of the output, drawn in value_and_grads, are rounded too: a little over one rounding of 2**-9.
+    # The random weights of the output are rounded too, hence slightly more than one rounding of 2**-9.
     assert_close(jax.tree.map(lambda a: a.astype(jnp.float32), rounded), exact, tolerance=2**-7)
 
 
@@ -113,42 +116,44 @@ def kernel_gradient(x, kernel, **options):
 @pytest.mark.parametrize(
     ("size", "platform", "by_rows"), [(64, "cpu", True), (64, "cuda", False), (64, "tpu", False), (16, "cpu", False)]
 )
-def test_kernel_gradient_goes_by_rows_only_on_the_cpu_and_only_for_large_pictures(size, platform, by_rows):
+def test_the_kernel_gradient_is_computed_by_rows_only_on_the_cpu_and_for_large_images(size, platform, by_rows):
     traced = jax.jit(kernel_gradient).trace(normal(0, 2, size, 8, 3), normal(1, 3, 3, 3, 4))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == (9 if by_rows else 2)
     assert text.count(BY_ROWS) == (8 if by_rows else text.count("stablehlo.convolution") - 1)
 
 
-def test_transformations():
+def test_vmap_and_checkpoint():
     x, kernels = normal(0, 2, 40, 6, 3), normal(1, 2, 3, 3, 3, 4)
-    one_by_one = jnp.stack([jax.jit(kernel_gradient)(x, kernel) for kernel in kernels])
-    assert_close(jax.jit(jax.vmap(kernel_gradient, (None, 0)))(x, kernels), one_by_one)
-    remembered = jax.checkpoint(lambda kernel: jnp.sum(conv(x, kernel) ** 2))
-    assert_close(jax.jit(jax.grad(remembered))(kernels[0]), one_by_one[0])
+    separate = jnp.stack([jax.jit(kernel_gradient)(x, kernel) for kernel in kernels])
+    assert_close(jax.jit(jax.vmap(kernel_gradient, (None, 0)))(x, kernels), separate)
+    checkpointed = jax.checkpoint(lambda kernel: jnp.sum(conv(x, kernel) ** 2))
+    assert_close(jax.jit(jax.grad(checkpointed))(kernels[0]), separate[0])
 
 
 def test_exports_for_several_platforms_with_a_symbolic_batch():
     (batch,) = jax.export.symbolic_shape("batch")
     x, kernel = jax.ShapeDtypeStruct((batch, 40, 6, 3), jnp.float32), normal(1, 3, 3, 3, 4)
     exported = jax.export.export(jax.jit(conv), platforms=("cpu", "cuda"))(x, kernel)
-    pictures = normal(0, 3, 40, 6, 3)
-    assert_close(exported.call(pictures, kernel), conv(pictures, kernel))
-    fixed = jax.export.export(jax.jit(kernel_gradient), platforms=("cpu", "cuda"))(pictures, kernel)
-    assert_close(fixed.call(pictures, kernel), kernel_gradient(pictures, kernel))
+    images = normal(0, 3, 40, 6, 3)
+    assert_close(exported.call(images, kernel), conv(images, kernel))
+    fixed = jax.export.export(jax.jit(kernel_gradient), platforms=("cpu", "cuda"))(images, kernel)
+    assert_close(fixed.call(images, kernel), kernel_gradient(images, kernel))
 
 
-def test_gradients_of_a_sharded_batch_equal_one_devices():
+def test_gradients_of_a_sharded_batch_equal_those_of_one_device():
     axes = (jax.sharding.AxisType.Auto,) * 2
     mesh = jax.make_mesh((4, 2), ("data", "spatial"), axis_types=axes)
     x, kernel = normal(0, 4, 36, 6, 3), normal(1, 3, 3, 3, 4)
-    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data", "spatial")))
-    everywhere = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
-    assert_close(jax.jit(kernel_gradient)(spread, everywhere), jax.jit(kernel_gradient)(x, kernel))
+    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data", "spatial")))
+    replicated = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
+    assert_close(jax.jit(kernel_gradient)(sharded, replicated), jax.jit(kernel_gradient)(x, kernel))
 
 
 def test_channels_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match=r"\[3, 4\] channels for a kernel \(3, 3, 8, 2\)"):
+    with pytest.raises(
+        ArgumentError, match=r"^kernel.shape = \(3, 3, 8, 2\): does not fit inputs of \[3, 4\] channels"
+    ):
         conv([jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 4, 4, 4))], jnp.zeros((3, 3, 8, 2)))
-    with pytest.raises(ValueError, match="2 inputs with groups=2"):
+    with pytest.raises(ArgumentError, match="^groups = 2: must be 1 for 2 inputs"):
         conv([jnp.zeros((1, 4, 4, 2)), jnp.zeros((1, 4, 4, 2))], jnp.zeros((3, 3, 2, 2)), groups=2)

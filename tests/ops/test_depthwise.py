@@ -1,3 +1,5 @@
+"""Depthwise convolution compared with XLA's form, where each form is used, exporting, and sharding."""
+
 import functools
 
 import jax
@@ -17,7 +19,7 @@ def normal(seed, *shape):
 
 
 def results(function, x, kernel):
-    """The function's value, and its gradients for both arguments under random weights of the output."""
+    """Returns the function's value, and the gradients of both arguments for random weights of the output."""
     value, pull_back = jax.vjp(function, x, kernel)
     return value, pull_back(normal(99, *value.shape).astype(value.dtype))
 
@@ -29,8 +31,8 @@ def assert_close(actual, expected, tolerance=1e-5):
         np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * np.abs(e).max())
 
 
-def of_xla(x, kernel, *, pads, stride=(1, 1), dilation=(1, 1)):
-    """XLA's own form, at the given padding."""
+def xla_conv(x, kernel, *, pads, stride=(1, 1), dilation=(1, 1)):
+    """Computes the convolution in XLA's own form, with explicit padding."""
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -46,13 +48,13 @@ def of_xla(x, kernel, *, pads, stride=(1, 1), dilation=(1, 1)):
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("window", [3, 5])
-def test_equals_xlas_form_in_value_and_gradients(window, stride, dilation, padding):
+def test_value_and_gradients_equal_those_of_xlas_form(window, stride, dilation, padding):
     x, kernel = normal(0, 2, 12, 9, CHANNELS), normal(1, window, window, 1, CHANNELS)
-    reach = dilation * (window - 1)
-    pads = ((reach // 2,) * 2,) * 2
+    margin = dilation * (window - 1)
+    pads = ((margin // 2,) * 2,) * 2
     if padding == "SAME":
-        pads = lax.padtype_to_pads((12, 9), (reach + 1, reach + 1), (stride, stride), "SAME")
-    expected = functools.partial(of_xla, stride=(stride, stride), dilation=(dilation, dilation), pads=pads)
+        pads = lax.padtype_to_pads((12, 9), (margin + 1, margin + 1), (stride, stride), "SAME")
+    expected = functools.partial(xla_conv, stride=(stride, stride), dilation=(dilation, dilation), pads=pads)
     ours = functools.partial(conv, stride=stride, dilation=dilation, groups=CHANNELS, padding=padding)
     assert_close(*(jax.jit(functools.partial(results, function))(x, kernel) for function in (ours, expected)))
 
@@ -69,7 +71,7 @@ def test_any_window_stride_and_padding(window, options):
     x, kernel = normal(0, 2, 11, 8, CHANNELS), normal(1, *window, 1, CHANNELS)
     given = {"padding" if name == "pads" else name: value for name, value in options.items()}
     ours = functools.partial(conv, groups=CHANNELS, **given)
-    expected = functools.partial(of_xla, **options)
+    expected = functools.partial(xla_conv, **options)
     assert_close(*(jax.jit(functools.partial(results, function))(x, kernel) for function in (ours, expected)))
 
 
@@ -77,7 +79,7 @@ def test_bfloat16_rounds_only_the_results():
     x, kernel = (a.astype(jnp.bfloat16) for a in (normal(0, 8, 16, 16, CHANNELS), normal(1, 5, 5, 1, CHANNELS)))
     run = jax.jit(functools.partial(results, functools.partial(conv, groups=CHANNELS)))
     rounded = jax.tree.map(lambda a: a.astype(jnp.float32), run(x, kernel))
-    # The weights of the output, drawn in `results`, are rounded too: a little over one rounding of 2**-9.
+    # The random weights of the output are rounded too, hence slightly more than one rounding of 2**-9.
     assert_close(rounded, run(x.astype(jnp.float32), kernel.astype(jnp.float32)), tolerance=2**-7)
 
 
@@ -85,19 +87,19 @@ def test_bfloat16_rounds_only_the_results():
     ("platform", "window", "out", "convolutions"),
     [("cpu", 3, 6, 0), ("cuda", 3, 6, 3), ("tpu", 3, 6, 3), ("cpu", 9, 6, 3), ("cpu", 3, 12, 3)],
 )
-def test_the_form_by_taps_is_for_the_cpu_and_small_kernels_of_one_channel(platform, window, out, convolutions):
+def test_the_sum_over_taps_is_used_only_on_the_cpu_and_for_small_depthwise_kernels(platform, window, out, convolutions):
     run = functools.partial(results, functools.partial(conv, groups=CHANNELS))
     traced = jax.jit(run).trace(normal(0, 2, 16, 8, CHANNELS), normal(1, window, window, 1, out))
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == convolutions
 
 
-def test_transformations():
+def test_vmap():
     run = functools.partial(results, functools.partial(conv, groups=CHANNELS))
     x, kernels = normal(0, 2, 7, 8, CHANNELS), normal(1, 2, 3, 3, 1, CHANNELS)
-    one_by_one = [jax.jit(run)(x, kernel) for kernel in kernels]
-    together = jax.jit(jax.vmap(run, (None, 0)))(x, kernels)
-    assert_close([jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in range(2)], one_by_one)
+    separate = [jax.jit(run)(x, kernel) for kernel in kernels]
+    batched = jax.jit(jax.vmap(run, (None, 0)))(x, kernels)
+    assert_close([jax.tree.map(lambda leaf, i=i: leaf[i], batched) for i in range(2)], separate)
 
 
 def test_exports_for_several_platforms_with_symbolic_sizes():
@@ -110,12 +112,12 @@ def test_exports_for_several_platforms_with_symbolic_sizes():
     assert_close(exported.call(x, kernel), function(x, kernel))
 
 
-def test_a_sharded_batch_gives_one_devices_results():
+def test_results_of_a_sharded_batch_equal_those_of_one_device():
     axes = (jax.sharding.AxisType.Auto,) * 2
     mesh = jax.make_mesh((4, 2), ("data", "spatial"), axis_types=axes)
     x, kernel = normal(0, 4, 12, 6, CHANNELS), normal(1, 3, 3, 1, CHANNELS)
-    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data", "spatial")))
-    everywhere = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
+    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data", "spatial")))
+    replicated = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
     for stride in (1, 2):
         run = jax.jit(functools.partial(results, functools.partial(conv, groups=CHANNELS, stride=stride)))
-        assert_close(run(spread, everywhere), run(x, kernel))
+        assert_close(run(sharded, replicated), run(x, kernel))

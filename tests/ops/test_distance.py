@@ -1,4 +1,4 @@
-"""The distance transform by hand and against SciPy."""
+"""The distance transform by hand, and compared with SciPy's."""
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +21,14 @@ def test_equals_scipy_at_every_density(shape):
     random = np.random.default_rng(0)
     densities = (0.9, 0.5, 0.1, 0.02, 0.002)
     masks = np.stack([random.random(shape) < density for density in densities])
-    masks[:, random.integers(shape[0]), random.integers(shape[1])] = True  # SciPy gives no inf for a mask without any
+    masks[:, random.integers(shape[0]), random.integers(shape[1])] = True  # without any, SciPy does not return inf
     expected = np.stack([np.rint(ndimage.distance_transform_edt(~mask) ** 2) for mask in masks])
     distance = squared_distance(masks)
     assert distance.dtype == jnp.float32
     np.testing.assert_array_equal(distance, expected)
 
 
-def test_a_picture_without_any_is_infinitely_far_and_the_others_do_not_notice():
+def test_images_without_true_pixels_are_at_infinite_distance_and_do_not_affect_others():
     masks = np.zeros((2, 3, 4, 5), bool)
     masks[1, 2, 0, 4] = True
     distance = np.asarray(squared_distance(jnp.asarray(masks)))
@@ -36,13 +36,13 @@ def test_a_picture_without_any_is_infinitely_far_and_the_others_do_not_notice():
     np.testing.assert_array_equal(distance[1, 2], np.rint(ndimage.distance_transform_edt(~masks[1, 2]) ** 2))
 
 
-def test_far_distances_are_exact():
+def test_large_distances_are_exact():
     line = jnp.zeros((4000, 2), bool).at[0, 1].set(True)
     np.testing.assert_array_equal(squared_distance(line)[-1], [3999**2 + 1, 3999**2])
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 48), (3, 48, 64)])
-def test_memory_is_that_of_a_few_pictures(shape):
+def test_memory_is_that_of_a_few_images(shape):
     compiled = squared_distance.lower(jax.ShapeDtypeStruct(shape, bool)).compile()
-    picture = 4 * np.prod(shape)
-    assert compiled.memory_analysis().temp_size_in_bytes < 8 * picture  # all pairs at once would take 48
+    image_bytes = 4 * np.prod(shape)
+    assert compiled.memory_analysis().temp_size_in_bytes < 8 * image_bytes  # all pairs at once would take 48

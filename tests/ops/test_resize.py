@@ -1,3 +1,5 @@
+"""Resizing by hand and compared with jax.image.resize, exporting, and ragged sizes."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flaxseg.ops import resize_bilinear, resize_bilinear_ragged, resize_nearest
 SIZES = [(10, 14), (5, 7), (3, 4), (13, 3), (1, 1), (20, 8)]
 
 
-def pictures(*shape):
+def random_images(*shape):
     return jax.random.normal(jax.random.key(0), shape)
 
 
@@ -18,7 +20,7 @@ def reference(x, size, method):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_jax_image_resize(size):
-    x = pictures(2, 5, 7, 3)
+    x = random_images(2, 5, 7, 3)
     np.testing.assert_allclose(resize_bilinear(x, size), reference(x, size, "bilinear"), rtol=0, atol=2e-6)
     np.testing.assert_array_equal(resize_nearest(x, size), reference(x, size, "nearest"))
 
@@ -36,30 +38,30 @@ def test_nearest_keeps_integers():
 
 
 def test_bfloat16_stays_bfloat16():
-    assert resize_bilinear(pictures(1, 4, 4, 2).astype(jnp.bfloat16), (9, 9)).dtype == jnp.bfloat16
+    assert resize_bilinear(random_images(1, 4, 4, 2).astype(jnp.bfloat16), (9, 9)).dtype == jnp.bfloat16
 
 
-def test_exports_with_a_symbolic_batch():
+def test_exports_with_a_symbolic_batch_size():
     (batch,) = jax.export.symbolic_shape("batch")
     resize = jax.jit(lambda x: (resize_bilinear(x, (9, 4)), resize_nearest(x, (9, 4))))
     exported = jax.export.export(resize)(jax.ShapeDtypeStruct((batch, 5, 7, 3), jnp.float32))
-    x = pictures(4, 5, 7, 3)
+    x = random_images(4, 5, 7, 3)
     for actual, method in zip(exported.call(x), ("bilinear", "nearest"), strict=True):
         np.testing.assert_allclose(actual, reference(x, (9, 4), method), atol=2e-6)
 
 
 @pytest.mark.parametrize("canvas", [(20, 14), (21, 40)])
-def test_ragged_resizes_each_example_to_its_own_size(canvas):
-    x, sizes = pictures(len(SIZES), 5, 7, 3), np.array(SIZES, np.int32)
+def test_ragged_resizes_each_image_to_its_own_size(canvas):
+    x, sizes = random_images(len(SIZES), 5, 7, 3), np.array(SIZES, np.int32)
     resized = jax.jit(resize_bilinear_ragged, static_argnums=2)(x, sizes, canvas)
     assert resized.shape == (len(SIZES), *canvas, 3)
     assert np.isfinite(resized).all()
-    for one, size, picture in zip(resized, SIZES, x, strict=True):
-        expected = reference(picture, size, "bilinear")
+    for one, size, image in zip(resized, SIZES, x, strict=True):
+        expected = reference(image, size, "bilinear")
         np.testing.assert_allclose(one[: size[0], : size[1]], expected, rtol=0, atol=2e-6)
 
 
-def test_ragged_is_exact_at_the_size_of_large_photographs():
-    x, size = pictures(1, 2, 700, 1), (2, 4096)
+def test_ragged_is_exact_for_large_images():
+    x, size = random_images(1, 2, 700, 1), (2, 4096)
     resized = jax.jit(resize_bilinear_ragged, static_argnums=2)(x, np.array([size]), size)
     np.testing.assert_allclose(resized, resize_bilinear(x, size), rtol=0, atol=2e-6)

@@ -1,4 +1,4 @@
-"""Reading between pixels: against a reference, and what is averaged first."""
+"""Sampling by hand and compared with a reference, and antialiasing of shrunk images."""
 
 import functools
 
@@ -29,20 +29,20 @@ def test_bilinear_equals_a_reference(dtype, channels):
         np.testing.assert_allclose(out[b, ..., c], wanted, atol=1e-3)
 
 
-def test_positions_of_one_axis_alone_are_the_same_as_full_ones():
+def test_separable_positions_equal_full_ones():
     image = np.random.default_rng(2).integers(0, 256, (2, 7, 8, 3), np.uint8)
     rows, columns = positions((7, 8), (2, 9, 1), margin=2)[0], positions((7, 8), (2, 1, 5), margin=2)[1]
     full = [jnp.broadcast_to(at, (2, 9, 5)) for at in (rows, columns)]
 
     @jax.jit
-    def read(*at):
+    def sample(*at):
         return sample_bilinear(image, *at), sample_nearest(image[..., 0], *at, outside=7)
 
-    for short, long in zip(read(rows, columns), read(*full), strict=True):
+    for short, long in zip(sample(rows, columns), sample(*full), strict=True):
         np.testing.assert_allclose(short, long, atol=1e-4)
 
 
-def test_nearest_and_the_outside_by_hand():
+def test_nearest_and_outside_by_hand():
     label = jnp.asarray([[[1, 2], [3, 4]]], jnp.uint8)
     rows = jnp.asarray([-0.6, -0.5, 0.4, 0.5, 1.49, 1.5]).reshape(1, 6, 1)
     columns = jnp.zeros((1, 1, 1))
@@ -52,23 +52,23 @@ def test_nearest_and_the_outside_by_hand():
     np.testing.assert_allclose(value, [0, 1, 1.8, 2, 3, 0], atol=1e-6)
 
 
-def test_a_picture_of_one_pixel():
+def test_an_image_of_one_pixel():
     out = jax.jit(sample_bilinear)(jnp.full((1, 1, 1, 3), 80, jnp.uint8), *positions((1, 1), (1, 4, 4), margin=0.4))
     np.testing.assert_array_equal(out, jnp.full((1, 4, 4, 3), 80.0))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_texture_that_is_shrunk_becomes_its_mean(dtype):
+def test_shrunk_texture_becomes_its_mean(dtype):
     rows, columns = np.indices((31, 32))
     board = np.repeat((255 * ((rows + columns) % 2))[None, ..., None], 2, 0).astype(dtype)
     shrinkage = jnp.asarray([1.0, 4.0])
     steps = [jnp.arange(7) * 4.0 + 1.5, jnp.arange(8) * 4.0 + 1.5]
     at = [jnp.tile(steps[0][None, :, None], (2, 1, 1)), jnp.tile(steps[1][None, None], (2, 1, 1))]
-    read = jax.jit(functools.partial(sample_bilinear, max_shrinkage=4.0))
-    out = read(board, *at, shrinkage=shrinkage)
+    sample = jax.jit(functools.partial(sample_bilinear, max_shrinkage=4.0))
+    out = sample(board, *at, shrinkage=shrinkage)
     np.testing.assert_allclose(out[1], 127.5, atol=0.51)
     ramp = np.broadcast_to(8.0 * columns[None, ..., None], (2, 31, 32, 1)).astype(dtype)
-    out = read(ramp, *at, shrinkage=shrinkage)
-    # The mean of a ramp is its middle, so that every level of the pyramid gives what lies at the position.
+    out = sample(ramp, *at, shrinkage=shrinkage)
+    # The mean of a ramp is its middle, so that every level of the pyramid has the same value at a position.
     np.testing.assert_allclose(out[1, :, 1:-1, 0], out[0, :, 1:-1, 0], atol=1.01)
     np.testing.assert_allclose(out[0, 0, :, 0], 8 * steps[1], atol=1e-3)

@@ -1,3 +1,5 @@
+"""Transposed convolution compared with Flax's, its forms on each platform, and exporting."""
+
 import functools
 
 import flax.linen as nn
@@ -14,7 +16,7 @@ def normal(seed, *shape):
 
 
 def results(function, x, kernel):
-    """The function's value, and its gradients for both arguments under random weights of the output."""
+    """Returns the function's value, and the gradients of both arguments for random weights of the output."""
     value, pull_back = jax.vjp(function, x, kernel)
     return value, pull_back(normal(99, *value.shape))
 
@@ -28,7 +30,7 @@ def assert_close(actual, expected):
     ("window", "stride"),
     [((2, 2), 2), ((3, 3), 3), ((3, 3), 2), ((4, 4), 2), ((5, 6), 2), ((2, 3), 4), ((16, 16), 8), ((3, 3), 1)],
 )
-def test_equals_nn_conv_transpose_in_value_and_gradients(window, stride):
+def test_value_and_gradients_equal_those_of_nn_conv_transpose(window, stride):
     x, kernel = normal(0, 2, 5, 4, 3), normal(1, *window, 3, 6)
     layer = nn.ConvTranspose(6, window, strides=(stride, stride), use_bias=False)
     expected = functools.partial(results, lambda x, kernel: layer.apply({"params": {"kernel": kernel}}, x))
@@ -37,14 +39,14 @@ def test_equals_nn_conv_transpose_in_value_and_gradients(window, stride):
 
 
 @pytest.mark.parametrize(
-    ("window", "platform", "spread"), [(3, "cpu", 1), (4, "cpu", 0), (4, "cuda", 2), (2, "cpu", 0), (2, "cuda", 0)]
+    ("window", "platform", "dilated"), [(3, "cpu", 1), (4, "cpu", 0), (4, "cuda", 2), (2, "cpu", 0), (2, "cuda", 0)]
 )
-def test_only_the_cpu_goes_by_phases_where_taps_overlap(window, platform, spread):
-    """Spread: convolutions over pictures with zeros in between, in the value and for the gradient."""
+def test_overlapping_taps_are_computed_by_phases_only_on_the_cpu(window, platform, dilated):
+    """`dilated` is the number of convolutions of dilated inputs, in the value and the gradients."""
     run = jax.jit(functools.partial(results, conv_transpose))
     text = run.trace(normal(0, 2, 5, 4, 3), normal(1, window, window, 3, 6)).lower(lowering_platforms=(platform,))
     lines = [line for line in text.as_text().splitlines() if "stablehlo.convolution" in line]
-    assert sum("lhs_dilate = [2, 2]" in line for line in lines) == spread
+    assert sum("lhs_dilate = [2, 2]" in line for line in lines) == dilated
 
 
 def test_exports_for_several_platforms_with_symbolic_sizes():

@@ -1,12 +1,23 @@
-"""Groups of parameters: what patterns cover, layer-wise rates, splitting, and the table."""
+"""Groups of parameters: patterns, learning-rate multipliers, freezing, and the table of groups."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
+from flax import traverse_util
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.models import unet
-from flaxseg.optimizers import RateScales, freezing, groups
+from flaxseg.optimizers import (
+    LearningRateMultipliers,
+    freezing,
+    groups,
+    make_optimizer,
+    make_schedule,
+    plateau_multiplier,
+    with_frozen_parameters,
+)
 
 PARAMS = {
     "encoder": {
@@ -32,30 +43,21 @@ PARAMS = {
         ("stem|head", "head/bias", True),
     ],
 )
-def test_patterns_cover_whole_names_from_the_beginning(pattern, path, expected):
-    assert groups.covers(pattern, path) == expected
+def test_patterns_match_whole_leading_names(pattern, path, expected):
+    assert groups.matches(pattern, path) == expected
 
 
-def test_split_and_merged():
-    learning, fixed = groups.split(PARAMS, freezing(["encoder/stem", ".*/bias"]))
-    assert set(fixed) == {"encoder", "head"} and set(fixed["encoder"]) == {"stem"} and set(fixed["head"]) == {"bias"}
-    assert set(learning["encoder"]) == {"layer10", "layer2"} and set(learning["head"]) == {"kernel"}
-    assert jax.tree.structure(groups.merged(learning, fixed)) == jax.tree.structure(PARAMS)
-    assert groups.split(PARAMS, None) == (PARAMS, {})
-    assert set(groups.split(PARAMS, freezing("encoder"))[1]) == {"encoder"}
-
-
-def test_the_last_pattern_counts_and_layers_decay_from_the_end():
-    scales = RateScales(
+def test_the_last_matching_pattern_applies_and_layers_decay_from_the_end():
+    multipliers = LearningRateMultipliers(
         (("encoder", 0.5), ("encoder/stem", 2.0)), layer_decay=0.5, layers=("stem", "layer2", "layer10")
     )
-    assert scales.of("encoder/layer10/kernel") == 0.5 * 0.5
-    assert scales.of("encoder/layer2/kernel") == 0.5 * 0.25
-    assert scales.of("encoder/stem/scale") == 2.0 * 0.125
-    assert scales.of("head/kernel") == 1.0
+    assert multipliers.multiplier("encoder/layer10/kernel") == 0.5 * 0.5
+    assert multipliers.multiplier("encoder/layer2/kernel") == 0.5 * 0.25
+    assert multipliers.multiplier("encoder/stem/scale") == 2.0 * 0.125
+    assert multipliers.multiplier("head/kernel") == 1.0
 
 
-def test_layers_are_in_the_order_in_which_the_network_calls_them():
+def test_encoder_layers_are_in_the_order_of_the_forward_pass():
     model, seen = unet(num_classes=2, encoder="resnet18"), []
 
     def init(key):
@@ -65,18 +67,18 @@ def test_layers_are_in_the_order_in_which_the_network_calls_them():
     assert seen == ["stem", *(f"layer{stage}_block{block}" for stage in (1, 2, 3, 4) for block in (0, 1))]
 
 
-def test_a_pattern_that_covers_nothing_is_named_with_what_there_is():
+def test_a_pattern_that_matches_nothing_is_named_with_the_existing_paths():
     with pytest.raises(
-        ConfigError, match=r"config.x: 'encodr' covers no parameter.*begin with encoder/layer10, .*head/b"
+        ArgumentError, match=r"freeze = 'encodr': matches no parameter.*begin with encoder/layer10, .*head/b"
     ):
-        groups.check_patterns("config.x", ["head", "encodr"], PARAMS)
-    with pytest.raises(ConfigError, match=r"config.x: '\(' is no regular expression"):
-        groups.check_patterns("config.x", ["("], PARAMS)
+        groups.check_patterns("freeze", ["head", "encodr"], PARAMS)
+    with pytest.raises(ArgumentError, match=r"freeze = '\(': is not a valid regular expression"):
+        groups.check_patterns("freeze", ["("], PARAMS)
 
 
-def test_table():
-    scales = RateScales((("head", 10.0),), layer_decay=0.5, layers=("stem", "layer2", "layer10"))
-    text = groups.table(PARAMS, frozen=freezing(["encoder/stem"]), scales=scales, weight_decay=1e-4)
+def test_table_of_groups():
+    multipliers = LearningRateMultipliers((("head", 10.0),), layer_decay=0.5, layers=("stem", "layer2", "layer10"))
+    text = groups.format_groups(PARAMS, frozen=freezing(["encoder/stem"]), multipliers=multipliers, weight_decay=1e-4)
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == ["parameters", "of", "arrays", "values", "learning", "rate", "weight", "decay"]
     assert rows[1:] == [
@@ -86,3 +88,57 @@ def test_table():
         ["head", "1", "16", "x", "10", "0.0001"],
         ["head", "1", "2", "x", "10", "-"],
     ]
+
+
+FROZEN = freezing(["encoder/stem", ".*/bias"])
+
+
+def learning_parameters(tree):
+    """Returns the tree without its frozen parameters."""
+    flat = traverse_util.flatten_dict(tree)
+    return traverse_util.unflatten_dict({path: leaf for path, leaf in flat.items() if not FROZEN("/".join(path))})
+
+
+def random_like(tree, seed):
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: jnp.asarray(generator.normal(size=leaf.shape), jnp.float32), tree)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "adafactor", "lamb"])
+def test_learning_parameters_are_updated_as_if_the_frozen_ones_did_not_exist(name):
+    schedule = make_schedule(
+        "plateau", learning_rate=0.1, warmup_steps=1, total_steps=100, options={"window": 1, "patience": 1}
+    )
+    arguments = {
+        "schedule": schedule,
+        "weight_decay": 0.1,
+        "grad_clip": 0.5,
+        "multipliers": LearningRateMultipliers((("head", 10.0),), 0.5, ("stem", "layer2", "layer10")),
+    }
+    whole = make_optimizer(name, **arguments, frozen=FROZEN)
+    alone = make_optimizer(name, **arguments)
+    update_whole, update_alone = jax.jit(whole.update), jax.jit(alone.update)
+    params = random_like(PARAMS, 0)
+    state, state_alone = whole.init(params), alone.init(learning_parameters(params))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == sum(leaf.size for leaf in jax.tree.leaves(state_alone))
+    for seed in (1, 2, 3):  # the loss never improves, so that the plateau multiplier falls
+        gradients, value = random_like(PARAMS, seed), jnp.float32(1.0)
+        expected, state_alone = update_alone(
+            learning_parameters(gradients), state_alone, learning_parameters(params), value=value
+        )
+        updates, state = update_whole(gradients, state, params, value=value)
+        jax.tree.map(np.testing.assert_array_equal, learning_parameters(updates), expected)
+        for path, update in traverse_util.flatten_dict(updates, sep="/").items():
+            assert np.any(update) == (not FROZEN(path))
+        params = optax.apply_updates(params, updates)
+    assert plateau_multiplier(state) == plateau_multiplier(state_alone) < 1
+
+
+def test_the_parameters_of_any_optax_optimizer_can_be_frozen():
+    tx = with_frozen_parameters(optax.adam(0.1), FROZEN)
+    state = tx.init(PARAMS)
+    # Two moments of the learning parameters, and the number of steps.
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == 2 * (64 + 64 + 16) + 1
+    updates, _ = tx.update(jax.tree.map(jnp.ones_like, PARAMS), state, PARAMS)
+    np.testing.assert_allclose(updates["head"]["kernel"], -0.1, rtol=1e-5)
+    np.testing.assert_array_equal(updates["encoder"]["stem"]["kernel"], 0)

@@ -1,10 +1,10 @@
-"""Compares networks here with what `torch_reference.py` wrote, and prints a table.
+"""Compares flaxseg's networks with the references that `torch_reference.py` wrote, and prints a table.
 
     python tests/parity/compare.py DIR [--golden DIR]
 
-Shown are the largest difference relative to the largest value of the reference: of the logits of both pictures in
-inference mode, of those in training mode, and of the running statistics after it. With `--golden`, what the ordinary
-tests compare with, `references.GOLDEN`, is written there: the same, thinned out.
+The table shows the largest difference relative to the reference's largest value: of the logits of both images in
+inference mode, of the logits in training mode, and of the running statistics after training mode. With `--golden`, the
+files for the ordinary tests, `references.GOLDEN`, are written there; they have the logits at every sixth pixel.
 """
 
 import argparse
@@ -20,21 +20,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from references import GOLDEN, NUM_CLASSES, gain_of, picture, sizes_of, tensor
+from references import GOLDEN, NUM_CLASSES, gain_of, image, sizes_of, tensor
 
-from flaxseg.models import MODELS
+from flaxseg.models import build_model
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.pretrained.load import put_tensors, renames_of
-from flaxseg.models.pretrained.torch_names import converted
+from flaxseg.models.pretrained.load import put_tensors, torch_names_of
+from flaxseg.models.pretrained.torch_names import convert_tensors
 
 TOLERANCE = 1e-4
 TRAIN_TOLERANCE = 1e-3
-"""In training mode few pixels at the coarsest features make differences grow: what is nearly constant is divided by
-its standard deviation."""
+"""In training mode, the few pixels of the coarsest features amplify differences: nearly constant values are divided by
+their standard deviation."""
 
 
 def tensors_of(reference: Any, encoder: str) -> dict[str, np.ndarray]:
-    """Returns the tensors that the reference with this encoder had."""
+    """Returns the tensors of the reference with this encoder."""
     names, shapes = str(reference["names"]).split("\n"), json.loads(str(reference["shapes"]))
     gain = gain_of(encoder)
     return {name: tensor(name, tuple(shape), gain) for name, shape in zip(names, shapes, strict=True)}
@@ -50,16 +50,16 @@ def loaded(model: EncoderDecoder, tensors: dict[str, np.ndarray]) -> dict[str, A
 def outputs(
     model: nn.Module, variables: dict[str, Any], *, train_size: tuple[int, int], sizes: Sequence[tuple[int, int]]
 ) -> dict[str, np.ndarray]:
-    """Returns what is compared, under the names of the reference's file; statistics by their path here.
+    """Returns the logits and statistics, under the names in the reference's file; statistics by flaxseg's paths.
 
     Args:
       model: the network.
-      variables: with the reference's weights.
-      train_size: height and width of the picture in training mode.
-      sizes: those of the pictures in inference mode.
+      variables: the network's variables, with the reference's weights.
+      train_size: height and width of the images in training mode.
+      sizes: heights and widths of the images in inference mode.
     """
     predict = jax.jit(functools.partial(model.apply, train=False))
-    found = {f"logits_{h}x{w}": np.asarray(predict(variables, picture((h, w)))) for h, w in sizes}
+    found = {f"logits_{h}x{w}": np.asarray(predict(variables, image((h, w)))) for h, w in sizes}
 
     def without_dropout(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         return args[0] if isinstance(context.module, nn.Dropout) else call(*args, **kwargs)
@@ -68,7 +68,7 @@ def outputs(
         with nn.intercept_methods(without_dropout):
             return model.apply(variables, x, train=True, mutable=["batch_stats"])
 
-    logits, updates = jax.jit(train)(variables, picture(train_size))
+    logits, updates = jax.jit(train)(variables, image(train_size))
     found["train_logits"] = np.asarray(logits)
     return found | {
         f"after/{name}": np.asarray(value) for name, value in traverse_util.flatten_dict(updates, sep="/").items()
@@ -76,12 +76,12 @@ def outputs(
 
 
 def expected_statistics(model: EncoderDecoder, reference: Any, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the reference's running statistics by their path here: those of `found`.
+    """Returns the reference's running statistics that are in `found`, by flaxseg's paths.
 
-    Stages of an encoder that a network does not use have statistics in the reference, too.
+    The reference also has statistics of the encoder's unused stages.
     """
     after = {name.removeprefix("after/"): reference[name] for name in reference.files if name.startswith("after/")}
-    expected, _ = converted(after, renames_of(model, whole=True))
+    expected, _ = convert_tensors(after, torch_names_of(model, whole=True))
     return {name: expected[name.removeprefix("after/")] for name in found if name.startswith("after/")}
 
 
@@ -91,10 +91,10 @@ def difference(value: np.ndarray, reference: np.ndarray) -> float:
 
 
 def compare(path: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Returns the differences, and what is kept of the reference for the ordinary tests."""
+    """Returns the differences, and the contents of the golden file for the ordinary tests."""
     architecture, encoder = path.stem.split("-", 1)
     reference = np.load(path)
-    model = MODELS[architecture](num_classes=NUM_CLASSES, encoder=encoder)
+    model: Any = build_model(architecture, num_classes=NUM_CLASSES, encoder=encoder)
     sizes, variables = sizes_of(architecture), loaded(model, tensors_of(reference, encoder))
     found = outputs(model, variables, train_size=sizes[0], sizes=sizes)
     statistics = expected_statistics(model, reference, found)
@@ -108,7 +108,7 @@ def compare(path: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
 
 
 def main() -> int:
-    """Reads the flags, prints the table; the exit status is 1 if something differs."""
+    """Prints the table; returns 1 if something differs, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("references", type=Path)
     parser.add_argument("--golden", type=Path)

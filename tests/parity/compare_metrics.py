@@ -1,9 +1,9 @@
-"""Compares metrics here with what `metrics_reference.py` wrote, and prints a table.
+"""Compares flaxseg's metrics with the references that `metrics_reference.py` wrote, and prints a table.
 
     python tests/parity/compare_metrics.py FILE.npz [--golden FILE.npz]
 
-Shown is the largest difference in any case of `metric_cases.CASES`. With `--golden`, what the ordinary tests compare
-with is written there.
+The table shows the largest difference of each score over all cases in `metric_cases.CASES`. With `--golden`, the
+references are also written to a file for the ordinary tests, provided that nothing differs.
 """
 
 import argparse
@@ -28,49 +28,49 @@ SAME = {
     "per_image/miou": "per_image/mean_iou",
     "per_image/class_miou": "per_image/class_mean_iou",
 }
-"""Names here and in the libraries, where they differ."""
+"""Names of scores in flaxseg and in the references, where they differ."""
 
 IS_ACCURACY = ("accuracy", "micro_dice", "micro_precision", "micro_recall", "weighted_recall")
-"""Scores that are one number, `pixel_accuracy`, where each pixel has one class."""
+"""Scores that all equal `pixel_accuracy`, because each pixel has one class."""
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")
-def measured(logits: jax.Array, label: jax.Array, num_classes: int) -> tuple[ConfusionMatrix, PerImage, Calibration]:
-    """Returns the metrics that other libraries have."""
+def measure(logits: jax.Array, label: jax.Array, num_classes: int) -> tuple[ConfusionMatrix, PerImage, Calibration]:
+    """Returns the metrics that other libraries have, too."""
     output = {"logits": logits, "label": label, "prediction": logits.argmax(-1), "num_classes": num_classes}
     kinds = ConfusionMatrix, PerImage, Calibration
     return tuple(kind.from_model_output(**output) for kind in kinds)  # type: ignore[return-value]
 
 
 def scores(case: str) -> dict[str, float]:
-    """Returns all scores of a case, under the names that the reference has."""
+    """Returns all scores of a case, by the names in the reference."""
     logits, label = logits_and_label(case)
-    confusion, per_image, calibration = (m.to_host() for m in measured(logits, label, logits.shape[-1]))
+    confusion, per_image, calibration = (m.to_host() for m in measure(logits, label, logits.shape[-1]))
     found = confusion.compute() | per_image.compute() | calibration.compute()
     found |= dict.fromkeys(IS_ACCURACY, found["pixel_accuracy"])
     found |= {theirs: found[ours] for ours, theirs in SAME.items()}
     for name in ("iou", "dice", "precision", "recall"):
         found |= {f"{name}/{k}": value for k, value in enumerate(getattr(metrics, name)(np.asarray(confusion.counts)))}
-    # Dice of all classes of a picture together is the share of its pixels that are right.
-    right, pixels = per_image.rows.sum(1)[:, :2].T
-    found["per_image/micro_dice"] = defined_mean(ratio(right, pixels))
+    # Dice pooled over the classes of an image equals its pixel accuracy.
+    correct, pixels = per_image.rows.sum(1)[:, :2].T
+    found["per_image/micro_dice"] = defined_mean(ratio(correct, pixels))
     found["per_image/class_mean_dice"] = defined_mean(per_image.class_dice())
     return found
 
 
 def differences(case: str, reference: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Returns how far each score is from the reference; inf where only one of the two is defined."""
+    """Returns the difference of each score from the reference; inf if only one of the two is defined."""
     found, names = scores(case), str(reference[f"{case}/names"]).split("\n")
-    far = {}
+    found_differences = {}
     for name, expected in zip(names, reference[f"{case}/values"], strict=True):
         value = found[name.partition("/")[2]]
         both_undefined = np.isnan(value) and np.isnan(expected)
-        far[name] = 0.0 if both_undefined else float(np.nan_to_num(abs(value - expected), nan=np.inf))
-    return far
+        found_differences[name] = 0.0 if both_undefined else float(np.nan_to_num(abs(value - expected), nan=np.inf))
+    return found_differences
 
 
 def main() -> int:
-    """Reads the flags, prints the table; the exit status is 1 if something differs."""
+    """Parses the flags and prints the table; returns the exit status, 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("references", type=Path)
     parser.add_argument("--golden", type=Path)
@@ -78,11 +78,11 @@ def main() -> int:
     reference = np.load(flags.references)
     largest: dict[str, float] = {}
     for case in CASES:
-        for name, far in differences(case, reference).items():
+        for name, value in differences(case, reference).items():
             name = name if not name[-1].isdigit() else name.rpartition("/")[0]
-            largest[name] = max(largest.get(name, 0.0), far)
-    for name, far in sorted(largest.items()):
-        print(f"{name:40}{far:12.1e}" + "  DIFFERS" * (far > TOLERANCE))
+            largest[name] = max(largest.get(name, 0.0), value)
+    for name, value in sorted(largest.items()):
+        print(f"{name:40}{value:12.1e}" + "  DIFFERS" * (value > TOLERANCE))
     failed = max(largest.values()) > TOLERANCE
     if flags.golden and not failed:
         np.savez_compressed(flags.golden, **reference)

@@ -1,21 +1,21 @@
-"""The logits, labels and options that losses here and their references are both given; needs numpy alone."""
+"""The logits, labels and options with which losses and their references are compared; needs only numpy."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
 SHAPE = (2, 4, 5)
-"""Of labels: pictures, height and width."""
+"""The shape of the labels: [B, H, W]."""
 
 INPUTS = ("random", "ignored", "absent", "confident", "one_class", "all_ignored")
-"""What each case is compared with; see `logits_and_label`."""
+"""The inputs for each case, by name; see `logits_and_label`."""
 
 WITHOUT_REFERENCE = {"boundary", "cldice"}
-"""Losses that are tested by hand alone: they depend on where pixels lie, and no library here has them."""
+"""Losses of the positions of pixels, which none of the reference libraries has; they have tests by hand."""
 
 
 class Case(NamedTuple):
-    """One loss with options, on logits of so many classes."""
+    """A loss with options, for logits of `num_classes` classes."""
 
     loss: str
     options: dict[str, Any] = {}  # noqa: RUF012
@@ -60,21 +60,21 @@ CASES = {
     "lovasz_hinge": Case("lovasz_hinge", num_classes=1),
     "lovasz_hinge per picture": Case("lovasz_hinge", {"per_image": True}, num_classes=2),
 }
-"""By a name that starts with the loss."""
+"""The cases by name; the name starts with the loss."""
 
 
 def logits_and_label(name: str, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns logits, float32[2, 4, 5, K], and labels, uint8[2, 4, 5], of one of INPUTS.
+    """Returns logits, float32[2, 4, 5, K], and labels, uint8[2, 4, 5], for a name in INPUTS.
 
-    `ignored` has pixels of 255, `absent` none of the last class, `confident` logits of about 40, `one_class` only the
-    first, and `all_ignored` nothing but 255.
+    `ignored` has ignored pixels, `absent` none of the last class, `confident` logits of about 40, `one_class` only
+    pixels of the first class, and `all_ignored` only ignored pixels.
     """
-    draw = np.random.default_rng([INPUTS.index(name), num_classes])
-    logits = draw.normal(size=(*SHAPE, num_classes)).astype(np.float32)
-    # One logit tells class 1 from class 0.
-    label = draw.integers(max(num_classes, 2), size=SHAPE).astype(np.uint8)
+    generator = np.random.default_rng([INPUTS.index(name), num_classes])
+    logits = generator.normal(size=(*SHAPE, num_classes)).astype(np.float32)
+    # A single logit distinguishes class 1 from class 0.
+    label = generator.integers(max(num_classes, 2), size=SHAPE).astype(np.uint8)
     if name == "ignored":
-        label[draw.random(SHAPE) < 0.3] = 255
+        label[generator.random(SHAPE) < 0.3] = 255
     elif name == "absent":
         label %= max(num_classes, 2) - 1
     elif name == "confident":

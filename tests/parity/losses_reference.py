@@ -1,15 +1,15 @@
-"""Writes what losses of other libraries give, to compare with; runs where torch is installed.
+"""Writes the losses computed by other libraries as references; needs torch and segmentation_models_pytorch.
 
     python tests/parity/losses_reference.py --out FILE.npz
 
-For each case of `loss_cases.CASES`, of all its inputs: `CASE/value`, float64[N], and `CASE/gradient` with respect to
-the logits, float32[N, B, H, W, K]. Both are NaN where the reference is not defined, which only an input without any
-counted pixel may be. All is computed in float64 but the Lovasz losses, which are written for float32.
+For each case in `loss_cases.CASES`, with all its inputs, it writes `CASE/value`, float64[N], and `CASE/gradient` with
+respect to the logits, float32[N, B, H, W, K]. Both are NaN where the reference is undefined, which is possible only
+without valid pixels. Everything is computed in float64, except the Lovasz losses, which are implemented for float32.
 
-References are losses of torch and segmentation_models_pytorch; without one, the formula of the paper.
-Libraries differ in what they divide by where pixels are ignored: SoftBCEWithLogitsLoss and SoftCrossEntropyLoss of
-segmentation_models_pytorch divide by the number of all pixels. Here, and in torch, it is that of the counted ones, so
-their sums are taken and divided by it.
+References are losses of torch and segmentation_models_pytorch or, where neither has the loss, the paper's formula.
+Libraries have different denominators in the presence of ignored pixels: SoftBCEWithLogitsLoss and SoftCrossEntropyLoss
+of segmentation_models_pytorch divide by the number of all pixels; flaxseg and torch divide by the number of valid
+pixels. For these two losses, the references are therefore sums divided by the number of valid pixels.
 """
 
 import argparse
@@ -27,16 +27,16 @@ from torch import Tensor
 IGNORED = 255
 
 UNDEFINED = torch.tensor(torch.nan)
-"""The loss of no pixel at all, where a library gives 1, as for pixels that are all wrong."""
+"""The loss without valid pixels, for which a library returns 1, as if all pixels were wrong."""
 
 
-def counted(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+def valid_pixels(logits: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the logits [N, K] and labels [N] of the pixels that are not ignored."""
     return logits[label != IGNORED], label[label != IGNORED]
 
 
 def one_hot(label: Tensor, num_classes: int) -> Tensor:
-    """Returns the targets of sigmoids, float64[N, K]."""
+    """Returns one-hot targets, float64[N, K]; for a single class, the labels 0 and 1."""
     return label[:, None].double() if num_classes == 1 else F.one_hot(label, num_classes).double()
 
 
@@ -69,7 +69,7 @@ def binary_cross_entropy(logits, label, label_smoothing=None, pos_weight=None):
 
 
 def focal(logits, label, gamma=2.0, class_weights=(1.0, 1.0, 1.0)):
-    logits, label = counted(logits, label)
+    logits, label = valid_pixels(logits, label)
     weight = torch.tensor(class_weights).double()[label]
     loss = softmax_focal_loss_with_logits(logits, label, gamma=gamma, reduction="none")
     return (weight * loss).sum() / weight.sum()
@@ -81,7 +81,7 @@ def binary_focal(logits, label, gamma=2.0, alpha=None):
 
 
 def ohem_cross_entropy(logits, label, threshold=0.7, min_kept=1 / 16, class_weights=(1.0, 1.0, 1.0)):
-    logits, label = counted(logits, label)
+    logits, label = valid_pixels(logits, label)
     loss, weight = F.cross_entropy(logits, label, reduction="none"), torch.tensor(class_weights).double()[label]
     order = loss.detach().argsort(descending=True)
     number = max(int(np.ceil(min_kept * len(label))), int((torch.exp(-loss) < threshold).sum()))
@@ -90,13 +90,13 @@ def ohem_cross_entropy(logits, label, threshold=0.7, min_kept=1 / 16, class_weig
 
 
 def poly_cross_entropy(logits, label, epsilon=1.0, class_weights=(1.0, 1.0, 1.0)):
-    logits, label = counted(logits, label)
+    logits, label = valid_pixels(logits, label)
     loss, weight = F.cross_entropy(logits, label, reduction="none"), torch.tensor(class_weights).double()[label]
     return (weight * (loss + epsilon * (1 - torch.exp(-loss)))).sum() / weight.sum()
 
 
 def overlap(kind):
-    """Returns a reference for a loss of segmentation_models_pytorch that has a score for each class."""
+    """Returns the reference for a loss of segmentation_models_pytorch that averages over classes."""
 
     def reference(logits, label, present_only=False, class_weights=None, **options):
         classes = [int(k) for k in label.unique() if k != IGNORED] if present_only else None
@@ -111,7 +111,7 @@ def tversky(logits, label, alpha=0.3, beta=0.7, **options):
 
 
 def focal_tversky(logits, label, gamma=4 / 3, alpha=0.3, beta=0.7):
-    # The library raises the mean to the power; a class by itself is its own mean.
+    # The library raises the mean over classes to the power; with a single class, the mean is the loss of that class.
     classes = [int(k) for k in label.unique() if k != IGNORED]
     options = {"ignore_index": IGNORED, "alpha": alpha, "beta": beta, "gamma": 1 / gamma}
     losses = [smp.TverskyLoss("multiclass", classes=[k], **options)(channels_first(logits), label) for k in classes]
@@ -119,10 +119,10 @@ def focal_tversky(logits, label, gamma=4 / 3, alpha=0.3, beta=0.7):
 
 
 def generalized_dice(logits, label):
-    logits, label = counted(logits, label)
+    logits, label = valid_pixels(logits, label)
     if not len(label):
         return UNDEFINED
-    # torchmetrics has the same as a metric, of predicted classes and not of probabilities.
+    # The libraries have generalized Dice only as a metric of predicted classes, not of probabilities.
     p, target = logits.softmax(-1), one_hot(label, logits.shape[-1])
     weight = torch.where(target.sum(0) > 0, target.sum(0) ** -2.0, 0.0)
     return 1 - 2 * (weight * (p * target).sum(0)).sum() / (weight * (p + target).sum(0)).sum()
@@ -143,7 +143,7 @@ def soft_iou(logits, label):
 
 
 def mcc(logits, label):
-    logits, label = counted(logits, label)
+    logits, label = valid_pixels(logits, label)
     if not len(label):
         return UNDEFINED
     if logits.shape[-1] == 2:
@@ -182,28 +182,28 @@ REFERENCES: dict[str, Callable[..., Tensor]] = {
     "lovasz_softmax": lovasz_softmax,
     "lovasz_hinge": lovasz_hinge,
 }
-"""By case, or for all others of a loss by its name."""
+"""References by the name of a case, or else by the name of its loss."""
 
 
 def value_and_gradient(name: str, input_name: str) -> tuple[float, np.ndarray]:
-    """Returns what the reference of a case gives for an input; NaN where it is not defined."""
+    """Returns the reference value and gradient of a case for an input; NaN where undefined."""
     case = CASES[name]
     logits, label = logits_and_label(input_name, case.num_classes)
     x = torch.from_numpy(logits).double().requires_grad_()
     value = REFERENCES.get(name, REFERENCES[case.loss])(x, torch.from_numpy(label).long(), **case.options)
-    # Of no pixel at all, some give a plain 0 or an empty tensor.
+    # Without valid pixels, some losses return a Python 0 or an empty tensor.
     value = torch.as_tensor(value)
     gradient = torch.autograd.grad(value.sum(), x)[0].numpy() if value.requires_grad else np.zeros(x.shape)
     value = value.item() if value.numel() == 1 else np.nan
     if np.isfinite(value) and np.isfinite(gradient).all():
         return value, gradient
     if input_name != "all_ignored":
-        raise ValueError(f"{name}: the reference gives {value} for {input_name}")
+        raise ValueError(f"{name}: the reference is {value} for {input_name}")
     return np.nan, np.full_like(gradient, np.nan)
 
 
 def main() -> None:
-    """Reads the flags and writes the file."""
+    """Parses the flags and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     flags = parser.parse_args()

@@ -1,19 +1,19 @@
-"""Writes what metrics of other libraries give, to compare with; runs where torch is installed.
+"""Writes the metrics computed by other libraries as references; needs torch and these libraries.
 
     python tests/parity/metrics_reference.py --out FILE.npz
 
-For each case of `metric_cases.CASES`: `CASE/names`, a line LIBRARY/SCORE each, scores by their names here, and
-`CASE/values`, float64. Libraries are torchmetrics, scikit-learn and segmentation_models_pytorch.
+For each case in `metric_cases.CASES`, it writes `CASE/names`, one line LIBRARY/SCORE each, and `CASE/values`, float64.
+The libraries are torchmetrics, scikit-learn and segmentation_models_pytorch.
 
-They differ from here, and from one another, in what a class is worth that cannot be scored: 0, 1, or left out. Here it
-is NaN and left out of averages, so
-- single classes are NaN where what the score divides by is 0;
-- averages over classes are the libraries' own where these leave such classes out, and otherwise the mean of their
-  single classes that are left;
-- averages over pictures are the library's own where all pictures have all classes, and otherwise the mean over what
-  each picture has.
-Without a counted pixel, where libraries give 0 or 1 or fail, everything is NaN here.
-Probabilities of 1, which torchmetrics puts into a bin of their own, are given to it as the next smaller number.
+The libraries differ in the score of a class for which it is undefined: 0, 1, or exclusion from averages. In flaxseg it
+is NaN and excluded from averages; therefore
+- the scores of single classes are NaN where the denominator is 0;
+- averages over classes are the library's own where it excludes such classes, and otherwise the mean of its scores of
+  the remaining classes;
+- averages over images are the library's own where all images contain all classes, and otherwise the mean over the
+  classes that each image contains.
+Without valid pixels, where libraries return 0 or 1 or fail, all references are NaN.
+Probabilities of 1, for which torchmetrics has a separate bin, are replaced by the next smaller number.
 """
 
 import argparse
@@ -34,19 +34,19 @@ IGNORED = 255
 Scores = dict[str, float]
 
 
-def spread(name: str, values: np.ndarray) -> Scores:
-    """Returns the values of single classes by name."""
+def class_scores(name: str, values: np.ndarray) -> Scores:
+    """Returns the scores of single classes by name."""
     return {f"{name}/{index}": float(value) for index, value in enumerate(values)}
 
 
-def of_torchmetrics(logits: np.ndarray, label: np.ndarray) -> Scores:
+def torchmetrics_scores(logits: np.ndarray, label: np.ndarray) -> Scores:
     """Returns the scores of torchmetrics."""
     classes = logits.shape[-1]
     options = {"num_classes": classes, "ignore_index": IGNORED}
     probabilities = torch.from_numpy(logits).double().softmax(-1).movedim(-1, 1)
     prediction, target = probabilities.argmax(1), torch.from_numpy(label).long()
-    counted = target != IGNORED
-    true, predicted = (torch.bincount(x[counted], minlength=classes) for x in (target, prediction))
+    valid = target != IGNORED
+    true, predicted = (torch.bincount(x[valid], minlength=classes) for x in (target, prediction))
     defined = {
         "iou": true + predicted > 0,
         "dice": true + predicted > 0,
@@ -63,7 +63,7 @@ def of_torchmetrics(logits: np.ndarray, label: np.ndarray) -> Scores:
     for name, function in functions.items():
         score = functools.partial(function, prediction, target, **options)
         single = torch.where(defined[name], score(average="none"), torch.nan).numpy()
-        found |= spread(name, single) | {f"micro_{name}": score(average="micro")}
+        found |= class_scores(name, single) | {f"micro_{name}": score(average="micro")}
         if defined[name].equal(defined["iou"]):
             found[f"mean_{name}"] = score(average="macro")
         if name != "precision" or not (true[predicted == 0] > 0).any():
@@ -77,10 +77,10 @@ def of_torchmetrics(logits: np.ndarray, label: np.ndarray) -> Scores:
     return {name: float(value) for name, value in found.items()}
 
 
-def of_sklearn(logits: np.ndarray, label: np.ndarray) -> Scores:
+def sklearn_scores(logits: np.ndarray, label: np.ndarray) -> Scores:
     """Returns the scores of scikit-learn."""
-    counted = label != IGNORED
-    true, predicted = label[counted], logits.argmax(-1)[counted]
+    valid = label != IGNORED
+    true, predicted = label[valid], logits.argmax(-1)[valid]
     functions: dict[str, Callable[..., float]] = {
         "dice": sklearn.metrics.f1_score,
         "precision": sklearn.metrics.precision_score,
@@ -90,7 +90,7 @@ def of_sklearn(logits: np.ndarray, label: np.ndarray) -> Scores:
     for name, function in functions.items():
         score = functools.partial(function, true, predicted, labels=np.arange(logits.shape[-1]), zero_division=np.nan)
         found |= {f"mean_{name}": score(average="macro"), f"weighted_{name}": score(average="weighted")}
-        found |= spread(name, score(average=None)) | {f"micro_{name}": score(average="micro")}
+        found |= class_scores(name, score(average=None)) | {f"micro_{name}": score(average="micro")}
     present = np.union1d(true, predicted)
     for average, name in (("macro", "mean_iou"), ("weighted", "weighted_iou"), ("micro", "micro_iou")):
         found[name] = sklearn.metrics.jaccard_score(true, predicted, labels=present, average=average)
@@ -99,13 +99,13 @@ def of_sklearn(logits: np.ndarray, label: np.ndarray) -> Scores:
     return {name: float(value) for name, value in found.items()}
 
 
-def of_smp(logits: np.ndarray, label: np.ndarray) -> Scores:
+def smp_scores(logits: np.ndarray, label: np.ndarray) -> Scores:
     """Returns the scores of segmentation_models_pytorch."""
     stats = smp.get_stats(
         torch.from_numpy(logits.argmax(-1)), torch.from_numpy(label).long(),
         mode="multiclass", ignore_index=IGNORED, num_classes=logits.shape[-1],
     )  # fmt: skip
-    shares = (stats[0] + stats[2]).sum(0).tolist()
+    class_sizes = (stats[0] + stats[2]).sum(0).tolist()
     functions = {
         "iou": smp.iou_score, "dice": smp.f1_score, "precision": smp.positive_predictive_value, "recall": smp.recall
     }  # fmt: skip
@@ -113,31 +113,31 @@ def of_smp(logits: np.ndarray, label: np.ndarray) -> Scores:
     for name, function in functions.items():
         score = functools.partial(function, *stats, zero_division=np.nan)
         whole = functools.partial(function, *(x.sum(0, keepdim=True) for x in stats), zero_division=np.nan)
-        single, pictures = whole(reduction="none")[0], score(reduction="none")
-        found |= spread(name, single.numpy()) | {f"micro_{name}": score(reduction="micro")}
+        single, per_image = whole(reduction="none")[0], score(reduction="none")
+        found |= class_scores(name, single.numpy()) | {f"micro_{name}": score(reduction="micro")}
         found[f"mean_{name}"] = single.nanmean() if single.isnan().any() else score(reduction="macro")
         if not single.isnan().any():
-            found[f"weighted_{name}"] = score(reduction="weighted", class_weights=shares)
+            found[f"weighted_{name}"] = score(reduction="weighted", class_weights=class_sizes)
         if name in ("iou", "dice"):
-            all_there = not pictures.isnan().any()
+            all_present = not per_image.isnan().any()
             found[f"per_image/mean_{name}"] = (
-                score(reduction="macro-imagewise") if all_there else pictures.nanmean(1).mean()
+                score(reduction="macro-imagewise") if all_present else per_image.nanmean(1).mean()
             )
-            found[f"per_image/class_mean_{name}"] = pictures.nanmean(0).nanmean()
+            found[f"per_image/class_mean_{name}"] = per_image.nanmean(0).nanmean()
             found[f"per_image/micro_{name}"] = score(reduction="micro-imagewise")
     return {name: float(value) for name, value in found.items()}
 
 
 def main() -> None:
-    """Reads the flags and writes the file."""
+    """Parses the flags and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     flags = parser.parse_args()
-    libraries = {"torchmetrics": of_torchmetrics, "sklearn": of_sklearn, "smp": of_smp}
+    libraries = {"torchmetrics": torchmetrics_scores, "sklearn": sklearn_scores, "smp": smp_scores}
     written = {}
     for case in CASES:
         logits, label = logits_and_label(case)
-        # All libraries have the same names in every case; without a pixel none of their values means anything.
+        # Without valid pixels the libraries' values are meaningless; the names are those of another case.
         given = (logits, label) if (label != IGNORED).any() else logits_and_label("mixed")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

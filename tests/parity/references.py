@@ -1,14 +1,14 @@
-"""The weights and pictures that a network here and its reference are both given; needs numpy alone."""
+"""Weights and images for both flaxseg's networks and their references; requires numpy only."""
 
 import zlib
 
 import numpy as np
 
 SIZES = ((64, 96), (33, 47))
-"""Height and width of pictures; the second is divisible by no stride, and is padded as networks here pad."""
+"""Height and width of the images; the second size is not a multiple of any stride, and is padded as flaxseg does."""
 
 SIZES_OF = {"pan": ((128, 192), (129, 143))}
-"""Those of single architectures: that of PAN's last feature has to be 8x8 at least."""
+"""Sizes for individual architectures: PAN's last feature has to be at least 8x8."""
 
 NUM_CLASSES = 3
 
@@ -25,7 +25,7 @@ REFERENCE_ARCHITECTURES = {
     "upernet": "UPerNet",
     "segformer": "Segformer",
 }
-"""The classes of segmentation_models_pytorch, by the names here."""
+"""The classes of segmentation_models_pytorch, by flaxseg's names."""
 
 
 ENCODERS = (
@@ -41,15 +41,15 @@ ENCODERS = (
 )
 
 OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
-"""Encoders that every architecture is compared with."""
+"""Encoders that the architectures are compared with."""
 
 OTHERS_OF = {
     "manet": ("resnet18", "mit_b0", "mobilenet_v2"),
     "segformer": ("resnet18", "mit_b0", "convnext_tiny"),
     "upernet": ("resnet18", "mit_b0", "convnext_tiny"),
 }
-"""Those of single architectures, where they differ. MA-Net's gates make 1e-4 of float32's rounding, in the reference as
-here, where features are as large as a ResNet's of bottlenecks are with these weights."""
+"""Other encoders for individual architectures. With features as large as a bottleneck ResNet's with these weights,
+MA-Net's gates amplify float32's rounding errors to 1e-4, in the reference as in flaxseg."""
 
 CASES = [f"unet:{encoder}" for encoder in ENCODERS] + [
     f"{architecture}:{encoder}"
@@ -70,16 +70,16 @@ GOLDEN = (
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
-"""Cases that the ordinary tests compare with, too: every architecture, and every family of encoders."""
+"""Cases that the ordinary tests compare, too: every architecture, and every family of encoders."""
 
 
 def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns height and width of the pictures that an architecture is compared with."""
+    """Returns the two sizes (height, width) of the images that an architecture is compared on."""
     return SIZES_OF.get(architecture, SIZES)
 
 
 def reference_encoder(name: str) -> str:
-    """Returns what segmentation_models_pytorch calls an encoder."""
+    """Returns the name of an encoder in segmentation_models_pytorch."""
     if name.startswith("efficientnet_lite"):
         return f"tu-tf_{name}"
     if name.startswith("efficientnet_b"):
@@ -89,27 +89,27 @@ def reference_encoder(name: str) -> str:
     return name
 
 
-def picture(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
-    """Returns normalized pictures, float32[B, H, W, C]."""
+def image(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
+    """Returns normalized images, float32[B, H, W, C]."""
     return np.random.default_rng(sum(size)).normal(size=(batch, *size, channels)).astype(np.float32)
 
 
 def padded(image: np.ndarray, stride: int) -> np.ndarray:
-    """Returns the picture with zeros at the bottom and right up to multiples of `stride`."""
+    """Returns the image with zeros at the bottom and right up to multiples of `stride`."""
     return np.pad(image, ((0, 0), (0, -image.shape[1] % stride), (0, -image.shape[2] % stride), (0, 0)))
 
 
 def gain_of(encoder: str) -> float:
-    """Returns the variance of an encoder's kernels, times their fan-in, that `tensor` is to draw.
+    """Returns the variance, times the fan-in, of the kernels that `tensor` draws for an encoder.
 
-    2 keeps the size of what flows through ReLUs. Inverted bottlenecks end without one and add up: in the fifty blocks
-    of an EfficientNet-B7 it would grow to where float32 says nothing.
+    2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
+    fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32.
     """
     return 1.0 if encoder.startswith("efficientnet") else 2.0
 
 
 def tensor(name: str, shape: tuple[int, ...], gain: float = 2.0) -> np.ndarray:
-    """Returns the values of a torch tensor, drawn from its name."""
+    """Returns random values of a PyTorch tensor, with its name as the seed."""
     draw = np.random.default_rng(zlib.crc32(name.encode()))
     leaf = name.rsplit(".", 1)[-1]
     if leaf == "num_batches_tracked":

@@ -1,10 +1,10 @@
-"""Writes what networks of segmentation_models_pytorch give, to compare with; runs where torch is installed.
+"""Writes results of segmentation_models_pytorch's networks as references; requires PyTorch.
 
     python tests/parity/torch_reference.py --out DIR [unet:resnet34 fpn:resnet50 ...]
 
-Without names, those of all `references.CASES`. A file ARCHITECTURE-ENCODER.npz for each: the names and shapes of its
-tensors, the logits of both pictures in inference mode, and what one forward pass in training mode (dropout off) makes
-of the running statistics. What is there already is not made again.
+Without names, it writes all `references.CASES`. Each is a file ARCHITECTURE-ENCODER.npz with the names and shapes of
+the network's tensors, the logits of both images in inference mode, and the running statistics after one forward pass in
+training mode without dropout. Existing files are not written again.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from references import (
     NUM_CLASSES,
     REFERENCE_ARCHITECTURES,
     gain_of,
+    image,
     padded,
-    picture,
     reference_encoder,
     sizes_of,
     tensor,
@@ -48,12 +48,12 @@ def build(architecture: str, encoder: str) -> nn.Module:
 
 
 def given(network: nn.Module, size: tuple[int, int]) -> torch.Tensor:
-    """Returns the picture of a size, padded as the network needs it."""
-    return torch.from_numpy(padded(picture(size), network.encoder.output_stride).transpose(0, 3, 1, 2).copy())
+    """Returns the image of a size, padded to multiples of the network's stride."""
+    return torch.from_numpy(padded(image(size), network.encoder.output_stride).transpose(0, 3, 1, 2).copy())
 
 
 def measure(network: nn.Module, sizes: tuple[tuple[int, int], tuple[int, int]]) -> dict[str, np.ndarray]:
-    """Returns everything that is compared."""
+    """Returns the arrays that are compared."""
     names = network.state_dict()
     result = {
         "names": np.array("\n".join(names)),
@@ -73,7 +73,7 @@ def measure(network: nn.Module, sizes: tuple[tuple[int, int], tuple[int, int]]) 
 
 
 def main() -> None:
-    """Reads the flags and writes the files."""
+    """Writes the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("cases", nargs="*", metavar="ARCHITECTURE:ENCODER")

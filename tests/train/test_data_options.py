@@ -1,4 +1,4 @@
-"""Whole runs with the options of `config.data`: what they may change, and what they must not."""
+"""Whole runs with the options of `config.data`."""
 
 import jax
 import numpy as np
@@ -6,17 +6,17 @@ import pytest
 from PIL import Image
 
 from flaxseg.config.files import load_config
-from flaxseg.errors import ConfigError, DataError
-from flaxseg.train import loop as train
-from flaxseg.train.build import compose
+from flaxseg.errors import DataError
+from flaxseg.train.build import build
+from flaxseg.train.loop import train_and_evaluate
 
 
-def test_a_data_set_on_the_devices_trains_as_from_the_host(tmp_path):
+def test_a_dataset_cached_on_the_devices_trains_like_one_on_the_host(tmp_path):
     overrides = ["augment.scale=(0.9,1.2)", "train.steps=3", "mesh.spatial=2"]
     states = {}
     for cache in ("none", "device"):
         config = load_config("configs/shapes.py:tiny", [*overrides, f"data.cache={cache}"])
-        result = train.train_and_evaluate(config, tmp_path / cache)
+        result = train_and_evaluate(config, tmp_path / cache)
         states[cache] = jax.device_get(result.state.params), result.scores.confusion.counts
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states["none"][0], states["device"][0])
     np.testing.assert_array_equal(states["none"][1], states["device"][1])
@@ -24,15 +24,15 @@ def test_a_data_set_on_the_devices_trains_as_from_the_host(tmp_path):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """Ten gray pairs of 16x16 with the lower half of class 1; d.png is cut off, and so is the held-out h.png."""
+    """Returns ten pairs of 16x16 whose lower half is class 1; the images d.png and, held out, h.png are truncated."""
     root = tmp_path / "data"
     for split, stems in (("train", "abcdef"), ("val", "ghij")):
         for kind in ("images", "masks"):
             (root / kind / split).mkdir(parents=True)
         for stem in stems:
-            picture = np.random.default_rng(ord(stem)).integers(0, 256, (16, 16, 3), np.uint8)
+            image = np.random.default_rng(ord(stem)).integers(0, 256, (16, 16, 3), np.uint8)
             mask = np.repeat(np.arange(16)[:, None] >= 8, 16, 1).astype(np.uint8)
-            Image.fromarray(picture).save(root / "images" / split / f"{stem}.png")
+            Image.fromarray(image).save(root / "images" / split / f"{stem}.png")
             Image.fromarray(mask).save(root / "masks" / split / f"{stem}.png")
     for path in (root / "images/train/d.png", root / "images/val/h.png"):
         path.write_bytes(path.read_bytes()[:200])
@@ -48,38 +48,38 @@ def settings(root, allowed):
     ])  # fmt: skip
 
 
-def test_damaged_files_are_passed_over_counted_and_listed(damaged, tmp_path, capfd):
-    result = train.train_and_evaluate(settings(damaged, 2), tmp_path / "run")
+def test_damaged_files_are_skipped_counted_and_listed(damaged, tmp_path, capfd):
+    result = train_and_evaluate(settings(damaged, 2), tmp_path / "run")
     assert len(result.skipped) == 2
     assert all(
         f"{name}: cannot be decoded" in text for name, text in zip(("d.png", "h.png"), result.skipped, strict=True)
     )
-    # Three of the four held-out pictures count, each with half of its pixels in either class.
+    # Three of the four held-out images are scored, each with half of its pixels in either class.
     assert result.scores.confusion.counts.sum(1).tolist() == [3 * 128, 3 * 128]
     assert "skipped (2 of 2)" in capfd.readouterr().err
 
 
-def test_damaged_masks_are_passed_over_where_their_values_are_read_off_them(damaged):
+def test_damaged_masks_are_skipped_when_class_values_are_inferred(damaged):
     mask = damaged / "masks/train/a.png"
     mask.write_bytes(b"no picture at all")
     config = settings(damaged, 3)
     del config.data.options["class_names"]
-    parts = compose(config)
-    assert parts.train_data.num_classes == 2
-    assert [parts.train_data.source[index]["id"] for index in range(6)] == ["b", "b", "c", "e", "e", "f"]
-    assert len(parts.bad.messages) == 2
+    data = build(config).data
+    assert data.train.num_classes == 2
+    assert [data.train.source[index]["id"] for index in range(6)] == ["b", "b", "c", "e", "e", "f"]
+    assert len(data.bad_examples.messages) == 2
 
 
 def test_splits_with_other_channels_are_refused_before_training(damaged):
     for path in (damaged / "images/val").iterdir():
         np.save(path.with_suffix(".npy"), np.zeros((16, 16, 5), np.uint8))
         path.unlink()
-    with pytest.raises(ConfigError, match="'train' have 3 channels, those of 'val' have 5"):
-        compose(settings(damaged, 2))
+    with pytest.raises(DataError, match="split 'train' have 3 channels, images of the split 'val' have 5"):
+        build(settings(damaged, 2))
 
 
 def test_one_damaged_file_too_many_stops_the_run(damaged, tmp_path):
-    with pytest.raises(DataError, match=r"(?s)2 examples cannot be read, and data.skip_bad = 1.*d\.png.*h\.png"):
-        train.train_and_evaluate(settings(damaged, 1), tmp_path / "run")
+    with pytest.raises(DataError, match=r"(?s)2 examples cannot be read, and skip_bad = 1.*d\.png.*h\.png"):
+        train_and_evaluate(settings(damaged, 1), tmp_path / "run")
     with pytest.raises(DataError, match=r"^[^\n]*d\.png: cannot be decoded"):
-        train.train_and_evaluate(settings(damaged, 0), tmp_path / "other")
+        train_and_evaluate(settings(damaged, 0), tmp_path / "other")

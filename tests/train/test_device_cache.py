@@ -41,7 +41,7 @@ def test_too_little_memory_and_other_channels(monkeypatch):
     mesh = make_mesh()
     with pytest.raises(DataError, match=r"3: image is uint8\[8, 6, 1\] where 0 has uint8\[8, 6, 3\]"):
         device_cache.load(5, lambda i: read(i, 1 if i == 3 else 3), mesh, num_threads=1)
-    monkeypatch.setattr(device_cache, "free_memory", lambda: 2**10)
+    monkeypatch.setattr(device_cache, "available_memory", lambda: 2**10)
     with pytest.raises(
         DataError, match=r"data.cache = 'device': 16 examples of 8x6x3 need 0.0 MiB here, and 0.0 MiB of"
     ):

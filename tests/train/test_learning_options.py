@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flaxseg.config.files import load_config
-from flaxseg.train import loop as train
+from flaxseg.train.loop import train_and_evaluate
 
 OVERRIDES = [
     "loss.dice=0.5",
@@ -27,30 +27,30 @@ OVERRIDES = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Six steps with all of these options, in two goes: five steps, and the last."""
+    """Returns the directory and result of six steps with all of these options, resumed once after step 5."""
     workdir = tmp_path_factory.mktemp("learning")
-    train.train_and_evaluate(load_config("configs/shapes.py:tiny", [*OVERRIDES, "train.steps=5"]), workdir)
-    return workdir, train.train_and_evaluate(load_config("configs/shapes.py:tiny", OVERRIDES), workdir)
+    train_and_evaluate(load_config("configs/shapes.py:tiny", [*OVERRIDES, "train.steps=5"]), workdir)
+    return workdir, train_and_evaluate(load_config("configs/shapes.py:tiny", OVERRIDES), workdir)
 
 
-def test_every_metric_is_scored_and_shown(run):
+def test_every_metric_is_computed_and_shown(run):
     workdir, result = run
     scores = result.scores.compute()
-    assert scores["per_image/pictures"] == 16
+    assert scores["per_image/images"] == 16
     assert 0 <= scores["per_image/miou_low"] <= scores["per_image/miou"] <= scores["per_image/miou_high"] <= 1
-    # Pictures of one size in which every class is: the mean over pictures of the pooled IoU is near that of all pixels.
+    # Images of one size that hold every class: the mean over images of the pooled IoU is near that of all pixels.
     assert scores["per_image/micro_iou"] == pytest.approx(scores["micro_iou"], abs=0.05)
     assert 0 <= scores["boundary/miou"] <= scores["miou"] + 0.2 and 0 < scores["surface/hd95"] < 46
     assert 0 < scores["calibration/ece"] < 1
     text = result.table()
-    for title in ("mean Dice", "per_image: pictures 16", "boundary: miou", "surface: hd95", "calibration: ece"):
+    for title in ("mean Dice", "per_image: images 16", "boundary: miou", "surface: hd95", "calibration: ece"):
         assert title in text
     with (workdir / "per_image.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 16 and rows[0]["step"] == "6" and rows[0]["id"].startswith("shapes test")
     ious = [float(row["iou"]) for row in rows]
     assert ious == sorted(ious) and np.mean(ious) == pytest.approx(scores["per_image/miou"], abs=1e-5)
-    assert (workdir / "pictures" / "0000006_reliability.png").is_file()
+    assert (workdir / "images" / "0000006_reliability.png").is_file()
 
 
 def test_class_weights_are_stored_with_the_run(run):
@@ -66,24 +66,25 @@ def test_hardest_examples_are_listed_by_id(run):
     assert all(row["id"].startswith("shapes train") for row in rows)
     for first, second in zip(rows[::2], rows[1::2], strict=True):
         assert float(first["loss"]) >= float(second["loss"]) > 0 and first["id"] != second["id"]
-    assert (run[0] / "pictures" / "0000006_hardest_examples.png").is_file()
+    assert (run[0] / "images" / "0000006_hardest_examples.png").is_file()
 
 
-def test_a_run_that_was_stopped_between_goes_on_as_one_that_was_not(run, tmp_path):
-    result = train.train_and_evaluate(load_config("configs/shapes.py:tiny", OVERRIDES), tmp_path)
+def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path):
+    result = train_and_evaluate(load_config("configs/shapes.py:tiny", OVERRIDES), tmp_path)
     trees = (jax.device_get(r.state) for r in (run[1], result))
     jax.tree.map(np.testing.assert_array_equal, *trees)
 
 
-def test_a_frozen_encoder_of_another_run_stays_as_it_was(run, tmp_path):
-    # Another run's average of the parameters is what is taken from it, where it keeps one.
+def test_a_frozen_encoder_of_another_run_stays_unchanged(run, tmp_path):
+    # From another run, the moving average of the parameters is taken if it has one.
     before = run[1].state
     before = before.replace(params=before.ema_params or before.params)
     overrides = [f"model.pretrained={run[0]}", "optimizer.freeze=('encoder',)", "train.steps=3"]
-    after = train.train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path).state
+    after = train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path).state
     for name in ("params", "batch_stats"):
         old, new = (jax.device_get(getattr(state, name)) for state in (before, after))
         jax.tree.map(np.testing.assert_array_equal, old["encoder"], new["encoder"])
         changed = jax.tree.map(lambda x, y: bool((x != y).any()), old["decoder"], new["decoder"])
         assert all(jax.tree.leaves(changed))
-    assert "encoder" not in after.opt_state[0].mu
+    shapes = {leaf.shape for leaf in jax.tree.leaves(after.opt_state)}
+    assert after.params["encoder"]["level0"]["block0"]["conv"]["kernel"].shape not in shapes

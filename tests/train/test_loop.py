@@ -1,4 +1,4 @@
-"""A whole run: what it writes, what it keeps, and that a run which is killed goes on bit for bit."""
+"""A whole run: what it writes, which checkpoints it keeps, and that a killed run resumes bit for bit."""
 
 import dataclasses
 import itertools
@@ -17,23 +17,27 @@ from tensorboard.util import tensor_util
 from flaxseg.config.files import load_config
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import CheckpointError, ConfigError, DataError, TrainingError
+from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
-from flaxseg.report.tensorboard import Pictures
-from flaxseg.train import inputs
-from flaxseg.train import loop as train
-from flaxseg.train.build import compose
+from flaxseg.report.samples import SampleImages
+from flaxseg.train import loop
+from flaxseg.train.build import build
+from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
-from flaxseg.train.step import EvalMetrics
+from flaxseg.train.evaluation import Evaluation
+from flaxseg.train.loop import train_and_evaluate
+from flaxseg.train.parts import data as data_builder
+from flaxseg.train.state import restore_or_create
 
 CLASSES = ("background", "disc", "square", "triangle", "border")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of six steps with evaluations after 3 and 6, its result, and how often things compiled."""
+    """Returns config, directory, result and jitted functions of a run of six steps, evaluated after 3 and 6."""
     workdir = tmp_path_factory.mktemp("run")
     config = load_config("configs/shapes.py:tiny")
-    compiled, original = [], train.compile_run
+    compiled, original = [], loop.compile_run
 
     def remember(*arguments):
         functions = original(*arguments)
@@ -41,8 +45,8 @@ def run(tmp_path_factory):
         return functions
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "compile_run", remember)
-        result = train.train_and_evaluate(config, workdir)
+        patch.setattr(loop, "compile_run", remember)
+        result = train_and_evaluate(config, workdir)
     return config, workdir, result, compiled
 
 
@@ -73,38 +77,38 @@ def test_tensorboard_holds_every_scalar(events):
         assert [step for step, _ in events[f"eval/{name}"]] == [3, 6], name
 
 
-def test_scalars_are_the_runs_own(run, events):
-    schedule = compose(run[0]).schedule
+def test_scalars_are_those_of_the_run(run, events):
+    schedule = build(run[0]).optim.schedule
     rates = {step: float(value) for step, value in events["train/learning_rate"]}
     assert rates == pytest.approx({step: float(schedule(step - 1)) for step in (2, 3, 4, 6)})
     assert events["eval/miou"][-1][1] == pytest.approx(run[2].scores.confusion.compute()["miou"])
     assert events["train/loss"][-1][1] < events["train/loss"][0][1]
 
 
-def test_tensorboard_holds_the_pictures(events):
+def test_tensorboard_holds_figures(events):
     for name in ("eval/predictions", "eval/confusion_matrix"):
         assert [step for step, _ in events[name]] == [3, 6]
         assert events[name][0][1][2].startswith(b"\x89PNG")
 
 
-def test_pictures_are_files_as_well(run):
-    names = sorted(path.name for path in (run[1] / "pictures").iterdir())
+def test_figures_are_files_as_well(run):
+    names = sorted(path.name for path in (run[1] / "images").iterdir())
     assert names == [f"000000{step}_{name}.png" for step in (3, 6) for name in ("confusion_matrix", "predictions")]
-    panel = np.asarray(Image.open(run[1] / "pictures" / "0000006_predictions.png"))
+    panel = np.asarray(Image.open(run[1] / "images" / "0000006_predictions.png"))
     assert panel.shape[2] == 3
     assert len(np.unique(panel.reshape(-1, 3), axis=0)) > 50
 
 
-def test_latest_and_best_checkpoints_are_there(run):
+def test_latest_and_best_checkpoints_are_kept(run):
     with Checkpoints(run[1] / "checkpoints", keep=2, best_metric="miou") as checkpoints:
         assert checkpoints.latest_step == 6
         assert checkpoints.best_step == run[2].best_step
 
 
-def test_a_finished_run_is_only_scored_again(run):
+def test_a_finished_run_is_only_evaluated_again(run):
     config, workdir, result, _ = run
     before = sorted(str(path) for path in (workdir / "checkpoints").rglob("*"))
-    again = train.train_and_evaluate(config, workdir)
+    again = train_and_evaluate(config, workdir)
     np.testing.assert_array_equal(again.scores.confusion.counts, result.scores.confusion.counts)
     assert sorted(str(path) for path in (workdir / "checkpoints").rglob("*")) == before
 
@@ -116,7 +120,7 @@ def test_another_experiment_is_not_overwritten(run):
     other.model.options.width = 8
     before = (workdir / "config.json").read_text()
     with pytest.raises(CheckpointError) as raised:
-        train.train_and_evaluate(other, workdir)
+        train_and_evaluate(other, workdir)
     message = str(raised.value)
     assert "holds a run of another experiment" in message
     assert "config.model.options.width: 4 there, 8 now" in message
@@ -129,12 +133,12 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(run, tmp_path):
     config, workdir, _, _ = run
     other = config.copy_and_resolve_references()
     other.model.options.width = 8
-    parts = compose(other)
+    parts = build(other)
     with (
         Checkpoints(workdir / "checkpoints", keep=2, best_metric="miou") as checkpoints,
         pytest.raises(CheckpointError) as raised,
     ):
-        train.restore_or_create(parts, other, checkpoints)
+        restore_or_create(parts, checkpoints, lambda: None)
     message = str(raised.value)
     assert (
         "params/decoder/level0/block0/conv/kernel: (3, 3, 8, 4) in the checkpoint, (3, 3, 16, 8) in this run" in message
@@ -144,12 +148,14 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(run, tmp_path):
 
 
 def test_splits_of_other_classes_are_refused(run):
-    parts = compose(run[0])
-    renamed = dataclasses.replace(parts.eval_data, class_names=("a", "b", "c", "d", "e"))
+    data = build(run[0]).data
+    renamed = dataclasses.replace(data.evaluation, class_names=("a", "b", "c", "d", "e"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "load_dataset", lambda _, split: parts.train_data if split == "train" else renamed)
-        with pytest.raises(ConfigError, match="the splits differ in their classes"):
-            compose(run[0])
+        patch.setattr(
+            data_builder, "open_dataset", lambda name, split, **_: data.train if split == "train" else renamed
+        )
+        with pytest.raises(DataError, match="the splits differ in their classes"):
+            build(run[0])
 
 
 @pytest.mark.parametrize(
@@ -160,56 +166,66 @@ def test_splits_of_other_classes_are_refused(run):
             "config.loss_options.cross_entropy.class_weights = .*3 weights for 5",
         ),
         ("class_weights=(1,2,3)", r"config.class_weights = \(1.0, 2.0, 3.0\): 3 weights for 5 classes"),
-        ("optimizer.freeze=('encodr',)", "config.optimizer.freeze: 'encodr' covers no parameter"),
+        ("optimizer.freeze=('encodr',)", "config.optimizer.freeze = 'encodr': matches no parameter"),
         ("optimizer.freeze=('.*',)", "config.optimizer.freeze = .*covers every parameter"),
-        ("optimizer.lr_scale=(('heads',2),)", "config.optimizer.lr_scale: 'heads' covers no parameter"),
-        ("optimizer.accumulate_steps=3", "does not divide into optimizer.accumulate_steps = 3 parts for 8 device"),
-        ("optimizer.schedule=plateau", "config.optimizer.schedule_options.window = 100, patience = 5: .* run has 4"),
-        ("optimizer.warmup_steps=6", "config.optimizer.warmup_steps = 6: the whole run has 6 steps"),
-        ("model.options.std=(1.0,2.0)", "config.model: unet with these options cannot take pictures .*32, 32, 3"),
+        ("optimizer.lr_scale=(('heads',2),)", "config.optimizer.lr_scale = 'heads': matches no parameter"),
+        (
+            "optimizer.accumulate_steps=3",
+            "does not divide into optimizer.accumulate_steps = 3 micro-batches",
+        ),
+        (
+            "optimizer.schedule=plateau",
+            "config.optimizer.schedule_options.window = 100: with patience = 5 .* run has only 4",
+        ),
+        ("model.options.std=(1.0,2.0)", "config.model: plain_unet with these options cannot take images .*32, 32, 3"),
     ],
 )
-def test_what_only_the_data_can_tell_is_told_before_training(tmp_path, override, message):
+def test_errors_that_depend_on_the_data_are_raised_before_training(tmp_path, override, message):
     config = load_config("configs/shapes.py:tiny", [override])
     with pytest.raises(ConfigError, match=message):
-        train.train_and_evaluate(config, tmp_path / "run")
+        train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture
 def falling(monkeypatch):
-    """Every evaluation but the first of a run finds that all is wrong."""
+    """Makes the first evaluation perfect, and every later one entirely wrong."""
     total = np.eye(5, dtype=np.int64)
     counts = itertools.chain([total], itertools.repeat(total[::-1]))
-    monkeypatch.setattr(train, "evaluate_all", lambda *_: (EvalMetrics(ConfusionMatrix(next(counts))), Pictures(0)))
+
+    def evaluate(*_, num_images):
+        metrics = EvalMetrics(ConfusionMatrix(next(counts)))
+        return Evaluation(metrics, metrics.compute(), SampleImages(0))
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
 
 
-OF_SEVEN = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
+SEVEN_STEPS = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
 
 
-def test_the_best_evaluation_is_kept_wherever_it_falls(tmp_path, falling):
-    """Evaluations after 2, 4 and 6 of 7 steps, checkpoints after 3 and 6: the best, of step 2, is there at the end."""
-    result = train.train_and_evaluate(load_config("configs/shapes.py:tiny", OF_SEVEN), tmp_path)
+def test_the_best_checkpoint_is_kept_whenever_it_is_evaluated(tmp_path, falling):
+    """Evaluations after 2, 4 and 6 of 7 steps, checkpoints after 3 and 6: the best, of step 2, is kept to the end."""
+    result = train_and_evaluate(load_config("configs/shapes.py:tiny", SEVEN_STEPS), tmp_path)
     assert result.best_step == 2 and not result.stopped_early
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "7"]
 
 
-def test_a_run_ends_early_where_evaluations_get_no_better_and_does_not_go_on_from_there(tmp_path, falling):
-    config = load_config("configs/shapes.py:tiny", [*OF_SEVEN, "train.early_stop=2"])
-    result = train.train_and_evaluate(config, tmp_path)
+def test_a_run_stops_early_without_improvement_and_is_not_resumed(tmp_path, falling):
+    config = load_config("configs/shapes.py:tiny", [*SEVEN_STEPS, "train.early_stop=2"])
+    result = train_and_evaluate(config, tmp_path)
     assert (result.best_step, int(result.state.step), result.stopped_early) == (2, 4, True)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
-    again = train.train_and_evaluate(config, tmp_path)
+    again = train_and_evaluate(config, tmp_path)
     assert (int(again.state.step), again.stopped_early) == (4, True)
 
 
-def test_one_class_is_nothing_to_learn(run):
-    parts = compose(run[0])
-    alone = dataclasses.replace(parts.train_data, num_classes=1, class_names=("all",), palette=((0, 0, 0),))
+def test_a_dataset_of_one_class_is_refused(run):
+    data = build(run[0]).data
+    alone = dataclasses.replace(data.train, num_classes=1, class_names=("all",), palette=((0, 0, 0),))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "load_dataset", lambda *_: alone)
-        with pytest.raises(ConfigError, match="the dataset has one class, 'all'"):
-            compose(run[0])
+        patch.setattr(data_builder, "open_dataset", lambda *_, **__: alone)
+        with pytest.raises(DataError, match="the dataset has one class, 'all'"):
+            build(run[0])
 
 
 @pytest.mark.parametrize(
@@ -222,18 +238,18 @@ def test_one_class_is_nothing_to_learn(run):
 )
 def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
     config = load_config("configs/shapes.py:tiny", [*overrides, "data.image_size=(24,20)", "train.steps=3"])
-    result = train.train_and_evaluate(config, tmp_path)
+    result = train_and_evaluate(config, tmp_path)
     pixels = 24 * 20 if "image_size" in overrides[0] else 32 * 32
     assert result.scores.confusion.counts.sum() == 16 * pixels
     assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {np.dtype("float32")}
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(result.state.params)))
 
 
-def test_a_step_to_what_is_not_finite_is_neither_saved_nor_the_end(tmp_path):
-    """The loss and its gradient are those of the parameters before the step, and finite."""
+def test_an_update_that_is_not_finite_is_never_saved(tmp_path):
+    """The loss and its gradient belong to the parameters before the step, and are finite."""
     overrides = ["optimizer.learning_rate=3e38", "optimizer.warmup_steps=0", "train.steps=1", "eval.every=1"]
-    with pytest.raises(TrainingError, match=r"step 1: the loss, its gradient or the step taken is not .*= inf"):
-        train.train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
+    with pytest.raises(TrainingError, match=r"step 1: the loss, its gradient or the update is not .*= inf"):
+        train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
@@ -241,11 +257,11 @@ def test_an_invalid_configuration_makes_no_workdir(tmp_path):
     config = load_config("configs/shapes.py:tiny")
     config.train.batch_size = 12
     with pytest.raises(ConfigError, match="config.train.batch_size = 12: does not divide over 8 devices"):
-        train.train_and_evaluate(config, tmp_path / "run")
+        train_and_evaluate(config, tmp_path / "run")
     config.train.batch_size = 16
     config.data.train_split = "trian"
-    with pytest.raises(DataError, match="trian"):
-        train.train_and_evaluate(config, tmp_path / "run")
+    with pytest.raises(ConfigError, match="config.data.train_split = 'trian'"):
+        train_and_evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -258,24 +274,24 @@ OVERRIDES = [
 
 KILLED = """
 import os, signal, sys
-from flaxseg import train
 from flaxseg.config.files import load_config
+from flaxseg.train import loop
 
-def restore_or_create(experiment, config, checkpoints, loaded):
-    def killed(*arguments):
+def restore_or_create(run, checkpoints, load):
+    def kill(*arguments, **options):
         checkpoints.wait()
         os.kill(os.getpid(), signal.SIGKILL)
 
-    train.evaluate_all = killed
-    return original(experiment, config, checkpoints, loaded)
+    loop.evaluate = kill
+    return original(run, checkpoints, load)
 
-original, train.restore_or_create = train.restore_or_create, restore_or_create
-train.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys.argv[1])
+original, loop.restore_or_create = loop.restore_or_create, restore_or_create
+loop.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys.argv[1])
 """
 
 
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
-    """Six steps at once, against a process killed at step 3, after checkpoint 2, and another that goes on."""
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    """Six steps in one process equal a process killed at step 3, after checkpoint 2, and a second that resumes it."""
     config = load_config("configs/shapes.py:tiny", OVERRIDES)
     command = [sys.executable, "-c", KILLED, str(tmp_path / "parts"), *OVERRIDES]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -283,7 +299,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     with Checkpoints(tmp_path / "parts" / "checkpoints", keep=2, best_metric="miou") as checkpoints:
         assert checkpoints.latest_step == 2
     before = (tmp_path / "parts" / "config.json").read_text()
-    whole, parts = (train.train_and_evaluate(config, tmp_path / name) for name in ("whole", "parts"))
+    whole, parts = (train_and_evaluate(config, tmp_path / name) for name in ("whole", "parts"))
     assert (tmp_path / "parts" / "config.json").read_text() == before
     states = jax.device_get((whole.state, parts.state))
     assert states[0].step == 6
@@ -292,14 +308,65 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     np.testing.assert_array_equal(whole.scores.confusion.counts, parts.scores.confusion.counts)
 
 
-def test_batches_are_those_of_the_step_whenever_it_starts(run):
-    batches = compose(run[0]).train_batches
-    from flaxseg.data.pipeline import iterate
-
-    late = iterate(batches, start=4, num_threads=2, prefetch=2)
+def test_the_batch_of_a_step_does_not_depend_on_where_iteration_starts(run):
+    data = build(run[0]).data
+    batches, late = data.train_batches, data.iterate(data.train_batches, start=4)
     for step in (4, 5, 6):
         batch = next(late)
         np.testing.assert_array_equal(batch["image"], batches[step]["image"])
         np.testing.assert_array_equal(batch["label"], batches[step]["label"])
         assert (batch["label"] != IGNORE_LABEL).all()
     late.close()
+
+
+def test_a_warm_up_longer_than_the_run_is_shortened(capfd):
+    config = load_config("configs/shapes.py:tiny", ["optimizer.warmup_steps=50", "train.steps=20"])
+    schedule = build(config).optim.schedule
+    assert "optimizer.warmup_steps = 50 is shortened to 2, a tenth of the run's 20 steps" in capfd.readouterr().err
+    rates = [float(schedule(step)) for step in range(4)]
+    assert rates[0] < rates[1] < rates[2] == pytest.approx(config.optimizer.learning_rate) and rates[3] < rates[2]
+
+
+class Recorder(Callback):
+    """Records the events of a run."""
+
+    def __init__(self):
+        self.events = []
+
+    def on_start(self, run, state):
+        self.events.append(("start", int(state.step)))
+
+    def on_step(self, step, metrics):
+        self.events.append(("step", step))
+
+    def on_log(self, step, scalars, metrics):
+        self.events.append(("log", step))
+        assert np.isfinite(scalars["loss"]) and metrics.loss.count >= 1
+
+    def on_evaluation(self, step, evaluation):
+        self.events.append(("evaluation", step))
+        assert evaluation.scores["miou"] == pytest.approx(evaluation.metrics.confusion.compute()["miou"])
+
+    def on_checkpoint(self, step, state, scores):
+        self.events.append(("checkpoint", step, scores is not None))
+
+    def on_end(self, result):
+        self.events.append(("end", int(result.state.step)))
+
+
+def test_callbacks_see_every_event_in_order(tmp_path, falling):
+    """Evaluated after 2, 4, 6 and 7 of 7 steps, saved after 3, 6, 7 and at the best; averages after every 2 steps."""
+    recorder = Recorder()
+    config = load_config("configs/shapes.py:tiny", SEVEN_STEPS)
+    train_and_evaluate(config, tmp_path, callbacks=[recorder])
+    assert recorder.events == [
+        ("start", 0),
+        ("step", 1),
+        ("step", 2), ("log", 2), ("evaluation", 2), ("checkpoint", 2, True),
+        ("step", 3), ("log", 3), ("checkpoint", 3, False),
+        ("step", 4), ("log", 4), ("evaluation", 4),
+        ("step", 5),
+        ("step", 6), ("log", 6), ("evaluation", 6), ("checkpoint", 6, True),
+        ("step", 7), ("log", 7), ("evaluation", 7), ("checkpoint", 7, True),
+        ("end", 7),
+    ]  # fmt: skip

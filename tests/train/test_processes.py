@@ -1,4 +1,4 @@
-"""Two processes with two devices each train as one process with four does."""
+"""Two processes with two devices each train like one process with four."""
 
 import json
 import os
@@ -15,12 +15,12 @@ import jax
 index, count, port, workdir = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if count > 1:
     jax.distributed.initialize(f"localhost:{port}", count, index)
-from flaxseg import train
 from flaxseg.config.files import load_config
+from flaxseg.train.loop import train_and_evaluate
 
 overrides = ["train.steps=3", "augment.scale=(0.8,1.2)", "augment.brightness=0.2", "data.options.count=20"]
 config = load_config("configs/shapes.py:tiny", overrides)
-result = train.train_and_evaluate(config, workdir)
+result = train_and_evaluate(config, workdir)
 head = jax.device_get(result.state.params["head"]["kernel"])
 counts = result.scores.confusion.counts.tolist()
 print(json.dumps({"devices": jax.device_count(), "counts": counts, "head": head.tolist()}))
@@ -49,9 +49,9 @@ def test_two_processes_train_as_one(tmp_path):
     first, second = (result_of(process) for process in processes)
     assert one["devices"] == first["devices"] == 4
     assert first == second
-    # 20 examples do not fill two batches of 16: those that only fill up count nowhere.
+    # 20 examples do not fill two batches of 16, and padding is excluded.
     assert np.sum(one["counts"]) == 20 * 32 * 32
     assert first["counts"] == one["counts"]
     np.testing.assert_allclose(first["head"], one["head"], atol=1e-5)
     written = sorted(path.name for path in (tmp_path / "two").iterdir())
-    assert [name.split(".")[0] for name in written] == ["checkpoints", "config", "data", "events", "pictures"]
+    assert [name.split(".")[0] for name in written] == ["checkpoints", "config", "data", "events", "images"]

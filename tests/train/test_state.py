@@ -5,20 +5,20 @@ import safetensors.numpy
 
 from flaxseg.config.files import load_config
 from flaxseg.errors import ConfigError, WeightsError
-from flaxseg.train import loop as train
-from flaxseg.train import state as start
-from flaxseg.train.build import compose
+from flaxseg.train import state as state_module
+from flaxseg.train.build import build
 from flaxseg.train.checkpoints import Checkpoints
-from flaxseg.train.state import load_start, restore_or_create, start_from
+from flaxseg.train.loop import train_and_evaluate
+from flaxseg.train.state import load_weights, restore_or_create, start_from
 
-OVERRIDES = ["train.steps=2", "optimizer.warmup_steps=0", "optimizer.ema_decay=0.5", "log.pictures=0"]
+OVERRIDES = ["train.steps=2", "optimizer.warmup_steps=0", "optimizer.ema_decay=0.5", "log.images=0"]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A small run that has ended: its configuration, its directory, and the state it came to."""
+    """Returns the configuration, directory and final state of a small run."""
     config, workdir = load_config("configs/shapes.py:tiny", OVERRIDES), tmp_path_factory.mktemp("run")
-    return config, workdir, jax.device_get(train.train_and_evaluate(config, workdir).state)
+    return config, workdir, jax.device_get(train_and_evaluate(config, workdir).state)
 
 
 def variables_of(state):
@@ -26,12 +26,13 @@ def variables_of(state):
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints", "checkpoints/2"])
-def test_a_new_run_starts_from_the_averaged_parameters_of_another(run, place, tmp_path):
+def test_a_new_run_starts_from_the_moving_average_of_another(run, place, tmp_path):
     config, workdir, ended = run
     config = config.copy_and_resolve_references()
     config.seed, config.model.pretrained = 1, str(workdir / place)
     with Checkpoints(tmp_path, keep=1, best_metric="miou") as checkpoints:
-        state = jax.device_get(restore_or_create(compose(config), config, checkpoints))
+        run = build(config)
+        state = jax.device_get(restore_or_create(run, checkpoints, lambda: load_weights(run)))
     assert state.step == 0
     jax.tree.map(np.testing.assert_array_equal, state.params, ended.ema_params)
     jax.tree.map(np.testing.assert_array_equal, state.ema_params, ended.ema_params)
@@ -44,21 +45,21 @@ def test_weights_of_another_network_are_refused_before_anything_is_written(run, 
     config = config.copy_and_resolve_references()
     config.model.options.width, config.model.pretrained = 8, str(workdir)
     with pytest.raises(WeightsError) as raised:
-        train.train_and_evaluate(config, tmp_path / "new")
+        train_and_evaluate(config, tmp_path / "new")
     message = str(raised.value)
     assert "params/decoder/level0/block0/conv/kernel (3, 3, 8, 4) in the file, (3, 3, 16, 8) in the network" in message
     assert "Nothing was loaded" in message
     assert not (tmp_path / "new").exists()
 
 
-def test_a_part_is_taken_when_asked_for(run):
+def test_fitting_weights_are_loaded_on_request(run):
     config, workdir, ended = run
     wider = config.copy_and_resolve_references()
     wider.model.options.max_width = 4
-    model, own = compose(wider).model, variables_of(ended)
+    model, own = build(wider).model.module, variables_of(ended)
     shapes = jax.eval_shape(lambda key: model.init(key, np.zeros((1, 8, 8, 3)), train=False), jax.random.key(0))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
-    with pytest.raises(WeightsError, match="model.pretrained_partial=True"):
+    with pytest.raises(WeightsError, match="partial"):
         start_from(zeros, model, str(workdir))
     found = start_from(zeros, model, str(workdir), partial=True)["params"]
     first, deep = ("encoder", "level0", "block0", "conv", "kernel"), ("encoder", "level1", "block0", "conv", "kernel")
@@ -73,24 +74,25 @@ def at(tree, path):
     return tree
 
 
-def test_a_directory_without_checkpoint_says_what_to_give(run, tmp_path):
+def test_a_directory_without_a_checkpoint_is_refused(run, tmp_path):
     config, _, ended = run
     with pytest.raises(WeightsError, match="is a directory without a checkpoint; give the --workdir of a run"):
-        start_from(variables_of(ended), compose(config).model, str(tmp_path))
+        start_from(variables_of(ended), build(config).model.module, str(tmp_path))
 
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
     config, _, ended = run
     (tmp_path / "state").mkdir()
     with pytest.raises(WeightsError, match="state: this checkpoint cannot be read"):
-        start_from(variables_of(ended), compose(config).model, str(tmp_path))
+        start_from(variables_of(ended), build(config).model.module, str(tmp_path))
 
 
-def test_a_new_run_starts_from_an_encoders_file(tmp_path, capsys):
-    """Only the encoder is filled, under torchvision's names; the decoder is that of the seed."""
+def test_a_new_run_starts_from_a_file_of_encoder_weights(tmp_path, capsys):
+    """Only the encoder is loaded, under torchvision's names; the decoder is initialized from the seed."""
     config = load_config("configs/shapes.py:tiny", OVERRIDES)
+    config.model.name = "unet"
     config.model.options = {"encoder": "resnet18", "decoder_channels": (8, 8, 8, 8, 8)}
-    model = compose(config).model
+    model = build(config).model.module
     image = np.zeros((1, 32, 32, 3), np.float32)
     new = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(config.seed))
     tensors = {
@@ -100,7 +102,8 @@ def test_a_new_run_starts_from_an_encoders_file(tmp_path, capsys):
     safetensors.numpy.save_file(tensors, tmp_path / "encoder.safetensors")
     config.model.pretrained, config.model.pretrained_partial = str(tmp_path / "encoder.safetensors"), True
     with Checkpoints(tmp_path / "checkpoints", keep=1, best_metric="miou") as checkpoints:
-        state = jax.device_get(restore_or_create(compose(config), config, checkpoints))
+        run = build(config)
+        state = jax.device_get(restore_or_create(run, checkpoints, lambda: load_weights(run)))
     assert (at(state.params, ("encoder", "stem", "conv", "kernel")) == 0.25).all()
     assert (at(state.ema_params, ("encoder", "stem", "conv", "kernel")) == 0.25).all()
     assert (at(state.batch_stats, ("encoder", "stem", "norm", "mean")) == 0.5).all()
@@ -112,46 +115,44 @@ def test_a_new_run_starts_from_an_encoders_file(tmp_path, capsys):
 def test_frozen_parameters_without_weights_are_refused_before_anything_is_written(tmp_path):
     config = load_config("configs/shapes.py:tiny", [*OVERRIDES, "optimizer.freeze=('encoder',)"])
     with pytest.raises(ConfigError, match=r"config.model.pretrained = ''.* config.optimizer.freeze = \('encoder',\)"):
-        train.train_and_evaluate(config, tmp_path / "new")
+        train_and_evaluate(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_run_is_found_by_a_relative_path(run, tmp_path, monkeypatch):
     config, workdir, _ = run
     config = config.copy_and_resolve_references()
-    parts = compose(config)
     monkeypatch.chdir(workdir.parent)
     config.model.pretrained = workdir.name
-    loaded = load_start(parts, config)
+    loaded = load_weights(build(config))
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded["params"]))
 
 
-def test_what_is_frozen_must_be_loaded(run):
+def test_frozen_parameters_have_to_be_loaded(run):
     config, workdir, _ = run
     config = config.copy_and_resolve_references()
     config.model.pretrained, config.model.pretrained_partial = str(workdir), True
     config.optimizer.freeze = ("encoder",)
-    assert load_start(compose(config), config) is not None
+    assert load_weights(build(config)) is not None
     config.model.options.width = 6
-    message = r"config.optimizer.freeze = \('encoder',\): covers \d+ parameters that .* has no weights for.*encoder/"
+    message = r"config.optimizer.freeze: covers \d+ parameters that .* has no weights for.*encoder/"
     with pytest.raises(ConfigError, match=message):
-        load_start(compose(config), config)
+        load_weights(build(config))
 
 
-def test_a_path_that_is_not_there_is_told(run):
+def test_a_missing_path_is_refused(run):
     config = run[0].copy_and_resolve_references()
     config.model.pretrained = "runs/nothere"
     with pytest.raises(WeightsError, match="config.model.pretrained = 'runs/nothere': there is no file or directory /"):
-        load_start(compose(config), config)
+        load_weights(build(config))
 
 
 def test_weights_are_read_once(run, tmp_path, monkeypatch):
     config, workdir, _ = run
     config = config.copy_and_resolve_references()
     config.model.pretrained = str(workdir)
-    parts, reads = compose(config), []
-    read = start._arrays
-    monkeypatch.setattr(start, "_arrays", lambda directory: reads.append(directory) or read(directory))
-    with Checkpoints(tmp_path, keep=1, best_metric="miou") as checkpoints:
-        restore_or_create(parts, config, checkpoints, load_start(parts, config))
+    config.train.steps, reads = 1, []
+    read = state_module._arrays
+    monkeypatch.setattr(state_module, "_arrays", lambda directory: reads.append(directory) or read(directory))
+    train_and_evaluate(config, tmp_path)
     assert len(reads) == 1

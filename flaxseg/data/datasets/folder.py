@@ -1,4 +1,4 @@
-"""A dataset of one's own: a folder of pictures and a folder of masks."""
+"""A dataset of your own: a folder of images and a folder of masks."""
 
 import logging
 import os
@@ -10,17 +10,24 @@ from flaxseg.data.decode.images import read_palette
 from flaxseg.data.decode.intensities import ValueRange, check_value_range
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.masks.class_colors import ClassColors
-from flaxseg.data.masks.class_names import checked_palette, default_names, read_names
-from flaxseg.data.masks.class_values import ClassValues, MaskValue, class_values, flat, inferred_values
+from flaxseg.data.masks.class_names import default_names, parse_palette, read_class_names
+from flaxseg.data.masks.class_values import (
+    ClassValues,
+    flatten_values,
+    infer_class_values,
+    parse_class_values,
+)
 from flaxseg.data.masks.palette import default_palette
-from flaxseg.data.masks.scan import values_in
+from flaxseg.data.masks.scan import find_mask_values
 from flaxseg.data.sources.files import UnchangedFiles, read_file
 from flaxseg.data.sources.pair_source import PairSource
-from flaxseg.data.sources.pairs import Layout, Pair, seeded_part
-from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import DataError
+from flaxseg.data.sources.pairs import Layout, Pair
+from flaxseg.data.sources.split_lists import choose_fraction
+from flaxseg.data.types import Color, SegmentationDataset
+from flaxseg.errors import FRACTION, POSITIVE, ArgumentError, DataError
 
-_FRACTION_SPLITS = ("train", "val", "all")
+_SPLITS = ("train", "val", "all")
+"""The splits of a folder whose files do not define any."""
 
 
 def folder(
@@ -46,111 +53,107 @@ def folder(
     channels: int = 0,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> SegmentationDataset:
-    """The pairs of a picture folder and a mask folder, matched by their paths without extension.
+    """Returns a split of the pairs of an image folder and a mask folder, matched by their paths without extension.
 
-    `images`, `masks` and `split_list` may contain `{split}`, and the files then say what belongs to which split:
+    `images`, `masks` and `split_list` may contain `{split}`, so that the files define the splits:
 
     - `images="{split}", masks="{split}annot"` reads `train/`, `trainannot/`, `val/`, `valannot/`;
     - `images="images", masks="annotations/trimaps", split_list="annotations/{split}.txt"` reads one folder by lists.
 
-    Otherwise the splits are `train`, `val` (a seeded share of the files, the same on every machine) and `all`.
-    Opening lists the folders and reads no picture, except where `values`, `colors` and `class_names` are all left
-    out: then all masks are read once. For the rule see `flaxseg.data.masks.class_values.inferred_values`.
+    Otherwise the splits are `train`, `val` (a fraction of the files chosen by a seed, on every machine the same) and
+    `all`. Opening the dataset lists the folders and reads no image, unless `values`, `colors` and `class_names` are all
+    left out: then all masks are read once. See `flaxseg.data.masks.class_values.infer_class_values` for the rule.
 
-    TIFF and NPY pictures have the channels that the files hold, those of all other formats are RGB. Pictures of more
-    than 8 bits become float32 on the scale of the others, 0..255.
+    TIFF and NPY images have the channels that the files hold, all other formats are RGB. Images of more than 8 bits per
+    channel become float32 in 0..255.
 
     Args:
-      split: a split's name, as above.
-      data_dir: the folder that the other paths start from.
-      images: folder of the pictures, nested or not; jpg, jpeg, png, gif, bmp, tif, tiff, webp, npy.
-      masks: folder of the masks: one number a pixel (gray, palette, TIFF, NPY), or a color a class.
-      split_list: text file with a picture on each line: its stem or its file's path, as the whole line or the first
-        column; blank lines and lines from # on are skipped.
-      image_suffix: what a picture's name has after the common stem, such as `_leftImg8bit`.
-      mask_suffix: the same for masks, such as `_mask`; files without it are left aside.
-      only_pairs: leave aside pictures without a mask and masks without a picture, which are an error otherwise.
-      val_fraction: the share of `val` where the files name no splits, 0..1.
-      split_seed: another seed, another choice of `val`.
-      values: `values[i]` is the mask value of class i, such as (0, 255), or a tuple of those that are one class, such
-        as (0, (1, 255)); left out, as many as `class_names` from 0 on.
-      ignore_values: mask values of pixels that nothing counts; 255 is one unless it is among `values`.
-      reduce_zero_label: mask value 0 is ignored and values 1..K are the classes, as in ADE20K; instead of `values`.
+      split: the name of a split, as described above.
+      data_dir: the folder that the other paths are relative to.
+      images: folder of the images, searched recursively: jpg, jpeg, png, gif, bmp, tif, tiff, webp, npy.
+      masks: folder of the masks, which hold one number per pixel (gray, palette, TIFF, NPY) or one color per class.
+      split_list: text file with an image on each line: its stem or file path, as the whole line or the first column.
+      image_suffix: ending of the images' names after the common stem, such as `_leftImg8bit`.
+      mask_suffix: ending of the masks' names after the common stem, such as `_mask`; other files are skipped.
+      only_pairs: skip images without a mask and masks without an image, instead of raising an error.
+      val_fraction: fraction of the pairs that forms `val` if the files do not define splits, 0..1.
+      split_seed: seed of the choice of `val`.
+      values: mask value of each class, such as (0, 255), or a tuple of several values, such as (0, (1, 255)).
+      ignore_values: mask values of ignored pixels; 255 is always one unless it is in `values`.
+      reduce_zero_label: ignore mask value 0 and make values 1..K the classes, as in ADE20K; instead of `values`.
       colors: for colored masks, the (red, green, blue) of each class; also the palette.
-      ignore_colors: colors of pixels that nothing counts.
-      class_names: a name for each class, or the path of a text file with one on each line.
-      palette: a color for each class; left out, the mask files' own palette, or else a fixed one.
-      value_range: (low, high), or one such pair for each channel: the stored values that become 0 and 255. Left out,
-        8 bits stay as stored, 16 unsigned bits have (0, 65535), and other types are refused.
-      channels: 1 or 3 to make gray or RGB of every picture; 0 for the channels as above.
-      max_megapixels: pictures and masks of more million pixels are refused before they are decoded.
+      ignore_colors: for colored masks, the colors of ignored pixels.
+      class_names: name of each class, or the path of a text file with one on each line.
+      palette: display color of each class; the default is the palette of the mask files, or a fixed one.
+      value_range: (low, high) or one such pair per channel: stored values that become 0 and 255.
+      channels: 1 or 3 to convert every image to gray or RGB; 0 to keep the channels of the files.
+      max_megapixels: images and masks of more million pixels are rejected before they are decoded.
 
     Returns:
-      A dataset whose `id`s are stems. Reading an example raises DataError for an unreadable file, one that changed
-      since it was first read, a mask of another size than its picture, or a mask value or color without a class.
+      A dataset whose `id`s are stems. Reading an example raises DataError for an unreadable file, a file that changed
+      since it was first read, a mask whose size differs from its image, or a mask value or color without a class.
 
     Raises:
-      DataError: folders, files or options that do not fit together; the message lists what was found.
+      ArgumentError: an option outside its range, or options that exclude each other.
+      DataError: folders and files that do not match; the message lists what was found.
     """
-    if not data_dir:
-        raise DataError("the dataset folder needs data.dir, the folder that holds the pictures and masks")
-    _check_reading(value_range, channels, max_megapixels)
+    _check_options(data_dir, val_fraction, value_range, channels, max_megapixels)
     layout = Layout(os.path.expanduser(data_dir), images, masks, split_list, image_suffix, mask_suffix, only_pairs)
     pairs = _split_pairs(layout, split, val_fraction, split_seed)
-    names = read_names(layout.root, class_names)
+    names = read_class_names(layout.root, class_names)
     classes: ClassValues | ClassColors
-    numbers: tuple[MaskValue, ...]
     if len(colors) or len(ignore_colors):
-        classes = _class_colors(colors, ignore_colors, values, ignore_values, reduce_zero_label)
-        numbers, own_palette = tuple(range(len(classes.colors))), classes.colors
+        if values is not None or ignore_values or reduce_zero_label:
+            raise ArgumentError(
+                "colors",
+                colors,
+                "is for colored masks, but `values`, `ignore_values` and `reduce_zero_label` are for masks of numbers; "
+                "give only the options that match the masks",
+            )
+        classes = ClassColors(_parse_colors("colors", colors), _parse_colors("ignore_colors", ignore_colors))
     else:
         classes = _class_values(layout, values, tuple(ignore_values), reduce_zero_label, names, max_megapixels)
-        numbers, own_palette = classes.values, None
-    if names and len(names) != len(numbers):
-        option = "values" if own_palette is None else "colors"
-        raise DataError(
-            f"{len(names)} data.options.class_names for {len(numbers)} data.options.{option}: "
-            f"give one name for each {option[:-1]}"
-        )
-    names = names or default_names(numbers)
-    if palette is not None:
-        own_palette = checked_palette(palette, len(names))
+    names = _check_names(names, classes)
     source = PairSource(tuple(pairs), classes, UnchangedFiles(2 * len(pairs)), max_megapixels, value_range, channels)
-    shown = own_palette or _mask_palette(pairs[0].mask, numbers, max_megapixels)
+    shown = (
+        _mask_palette(pairs[0].mask, classes, max_megapixels) if palette is None else parse_palette(palette, len(names))
+    )
     return SegmentationDataset(source, len(names), names, shown)
 
 
-def _check_reading(value_range: ValueRange | None, channels: int, max_megapixels: float) -> None:
+def _check_options(
+    data_dir: str, val_fraction: float, value_range: ValueRange | None, channels: int, max_megapixels: float
+) -> None:
+    if not data_dir:
+        raise ArgumentError("data_dir", data_dir, "must be the folder that contains the images and masks")
+    FRACTION.check("val_fraction", val_fraction)
     if value_range is not None:
         check_value_range(value_range)
     if channels not in (0, 1, 3):
-        raise DataError(
-            f"data.options.channels is {channels!r}: it has to be 1 (gray), 3 (RGB) or 0 (as the files are)"
-        )
-    if not max_megapixels > 0:
-        raise DataError(f"data.options.max_megapixels is {max_megapixels!r}: it has to be above 0")
+        raise ArgumentError("channels", channels, "must be 1 (gray), 3 (RGB) or 0 (as stored)")
+    POSITIVE.check("max_megapixels", max_megapixels)
 
 
 def _split_pairs(layout: Layout, split: str, val_fraction: float, split_seed: int) -> list[Pair]:
-    """The pairs of `split`, at least one."""
+    """Returns the pairs of a split, at least one."""
     if layout.names_splits:
         return layout.pairs(split)
-    if split not in _FRACTION_SPLITS:
-        raise DataError(
-            f"the folder dataset in {layout.root} has no split {split!r}: without {{split}} in data.options.images, "
-            f"masks or split_list there are {', '.join(_FRACTION_SPLITS)}"
+    if split not in _SPLITS:
+        raise ArgumentError(
+            "split",
+            split,
+            f"the folder {layout.root} has no such split; without {{split}} in `images`, `masks` or `split_list`, the "
+            f"splits are {', '.join(_SPLITS)}",
         )
-    if not 0 <= val_fraction <= 1:
-        raise DataError(f"data.options.val_fraction is {val_fraction}: it has to be in 0..1")
     pairs = layout.pairs(split)
     if split == "all":
         return pairs
-    held_out = seeded_part((pair.stem for pair in pairs), fraction=val_fraction, seed=split_seed)
+    held_out = choose_fraction((pair.stem for pair in pairs), fraction=val_fraction, seed=split_seed)
     chosen = [pair for pair in pairs if (pair.stem in held_out) == (split == "val")]
     if not chosen:
         raise DataError(
-            f"the split {split!r} of the folder dataset in {layout.root} is empty: {len(pairs)} pair(s) with "
-            f"data.options.val_fraction={val_fraction}; change the fraction, or use the split 'all'"
+            f"the split {split!r} of the folder {layout.root} is empty: {len(pairs)} pair(s) with "
+            f"val_fraction={val_fraction}; change val_fraction, or use the split 'all'"
         )
     return chosen
 
@@ -165,64 +168,62 @@ def _class_values(
 ) -> ClassValues:
     if reduce_zero_label:
         if values is not None:
-            raise DataError(
-                "data.options.reduce_zero_label means the values 1, 2, 3, ..., and data.options.values names others: "
-                "give only one of both"
+            raise ArgumentError(
+                "reduce_zero_label",
+                reduce_zero_label,
+                "makes the mask values 1, 2, 3, ... the classes, but `values` names others; give only one of the two",
             )
         ignore_values = (0, *(value for value in ignore_values if value))
     first = int(reduce_zero_label)
     if values is not None:
-        return ClassValues(class_values(values), ignore_values)
+        return ClassValues(parse_class_values(values), ignore_values)
     if names:
-        # Numbering the classes past the ignored values would shift every class after one.
+        # Numbering the classes without the ignored values would shift every class after one of these.
         return ClassValues(tuple(range(first, first + len(names))), ignore_values)
-    scanned = values_in(layout.all_masks(), max_megapixels=max_megapixels)
-    found = inferred_values(scanned, ignore_values=ignore_values)
+    scanned = find_mask_values(layout.all_masks(), max_megapixels=max_megapixels)
+    found = infer_class_values(scanned, ignore_values=ignore_values)
     if reduce_zero_label:
         return ClassValues(tuple(v for v in range(1, max(found) + 1) if v not in ignore_values), ignore_values)
     logging.getLogger(__name__).info(
-        "%s: the masks hold %d classes with the values %s; data.options.values=%s saves this scan",
+        "%s: the masks contain %d classes with the values %s; values=%s avoids this scan",
         layout.root, len(found), found, found,
     )  # fmt: skip
     return ClassValues(found, ignore_values)
 
 
-def _class_colors(
-    colors: Sequence[Sequence[int]],
-    ignore_colors: Sequence[Sequence[int]],
-    values: Sequence[int | Sequence[int]] | None,
-    ignore_values: Sequence[int],
-    reduce_zero_label: bool,
-) -> ClassColors:
-    if values is not None or ignore_values or reduce_zero_label:
-        raise DataError(
-            "data.options.colors is for colored masks, and values, ignore_values and reduce_zero_label are for masks "
-            "of numbers: give only those that fit the masks"
-        )
+def _parse_colors(argument: str, colors: Sequence[Sequence[int]]) -> tuple[Color, ...]:
     try:
-        classes, ignored = (
-            tuple((int(red), int(green), int(blue)) for red, green, blue in given) for given in (colors, ignore_colors)
-        )
+        return tuple((int(red), int(green), int(blue)) for red, green, blue in colors)
     except (TypeError, ValueError):
-        raise DataError(
-            f"data.options.colors is {colors!r} and data.options.ignore_colors {ignore_colors!r}: each has to be a "
-            "sequence of colors (red, green, blue)"
-        ) from None
-    return ClassColors(classes, ignored)
+        raise ArgumentError(argument, colors, "must be a sequence of colors (red, green, blue)") from None
 
 
-def _mask_palette(mask: str, values: tuple[MaskValue, ...], max_megapixels: float) -> tuple[tuple[int, int, int], ...]:
-    """The colors that a mask file itself gives the classes, if it gives each another; else the default ones.
+def _check_names(names: tuple[str, ...], classes: ClassValues | ClassColors) -> tuple[str, ...]:
+    """Returns the names of the classes, default ones if none are given."""
+    is_colored = isinstance(classes, ClassColors)
+    values = tuple(range(len(classes.colors))) if isinstance(classes, ClassColors) else classes.values
+    if names and len(names) != len(values):
+        option = "colors" if is_colored else "values"
+        raise ArgumentError(
+            "class_names", names, f"has {len(names)} name(s) for {len(values)} `{option}`; give one name per class"
+        )
+    return names or default_names(values)
 
-    Of a class with several mask values, the first one's.
+
+def _mask_palette(mask: str, classes: ClassValues | ClassColors, max_megapixels: float) -> tuple[Color, ...]:
+    """Returns the colors of colored masks, else those of the mask file's own palette if they differ, else fixed ones.
+
+    A class with several mask values has the color of the first one.
     """
-    firsts = [flat([value])[0] for value in values]
+    if isinstance(classes, ClassColors):
+        return classes.colors
+    firsts = [flatten_values([value])[0] for value in classes.values]
     try:
         colors = read_palette(read_file(mask), name=mask, max_megapixels=max_megapixels)
-    except DataError:  # Told where the example is read, so that one bad file of many can be passed over.
-        return default_palette(len(values))
+    except DataError:  # Reported when the example is read, which may skip one bad file among many.
+        return default_palette(len(firsts))
     if colors is not None and max(firsts) < len(colors):
         chosen = colors[firsts]
         if len(np.unique(chosen, axis=0)) == len(chosen):
-            return checked_palette(chosen.tolist(), len(chosen))
-    return default_palette(len(values))
+            return parse_palette(chosen.tolist(), len(chosen))
+    return default_palette(len(firsts))

@@ -7,16 +7,18 @@ import numpy as np
 
 from flaxseg.data.datasets.folder import folder
 from flaxseg.data.masks.class_values import ClassValues
-from flaxseg.data.sources.prepared import OTHER_WAYS, Archives, PreparedSource, open_prepared, sorted_by_id
-from flaxseg.data.types import IGNORE_LABEL, Example, Mapped, SegmentationDataset, Source
-from flaxseg.errors import DataError
+from flaxseg.data.sources.prepared import PreparedSource
+from flaxseg.data.sources.tfds_records import ALTERNATIVES, Archives, open_prepared
+from flaxseg.data.sources.wrappers import MappedSource, sort_by_id
+from flaxseg.data.types import IGNORE_LABEL, SegmentationDataset, Source
+from flaxseg.errors import ArgumentError, check_choice
 
 _TRIMAP_VALUES = (1, 2, 3)
 _TASKS = {
     "trimap": (("pet", "background", "border"), ((230, 159, 0), (40, 40, 48), (86, 180, 233)), (0, 1, 2)),
     "binary": (("background", "pet"), ((40, 40, 48), (230, 159, 0)), (1, 0, 1)),
 }
-"""A task's class names, its colors, and the class of each trimap value in turn."""
+"""The class names and colors of each task, and the class of each trimap value."""
 
 _LISTS = {"train": "trainval", "trainval": "trainval", "test": "test"}
 
@@ -24,49 +26,49 @@ _LISTS = {"train": "trainval", "trainval": "trainval", "test": "test"}
 def oxford_iiit_pet(
     split: str, *, data_dir: str = "", task: str = "trimap", manual_dir: str = ""
 ) -> SegmentationDataset:
-    """Pictures of pets of about 500x375; `train` (also called `trainval`) has 3,680 of them and `test` 3,669.
+    """Returns a split of Oxford-IIIT Pet, images of about 500x375: 3,680 in `train`, 3,669 in `test`.
 
-    If `data_dir` holds the original layout (`images/`, `annotations/trimaps/`, `annotations/trainval.txt` and
-    `test.txt`), that is read; otherwise the prepared TensorFlow Datasets dataset of this name below `data_dir`,
-    which is downloaded and prepared if it is not there. Both give the same pixels, up to the twelve broken files
-    which TensorFlow Datasets stores anew as JPEG.
+    If `data_dir` contains the original layout (`images/`, `annotations/trimaps/`, `annotations/trainval.txt` and
+    `test.txt`), it is read. Otherwise the dataset of this name of TensorFlow Datasets in `data_dir` is read; if
+    necessary, it is downloaded and prepared first. Both have the same pixels in the same order, except for twelve
+    damaged files that TensorFlow Datasets encodes again as JPEG.
 
     Args:
-      split: `train`, `trainval` or `test`; of the prepared dataset also slices such as `train[:90%]`.
-      data_dir: as above; "" for TensorFlow Datasets' own default directory.
-      task: `trimap` has the classes pet, background, border (trimap values 1, 2, 3); `binary` has background and
-        pet, where the border counts as pet.
-      manual_dir: where images.tar.gz and annotations.tar.gz lie if they are not to be downloaded;
-        "" for `downloads/manual` in data_dir.
+      split: `train`, its other name `trainval`, or `test`; for the prepared dataset also a slice such as `train[:90%]`.
+      data_dir: the folder of the original layout or of prepared datasets; "" for the default of TensorFlow Datasets.
+      task: `trimap` for the classes pet, background, border; `binary` for background and pet, border included.
+      manual_dir: the folder with images.tar.gz and annotations.tar.gz; "" for `downloads/manual` in data_dir.
 
     Raises:
-      DataError: an unknown task or split, or a dataset that is not there and cannot be prepared.
+      ArgumentError: an unknown task or split.
+      DataError: the dataset is neither there nor can it be prepared.
     """
-    if task not in _TASKS:
-        raise DataError(f"data.options.task of oxford_iiit_pet is {task!r}: it has to be one of {', '.join(_TASKS)}")
-    names, colors, class_of_value = _TASKS[task]
+    check_choice("task", task, _TASKS)
+    names, colors, class_of_trimap = _TASKS[task]
     root = os.path.expanduser(data_dir)
     if data_dir and any(os.path.isdir(os.path.join(root, part)) for part in ("images", "annotations")):
-        trimaps = _original_trimaps(split, root)
+        source = _original_trimaps(split, root)
     else:
-        trimaps = _prepared_trimaps(split, data_dir, manual_dir)
-    change = functools.partial(_relabeled, to_class=class_of_value)
-    source: Source = trimaps if task == "trimap" else Mapped(trimaps, change)
+        source = _prepared_trimaps(split, data_dir, manual_dir)
+    if task != "trimap":
+        source = MappedSource(source, map_label=functools.partial(_map_classes, new_classes=class_of_trimap))
     return SegmentationDataset(source, len(names), names, colors)
 
 
-def _relabeled(example: Example, *, to_class: tuple[int, ...]) -> Example:
-    """Makes `to_class[i]` of class i."""
+def _map_classes(label: np.ndarray, *, new_classes: tuple[int, ...]) -> np.ndarray:
+    """Replaces class i by `new_classes[i]`."""
     table = np.full(256, IGNORE_LABEL, np.uint8)
-    table[: len(to_class)] = to_class
-    return {**example, "label": table[example["label"]]}
+    table[: len(new_classes)] = new_classes
+    return table[label]
 
 
 def _original_trimaps(split: str, root: str) -> Source:
     if split not in _LISTS:
-        raise DataError(
-            f"oxford_iiit_pet in the original layout ({root}) has no split {split!r}: there are {', '.join(_LISTS)}; "
-            "slices such as 'train[:90%]' need the dataset prepared by TensorFlow Datasets, in another data.dir"
+        raise ArgumentError(
+            "split",
+            split,
+            f"the original layout of oxford_iiit_pet ({root}) has no such split; it has {', '.join(_LISTS)}. Slices "
+            "such as 'train[:90%]' require the dataset prepared by TensorFlow Datasets, in another data_dir",
         )
     return folder(
         _LISTS[split],
@@ -84,10 +86,11 @@ def _prepared_trimaps(split: str, data_dir: str, manual_dir: str) -> Source:
         manual_dir=manual_dir,
         host="thor.robots.ox.ac.uk",
         page="https://www.robots.ox.ac.uk/~vgg/data/pets/",
-        otherwise=OTHER_WAYS,
+        alternatives=ALTERNATIVES,
     )
-    pictures = ("image", "segmentation_mask")
+    encoded = ("image", "segmentation_mask")
     split = split.replace("trainval", "train")
-    records = open_prepared("oxford_iiit_pet", split, data_dir=data_dir, encoded=pictures, archives=archives)
-    source = PreparedSource(records, *pictures, "file_name", "oxford_iiit_pet", ClassValues(_TRIMAP_VALUES))
-    return sorted_by_id(source)
+    records = open_prepared("oxford_iiit_pet", split, data_dir=data_dir, encoded=encoded, archives=archives)
+    source = PreparedSource(records, *encoded, "file_name", "oxford_iiit_pet", ClassValues(_TRIMAP_VALUES))
+    # Preparing shuffles. In the order of the original layout, a seed gives the same batches from either.
+    return sort_by_id(source)

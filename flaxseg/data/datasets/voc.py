@@ -1,13 +1,13 @@
-"""Pascal VOC 2012, segmentation (Everingham et al., "The Pascal Visual Object Classes Challenge", IJCV 2015)."""
+"""Pascal VOC 2012, segmentation task (Everingham et al., "The Pascal Visual Object Classes Challenge", IJCV 2015)."""
 
 import os
 
 from flaxseg.data.datasets.folder import folder
-from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import DataError
+from flaxseg.data.types import Color, SegmentationDataset
+from flaxseg.errors import ArgumentError
 
 _PAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
-_BELOW = os.path.join("VOCdevkit", "VOC2012")
+_SUBFOLDER = os.path.join("VOCdevkit", "VOC2012")
 
 _CLASS_NAMES = (
     "background",
@@ -35,29 +35,32 @@ _CLASS_NAMES = (
 
 
 def voc(split: str, *, data_dir: str, masks: str = "SegmentationClass") -> SegmentationDataset:
-    """Pictures of about 500x375 with 20 kinds of objects and background; `train` has 1,464 of them and `val` 1,449.
+    """Returns a split of Pascal VOC 2012, images of about 500x375 with 21 classes: 1,464 in `train`, 1,449 in `val`.
 
-    Mask value 255, the border of objects and what was too hard to tell, is ignored.
+    Mask value 255, which marks the border of objects and ambiguous regions, is ignored. The archive is at
+    http://host.robots.ox.ac.uk/pascal/VOC/voc2012/.
 
     Args:
-      split: `train`, `val`, `trainval`, or another list of `ImageSets/Segmentation/`, which alone says what has a
-        mask; such as `train_aug` of the 10,582 pictures with the masks of Hariharan et al. 2011.
-      data_dir: the folder VOC2012 with `JPEGImages/`, `SegmentationClass/` and `ImageSets/`, or one that holds
-        `VOCdevkit/VOC2012`, as the archive of http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ unpacks.
-      masks: the folder of the masks; `SegmentationClassAug` where those of Hariharan et al. were put there.
+      split: `train`, `val`, `trainval`, or another list in `ImageSets/Segmentation/`, such as `train_aug` with the
+        10,582 images that have a mask of Hariharan et al. 2011. Images that are not listed have no mask.
+      data_dir: the folder `VOC2012`, or the folder with `VOCdevkit/VOC2012` that the archive was unpacked into.
+      masks: the folder of the masks; `SegmentationClassAug` for those of Hariharan et al.
 
     Raises:
-      DataError: no such folder or split, or files that do not fit together.
+      ArgumentError: no data_dir.
+      DataError: a missing folder or split, or files that do not match.
     """
     if not data_dir:
-        raise DataError(
-            f"the dataset voc needs data.dir, the folder that VOCtrainval_11-May-2012.tar ({_PAGE}) was unpacked into"
+        raise ArgumentError(
+            "data_dir",
+            data_dir,
+            f"voc needs the folder that VOCtrainval_11-May-2012.tar ({_PAGE}) was unpacked into",
         )
     root = os.path.expanduser(data_dir)
-    below = os.path.join(root, _BELOW)
+    subfolder = os.path.join(root, _SUBFOLDER)
     return folder(
         split,
-        data_dir=below if os.path.isdir(below) else root,
+        data_dir=subfolder if os.path.isdir(subfolder) else root,
         images="JPEGImages",
         masks=masks,
         split_list="ImageSets/Segmentation/{split}.txt",
@@ -66,8 +69,8 @@ def voc(split: str, *, data_dir: str, masks: str = "SegmentationClass") -> Segme
     )
 
 
-def _color(index: int) -> tuple[int, int, int]:
-    """The color map of VOC: bits 0, 3, 6 of the index are red's highest bits in falling order, and so on."""
+def _color(index: int) -> Color:
+    """Returns a color of VOC's color map: bits 0, 3, 6 of the index are red's highest bits in descending order."""
     red, green, blue = (
         sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(3)) for channel in range(3)
     )

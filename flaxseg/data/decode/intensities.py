@@ -1,32 +1,32 @@
-"""From the values that picture files store to those that a batch holds: 0..255."""
+"""Conversion of stored pixel values to the range of a batch, 0..255, and between gray and RGB."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from flaxseg.errors import DataError
+from flaxseg.errors import ArgumentError, DataError
 
 ValueRange = Sequence[float] | Sequence[Sequence[float]]
-"""(low, high), the stored values that become 0 and 255; or one such pair for each channel."""
+"""(low, high), the stored values that become 0 and 255; or one such pair per channel."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Red, green and blue in gray, of ITU-R BT.601."""
+"""The weights of red, green and blue in gray, of ITU-R BT.601."""
 
 
 def to_intensities(pixels: np.ndarray, *, name: str, value_range: ValueRange | None = None) -> np.ndarray:
-    """Stored values on the scale of a batch.
+    """Scales stored values to 0..255.
 
     Args:
-      pixels: [H, W, C] of any real type.
-      name: what a message calls the picture.
-      value_range: the stored values that become 0 and 255; values outside are clipped. Left out, 8 bits stay as they
-        are, 16 unsigned bits have the range (0, 65535), and other types are refused.
+      pixels: [H, W, C] of any real dtype.
+      name: the name of the image, for messages.
+      value_range: the stored values that become 0 and 255; values outside are clipped. None keeps 8-bit values as they
+        are, uses (0, 65535) for unsigned 16-bit values, and rejects other dtypes.
 
     Returns:
-      uint8[H, W, C] for 8 bits without a range, else float32[H, W, C] in 0..255.
+      uint8[H, W, C] for 8-bit values without a range, otherwise float32[H, W, C] in 0..255.
 
     Raises:
-      DataError: NaN or infinite values, a type without a range, or ranges for another number of channels.
+      DataError: NaN or infinite values, a dtype that needs a range, or ranges for another number of channels.
     """
     if value_range is None and pixels.dtype == np.uint8:
         return pixels
@@ -34,18 +34,18 @@ def to_intensities(pixels: np.ndarray, *, name: str, value_range: ValueRange | N
     if value_range is None:
         if pixels.dtype != np.uint16:
             raise DataError(
-                f"{name}: holds {pixels.dtype} values from {pixels.min()} to {pixels.max()}, and nothing says which "
-                "of them is dark and which is bright: give data.options.value_range=(low, high) for the whole data "
-                "set, the values that become 0 and 255"
+                f"{name}: contains {pixels.dtype} values from {pixels.min()} to {pixels.max()}, and nothing says which "
+                "of them is black and which is white; give value_range=(low, high), the values that become 0 and 255 "
+                "in the whole dataset"
             )
         value_range = (0, 65535)
     low, high = np.asarray(value_range, np.float32).T
     if low.ndim and len(low) != pixels.shape[2]:
         raise DataError(
-            f"{name}: has {pixels.shape[2]} channel(s), but data.options.value_range has {len(low)} pairs (low, high); "
-            "give one pair for each channel, or one for all"
+            f"{name}: has {pixels.shape[2]} channel(s), but value_range has {len(low)} pairs (low, high); give one "
+            "pair per channel, or one pair for all"
         )
-    with np.errstate(over="ignore"):  # Past float32 is past the range.
+    with np.errstate(over="ignore"):  # A value beyond float32 is outside the range anyway.
         scaled = pixels.astype(np.float32)
         scaled -= low
         scaled *= 255 / (high - low)
@@ -53,36 +53,35 @@ def to_intensities(pixels: np.ndarray, *, name: str, value_range: ValueRange | N
 
 
 def check_value_range(value_range: ValueRange) -> None:
-    """Refuses what is no (low, high) and no sequence of them.
+    """Checks that `value_range` is (low, high) or a sequence of such pairs.
 
     Raises:
-      DataError: another shape, or low not below high.
+      ArgumentError: it has another shape, or low is not below high.
     """
     try:
         pairs = np.asarray(value_range, np.float64)
     except (ValueError, TypeError):
         pairs = np.empty(0)
-    fits = pairs.ndim in (1, 2) and pairs.shape[-1] == 2 and np.isfinite(pairs).all()
-    if not fits or not (pairs[..., 0] < pairs[..., 1]).all():
-        raise DataError(
-            f"data.options.value_range is {value_range!r}: it has to be (low, high) with low below high, or one such "
-            "pair for each channel"
+    is_valid = pairs.ndim in (1, 2) and pairs.shape[-1] == 2 and np.isfinite(pairs).all()
+    if not is_valid or not (pairs[..., 0] < pairs[..., 1]).all():
+        raise ArgumentError(
+            "value_range", value_range, "must be (low, high) with low below high, or one such pair per channel"
         )
 
 
-def with_channels(image: np.ndarray, channels: int, *, name: str) -> np.ndarray:
-    """`image` as gray or RGB.
+def convert_channels(image: np.ndarray, channels: int, *, name: str) -> np.ndarray:
+    """Converts an image to gray or RGB.
 
     Args:
       image: uint8 or float32[H, W, C].
-      channels: 1 for gray (of RGB: ITU-R BT.601), 3 for RGB (of gray: three equal channels), 0 for as it is.
-      name: what a message calls the picture.
+      channels: 1 for gray (from RGB by ITU-R BT.601), 3 for RGB (from gray by repeating it), 0 to keep the image.
+      name: the name of the image, for messages.
 
     Returns:
-      [H, W, channels] of the same type.
+      [H, W, channels] of the same dtype.
 
     Raises:
-      DataError: the picture is neither gray nor RGB.
+      DataError: the image is neither gray nor RGB.
     """
     if channels in (0, image.shape[2]):
         return image
@@ -90,8 +89,8 @@ def with_channels(image: np.ndarray, channels: int, *, name: str) -> np.ndarray:
         return np.repeat(image, channels, axis=2)
     if image.shape[2] != 3:
         raise DataError(
-            f"{name}: has {image.shape[2]} channels, and data.options.channels={channels} converts between gray (1) "
-            "and RGB (3) only; leave it out to use all channels"
+            f"{name}: has {image.shape[2]} channels, but channels={channels} only converts between gray (1) and RGB "
+            "(3); leave `channels` out to use all channels"
         )
     gray = (image @ _LUMA)[..., None]
     return gray if image.dtype == np.float32 else np.rint(gray).astype(image.dtype)
@@ -99,10 +98,10 @@ def with_channels(image: np.ndarray, channels: int, *, name: str) -> np.ndarray:
 
 def _check_finite(pixels: np.ndarray, name: str) -> None:
     if pixels.dtype.kind not in "uifb":
-        raise DataError(f"{name}: holds {pixels.dtype} values; a picture has real numbers: save it as float32")
-    wrong = 0 if pixels.dtype.kind != "f" else pixels.size - int(np.isfinite(pixels).sum())
-    if wrong:
+        raise DataError(f"{name}: contains {pixels.dtype} values, but an image has real numbers; save it as float32")
+    invalid = 0 if pixels.dtype.kind != "f" else pixels.size - int(np.isfinite(pixels).sum())
+    if invalid:
         raise DataError(
-            f"{name}: {wrong:,} of its values ({wrong / pixels.size:.2%}) are NaN or infinite; write a finite number "
-            "there, and in the mask an ignored value (255)"
+            f"{name}: {invalid:,} of its values ({invalid / pixels.size:.2%}) are NaN or infinite; replace them by a "
+            "finite number, and set these pixels of the mask to an ignored value (255)"
         )

@@ -1,20 +1,19 @@
-"""JPEG files: what their header says, checked before decoding, and decoding at a fraction of their size."""
+"""JPEG files: a header check before decoding, and decoding at a fraction of the stored size."""
 
 import dataclasses
 import struct
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
-from flaxseg.data.decode.limits import RESTORE, check_size
+from flaxseg.data.decode.limits import REMEDY, check_size
 from flaxseg.errors import DataError
 
 SIGNATURE = b"\xff\xd8\xff"
 
-_ORIENTATION = 0x0112
-# The names of the reductions for gray: those for color also say that the order is blue, green, red.
-_READ_AS = {
+# The reduced modes named after color also ask for the channel order blue, green, red; those named after gray do not.
+_READ_MODES = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
@@ -24,12 +23,13 @@ _READ_AS = {
 
 @dataclasses.dataclass(frozen=True)
 class JpegHeader:
-    """What a JPEG's segments say.
+    """The header of a JPEG.
 
     Attributes:
-      size: height and width as stored, before the EXIF orientation is carried out.
-      components: color components, or 4 if the segments make no sense, which leaves the message to Pillow.
-      exif: the EXIF segment's content, or nothing.
+      size: height and width as stored, before the EXIF orientation is applied.
+      components: the number of color components; 4, too, if the header makes no sense, so that Pillow reports the
+        error.
+      exif: the content of the EXIF segment, or b"".
     """
 
     size: tuple[int, int]
@@ -42,8 +42,8 @@ class JpegHeader:
         exif = Image.Exif()
         try:
             exif.load(self.exif)
-            return exif.get(_ORIENTATION, 1)
-        except Exception:  # Damaged EXIF data: viewers show such a picture as it is stored.
+            return exif.get(ExifTags.Base.Orientation, 1)
+        except Exception:  # Viewers show an image with damaged EXIF data as it is stored.
             return 1
 
     @property
@@ -53,45 +53,56 @@ class JpegHeader:
 
 
 def read_header(data: bytes, *, name: str, max_megapixels: float) -> JpegHeader:
-    """Refuses a JPEG that is too large or cut off, before cv2 turns it into a half gray picture without a word.
+    """Returns the header of a JPEG, and rejects files that cv2 would decode to a partly gray image without an error.
+
+    The segments are parsed here because Pillow does not say where the compressed pixels begin, which finding the end
+    of the file depends on.
 
     Raises:
-      DataError: more than `max_megapixels`, or no end of the picture data.
+      DataError: more than `max_megapixels`, or no end of the pixel data.
     """
     size, components, exif = (0, 0), 4, b""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker, length = data[place + 1], struct.unpack_from(">H", data, place + 2)[0]
+    offset = 2
+    while offset + 4 <= len(data) and data[offset] == 0xFF:
+        marker, length = data[offset + 1], struct.unpack_from(">H", data, offset + 2)[0]
         if marker == 0xFF:
-            place += 1
+            offset += 1
             continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and place + 10 <= len(data):
-            height, width, components = struct.unpack_from(">HHB", data, place + 5)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and offset + 10 <= len(data):
+            height, width, components = struct.unpack_from(">HHB", data, offset + 5)
             check_size(name, width, height, max_megapixels)
             size = (height, width)
-        if marker == 0xE1 and data.startswith(b"Exif\0\0", place + 4):
-            exif = data[place + 4 : place + 2 + length]
-        place += 2 + length
+        if marker == 0xE1 and data.startswith(b"Exif\0\0", offset + 4):
+            exif = data[offset + 4 : offset + 2 + length]
+        offset += 2 + length
         if marker == 0xDA:
-            # Within the scan every 0xFF is escaped: an end marker after its beginning is the picture's own. It is
-            # looked for from the end, where it mostly is.
-            if data.rfind(b"\xff\xd9", place) < 0:
-                raise DataError(f"{name}: is a JPEG, cut off after {len(data)} bytes; {RESTORE}")
+            # Every 0xFF in the compressed pixels is escaped, so an end marker after their beginning belongs to the
+            # image itself and not to a thumbnail. The search starts at the end, where the marker usually is.
+            if data.rfind(b"\xff\xd9", offset) < 0:
+                raise DataError(f"{name}: is a JPEG, truncated after {len(data)} bytes; {REMEDY}")
             return JpegHeader(size, components, exif)
-    raise DataError(f"{name}: is a JPEG without picture data ({len(data)} bytes); {RESTORE}")
+    raise DataError(f"{name}: is a JPEG without pixel data ({len(data)} bytes); {REMEDY}")
 
 
 def decode_jpeg(
-    data: bytes, header: JpegHeader, *, at_least: tuple[int, int] | None
+    data: bytes, header: JpegHeader, *, min_size: tuple[int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """The picture, uint8[H, W, 3] and upright, and its height and width as stored; None if cv2 cannot read it.
+    """Returns the image and the height and width at which it is stored, or None if cv2 cannot decode it.
 
-    With `at_least` the decoder leaves out the finest frequencies: 1/8, 1/4 or 1/2 of each side is decoded, the smallest
-    with neither side below `at_least` and the edges where they were.
+    With `min_size`, the decoder omits the highest frequencies and returns 1/8, 1/4 or 1/2 of each side: the smallest
+    of these with neither side below `min_size` and with the edges in place.
+
+    Args:
+      data: a whole file.
+      header: its header.
+      min_size: the height and width that the reduced image must not fall below; None for no reduction.
+
+    Returns:
+      uint8[H, W, 3], upright, and its height and width as stored, upright as well.
     """
-    divisor = _divisor(header, at_least) if at_least else 1
+    divisor = _divisor(header, min_size) if min_size else 1
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _READ_AS[divisor])
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _READ_MODES[divisor])
     except cv2.error:
         return None
     if pixels is None:
@@ -99,17 +110,18 @@ def decode_jpeg(
     return pixels, header.upright_size if divisor > 1 else pixels.shape[:2]
 
 
-def _divisor(header: JpegHeader, at_least: tuple[int, int]) -> int:
-    if min(header.size) < 2 * min(at_least):
+def _divisor(header: JpegHeader, min_size: tuple[int, int]) -> int:
+    if min(header.size) < 2 * min(min_size):
         return 1
-    sides = tuple(zip(header.upright_size, at_least, strict=True))
-    return next((divisor for divisor in (8, 4, 2) if all(_fits(*side, divisor) for side in sides)), 1)
+    sides = tuple(zip(header.upright_size, min_size, strict=True))
+    return next((divisor for divisor in (8, 4, 2) if all(_is_aligned(*side, divisor) for side in sides)), 1)
 
 
-def _fits(stored: int, at_least: int, divisor: int) -> bool:
-    """Whether the reduced side is long enough, and reaches past the stored one by an eighth of a pixel at most.
+def _is_aligned(stored: int, minimum: int, divisor: int) -> bool:
+    """Returns whether a reduced side is at least `minimum` and its edges stay in place.
 
-    The reduced side is rounded up, so that its last pixel may lie partly outside; the pixels of the eighth are those
-    that `at_least` divides the side into. Labels, which are not reduced, would be off by more.
+    A reduced side is rounded up, so its last pixel may lie partly outside the image. At most an eighth of a pixel is
+    allowed, where the side is divided into `minimum` pixels; otherwise labels, which are not reduced, would be
+    misaligned.
     """
-    return -(-stored // divisor) >= at_least and 8 * (-stored % divisor) * at_least <= stored
+    return -(-stored // divisor) >= minimum and 8 * (-stored % divisor) * minimum <= stored

@@ -1,50 +1,55 @@
-"""Files that Pillow reads, opened so that every failure names the file."""
+"""Files that Pillow reads, opened such that every error names the file."""
 
 import io
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from flaxseg.data.decode.limits import RESTORE, check_size, named_damage, too_large
+from flaxseg.data.decode.limits import REMEDY, check_size, decoding_errors, too_large_error
 from flaxseg.errors import DataError
 
-_ORIENTATION = 0x0112
 
+def open_image(data: bytes, *, name: str, max_megapixels: float, load: bool = True) -> Image.Image:
+    """Returns the Pillow image in `data`, before its EXIF orientation is applied.
 
-def open_picture(data: bytes, *, name: str, max_megapixels: float, load: bool = True) -> Image.Image:
-    """The Pillow image in `data`, not turned yet; its pixels are decoded unless `load` is False.
+    Args:
+      data: a whole file.
+      name: the name of the file, for messages.
+      max_megapixels: images of more million pixels are rejected.
+      load: decode the pixels, too.
 
     Raises:
       DataError: no data, an unknown format, damage, or more than `max_megapixels`.
     """
     if not data:
-        raise DataError(f"{name}: is empty (0 bytes); {RESTORE}")
+        raise DataError(f"{name}: is empty (0 bytes); {REMEDY}")
     if Image.MAX_IMAGE_PIXELS and max_megapixels * 1e6 > Image.MAX_IMAGE_PIXELS:
-        # Pillow's own limit, of 89 megapixels, has to give way where more are asked for.
+        # Pillow's own limit of 89 megapixels must not reject what the caller allows.
         Image.MAX_IMAGE_PIXELS = int(max_megapixels * 1e6)
-    with named_damage(name):
+    with decoding_errors(name):
         try:
             image = Image.open(io.BytesIO(data))
         except UnidentifiedImageError:
-            begin = f"it begins with {data[:8]!r}"
-            raise DataError(f"{name}: is no picture of a known format ({begin}); {RESTORE}") from None
+            raise DataError(
+                f"{name}: is not an image of a known format (it begins with {data[:8]!r}); {REMEDY}"
+            ) from None
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise too_large(name, "far more", max_megapixels) from None
+            raise too_large_error(name, "far more", max_megapixels) from None
         check_size(name, *image.size, max_megapixels)
         if load:
             image.load()
         return image
 
 
-def orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1..8; 1 is upright."""
-    return image.getexif().get(_ORIENTATION, 1)
+def exif_orientation(image: Image.Image) -> int:
+    """Returns the EXIF orientation as stored, 1..8 in valid files; 1 is upright."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
-def turned_upright(image: Image.Image, *, name: str) -> Image.Image:
-    """`image` turned and mirrored as its EXIF data asks.
+def apply_exif_orientation(image: Image.Image, *, name: str) -> Image.Image:
+    """Returns the image rotated and mirrored as its EXIF data requests.
 
     Raises:
-      DataError: EXIF data that makes no sense.
+      DataError: invalid EXIF data.
     """
-    with named_damage(name):
-        return ImageOps.exif_transpose(image) if orientation(image) != 1 else image
+    with decoding_errors(name):
+        return ImageOps.exif_transpose(image) if exif_orientation(image) != 1 else image

@@ -1,4 +1,4 @@
-"""PNG files of the usual kinds, decoded the fast way; what is odd about the others is left to Pillow."""
+"""PNG files of the common kinds, decoded with cv2, which is faster; all others are left to Pillow."""
 
 import struct
 
@@ -13,7 +13,7 @@ _GRAY, _RGB = 0, 2
 
 
 def decode_plain_png(data: bytes, *, name: str, max_megapixels: float) -> np.ndarray | None:
-    """The pixels of a gray or RGB file of 8 bits that says nothing of transparency or orientation.
+    """Returns the pixels of an 8-bit gray or RGB file that has neither transparency nor an orientation.
 
     Returns:
       uint8[H, W] or uint8[H, W, 3] as stored; None for all other files, and for damaged ones.
@@ -25,7 +25,7 @@ def decode_plain_png(data: bytes, *, name: str, max_megapixels: float) -> np.nda
         return None
     width, height = struct.unpack_from(">II", data, 16)
     check_size(name, width, height, max_megapixels)
-    # The bytes may also turn up within the picture data, which then is read the slow way.
+    # These bytes may also occur by chance in the pixel data; such a file is decoded correctly by Pillow.
     if b"tRNS" in data or b"eXIf" in data or not data.endswith(b"IEND\xaeB`\x82"):
         return None
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -1,4 +1,4 @@
-"""Files that hold arrays rather than RGB pictures: TIFF and NPY, with any number of channels and wide pixels."""
+"""TIFF and NPY files, which hold arrays with any number of channels and any bit depth."""
 
 import dataclasses
 import io
@@ -6,30 +6,28 @@ import math
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
-from flaxseg.data.decode.limits import check_size, named_damage
+from flaxseg.data.decode.limits import check_size, decoding_errors
 from flaxseg.errors import DataError
 
 _NPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STACKS = {"I": "pages", "Z": "slices", "T": "time points"}
-"""Axes of a TIFF that are several pictures rather than several channels of one."""
+"""Axes of a TIFF along which it holds several images, as opposed to several channels of one."""
 
 _PHOTOMETRIC_PALETTE = 3
-_SHOWN_AS_STORED = (1, 2, 3, 6)
-"""Photometric interpretations whose values Pillow leaves as they are stored: gray, RGB, palette, YCbCr."""
-
-_ORIENTATION = 274
+_UNCONVERTED_PHOTOMETRICS = (1, 2, 3, 6)
+"""Photometric interpretations whose values Pillow returns as stored: gray, RGB, palette, YCbCr."""
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredArray:
-    """What a file holds.
+    """The content of a TIFF or NPY file.
 
     Attributes:
-      pixels: [H, W, C], upright, of the type that was stored.
-      palette: uint8[N, 3], the colors of the values of a palette file, or None.
+      pixels: [H, W, C], upright, of the stored dtype.
+      palette: uint8[N, 3], the color of each value in a palette file, or None.
     """
 
     pixels: np.ndarray
@@ -37,35 +35,38 @@ class StoredArray:
 
 
 def is_array_file(data: bytes) -> bool:
-    """Whether `data` begins as a TIFF or NPY file does."""
+    """Returns whether `data` begins like a TIFF or NPY file."""
     return data.startswith((_NPY, *_TIFF))
 
 
 def read_array(data: bytes, *, name: str, max_megapixels: float) -> StoredArray:
-    """The picture in a TIFF or NPY file, with the channels and the type that are stored.
+    """Returns the image in a TIFF or NPY file, with the channels and the dtype that are stored.
 
-    Of a TIFF the first series is read, at full resolution. Its axes say where rows and columns are; the one other
-    axis is the channels, transparency included. Pages, slices (Z) and time points are several pictures, and are
-    refused. An NPY file, and a TIFF that leaves the meaning of its axes open, has the shape [H, W], [H, W, C], or
-    [C, H, W] where C is smaller than both others.
+    Of a TIFF, the first series is read at full resolution. Its axes name the rows and columns; the one other axis, if
+    any, holds the channels, including transparency. Pages, slices (Z) and time points are several images and are
+    rejected. An NPY file, or a TIFF that does not name its axes, has the shape [H, W], [H, W, C], or [C, H, W] where C
+    is smaller than H and W.
 
     Args:
       data: a whole file.
-      name: what a message calls it.
-      max_megapixels: more than this many million pixels are refused before they are decoded.
+      name: the name of the file, for messages.
+      max_megapixels: images of more million pixels are rejected before they are decoded.
 
     Raises:
-      DataError: a damaged or too large file, axes that are no single picture, an NPY file of Python objects (they are
-        never loaded, as that could run code), or a compression that needs the extra `tiff`.
+      DataError: a damaged or too large file, axes of more than one image, an NPY file of Python objects (which are
+        never loaded, because that could run code), or a compression that requires the extra `tiff`.
     """
-    with named_damage(name):
+    with decoding_errors(name):
         if data.startswith(_NPY):
             return StoredArray(_read_npy(data, name, max_megapixels))
         return _read_tiff(data, name, max_megapixels)
 
 
-def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """`pixels` [H, W, ...] turned and mirrored as the EXIF or TIFF orientation 1..8 asks; others change nothing."""
+def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Returns `pixels` [H, W, ...] rotated and mirrored as an EXIF or TIFF orientation 1..8 requests.
+
+    Other orientations change nothing.
+    """
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -77,19 +78,19 @@ def _read_npy(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-    shape, in_columns, dtype = read_header(file)
+    shape, is_fortran_order, dtype = read_header(file)
     if dtype.hasobject:
         raise DataError(
-            f"{name}: holds pickled Python objects, which are never loaded because that can run code; save an array "
+            f"{name}: contains pickled Python objects, which are never loaded because that can run code; save an array "
             "of numbers: numpy.save(path, array, allow_pickle=False)"
         )
     if len(shape) not in (2, 3) or 0 in shape:
-        raise DataError(f"{name}: has the shape {list(shape)}, but a picture is [H, W], [H, W, C] or [C, H, W]")
+        raise DataError(f"{name}: has the shape {list(shape)}, but an image is [H, W], [H, W, C] or [C, H, W]")
     axes = _axes_by_shape(shape)
     check_size(name, shape[axes[1]], shape[axes[0]], max_megapixels)
-    # Unlike numpy.load this takes no memory for a shape that the file is too short for.
+    # Unlike numpy.load, this allocates no memory for a shape that is larger than the file.
     values = np.frombuffer(data, dtype, math.prod(shape), file.tell()).astype(dtype.newbyteorder("="))
-    return _channels_last(values.reshape(shape, order="F" if in_columns else "C"), axes)
+    return _channels_last(values.reshape(shape, order="F" if is_fortran_order else "C"), axes)
 
 
 def _read_tiff(data: bytes, name: str, max_megapixels: float) -> StoredArray:
@@ -100,28 +101,29 @@ def _read_tiff(data: bytes, name: str, max_megapixels: float) -> StoredArray:
         page: Any = series.keyframe
         axes = _tiff_axes(series.axes, series.shape, name)
         check_size(name, series.shape[axes[1]], series.shape[axes[0]], max_megapixels)
-        tag = page.tags.get(_ORIENTATION)
-        pixels = upright(_channels_last(_tiff_values(series, data, name), axes), int(tag.value) if tag else 1)
+        tag = page.tags.get(ExifTags.Base.Orientation.value)
+        values = _channels_last(_tiff_values(series, data, name), axes)
+        pixels = apply_orientation(values, int(tag.value) if tag else 1)
         if page.photometric != _PHOTOMETRIC_PALETTE or page.colormap is None:
             return StoredArray(pixels)
         return StoredArray(pixels, (page.colormap.T >> 8).astype(np.uint8))
 
 
 def _tiff_axes(axes: str, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """The places of rows, columns and, if there are several, channels."""
+    """Returns the positions of the rows, the columns and, if there is one, the channel axis."""
     others = axes.replace("Y", "", 1).replace("X", "", 1)
     problem = ""
     if len(axes) - len(others) != 2 or len(others) > 1:
-        problem = "which is no single picture"
+        problem = "which is not a single image"
     elif others in _STACKS:
         problem = f"which is a stack of {shape[axes.index(others)]} {_STACKS[others]}"
     if problem:
         raise DataError(
-            f"{name}: is a TIFF with the axes {axes} of the sizes {list(shape)}, {problem}: rows (Y), columns (X) and "
-            "one axis of channels (C or S) can be read; save each picture as a file of its own, or channels with "
+            f"{name}: is a TIFF with the axes {axes} of sizes {list(shape)}, {problem}; only rows (Y), columns (X) and "
+            "one axis of channels (C or S) can be read. Save each image as its own file, or channels with "
             "tifffile.imwrite(path, array, metadata={'axes': 'CYX'})"
         )
-    # Written without being told, tifffile calls the last two axes rows and columns, whatever they are.
+    # Unless told otherwise, tifffile calls the last two axes rows and columns, whatever they are.
     return _axes_by_shape(shape) if others == "Q" else tuple(axes.index(axis) for axis in "YX" + others)
 
 
@@ -141,8 +143,8 @@ def _tiff_values(series: Any, data: bytes, name: str) -> np.ndarray:
     except (ValueError, ImportError) as error:
         if "imagecodecs" not in str(error) and not isinstance(error, ImportError):
             raise
-    # Without that package Pillow still reads the commonest of the files that need it: LZW and JPEG of 8 bits.
-    if series.keyframe.photometric in _SHOWN_AS_STORED:
+    # Without imagecodecs, Pillow still reads the most common of the files that need it: 8-bit LZW and JPEG.
+    if series.keyframe.photometric in _UNCONVERTED_PHOTOMETRICS:
         try:
             values = np.array(Image.open(io.BytesIO(data)))
         except Image.UnidentifiedImageError:
@@ -150,6 +152,6 @@ def _tiff_values(series: Any, data: bytes, name: str) -> np.ndarray:
         if values.shape == series.shape and values.dtype.str[1:] == series.dtype.str[1:]:
             return values
     raise DataError(
-        f"{name}: is a TIFF of {series.dtype} with the compression {series.keyframe.compression.name}, which needs a "
-        "further package: pip install 'flaxseg[tiff]', or save it uncompressed or with deflate"
+        f"{name}: is a TIFF of {series.dtype} with the compression {series.keyframe.compression.name}, which requires "
+        "another package: pip install 'flaxseg[tiff]', or save it uncompressed or with deflate"
     )

@@ -1,1 +1,1 @@
-"""From the values or colors of a mask to class indices."""
+"""Masks: from stored values or colors to class indices, and the names and colors of classes."""

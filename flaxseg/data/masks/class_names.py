@@ -1,16 +1,21 @@
-"""What classes are called and which colors they are shown in, as a user's options say."""
+"""The names and the display colors of the classes, as given by the options of a dataset."""
 
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
-from flaxseg.data.masks.class_values import MaskValue, flat
-from flaxseg.errors import DataError
+from flaxseg.data.masks.class_values import MaskValue, flatten_values
+from flaxseg.data.types import Color
+from flaxseg.errors import ArgumentError, DataError
 
 
-def read_names(root: str, class_names: Sequence[str] | str) -> tuple[str, ...]:
-    """The names themselves, or those in the text file of that path below `root`, one on each line; () for none.
+def read_class_names(root: str, class_names: Sequence[str] | str) -> tuple[str, ...]:
+    """Returns class names given directly or in a text file.
+
+    Args:
+      root: the folder that the path of the file is relative to.
+      class_names: the names, or the path of a text file with one name on each line; "" or () for none.
 
     Raises:
       DataError: the file cannot be read, or is empty.
@@ -26,31 +31,33 @@ def read_names(root: str, class_names: Sequence[str] | str) -> tuple[str, ...]:
             names = tuple(line.strip() for line in file if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"data.options.class_names: the file {path} cannot be read ({error}); "
-            f"give a text file with one name on each line, or the names themselves, such as {example!r}"
+            f"class_names: the file {path} cannot be read ({error}); give a text file with one name on each line, or "
+            f"the names themselves, such as {example!r}"
         ) from None
     if not names:
-        raise DataError(f"data.options.class_names: the file {path} holds no names; write one on each line")
+        raise DataError(f"class_names: the file {path} contains no names; write one name on each line")
     return names
 
 
 def default_names(values: tuple[MaskValue, ...]) -> tuple[str, ...]:
-    """Names for classes of these mask values, where none are given."""
+    """Returns names for classes with these mask values."""
     if values == (0, 255):
         return ("background", "foreground")
-    return tuple("+".join(map(str, flat([value]))) for value in values)
+    return tuple("+".join(map(str, flatten_values([value]))) for value in values)
 
 
-def checked_palette(palette: Sequence[Sequence[int]], num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """`palette` as tuples, if it holds one color (red, green, blue) of 0..255 for each class.
+def parse_palette(palette: Sequence[Sequence[int]], num_classes: int) -> tuple[Color, ...]:
+    """Returns `palette` as tuples of integers.
 
     Raises:
-      DataError: it does not.
+      ArgumentError: it is not one color (red, green, blue) in 0..255 per class.
     """
     array = np.asarray(palette)
     if array.shape != (num_classes, 3) or array.min() < 0 or array.max() > 255:
-        raise DataError(
-            f"data.options.palette has the shape {list(array.shape)}: for {num_classes} classes it has to hold "
-            f"{num_classes} colors (red, green, blue), each number in 0..255"
+        raise ArgumentError(
+            "palette",
+            palette,
+            f"must be {num_classes} colors (red, green, blue) for {num_classes} classes, each number in 0..255; its "
+            f"shape is {list(array.shape)}",
         )
     return tuple((int(red), int(green), int(blue)) for red, green, blue in array)

@@ -1,4 +1,6 @@
-"""The colors that classes are shown in where a dataset brings none of its own."""
+"""The display colors of the classes of a dataset that defines none."""
+
+from flaxseg.data.types import Color
 
 _BACKGROUND = (40, 40, 48)
 
@@ -28,12 +30,12 @@ _CYCLE = (
     (70, 200, 60),
     (90, 30, 60),
 )
-"""The first seven are told apart with every common color blindness (Okabe and Ito, "Color Universal Design",
-2008); those after them alternate in lightness, so that neighbors differ without hue too."""
+"""The first seven can be distinguished with every common color blindness (Okabe and Ito, "Color Universal Design",
+2008); the others alternate in lightness, so that neighbors differ even without hue."""
 
 
-def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
-    """Colors for `num_classes` classes: a dark one for class 0, then a cycle of 24; later rounds are darker.
+def default_palette(num_classes: int) -> tuple[Color, ...]:
+    """Returns a color per class: a dark one for class 0, then a cycle of 24 that gets darker with each round.
 
     Returns:
       `num_classes` distinct `(red, green, blue)` in 0..255, up to 255 of them.
@@ -41,10 +43,10 @@ def default_palette(num_classes: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(_color(index) for index in range(num_classes))
 
 
-def _color(index: int) -> tuple[int, int, int]:
+def _color(index: int) -> Color:
     if index == 0:
         return _BACKGROUND
-    turn, place = divmod(index - 1, len(_CYCLE))
+    round_index, place = divmod(index - 1, len(_CYCLE))
     red, green, blue = _CYCLE[place]
-    strength = 0.92**turn
-    return round(red * strength), round(green * strength), round(blue * strength)
+    brightness = 0.92**round_index
+    return round(red * brightness), round(green * brightness), round(blue * brightness)

@@ -1,4 +1,4 @@
-"""Which values occur in a folder of mask files, read once and remembered for as long as the files stay."""
+"""The values that occur in a folder of mask files, read once and reused as long as the files do not change."""
 
 import contextlib
 import hashlib
@@ -12,16 +12,20 @@ from flaxseg.data.sources.files import read_file
 from flaxseg.data.threads import read_in_order
 from flaxseg.errors import DataError
 
-_remembered: dict[bytes, frozenset[int]] = {}
-"""The values by a digest of the files' names, sizes and times: one dataset, as its splits are opened in turn."""
+_cache: dict[bytes, frozenset[int]] = {}
+"""The values of the last scan, by a digest of the files' names, sizes and times: the splits of one dataset share it."""
 
 
-def values_in(masks: Sequence[str], *, max_megapixels: float) -> frozenset[int]:
-    """Every value that occurs in these mask files. A second call reads none of them if all are as they were.
+def find_mask_values(masks: Sequence[str], *, max_megapixels: float) -> frozenset[int]:
+    """Returns every value that occurs in these mask files. Calling it again for unchanged files reads none of them.
+
+    Args:
+      masks: the paths of the files.
+      max_megapixels: masks of more million pixels are rejected.
 
     Raises:
-      DataError: none of them can be read; with the reason for the first. Where it is some of them, reading the
-        examples tells which, and may pass over them.
+      DataError: none of the files can be read; the error is that of the first one. If only some of them cannot be
+        read, reading the examples reports them, and may skip them.
     """
     digest = hashlib.blake2b()
     for path in sorted(masks):
@@ -30,14 +34,14 @@ def values_in(masks: Sequence[str], *, max_megapixels: float) -> frozenset[int]:
             path = f"{path}\0{state.st_size}\0{state.st_mtime_ns}"
         digest.update(f"{path}\0".encode("utf-8", "surrogateescape"))
     key = digest.digest()
-    if key not in _remembered:
-        found = _scanned(masks, max_megapixels)
-        _remembered.clear()
-        _remembered[key] = found
-    return _remembered[key]
+    if key not in _cache:
+        found = _scan(masks, max_megapixels)
+        _cache.clear()
+        _cache[key] = found
+    return _cache[key]
 
 
-def _scanned(masks: Sequence[str], max_megapixels: float) -> frozenset[int]:
+def _scan(masks: Sequence[str], max_megapixels: float) -> frozenset[int]:
     def occurring(index: int) -> np.ndarray | DataError:
         path = masks[index]
         try:

@@ -1,1 +1,1 @@
-"""Random access to the examples of a dataset, wherever they are stored."""
+"""Sources: random access to the examples of a dataset, however they are stored."""

@@ -1,4 +1,4 @@
-"""Whether an archive keeps to the folder that it is unpacked into."""
+"""The check that no member of an archive is unpacked outside its target folder."""
 
 import ntpath
 import os
@@ -13,32 +13,35 @@ from flaxseg.errors import DataError
 
 
 def check_members(archive: str) -> None:
-    """Reads the names in a zip or tar file, packed or not; a file of another kind passes.
+    """Checks the member names in a zip or tar file, compressed or not; files of other kinds pass.
 
-    TensorFlow Datasets writes no member outside of the folder either, but leaves it out without a word.
+    TensorFlow Datasets does not unpack a member outside the folder either, but omits it without an error.
 
     Args:
-      archive: its path.
+      archive: the path of the file.
 
     Raises:
-      DataError: it has a member, or a link, that points outside of the folder it is unpacked into, or it is damaged.
+      DataError: a member, or the target of a link, lies outside the folder that the archive is unpacked into, or the
+        archive is damaged.
     """
     try:
-        for member, path in _places(archive):
+        for member, path in _member_paths(archive):
             drive, rest = ntpath.splitdrive(ntpath.normpath(path))
             if drive or rest.startswith("\\") or rest.split("\\")[0] == "..":
                 link = f" (a link to {path})" if path != member else ""
                 raise DataError(
-                    f"{archive}: its member {member}{link} points outside of the folder that it is unpacked into, "
-                    "which no published archive does. Nothing was unpacked: download the archive again from its own "
-                    "page, or pack it anew without that member"
+                    f"{archive}: its member {member}{link} points outside the folder that it is unpacked into, which "
+                    "no published archive does. Nothing was unpacked: download the archive again from its official "
+                    "page, or pack it again without that member"
                 )
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise DataError(f"{archive}: cannot be read ({error}); it is cut off or damaged: download it again") from error
+        raise DataError(
+            f"{archive}: cannot be read ({error}); it is truncated or damaged: download it again"
+        ) from error
 
 
-def _places(archive: str) -> Iterator[tuple[str, str]]:
-    """Each member's name, with its own path or the one that it links to, from the archive's folder on."""
+def _member_paths(archive: str) -> Iterator[tuple[str, str]]:
+    """Yields the name of each member with its path, and with the path that it links to, relative to the folder."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened:
             for entry in opened.infolist():

@@ -1,59 +1,59 @@
-"""Whole files, as bytes."""
+"""Whole files as bytes, and the check that they do not change during a run."""
 
 import os
 
 import numpy as np
 
-from flaxseg.data.decode.limits import RESTORE
+from flaxseg.data.decode.limits import REMEDY
 from flaxseg.errors import ChangedFile, DataError
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a file.
+    """Returns the bytes of a file.
 
     Raises:
-      DataError: it cannot be read.
+      DataError: the file cannot be read.
     """
     return _read(path)[0]
 
 
 class UnchangedFiles:
-    """Files known by number, each of which has to stay as it was when it was first read through this.
+    """Reads numbered files, each of which must not change after it was first read.
 
-    Several threads may read at once. A file counts as another when its size or its time of modification is.
+    Several threads may read at once. A file has changed if its size or its modification time has.
 
     Args:
-      count: how many files there are; each takes eight bytes of memory.
+      count: the number of files; each takes eight bytes of memory.
     """
 
     def __init__(self, count: int) -> None:
         self._states = np.zeros(count, np.int64)
 
     def read(self, number: int, path: str) -> bytes:
-        """The bytes of the file `number`, which lies at `path`.
+        """Returns the bytes of file `number`, which is at `path`.
 
         Raises:
-          DataError: it cannot be read.
-          ChangedFile: it is another than before.
+          DataError: the file cannot be read.
+          ChangedFile: the file has changed since it was first read.
         """
         data, state = _read(path)
         if not self._states[number]:
             self._states[number] = state
         elif self._states[number] != state:
             raise ChangedFile(
-                f"{path}: has changed since it was first read (it has {len(data):,} bytes now). What a run trains on "
-                "has to stay the same: put the file back and give the same command again, or start anew with another "
-                "working directory"
+                f"{path}: has changed since it was first read (it has {len(data):,} bytes now), but the data of a run "
+                "must stay the same. Restore the file and resume the run, or start a new run in another working "
+                "directory"
             )
         return data
 
 
 def _read(path: str) -> tuple[bytes, int]:
-    """Bytes, and a number other than 0 for the size and time of modification."""
+    """Returns the bytes, and a nonzero hash of the size and the modification time."""
     try:
         with open(path, "rb") as file:
-            # Asked for before reading: of a file that changes meanwhile the next reading then finds another state.
+            # Queried before reading: if the file changes in between, the next read finds another state.
             state = os.fstat(file.fileno())
             return file.read(), hash((state.st_size, state.st_mtime_ns)) or 1
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {RESTORE}") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from error

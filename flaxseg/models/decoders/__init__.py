@@ -1,1 +1,1 @@
-"""Decoders, one architecture a file."""
+"""Decoders: one file per architecture, and what they share."""

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling (Chen et al. 2017, https://arxiv.org/abs/1706.05587), which the DeepLabs share."""
+"""Atrous spatial pyramid pooling (Chen et al. 2017, https://arxiv.org/abs/1706.05587), a part of both DeepLabs."""
 
 from typing import Any, ClassVar
 
@@ -7,13 +7,19 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.encoders import Renames
 from flaxseg.models.layers.conv import Conv, ConvNormAct
 from flaxseg.models.layers.normalization import norm
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 
 class SeparableConvNormAct(nn.Module):
-    """A 3x3 convolution of each channel by itself, a 1x1 convolution, normalization, ReLU."""
+    """A depthwise-separable 3x3 convolution, batch normalization, ReLU.
+
+    Attributes:
+      features: number of output channels.
+      dilation: dilation of the depthwise convolution.
+      dtype: float32 or bfloat16, the type that is computed in.
+    """
 
     features: int
     dilation: int = 1
@@ -21,7 +27,7 @@ class SeparableConvNormAct(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, features] of [B, H, W, C]."""
+        """Returns features [B, H, W, features] of [B, H, W, C]."""
         width = x.shape[-1]
         options = {"use_bias": False, "dtype": self.dtype}
         x = Conv(width, 3, dilation=self.dilation, groups=width, **options, name="depthwise")(x)
@@ -30,17 +36,23 @@ class SeparableConvNormAct(nn.Module):
 
 
 class ASPP(nn.Module):
-    """A 1x1 convolution, a 3x3 of each dilation, and the mean of the whole map, joined by a 1x1 convolution."""
+    """Parallel 1x1, dilated 3x3 and global-pooling branches, fused by a 1x1 convolution.
+
+    Attributes:
+      channels: channels of each branch and of the output.
+      rates: dilation of the branches 1, 2, 3; branch 0 is the 1x1 convolution.
+      separable: use depthwise-separable convolutions in the dilated branches.
+      dropout: dropout rate of the output.
+      dtype: float32 or bfloat16, the type that is computed in.
+    """
 
     channels: int
     rates: tuple[int, ...]
-    """Dilation of the branches 1, 2, 3; branch 0 is the 1x1 convolution."""
     separable: bool
-    """Whether these are `SeparableConvNormAct`."""
     dropout: float
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = (
+    torch_names: ClassVar[TorchNames] = (
         (r"convs\.0\.0", r"branch0/conv"),
         (r"convs\.([1-3])\.0", r"branch\1/conv"),
         (r"convs\.([1-3])\.0\.0", r"branch\1/depthwise"),
@@ -54,7 +66,7 @@ class ASPP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, channels] of [B, H, W, C]."""
+        """Returns features [B, H, W, channels] of [B, H, W, C]."""
         branches = [ConvNormAct(self.channels, 1, dtype=self.dtype, name="branch0")(x, train=train)]
         layer = SeparableConvNormAct if self.separable else ConvNormAct
         for number, rate in enumerate(self.rates, 1):

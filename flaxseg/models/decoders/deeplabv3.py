@@ -1,4 +1,4 @@
-"""DeepLabV3 (Chen et al. 2017, https://arxiv.org/abs/1706.05587) around any encoder that can be dilated."""
+"""DeepLabV3 (Chen et al. 2017, https://arxiv.org/abs/1706.05587) with any encoder that can be dilated."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -7,99 +7,47 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxseg.models.arguments import check_boolean, check_integer, check_rate, check_widths
+from flaxseg.errors import DROPOUT_RATE, check_boolean, check_integer
+from flaxseg.models.arguments import check_channels
 from flaxseg.models.decoders.aspp import ASPP
-from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
-from flaxseg.models.encoders import Renames, check_output_stride
+from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.layers.conv import ConvNormAct
-from flaxseg.models.pretrained.torch_names import below
-
-OUTPUT_STRIDES = (8, 16)
+from flaxseg.models.pretrained.torch_names import TorchNames, nested
 
 
-def deeplabv3(
-    *,
-    num_classes: int,
-    encoder: str = "resnet34",
-    encoder_depth: int = 5,
-    output_stride: int = 8,
-    decoder_channels: int = 256,
-    atrous_rates: Sequence[int] = (12, 24, 36),
-    separable: bool = False,
-    dropout: float = 0.5,
-    auxiliary_weight: float = 0.0,
-    auxiliary_channels: int = 256,
-    remat: bool = False,
-    image_classes: int = 0,
-    mean: NormalizationValues = None,
-    std: NormalizationValues = None,
-    dtype: Any = jnp.float32,
-) -> EncoderDecoder:
-    """A DeepLabV3: convolutions of several dilations on the encoder's last feature, up-sampled at once.
+class DeepLabV3Decoder(Decoder):
+    """Atrous spatial pyramid pooling of the encoder's last feature, and a 3x3 convolution.
 
-    Args:
-      num_classes: channels of the logits.
-      encoder: a name of ENCODERS, of an encoder that can be dilated.
-      encoder_depth: how often the encoder would halve the picture, were it not dilated.
-      output_stride: 8 or 16: the features are at 1 / output_stride of the picture.
-      decoder_channels: channels of every map in the decoder.
-      atrous_rates: dilation of the three 3x3 convolutions; the paper's for an output stride of 16 are 6, 12 and 18.
-      separable: whether these are depthwise convolutions, with a 1x1 convolution after each.
-      dropout: dropout rate after what joins them.
-      auxiliary_weight: what the training step multiplies the loss of a head on the last feature but one by; 0: there
-        is none.
-      auxiliary_channels: inner channels of that head.
-      remat: as of `encoder_decoder`.
-      image_classes: as of `encoder_decoder`.
-      mean: as of `encoder_decoder`.
-      std: as of `encoder_decoder`.
-      dtype: float32 or bfloat16, what is computed in. Parameters, statistics and logits are float32.
-
-    Raises:
-      ConfigError: an argument is out of range; the message names it and what is allowed.
+    Attributes:
+      decoder_channels: channels of every feature map in the decoder.
+      atrous_rates: dilation of the three 3x3 convolutions; the paper uses 6, 12 and 18 for an output stride of 16.
+      separable: use depthwise-separable convolutions for these three.
+      dropout: dropout rate after the convolution that fuses the branches.
+      dtype: float32 or bfloat16, the type that is computed in.
     """
-    check_integer("encoder_depth", encoder_depth, 3, 5)
-    check_output_stride(output_stride, OUTPUT_STRIDES, encoder=encoder)
-    check_integer("decoder_channels", decoder_channels, 1)
-    check_boolean("separable", separable)
-    check_rate("dropout", dropout)
-    check_integer("auxiliary_channels", auxiliary_channels, 1)
-    rates = check_widths("atrous_rates", atrous_rates, count=3)
-    return encoder_decoder(
-        num_classes=num_classes,
-        encoder=encoder,
-        decoder=lambda _: DeepLabV3Decoder(decoder_channels, rates, separable, dropout, dtype=dtype),
-        encoder_depth=encoder_depth,
-        output_stride=output_stride,
-        remat=remat,
-        mean=mean,
-        std=std,
-        image_classes=image_classes,
-        dtype=dtype,
-        auxiliary_weight=auxiliary_weight,
-        auxiliary_channels=auxiliary_channels,
-        head_kernel_size=1,
-        upsampling=min(output_stride, 2**encoder_depth),
-    )
 
-
-class DeepLabV3Decoder(nn.Module):
-    """Atrous spatial pyramid pooling of the last feature, and a 3x3 convolution `refine`."""
-
-    channels: int
-    rates: tuple[int, ...]
-    separable: bool
-    dropout: float
+    decoder_channels: int = 256
+    atrous_rates: tuple[int, ...] = (12, 24, 36)
+    separable: bool = False
+    dropout: float = 0.5
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = (
-        *below(r"aspp\.", "aspp", ASPP.torch_names),
+    torch_names: ClassVar[TorchNames] = (
+        *nested(r"aspp\.", "aspp", ASPP.torch_names),
         (r"conv", r"refine/conv"),
         (r"bn", r"refine/norm"),
     )
 
+    def check(self, encoder: str, channels: Sequence[int]) -> None:
+        """Checks the options."""
+        check_integer("decoder_channels", self.decoder_channels, 1)
+        check_channels("atrous_rates", self.atrous_rates, count=3)
+        check_boolean("separable", self.separable)
+        DROPOUT_RATE.check("dropout", self.dropout)
+
     @nn.compact
     def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
-        """[B, h, w, channels], at the size of the last feature."""
-        aspp = ASPP(self.channels, self.rates, self.separable, self.dropout, self.dtype, name="aspp")
-        return ConvNormAct(self.channels, dtype=self.dtype, name="refine")(aspp(features[-1], train=train), train=train)
+        """Returns [B, h, w, decoder_channels], at the size of the last feature."""
+        aspp = ASPP(self.decoder_channels, self.atrous_rates, self.separable, self.dropout, self.dtype, name="aspp")
+        refine = ConvNormAct(self.decoder_channels, dtype=self.dtype, name="refine")
+        return refine(aspp(features[-1], train=train), train=train)

@@ -1,4 +1,4 @@
-"""Pyramid attention network (Li et al. 2018, https://arxiv.org/abs/1805.10180) around any encoder."""
+"""Pyramid attention network (Li et al. 2018, https://arxiv.org/abs/1805.10180) with any encoder."""
 
 import functools
 from collections.abc import Sequence
@@ -9,75 +9,28 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.arguments import check_integer
-from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
-from flaxseg.models.encoders import Renames, check_output_stride
+from flaxseg.errors import check_integer
+from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.layers.conv import ConvNormAct
-from flaxseg.models.pretrained.torch_names import below
-
-OUTPUT_STRIDES = (16, 32)
-
-
-def pan(
-    *,
-    num_classes: int,
-    encoder: str = "resnet34",
-    encoder_depth: int = 5,
-    output_stride: int = 16,
-    decoder_channels: int = 32,
-    remat: bool = False,
-    image_classes: int = 0,
-    mean: NormalizationValues = None,
-    std: NormalizationValues = None,
-    dtype: Any = jnp.float32,
-) -> EncoderDecoder:
-    """A PAN: a pyramid that weighs the encoder's last feature, and finer ones weighed by what the coarser hold.
-
-    Args:
-      num_classes: channels of the logits.
-      encoder: a name of ENCODERS.
-      encoder_depth: how often the encoder halves the picture, or would, were it not dilated.
-      output_stride: 16 or 32: the last feature is at 1 / output_stride of the picture. With 16 the encoder has to be
-        one that can be dilated.
-      decoder_channels: channels of every map in the decoder.
-      remat: as of `encoder_decoder`.
-      image_classes: as of `encoder_decoder`.
-      mean: as of `encoder_decoder`.
-      std: as of `encoder_decoder`.
-      dtype: float32 or bfloat16, what is computed in. Parameters, statistics and logits are float32.
-
-    Raises:
-      ConfigError: an argument is out of range; the message names it and what is allowed.
-    """
-    check_output_stride(output_stride, OUTPUT_STRIDES, encoder=encoder)
-    check_integer("decoder_channels", decoder_channels, 1)
-    return encoder_decoder(
-        num_classes=num_classes,
-        encoder=encoder,
-        decoder=lambda _: PANDecoder(decoder_channels, dtype=dtype),
-        encoder_depth=encoder_depth,
-        output_stride=output_stride,
-        remat=remat,
-        mean=mean,
-        std=std,
-        image_classes=image_classes,
-        dtype=dtype,
-        upsampling=4,
-    )
+from flaxseg.models.pretrained.torch_names import TorchNames, nested
 
 
 class FeaturePyramidAttention(nn.Module):
-    """A map weighed, pixel by pixel, by a pyramid of three scales of it, plus its mean.
+    """Weights each pixel by a pyramid of three coarser scales, and adds global average pooling.
 
     Convolutions have a bias although a normalization follows, as the reference's weights do.
+
+    Attributes:
+      channels: number of output channels.
+      kernel_sizes: kernel sizes at 1/2, 1/4 and 1/8 of the input's size.
+      dtype: float32 or bfloat16, the type that is computed in.
     """
 
     channels: int
     kernel_sizes: tuple[int, ...] = (7, 5, 3)
-    """At 1/2, 1/4 and 1/8 of the map's sides."""
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = tuple(
+    torch_names: ClassVar[TorchNames] = tuple(
         (rf"{theirs}\.{module}", f"{ours}/{leaf}")
         for theirs, ours in (
             (r"branch1\.1", "pooling"),
@@ -94,7 +47,7 @@ class FeaturePyramidAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, channels] of [B, H, W, C]."""
+        """Returns features [B, H, W, channels] of [B, H, W, C]."""
         layer = functools.partial(ConvNormAct, use_bias=True, dtype=self.dtype)
         middle = layer(self.channels, 1, name="middle")(x, train=train)
         mean = layer(self.channels, 1, name="pooling")(ops.adaptive_average_pool(x, 1), train=train)
@@ -104,18 +57,23 @@ class FeaturePyramidAttention(nn.Module):
             scales.append(x)
         weights: list[jax.Array] = []
         for number in range(len(scales), 0, -1):
-            own = layer(1, self.kernel_sizes[number - 1], name=f"up{number}")(scales[number - 1], train=train)
-            weights.append(own + _resized_to(own, weights[-1]) if weights else own)
+            weight = layer(1, self.kernel_sizes[number - 1], name=f"up{number}")(scales[number - 1], train=train)
+            weights.append(weight + _resized_to(weight, weights[-1]) if weights else weight)
         return middle * _resized_to(middle, weights[-1]) + mean
 
 
 class GlobalAttentionUpsample(nn.Module):
-    """A coarse map up-sampled, plus a finer one whose channels are weighed by the coarse one's means."""
+    """Upsamples a coarse feature map, and adds a finer one whose channels are weighted by the coarse map's means.
+
+    Attributes:
+      channels: number of channels of the coarse feature map and of the output.
+      dtype: float32 or bfloat16, the type that is computed in.
+    """
 
     channels: int
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = (
+    torch_names: ClassVar[TorchNames] = (
         (r"conv1\.1\.conv", "gate/conv"),
         (r"conv1\.1\.bn", "gate/norm"),
         (r"conv2\.conv", "detail/conv"),
@@ -124,40 +82,52 @@ class GlobalAttentionUpsample(nn.Module):
 
     @nn.compact
     def __call__(self, fine: jax.Array, coarse: jax.Array, *, train: bool) -> jax.Array:
-        """[B, H, W, channels] of [B, H, W, C] and [B, h, w, channels]."""
+        """Returns features [B, H, W, channels] of [B, H, W, C] and [B, h, w, channels]."""
         layer = functools.partial(ConvNormAct, self.channels, use_bias=True, dtype=self.dtype)
         gate = layer(1, activation=nn.sigmoid, name="gate")(ops.adaptive_average_pool(coarse, 1), train=train)
         return _resized_to(fine, coarse) + gate * layer(3, name="detail")(fine, train=train)
 
 
-class PANDecoder(nn.Module):
-    """`attention` on the last feature, then `upsample{i}` with each finer one up to that at 1/4, which has i = 1."""
+class PANDecoder(Decoder):
+    """Pyramid attention on the coarsest feature, then global attention upsampling to 1/4 of the image's size.
 
-    channels: int
+    Parameters are named `attention/...` and `upsample{i}/...`, with i = 1 at 1/4.
+
+    Attributes:
+      decoder_channels: channels of every feature map in the decoder.
+      dtype: float32 or bfloat16, the type that is computed in.
+    """
+
+    decoder_channels: int = 32
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = (
-        *below(r"fpa\.", "attention", FeaturePyramidAttention.torch_names),
-        *below(r"gau(\d)\.", r"upsample\1", GlobalAttentionUpsample.torch_names),
+    torch_names: ClassVar[TorchNames] = (
+        *nested(r"fpa\.", "attention", FeaturePyramidAttention.torch_names),
+        *nested(r"gau(\d)\.", r"upsample\1", GlobalAttentionUpsample.torch_names),
     )
+
+    def check(self, encoder: str, channels: Sequence[int]) -> None:
+        """Checks the options."""
+        check_integer("decoder_channels", self.decoder_channels, 1)
 
     @nn.compact
     def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
-        """[B, H / 4, W / 4, channels] of features that begin with a picture's of [B, H, W, C]."""
-        x = FeaturePyramidAttention(self.channels, dtype=self.dtype, name="attention")(features[-1], train=train)
+        """Returns [B, H / 4, W / 4, decoder_channels]."""
+        attention = FeaturePyramidAttention(self.decoder_channels, dtype=self.dtype, name="attention")
+        x = attention(features[-1], train=train)
         finer = features[2:-1]
         for number in range(len(finer), 0, -1):
-            block = GlobalAttentionUpsample(self.channels, dtype=self.dtype, name=f"upsample{number}")
+            block = GlobalAttentionUpsample(self.decoder_channels, dtype=self.dtype, name=f"upsample{number}")
             x = block(finer[number - 1], x, train=train)
         return x
 
 
 def _halved(x: jax.Array) -> jax.Array:
-    """The maximum of each 2x2 block; the last row or column that is left stays, so that a picture can be any size."""
+    """Returns the maximum of each 2x2 block; a single row or column is repeated, so that images can be any size."""
     rows, columns = ((0, int(length == 1)) for length in x.shape[1:3])
     return ops.max_pool(jnp.pad(x, ((0, 0), rows, columns, (0, 0)), mode="edge"))
 
 
 def _resized_to(target: jax.Array, x: jax.Array) -> jax.Array:
-    """`x` at the height and width of `target`."""
+    """Returns `x` resized to the height and width of `target`."""
     return ops.resize_bilinear(x, (target.shape[1], target.shape[2]), align_corners=True)

@@ -1,4 +1,4 @@
-"""PSPNet (Zhao et al. 2017, https://arxiv.org/abs/1612.01105) around any encoder."""
+"""PSPNet (Zhao et al. 2017, https://arxiv.org/abs/1612.01105) with any encoder."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -8,112 +8,59 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.arguments import check_boolean, check_integer, check_rate
-from flaxseg.models.encoder_decoder import EncoderDecoder, NormalizationValues, encoder_decoder
-from flaxseg.models.encoders import Renames, check_output_stride
+from flaxseg.errors import DROPOUT_RATE, check_boolean, check_integer
+from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.layers.conv import ConvNormAct
-
-OUTPUT_STRIDES = (8, 16, 32)
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 POOL_SIZES = (1, 2, 3, 6)
-"""Cells along a side of the grids that the last feature is averaged over."""
+"""Side lengths of the grids that the last feature is average-pooled to."""
 
 
-def pspnet(
-    *,
-    num_classes: int,
-    encoder: str = "resnet34",
-    encoder_depth: int = 3,
-    output_stride: int = 32,
-    decoder_channels: int = 512,
-    use_batchnorm: bool = True,
-    dropout: float = 0.2,
-    auxiliary_weight: float = 0.0,
-    auxiliary_channels: int = 256,
-    remat: bool = False,
-    image_classes: int = 0,
-    mean: NormalizationValues = None,
-    std: NormalizationValues = None,
-    dtype: Any = jnp.float32,
-) -> EncoderDecoder:
-    """A PSPNet: means over grids from one cell to 6x6, joined with the encoder's last feature, up-sampled at once.
+class PSPDecoder(Decoder):
+    """Pyramid pooling: the last feature, average-pooled to grids of POOL_SIZES, projected, and fused with itself.
 
-    By default the encoder stops at 1/8 of the picture. That of the paper is dilated to it: `encoder="resnet50",
-    encoder_depth=5, output_stride=8, auxiliary_weight=0.4`.
+    By default the encoder stops at 1/8 of the image's size. The paper's encoder is dilated to it: `encoder="resnet50",
+    encoder_depth=5, output_stride=8, auxiliary_head=True`.
 
-    Args:
-      num_classes: channels of the logits.
-      encoder: a name of ENCODERS.
-      encoder_depth: how often the encoder halves the picture, or would, were it not dilated.
-      output_stride: 8, 16 or 32: the features are at 1 / output_stride of the picture, or where `encoder_depth` ends.
-      decoder_channels: channels of the map that the head gets.
-      use_batchnorm: whether the decoder normalizes; the mean of the whole map it never does.
-      dropout: dropout rate, of whole channels, before the head.
-      auxiliary_weight: what the training step multiplies the loss of a head on the last feature but one by; 0: there
-        is none.
-      auxiliary_channels: inner channels of that head.
-      remat: as of `encoder_decoder`.
-      image_classes: as of `encoder_decoder`.
-      mean: as of `encoder_decoder`.
-      std: as of `encoder_decoder`.
-      dtype: float32 or bfloat16, what is computed in. Parameters, statistics and logits are float32.
-
-    Raises:
-      ConfigError: an argument is out of range; the message names it and what is allowed.
+    Attributes:
+      decoder_channels: channels of the decoder's output.
+      use_batchnorm: apply batch normalization in the decoder; the 1x1 grid never has one.
+      dropout: spatial dropout rate: whole channels of the output are dropped.
+      dtype: float32 or bfloat16, the type that is computed in.
     """
-    check_integer("encoder_depth", encoder_depth, 3, 5)
-    check_output_stride(output_stride, OUTPUT_STRIDES, encoder=encoder)
-    check_integer("decoder_channels", decoder_channels, 1)
-    check_boolean("use_batchnorm", use_batchnorm)
-    check_rate("dropout", dropout)
-    check_integer("auxiliary_channels", auxiliary_channels, 1)
-    norm = "batch" if use_batchnorm else "none"
-    return encoder_decoder(
-        num_classes=num_classes,
-        encoder=encoder,
-        decoder=lambda _: PSPDecoder(decoder_channels, norm, dropout, dtype=dtype),
-        encoder_depth=encoder_depth,
-        output_stride=output_stride,
-        remat=remat,
-        mean=mean,
-        std=std,
-        image_classes=image_classes,
-        dtype=dtype,
-        auxiliary_weight=auxiliary_weight,
-        auxiliary_channels=auxiliary_channels,
-        upsampling=min(output_stride, 2**encoder_depth),
-    )
 
-
-class PSPDecoder(nn.Module):
-    """Means over grids of POOL_SIZES cells a side, through a layer each, joined with what they are of."""
-
-    channels: int
-    norm: str = "batch"
+    decoder_channels: int = 512
+    use_batchnorm: bool = True
     dropout: float = 0.2
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = (
+    torch_names: ClassVar[TorchNames] = (
         (r"psp\.blocks\.(\d)\.pool\.1\.0", r"grid\1/conv"),
         (r"psp\.blocks\.(\d)\.pool\.1\.1", r"grid\1/norm"),
         (r"conv\.0", r"fuse/conv"),
         (r"conv\.1", r"fuse/norm"),
     )
 
+    def check(self, encoder: str, channels: Sequence[int]) -> None:
+        """Checks the options."""
+        check_integer("decoder_channels", self.decoder_channels, 1)
+        check_boolean("use_batchnorm", self.use_batchnorm)
+        DROPOUT_RATE.check("dropout", self.dropout)
+
     @nn.compact
     def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
-        """[B, h, w, channels], at the size of the last feature."""
+        """Returns [B, h, w, decoder_channels], at the size of the last feature."""
         x = features[-1]
+        norm = "batch" if self.use_batchnorm else "none"
         width = x.shape[-1] // len(POOL_SIZES)
         joined = []
         for number, size in enumerate(POOL_SIZES):
-            # Of one value for each picture and channel, batch statistics say nothing about the channel.
-            layer = ConvNormAct(
-                width, 1, norm="none" if size == 1 else self.norm, dtype=self.dtype, name=f"grid{number}"
-            )
+            # With one value per image and channel, batch statistics would be meaningless.
+            layer = ConvNormAct(width, 1, norm="none" if size == 1 else norm, dtype=self.dtype, name=f"grid{number}")
             grid = layer(ops.adaptive_average_pool(x, size), train=train)
             if size > 1:
                 grid = ops.resize_bilinear(grid, (x.shape[1], x.shape[2]), align_corners=True)
             joined.append(grid)
-        x = ConvNormAct(self.channels, 1, norm=self.norm, dtype=self.dtype, name="fuse")(*joined, x, train=train)
+        x = ConvNormAct(self.decoder_channels, 1, norm=norm, dtype=self.dtype, name="fuse")(*joined, x, train=train)
         return nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)

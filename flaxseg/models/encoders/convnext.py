@@ -8,29 +8,36 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
+from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
 from flaxseg.models.layers.conv import Conv, apply_block
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 _initializer = nn.initializers.normal(0.02)
 
 
 class ConvNeXt(nn.Module):
-    """Features at 1, 1/4, 1/8, ... of the picture, and one without channels at 1/2, which ConvNeXt does not have.
+    """ConvNeXt. ConvNeXt has no feature at 1/2 of the image's size; that feature has no channels.
 
     Parameters are named `stem/...`, `stage{i}_downsample/...`, `stage{i}_block{j}/...`.
+
+    Attributes:
+      blocks: number of blocks of each stage.
+      width: channels of the first stage; they double with each stage.
+      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      output_stride: the smallest features are at 1 / output_stride of the image's size.
+      remat: recompute the activations within the blocks for the gradient instead of storing them.
+      dtype: float32 or bfloat16, the type that is computed in.
     """
 
     blocks: tuple[int, int, int, int]
-    """Blocks of each stage."""
     width: int
-    """Channels of the first stage; they double with each."""
     depth: int = 5
     output_stride: int = 32
     remat: bool = False
     dtype: Any = jnp.float32
 
-    # The names of the published files have a dot where those of the features alone have an underscore.
-    torch_names: ClassVar[Renames] = (
+    # Published files have a dot in names where timm's feature extractors have an underscore.
+    torch_names: ClassVar[TorchNames] = (
         (r"stem[._]0", r"stem/conv"),
         (r"stem[._]1", r"stem/norm"),
         (r"stages[._](\d)\.downsample\.0", r"stage\1_downsample/norm"),
@@ -45,20 +52,20 @@ class ConvNeXt(nn.Module):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the features at 1/2, 1/4, ..."""
+        """Channels of the features at 1/2, 1/4, ... of the image's size."""
         return (0, *(self.width * 2**stage for stage in range(4)))[: self.depth]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        """`depth + 1` features of a picture, from the picture itself down."""
+        """Returns `depth + 1` features: the image itself, then features at 1/2, 1/4, ... of its size."""
         features = [x, jnp.zeros((x.shape[0], x.shape[1] // 2, x.shape[2] // 2, 0), self.dtype)]
         x = _Downsample(self.width, 4, 4, norm_first=False, dtype=self.dtype, name="stem")(x)
         for stage in range(self.depth - 1):
             width = self.width * 2**stage
-            step, dilation = stage_dilation(2 ** (stage + 2), self.output_stride)
+            stride, dilation = stage_dilation(2 ** (stage + 2), self.output_stride)
             if stage > 0:
-                # What steps here reaches as far as the blocks of the stage before do.
-                options = {"step": step, "dilation": max(dilation // 2, 1), "dtype": self.dtype}
+                # The strided convolution has the dilation of the previous stage.
+                options = {"stride": stride, "dilation": max(dilation // 2, 1), "dtype": self.dtype}
                 x = _Downsample(width, 2, **options, name=f"stage{stage}_downsample")(x)
             for number in range(self.blocks[stage]):
                 block = _Block(dilation, self.dtype, name=f"stage{stage}_block{number}")
@@ -68,26 +75,26 @@ class ConvNeXt(nn.Module):
 
 
 class _Downsample(nn.Module):
-    """A convolution whose kernel is as large as its step, after or before LayerNorm."""
+    """A convolution whose kernel is as large as its stride, after or before layer normalization."""
 
     width: int
     kernel_size: int
-    step: int
+    stride: int
     dilation: int = 1
     norm_first: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H / step, W / step, width] of [B, H, W, C]."""
+        """Returns features [B, H / stride, W / stride, width] of [B, H, W, C]."""
         norm = nn.LayerNorm(dtype=self.dtype, name="norm")
-        options = {"stride": self.step, "dilation": self.dilation, "dtype": self.dtype, "kernel_init": _initializer}
+        options = {"stride": self.stride, "dilation": self.dilation, "dtype": self.dtype, "kernel_init": _initializer}
         conv = Conv(self.width, self.kernel_size, **options, name="conv")
         return conv(norm(x)) if self.norm_first else norm(conv(x))
 
 
 class _Block(nn.Module):
-    """A 7x7 depthwise convolution, then two layers within a pixel; what they give is scaled and added."""
+    """A residual block: a 7x7 depthwise convolution, then a two-layer MLP within each pixel, scaled by `gamma`."""
 
     dilation: int
     dtype: Any
@@ -113,4 +120,4 @@ ENCODERS: dict[str, Encoder] = {
         ("convnext_large", (3, 3, 27, 3), 192, "fb_in22k_ft_in1k"),
     )
 }
-"""Blocks of each stage, channels of the first, and which of timm's weights its plain name stands for."""
+"""Blocks of each stage, channels of the first stage, and the tag of timm's default weights."""

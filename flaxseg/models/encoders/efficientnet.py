@@ -1,4 +1,4 @@
-"""EfficientNet (Tan & Le 2019, https://arxiv.org/abs/1905.11946), and its Lite form for phones."""
+"""EfficientNet (Tan & Le 2019, https://arxiv.org/abs/1905.11946), and EfficientNet-Lite."""
 
 import dataclasses
 import functools
@@ -10,9 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
+from flaxseg.models.encoders.encoder import Encoder, HubFile
 from flaxseg.models.layers.conv import Conv, ConvNormAct, apply_block
 from flaxseg.models.layers.normalization import Activation, identity
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -23,48 +24,68 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Blocks, kernel size, step, expansion and channels of each stage, before they are scaled."""
+"""Blocks, kernel size, stride, expansion and channels of each stage, before scaling."""
 
 EARLY_STAGE = 4
+"""The stage whose first block gives the feature at 1/16 in B0; see `EfficientNet.early`."""
 
 LEVEL_ENDS = {1: 2, 2: 3, 4: 4, 6: 5}
-"""The stage that ends with the feature at 1 / 2**level of the picture, for each level but the first."""
+"""The level of the feature that each of these stages ends with, at 1 / 2**level of the image's size."""
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One block of a network: what its place in the network makes of it."""
+    """The options of one block.
+
+    Attributes:
+      number: the block's index in the network.
+      stage: the index of its stage.
+      place: its index in the stage.
+      kernel_size: kernel size of the depthwise convolution.
+      stride: stride of the depthwise convolution.
+      dilation: dilation of the depthwise convolution.
+      padding: padding of the depthwise convolution.
+      expansion: factor by which the channels are expanded.
+      channels: number of output channels.
+      is_feature: the block's output is one of the encoder's features.
+    """
 
     number: int
     stage: int
     place: int
-    """Which of the stage's blocks it is."""
     kernel_size: int
-    step: int
+    stride: int
     dilation: int
     padding: str | Pads
     expansion: int
     channels: int
     is_feature: bool
-    """Whether what it gives is one of the encoder's features."""
 
 
 class EfficientNet(nn.Module):
-    """Features at 1, 1/2, ... of the picture; parameters: `block{i}/{expand,depthwise,squeeze,project}/...`."""
+    """EfficientNet. Parameters are named `stem/...`, `block{i}/{expand,depthwise,squeeze,project}/...`.
+
+    Attributes:
+      width: factor for the channels.
+      scale: factor for the numbers of blocks.
+      image_size: size of the images that the public weights were trained on: it decides on which side of an image
+        strided convolutions are padded.
+      early: take the feature at 1/16 after the first block of its last stage, as segmentation_models_pytorch does for
+        B0; all later blocks then belong to 1/32.
+      lite: EfficientNet-Lite: ReLU6, no squeeze-and-excitation, and first and last stage are not scaled.
+      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      output_stride: the smallest features are at 1 / output_stride of the image's size.
+      remat: recompute the activations within the blocks for the gradient instead of storing them.
+      dtype: float32 or bfloat16, the type that is computed in.
+    """
 
     width: float
-    """What the channels are multiplied by."""
     scale: float
-    """What the numbers of blocks are multiplied by."""
     image_size: int
-    """Side of the pictures that the public weights are for: it decides on which side of a picture zeros are put."""
     early: bool = False
-    """The feature at 1/16 is what the first block of its last stage gives, as segmentation_models_pytorch has it of B0;
-    all that follows then counts as of 1/32."""
     lite: bool = False
-    """ReLU6, no squeeze-and-excitation, and the ends of the network not scaled."""
     depth: int = 5
     output_stride: int = 32
     remat: bool = False
@@ -72,17 +93,17 @@ class EfficientNet(nn.Module):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the features at 1/2, 1/4, ..."""
-        of_blocks = [block.channels for block in self.blocks() if block.is_feature]
-        return tuple(of_blocks if self.lite else [self._stem_channels, *of_blocks])
+        """Channels of the features at 1/2, 1/4, ... of the image's size."""
+        channels = [block.channels for block in self.blocks() if block.is_feature]
+        return tuple(channels if self.lite else [self._stem_channels, *channels])
 
     @property
     def _stem_channels(self) -> int:
         return 32 if self.lite else _scaled(32, self.width)
 
     @property
-    def torch_names(self) -> Renames:
-        """The names of the packages efficientnet_pytorch and segmentation_models_pytorch, and of timm."""
+    def torch_names(self) -> TorchNames:
+        """The names in efficientnet_pytorch and segmentation_models_pytorch, and in timm."""
         part = r"_blocks\.(\d+)\._"
         names: list[tuple[str, str | None]] = [
             (r"_?conv_stem", "stem/conv"),
@@ -90,55 +111,55 @@ class EfficientNet(nn.Module):
             *((rf"{part}{name}_conv", rf"block\1/{name}/conv") for name in ("expand", "depthwise", "project")),
             *((rf"{part}bn{i}", rf"block\1/{name}/norm") for i, name in enumerate(("expand", "depthwise", "project"))),
             (rf"{part}se_(reduce|expand)", r"block\1/squeeze/\2"),
-            # What follows the last feature, up to the classes.
+            # The layers after the last feature.
             (r"_conv_head|_bn1|_fc|conv_head|bn2|classifier", None),
         ]
-        # Files hold every block, also those past this encoder's depth.
+        # Files hold all blocks, including those beyond this encoder's depth.
         for block in self.clone(depth=5, parent=None).blocks():
-            of_timm = ("dw", "pw") if block.expansion == 1 else ("pw", "dw", "pwl")
-            ours = ("depthwise", "project") if block.expansion == 1 else ("expand", "depthwise", "project")
-            there, here = rf"blocks\.{block.stage}\.{block.place}\.", f"block{block.number}"
-            for i, (name, own) in enumerate(zip(of_timm, ours, strict=True), 1):
-                names += [(f"{there}conv_{name}", f"{here}/{own}/conv"), (f"{there}bn{i}", f"{here}/{own}/norm")]
-            names.append((rf"{there}se\.conv_(reduce|expand)", rf"{here}/squeeze/\1"))
+            timm_names = ("dw", "pw") if block.expansion == 1 else ("pw", "dw", "pwl")
+            names_here = ("depthwise", "project") if block.expansion == 1 else ("expand", "depthwise", "project")
+            prefix, path = rf"blocks\.{block.stage}\.{block.place}\.", f"block{block.number}"
+            for i, (theirs, ours) in enumerate(zip(timm_names, names_here, strict=True), 1):
+                names += [(f"{prefix}conv_{theirs}", f"{path}/{ours}/conv"), (f"{prefix}bn{i}", f"{path}/{ours}/norm")]
+            names.append((rf"{prefix}se\.conv_(reduce|expand)", rf"{path}/squeeze/\1"))
         return names
 
     def blocks(self) -> Iterator[Block]:
-        """Every block up to the last feature."""
-        number, size, stride, dilation = 0, math.ceil(self.image_size / 2), 2, 1
-        for stage, (count, kernel_size, step, expansion, channels) in enumerate(STAGES):
+        """Yields the blocks up to the last feature."""
+        number, size, reduction, dilation = 0, math.ceil(self.image_size / 2), 2, 1
+        for stage, (count, kernel_size, stage_stride, expansion, channels) in enumerate(STAGES):
             if stage > max(stage for stage, level in LEVEL_ENDS.items() if level <= self.depth):
                 return
-            ends = self.lite and stage in (0, len(STAGES) - 1)
-            repeats = count if ends else math.ceil(count * self.scale)
+            is_unscaled = self.lite and stage in (0, len(STAGES) - 1)
+            repeats = count if is_unscaled else math.ceil(count * self.scale)
             last = 0 if self.early and stage == EARLY_STAGE else repeats - 1
             for place in range(repeats):
-                step_here = step if place == 0 else 1
-                before = dilation
-                if step_here == 2 and 2 * stride > self.output_stride:
-                    step_here, dilation = 1, 2 * dilation
-                # timm's first block of a stage still has the dilation of the stage before.
-                own = before if self.lite else dilation
+                stride = stage_stride if place == 0 else 1
+                previous_dilation = dilation
+                if stride == 2 and 2 * reduction > self.output_stride:
+                    stride, dilation = 1, 2 * dilation
+                # In timm the first block of a stage still has the dilation of the previous stage.
+                block_dilation = previous_dilation if self.lite else dilation
                 if self.early and stage == EARLY_STAGE and place:
-                    own = 32 // self.output_stride
-                pads = "SYMMETRIC" if own > 1 else _same_pads(size, kernel_size, step_here)
+                    block_dilation = 32 // self.output_stride
+                pads = "SYMMETRIC" if block_dilation > 1 else _same_pads(size, kernel_size, stride)
                 yield Block(
                     number,
                     stage,
                     place,
                     kernel_size,
-                    step_here,
-                    own,
+                    stride,
+                    block_dilation,
                     pads,
                     expansion,
                     _scaled(channels, self.width),
                     place == last and (stage in LEVEL_ENDS or (self.lite and stage == 0)),
                 )
-                number, size, stride = number + 1, math.ceil(size / step_here), stride * step_here
+                number, size, reduction = number + 1, math.ceil(size / stride), reduction * stride
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        """`depth + 1` features of a picture, from the picture itself down."""
+        """Returns `depth + 1` features: the image itself, then features at 1/2, 1/4, ... of its size."""
         features = [x]
         activation: Activation = nn.relu6 if self.lite else nn.silu
         momentum = 0.9 if self.lite else 0.99
@@ -171,19 +192,19 @@ class _Block(nn.Module):
         if block.expansion > 1:
             y = self.layer(x.shape[-1] * block.expansion, 1, name="expand")(y, train=train)
         wide = y.shape[-1]
-        options = (wide, block.kernel_size, block.step, block.dilation, wide)
+        options = (wide, block.kernel_size, block.stride, block.dilation, wide)
         y = self.layer(*options, padding=block.padding, name="depthwise")(y, train=train)
         if self.squeeze:
             y = _SqueezeAndExcitation(max(1, x.shape[-1] // 4), y.dtype, name="squeeze")(y)
         y = self.layer(block.channels, 1, activation=identity, name="project")(y, train=train)
-        # By its stride as it was before any dilation: a block that begins a smaller stage has no way around it.
+        # The first block of a stage has no residual connection, whether it is strided or dilated instead.
         if block.place == 0 or x.shape[-1] != block.channels:
             return y
         return x + nn.Dropout(self.rate, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
 
 
 class _SqueezeAndExcitation(nn.Module):
-    """Channels weighted by what the whole picture holds (Hu et al. 2017, https://arxiv.org/abs/1709.01507)."""
+    """Squeeze and excitation (Hu et al. 2017, https://arxiv.org/abs/1709.01507)."""
 
     reduced: int
     dtype: Any
@@ -196,14 +217,14 @@ class _SqueezeAndExcitation(nn.Module):
 
 
 def _scaled(channels: int, width: float) -> int:
-    """A number of channels times `width`, as a multiple of 8 that is not less by more than a tenth."""
+    """Returns `channels * width`, rounded to a multiple of 8, but not down by more than a tenth."""
     rounded = max(8, int(channels * width + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels * width else rounded
 
 
-def _same_pads(size: int, kernel_size: int, step: int) -> Pads:
-    """TensorFlow's SAME padding of a picture with this side."""
-    total = max((math.ceil(size / step) - 1) * step + kernel_size - size, 0)
+def _same_pads(size: int, kernel_size: int, stride: int) -> Pads:
+    """Returns TensorFlow's SAME padding of images of this height and width."""
+    total = max((math.ceil(size / stride) - 1) * stride + kernel_size - size, 0)
     return ((total // 2, total - total // 2),) * 2
 
 
@@ -226,7 +247,7 @@ ENCODERS: dict[str, Encoder] = {
     )
 } | {
     f"efficientnet_lite{number}": Encoder(
-        # timm pads by the picture at hand, whose sides are multiples of the stride, as 224 is.
+        # timm pads by the size of the image at hand, which is a multiple of the stride, as 224 is.
         functools.partial(EfficientNet, width, scale, 224, lite=True),
         HubFile(f"timm/tf_efficientnet_lite{number}.in1k", "main"),
         mean=(127.0, 127.0, 127.0),
@@ -234,4 +255,4 @@ ENCODERS: dict[str, Encoder] = {
     )
     for number, (width, scale) in enumerate(((1.0, 1.0), (1.0, 1.1), (1.1, 1.2), (1.2, 1.4), (1.4, 1.8)))
 }
-"""Width, number of blocks, and the pictures' side, each with the revision of the public weights."""
+"""Factors for width and number of blocks, image size, and revision of the public weights."""

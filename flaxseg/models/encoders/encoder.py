@@ -1,23 +1,24 @@
-"""What every encoder is: a variant of a family with its public weights, and the way that names of torch map to ours."""
+"""An entry of the table of encoders: a module, its public weights, and the strides and depths it supports."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import flax.linen as nn
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Of RGB pictures with values 0..255."""
-
-Renames = Sequence[tuple[str, str | None]]
-"""Pairs of a regular expression for the name of a torch module, without `.weight` and the like, and the path of the
-same module here, with groups as `\\1`. None: what the encoder does not have, such as the classifier. The first that
-matches the whole name counts."""
+"""Of RGB images with values 0..255."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HubFile:
-    """A file of the Hugging Face hub: its repository and revision, a commit, or a branch where no commit is known."""
+    """A file on the Hugging Face hub.
+
+    Attributes:
+      repository: such as `timm/resnet18.a1_in1k`.
+      revision: a commit; a branch where no commit is known.
+      filename: the file's name in the repository.
+    """
 
     repository: str
     revision: str
@@ -26,18 +27,20 @@ class HubFile:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """One encoder that a name stands for.
+    """An entry of ENCODERS.
 
     Attributes:
-      make: `make(depth=, output_stride=, remat=, dtype=)` returns the module. Called on pictures [B, H, W, C] whose
-        sides are multiples of its stride, with `train=`, the module gives a list of `depth + 1` features, those of
-        number i at 1 / 2**i of the sides (1 / output_stride at least), the first being the picture itself. It has
-        the attributes `channels`, of each of these features but the first, `output_stride`, and `torch_names`.
-      pretrained: the public weights that `pretrained="imagenet"` stands for; None: there are none.
-      mean: of the pictures that these were trained on, 0..255, one a channel.
-      std: what the difference is divided by.
-      depths: the values that `depth` can have.
-      output_strides: the values that `output_stride` can have.
+      make: `make(depth=, output_stride=, remat=, dtype=)` returns the module. The module is called with `train=` on
+        images [B, H, W, C] whose height and width are multiples of `output_stride`. It returns a list of `depth + 1`
+        features: the image itself, then features at 1/2, 1/4, ... of its size, but never smaller than
+        1 / output_stride. It has the attributes `channels` (of each feature but the image), `output_stride`, and
+        `torch_names` (see `TorchNames`).
+      pretrained: the public weights; None: there are none.
+      mean: mean of the images that the public weights were trained on, with values 0..255, one number per channel.
+      std: standard deviation of these images, one number per channel.
+      depths: allowed values of `depth`.
+      output_strides: allowed values of `output_stride`.
+      unpooled_features: the features are taken before each pooling, as VGG's are, and not after a stride.
     """
 
     make: Callable[..., nn.Module]
@@ -46,12 +49,17 @@ class Encoder:
     std: tuple[float, ...] = IMAGENET_STD
     depths: tuple[int, ...] = (3, 4, 5)
     output_strides: tuple[int, ...] = (8, 16, 32)
+    unpooled_features: bool = False
 
 
 def stage_dilation(stride: int, output_stride: int) -> tuple[int, int]:
-    """The step and the dilation of a stage at 1 / `stride` of the picture when nothing is smaller than `output_stride`.
+    """Returns the stride and dilation of a stage, given the smallest features that are wanted.
 
-    A stage that would halve the picture once more keeps its size, and its kernels reach as far as they would have
-    (Chen et al. 2017, https://arxiv.org/abs/1706.05587).
+    A stage that would make features smaller than 1 / output_stride is dilated instead, which keeps the receptive
+    field of its kernels (Chen et al. 2017, https://arxiv.org/abs/1706.05587).
+
+    Args:
+      stride: stride of the stage's features with respect to the image, without dilation.
+      output_stride: the largest such stride that is allowed.
     """
     return (2, 1) if stride <= output_stride else (1, stride // output_stride)

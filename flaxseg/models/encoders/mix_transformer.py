@@ -8,34 +8,41 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
+from flaxseg.models.encoders.encoder import Encoder, HubFile
 from flaxseg.models.layers.conv import Conv, apply_block
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)
-"""Of each stage: attention heads, and how many times fewer rows and columns of keys there are than of queries."""
+"""For each stage: attention heads, and the factor by which height and width of the keys are reduced."""
 
 _dense_initializer = nn.initializers.normal(0.02)
 
 
 class MixTransformer(nn.Module):
-    """Features at 1, 1/4, 1/8, ... of the picture, and one without channels at 1/2, which this encoder does not have.
+    """Mix Transformer. It has no feature at 1/2 of the image's size; that feature has no channels.
 
-    Parameters are named `stage{i}_embed/...`, `stage{i}_block{j}/...`, `stage{i}_norm/...`, with i from 1 on.
+    Parameters are named `stage{i}_embed/...`, `stage{i}_block{j}/...`, `stage{i}_norm/...`, with i from 1.
+
+    Attributes:
+      widths: channels of each stage.
+      blocks: number of blocks of each stage.
+      drop_path_rate: stochastic depth rate of the last block; it increases linearly from 0 at the first block.
+      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      output_stride: the smallest features are at 1 / output_stride of the image's size.
+      remat: recompute the activations within the blocks for the gradient instead of storing them.
+      dtype: float32 or bfloat16, the type that is computed in.
     """
 
     widths: tuple[int, int, int, int]
-    """Channels of each stage."""
     blocks: tuple[int, int, int, int]
-    """Blocks of each stage."""
     drop_path_rate: float = 0.1
-    """How often the last block's layers are left out; less often for those before."""
     depth: int = 5
     output_stride: int = 32
     remat: bool = False
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = (
+    torch_names: ClassVar[TorchNames] = (
         (r"patch_embed(\d)\.proj", r"stage\1_embed/conv"),
         (r"patch_embed(\d)\.norm", r"stage\1_embed/norm"),
         (r"block(\d)\.(\d+)\.norm(\d)", r"stage\1_block\2/norm\3"),
@@ -50,18 +57,18 @@ class MixTransformer(nn.Module):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the features at 1/2, 1/4, ..."""
+        """Channels of the features at 1/2, 1/4, ... of the image's size."""
         return (0, *self.widths)[: self.depth]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        """`depth + 1` features of a picture, from the picture itself down."""
+        """Returns `depth + 1` features: the image itself, then features at 1/2, 1/4, ... of its size."""
         features = [x, jnp.zeros((x.shape[0], x.shape[1] // 2, x.shape[2] // 2, 0), self.dtype)]
         for stage in range(1, self.depth):
             width = self.widths[stage - 1]
-            # Kernels that overlap, unlike patches, keep neighbors together.
-            kernel_size, step = (7, 4) if stage == 1 else (3, 2)
-            x = _Embedding(width, kernel_size, step, self.dtype, name=f"stage{stage}_embed")(x)
+            # Overlapping kernels, unlike patches, preserve local continuity.
+            kernel_size, stride = (7, 4) if stage == 1 else (3, 2)
+            x = _Embedding(width, kernel_size, stride, self.dtype, name=f"stage{stage}_embed")(x)
             for number in range(self.blocks[stage - 1]):
                 position = sum(self.blocks[: stage - 1]) + number
                 rate = self.drop_path_rate * position / (sum(self.blocks) - 1)
@@ -74,22 +81,22 @@ class MixTransformer(nn.Module):
 
 
 class _Embedding(nn.Module):
-    """A convolution that makes the picture smaller, and LayerNorm."""
+    """Overlapping patch embedding: a strided convolution and layer normalization."""
 
     width: int
     kernel_size: int
-    step: int
+    stride: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H / step, W / step, width] of [B, H, W, C]."""
-        conv = Conv(self.width, self.kernel_size, self.step, padding="SYMMETRIC", dtype=self.dtype, name="conv")
+        """Returns features [B, H / stride, W / stride, width] of [B, H, W, C]."""
+        conv = Conv(self.width, self.kernel_size, self.stride, padding="SYMMETRIC", dtype=self.dtype, name="conv")
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(conv(x))
 
 
 class _Block(nn.Module):
-    """Attention, then a network within 3x3 pixels; what either gives is added, and left out at random in training."""
+    """Attention, then an MLP with a 3x3 depthwise convolution, both residual and with stochastic depth."""
 
     heads: int
     reduction: int
@@ -108,7 +115,7 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Attention of every pixel to all of a picture that a strided convolution made smaller."""
+    """Self-attention whose keys and values are reduced by a strided convolution."""
 
     heads: int
     reduction: int
@@ -116,12 +123,12 @@ class _Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] of the same."""
+        """Returns features [B, H, W, C] of [B, H, W, C]."""
         width = x.shape[-1]
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_dense_initializer)
         query = self._split(dense(width, name="q")(x))
         key, value = jnp.split(dense(2 * width, name="kv")(self._reduced(x)), 2, -1)
-        # Logits and their softmax are in float32 whatever the rest is.
+        # Scores and their softmax are computed in float32 whatever `dtype` is.
         attended = jax.nn.dot_product_attention(query, self._split(key), self._split(value))
         return dense(width, name="proj")(attended.reshape(x.shape))
 
@@ -135,19 +142,19 @@ class _Attention(nn.Module):
         return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")(x)
 
     def _split(self, x: jax.Array) -> jax.Array:
-        """[B, H * W, heads, C / heads] of [B, H, W, C]."""
+        """Returns [B, H * W, heads, C / heads] of [B, H, W, C]."""
         batch, height, width, channels = x.shape
         return x.reshape(batch, height * width, self.heads, channels // self.heads)
 
 
 class _Mlp(nn.Module):
-    """Two layers within a pixel, with a 3x3 depthwise convolution between, which says where a pixel lies."""
+    """A two-layer MLP within each pixel, with a 3x3 depthwise convolution between that encodes positions."""
 
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] of the same."""
+        """Returns features [B, H, W, C] of [B, H, W, C]."""
         width = x.shape[-1]
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_dense_initializer)
         x = dense(4 * width, name="expand")(x)

@@ -7,28 +7,36 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
+from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
 from flaxseg.models.layers.conv import ConvNormAct, apply_block
 from flaxseg.models.layers.normalization import identity
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 _STAGES = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
-"""Channels and blocks of each stage, and the step of its first block."""
+"""Channels and number of blocks of each stage, and the stride of its first block."""
 
 _BLOCKS = sum(blocks for _, blocks, _ in _STAGES)
 
 
 class MobileNetV2(nn.Module):
-    """Features at 1, 1/2, ... of the picture; parameters are named `block{i}/{expand,depthwise,project}`."""
+    """MobileNetV2. Parameters are named `stem/...`, `block{i}/{expand,depthwise,project}/...`, `last/...`.
+
+    Attributes:
+      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      output_stride: the smallest features are at 1 / output_stride of the image's size.
+      remat: recompute the activations within the blocks for the gradient instead of storing them.
+      dtype: float32 or bfloat16, the type that is computed in.
+      expanded: take features inside the strided blocks, where channels are expanded; the coarsest feature is then the
+        last block's projection before its normalization. Only with depth 5.
+    """
 
     depth: int = 5
     output_stride: int = 32
     remat: bool = False
     dtype: Any = jnp.float32
     expanded: bool = False
-    """Whether features are taken inside the blocks that halve the picture, where the channels are expanded, and the
-    coarsest is the last block's projection before its normalization. For depth 5."""
 
-    torch_names: ClassVar[Renames] = (
+    torch_names: ClassVar[TorchNames] = (
         (r"features\.0\.0", "stem/conv"),
         (r"features\.0\.1", "stem/norm"),
         (r"features\.1\.conv\.0\.0", "block0/depthwise/conv"),
@@ -54,26 +62,26 @@ class MobileNetV2(nn.Module):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the features at 1/2, 1/4, ..."""
+        """Channels of the features at 1/2, 1/4, ... of the image's size."""
         return ((96, 144, 192, 576, 320) if self.expanded else (16, 24, 32, 96, 1280))[: self.depth]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        """`depth + 1` features of a picture, from the picture itself down."""
+        """Returns `depth + 1` features: the image itself, then features at 1/2, 1/4, ... of its size."""
         layer = functools.partial(ConvNormAct, activation=nn.relu6, dtype=self.dtype)
         features = [x]
         x = layer(32, 3, 2, padding="SYMMETRIC", name="stem")(x, train=train)
-        stride, number = 2, 0
-        for width, count, step in _STAGES:
-            stride *= step
-            if stride > 2**self.depth:
+        reduction, number = 2, 0
+        for width, count, stage_stride in _STAGES:
+            reduction *= stage_stride
+            if reduction > 2**self.depth:
                 break
-            halving, dilation = stage_dilation(stride, self.output_stride)
+            stride, dilation = stage_dilation(reduction, self.output_stride)
             for index in range(count):
-                enters = step == 2 and index == 0
+                reduces = stage_stride == 2 and index == 0
                 block = _Block(
                     width,
-                    halving if enters else 1,
+                    stride if reduces else 1,
                     dilation,
                     expansion=6 if number else 1,
                     norm="none" if self.expanded and number == _BLOCKS - 1 else "batch",
@@ -81,7 +89,7 @@ class MobileNetV2(nn.Module):
                     name=f"block{number}",
                 )
                 inner, y = apply_block(block, x, train=train, remat=self.remat)
-                if enters:
+                if reduces:
                     features.append(inner if self.expanded else x)
                 x, number = y, number + 1
         if self.depth == 5 and not self.expanded:
@@ -90,26 +98,34 @@ class MobileNetV2(nn.Module):
 
 
 class _Block(nn.Module):
-    """A 1x1 convolution to more channels, a 3x3 of each channel by itself, and a 1x1 without activation."""
+    """An inverted residual: 1x1 expansion, 3x3 depthwise convolution, linear 1x1 projection.
+
+    Attributes:
+      features: number of output channels.
+      stride: stride of the depthwise convolution.
+      dilation: dilation of the depthwise convolution.
+      expansion: factor by which the channels are expanded.
+      norm: normalization of the projection: "batch" or "none".
+      dtype: float32 or bfloat16, the type that is computed in.
+    """
 
     features: int
-    step: int
+    stride: int
     dilation: int
     expansion: int
     norm: str
-    """Of the last convolution."""
     dtype: Any
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """The expanded channels, and what the block gives."""
+        """Returns the expanded features, and the block's output."""
         layer = functools.partial(ConvNormAct, use_bias=False, activation=nn.relu6, dtype=self.dtype)
         inner, wide = x, self.expansion * x.shape[-1]
         if self.expansion > 1:
             inner = layer(wide, 1, name="expand")(x, train=train)
-        y = layer(wide, 3, self.step, self.dilation, wide, padding="SYMMETRIC", name="depthwise")(inner, train=train)
+        y = layer(wide, 3, self.stride, self.dilation, wide, padding="SYMMETRIC", name="depthwise")(inner, train=train)
         y = layer(self.features, 1, norm=self.norm, activation=identity, name="project")(y, train=train)
-        return inner, x + y if self.step == 1 and x.shape[-1] == self.features else y
+        return inner, x + y if self.stride == 1 and x.shape[-1] == self.features else y
 
 
 ENCODERS: dict[str, Encoder] = {
@@ -117,4 +133,4 @@ ENCODERS: dict[str, Encoder] = {
         MobileNetV2, HubFile("smp-hub/mobilenet_v2.imagenet", "e67aa804e17f7b404b629127eabbd224c4e0690b")
     )
 }
-"""The one width that there are public weights of."""
+"""The one width that has public weights."""

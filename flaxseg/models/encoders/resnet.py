@@ -8,26 +8,36 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames, stage_dilation
+from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
 from flaxseg.models.layers.conv import ConvNormAct, apply_block
 from flaxseg.models.layers.normalization import identity
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 
 class ResNet(nn.Module):
-    """Features at 1, 1/2, ... of the picture; parameters are named as in torchvision, `layer{i}_block{j}/conv{k}`."""
+    """ResNet or ResNeXt. Parameters are named `stem/...`, `layer{i}_block{j}/{conv{k},downsample}/...`.
+
+    Attributes:
+      blocks: number of blocks of each layer.
+      bottleneck: use bottleneck blocks instead of basic ones.
+      groups: number of groups of the 3x3 convolutions.
+      width: inner channels of a bottleneck, all groups together, for each 64 channels of the layer.
+      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      output_stride: the smallest features are at 1 / output_stride of the image's size.
+      remat: recompute the activations within the blocks for the gradient instead of storing them.
+      dtype: float32 or bfloat16, the type that is computed in.
+    """
 
     blocks: tuple[int, int, int, int]
-    """Blocks of each layer."""
     bottleneck: bool
     groups: int = 1
     width: int = 64
-    """Channels of a bottleneck's groups together, for each 64 of the layer's."""
     depth: int = 5
     output_stride: int = 32
     remat: bool = False
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = (
+    torch_names: ClassVar[TorchNames] = (
         (r"conv1", r"stem/conv"),
         (r"bn1", r"stem/norm"),
         (r"layer(\d)\.(\d+)\.conv(\d)", r"layer\1_block\2/conv\3/conv"),
@@ -39,24 +49,24 @@ class ResNet(nn.Module):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the features at 1/2, 1/4, ..."""
+        """Channels of the features at 1/2, 1/4, ... of the image's size."""
         grown = 4 if self.bottleneck else 1
         return (64, *(64 * grown * 2**i for i in range(4)))[: self.depth]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        """`depth + 1` features of a picture, from the picture itself down."""
+        """Returns `depth + 1` features: the image itself, then features at 1/2, 1/4, ... of its size."""
         features = [x]
         x = ConvNormAct(64, 7, 2, padding="SYMMETRIC", dtype=self.dtype, name="stem")(x, train=train)
         features.append(x)
         x = ops.max_pool(x, 3, stride=2, padding=1)
         for layer in range(1, self.depth):
-            # The pooling above is the first layer's step.
-            step, dilation = (1, 1) if layer == 1 else stage_dilation(2 ** (layer + 1), self.output_stride)
+            # The max pooling is the stride of the first layer.
+            stride, dilation = (1, 1) if layer == 1 else stage_dilation(2 ** (layer + 1), self.output_stride)
             for number in range(self.blocks[layer - 1]):
                 block = _Block(
                     64 * 2 ** (layer - 1),
-                    step if number == 0 else 1,
+                    stride if number == 0 else 1,
                     dilation,
                     self.bottleneck,
                     self.groups,
@@ -70,10 +80,10 @@ class ResNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions, or a 3x3 between two 1x1, and what comes in added to what they give."""
+    """A residual block: two 3x3 convolutions, or a 3x3 convolution between two 1x1 convolutions."""
 
     features: int
-    step: int
+    stride: int
     dilation: int
     bottleneck: bool
     groups: int
@@ -87,13 +97,13 @@ class _Block(nn.Module):
         if self.bottleneck:
             inner = self.features * self.width // 64
             y = layer(inner, 1, name="conv1")(x, train=train)
-            y = layer(inner, 3, self.step, self.dilation, self.groups, name="conv2")(y, train=train)
+            y = layer(inner, 3, self.stride, self.dilation, self.groups, name="conv2")(y, train=train)
             y = layer(out, 1, activation=identity, name="conv3")(y, train=train)
         else:
-            y = layer(out, 3, self.step, self.dilation, name="conv1")(x, train=train)
+            y = layer(out, 3, self.stride, self.dilation, name="conv1")(x, train=train)
             y = layer(out, 3, 1, self.dilation, activation=identity, name="conv2")(y, train=train)
-        if self.step > 1 or x.shape[-1] != out:
-            x = layer(out, 1, self.step, activation=identity, name="downsample")(x, train=train)
+        if self.stride > 1 or x.shape[-1] != out:
+            x = layer(out, 1, self.stride, activation=identity, name="downsample")(x, train=train)
         return nn.relu(x + y)
 
 
@@ -116,4 +126,4 @@ ENCODERS: dict[str, Encoder] = {
         ("resnext101_32x8d", (3, 4, 23, 3), True, 32, 256, "221af6198d03a4ee88992f78a1ee81b46a52d339"),
     )
 }
-"""Blocks of each layer, bottlenecks or not, groups, width, and the revision of the public weights."""
+"""Blocks of each layer, whether they are bottlenecks, groups, width, and the revision of the public weights."""

@@ -8,20 +8,29 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.encoders.encoder import Encoder, HubFile, Renames
+from flaxseg.models.encoders.encoder import Encoder, HubFile
 from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 _WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGG(nn.Module):
-    """What the blocks give before they are pooled, from the picture's own size down; parameters `block{i}/conv{j}`.
+    """VGG without its classifier. Parameters are named `block{i}/conv{j}/...`.
 
-    The feature at 1/32 is the last block's, pooled. Pooling leaves no step that dilation could take the place of.
+    Features are the blocks' outputs before they are pooled; the feature at 1/32 is the last block's pooled output. VGG
+    has no strided convolutions that could be dilated instead.
+
+    Attributes:
+      convs: number of convolutions of each block.
+      norm: "batch" or "none".
+      depth: number of times that the encoder halves the image.
+      output_stride: 32, or 2**depth if that is less.
+      remat: recompute the activations within the blocks for the gradient instead of storing them.
+      dtype: float32 or bfloat16, the type that is computed in.
     """
 
     convs: tuple[int, int, int, int, int]
-    """Convolutions of each block."""
     norm: str = "none"
     depth: int = 5
     output_stride: int = 32
@@ -29,27 +38,27 @@ class VGG(nn.Module):
     dtype: Any = jnp.float32
 
     @property
-    def torch_names(self) -> Renames:
-        """The modules' places in torchvision's one sequence of convolutions, normalizations, ReLUs and poolings."""
+    def torch_names(self) -> TorchNames:
+        """The modules by their index in torchvision's sequence of convolutions, normalizations, ReLUs and poolings."""
         names: list[tuple[str, str | None]] = [(r"classifier\.\d", None)]
-        place, normalizes = 0, self.norm != "none"
+        index, normalizes = 0, self.norm != "none"
         for block, count in enumerate(self.convs, 1):
             for conv in range(1, count + 1):
-                names.append((rf"features\.{place}", f"block{block}/conv{conv}/conv"))
+                names.append((rf"features\.{index}", f"block{block}/conv{conv}/conv"))
                 if normalizes:
-                    names.append((rf"features\.{place + 1}", f"block{block}/conv{conv}/norm"))
-                place += 2 + normalizes
-            place += 1
+                    names.append((rf"features\.{index + 1}", f"block{block}/conv{conv}/norm"))
+                index += 2 + normalizes
+            index += 1
         return names
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of the features at 1/2, 1/4, ..."""
+        """Channels of the features at 1/2, 1/4, ... of the image's size."""
         return (*_WIDTHS[1:], _WIDTHS[-1])[: self.depth]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
-        """`depth + 1` features of a picture, the first of 64 channels at its own size."""
+        """Returns `depth + 1` features; the first has 64 channels at the image's own size."""
         features: list[jax.Array] = []
         for number, (width, count) in enumerate(zip(_WIDTHS, self.convs, strict=True)):
             if number <= self.depth:
@@ -60,7 +69,7 @@ class VGG(nn.Module):
 
 
 class _Block(nn.Module):
-    """Convolutions of one width. They have a bias even where a normalization follows, as the public weights do."""
+    """Convolutions of equal width, with a bias even before a normalization, as in the public weights."""
 
     width: int
     count: int
@@ -77,7 +86,7 @@ class _Block(nn.Module):
 
 def _encoder(name: str, convs: tuple[int, int, int, int, int], revision: str) -> Encoder:
     make = functools.partial(VGG, convs, "batch" if name.endswith("_bn") else "none")
-    return Encoder(make, HubFile(f"smp-hub/{name}.imagenet", revision), output_strides=(32,))
+    return Encoder(make, HubFile(f"smp-hub/{name}.imagenet", revision), output_strides=(32,), unpooled_features=True)
 
 
 ENCODERS: dict[str, Encoder] = {
@@ -93,4 +102,4 @@ ENCODERS: dict[str, Encoder] = {
         ("vgg19_bn", (2, 2, 4, 4, 4), "f09a924cb0d201ea6f61601df9559141382271d7"),
     )
 }
-"""Convolutions of each block, and the revision of the public weights; `_bn` has batch normalization."""
+"""Convolutions of each block, and the revision of the public weights; `_bn` means batch normalization."""

@@ -1,1 +1,1 @@
-"""Layers that the networks share."""
+"""Layers that several networks use."""

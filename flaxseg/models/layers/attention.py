@@ -1,4 +1,4 @@
-"""Attention over channels and places that decoders use as a part."""
+"""Attention over channels and pixels that decoders use as a part."""
 
 from typing import Any, ClassVar
 
@@ -7,21 +7,26 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.encoders.encoder import Renames
 from flaxseg.models.layers.conv import Conv
+from flaxseg.models.pretrained.torch_names import TorchNames
 
 
-class ChannelAndPlaceAttention(nn.Module):
-    """Concurrent spatial and channel squeeze and excitation, scSE (Roy et al. 2018, https://arxiv.org/abs/1803.02579)."""
+class SCSE(nn.Module):
+    """Concurrent spatial and channel squeeze and excitation (Roy et al. 2018, https://arxiv.org/abs/1803.02579).
+
+    Attributes:
+      reduction: factor by which the channel branch reduces the channels.
+      dtype: float32 or bfloat16, the type that is computed in.
+    """
 
     reduction: int = 16
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[Renames] = ((r"cSE\.1", "reduce"), (r"cSE\.3", "expand"), (r"sSE\.0", "place"))
+    torch_names: ClassVar[TorchNames] = ((r"cSE\.1", "reduce"), (r"cSE\.3", "expand"), (r"sSE\.0", "place"))
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, H, W, C] of the same."""
+        """Returns the weighted features, [B, H, W, C], of features [B, H, W, C]."""
         pooled = x.mean((1, 2), keepdims=True)
         squeezed = nn.relu(Conv(max(x.shape[-1] // self.reduction, 1), 1, dtype=self.dtype, name="reduce")(pooled))
         channel = nn.sigmoid(Conv(x.shape[-1], 1, dtype=self.dtype, name="expand")(squeezed))
@@ -30,20 +35,31 @@ class ChannelAndPlaceAttention(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """Weights the places of a skip by what the decoder knows of them at half its size: additive attention.
+    """Additive attention that weights each pixel of a skip connection by the decoder's coarser features.
 
     The two-dimensional gate of Oktay et al. 2018, https://arxiv.org/abs/1804.03999: `sigmoid(psi(relu(theta(skip) +
-    phi(signal))))`, of 1x1 convolutions, theta with the step that brings the skip to the signal's size. It has as many
-    inner channels as the skip.
+    phi(signal))))`, with 1x1 convolutions; theta has stride 2, which brings the skip to the signal's size. The gate
+    has as many inner channels as the skip.
+
+    Attributes:
+      dtype: float32 or bfloat16, the type that is computed in.
     """
 
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, skip: jax.Array, signal: jax.Array) -> jax.Array:
-        """`skip`, [B, 2 * H, 2 * W, C], each pixel times a number between 0 and 1, for `signal`, [B, H, W, D]."""
+        """Returns the skip with each pixel multiplied by its weight between 0 and 1.
+
+        Args:
+          skip: the encoder's features, [B, 2 * H, 2 * W, C].
+          signal: the decoder's coarser features, [B, H, W, D].
+
+        Returns:
+          [B, 2 * H, 2 * W, C].
+        """
         width = skip.shape[-1]
         theta = Conv(width, 1, 2, use_bias=False, dtype=self.dtype, name="theta")(skip)
         phi = Conv(width, 1, dtype=self.dtype, name="phi")(signal)
-        share = nn.sigmoid(Conv(1, 1, dtype=self.dtype, name="psi")(nn.relu(theta + phi)))
-        return skip * ops.resize_bilinear(share, (skip.shape[1], skip.shape[2]))
+        weight = nn.sigmoid(Conv(1, 1, dtype=self.dtype, name="psi")(nn.relu(theta + phi)))
+        return skip * ops.resize_bilinear(weight, (skip.shape[1], skip.shape[2]))

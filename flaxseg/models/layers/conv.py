@@ -1,4 +1,4 @@
-"""The layers that every network is built from. Parameters are float32; `dtype` is what is computed in."""
+"""The layers that every network is built from. Parameters are float32; `dtype` is the type that is computed in."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from flaxseg.models.layers.normalization import Activation, norm
 
 Initializer = Callable[..., jax.Array]
 
-# Fan-in keeps the variance of what flows forward, and so of the logits, the same through any depth of ReLUs
+# Fan-in scaling keeps the variance of activations, and so of the logits, the same through any depth of ReLUs
 # (He et al. 2015, https://arxiv.org/abs/1502.01852).
 kernel_initializer: Initializer = nn.initializers.he_normal()
 
@@ -30,14 +30,18 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
         "hard_swish": nn.hard_swish,
     }
 )
-"""Activations by name. `leaky_relu` has a slope of 0.01 here; `activation_fn` makes others."""
+"""Activations by name. `leaky_relu` has a negative slope of 0.01; `activation_fn` returns it with other slopes."""
 
 UPSAMPLINGS = ("transposed", "bilinear", "nearest")
-"""Up-samplings by name, for `UpSample`."""
+"""The methods of `UpSample`."""
 
 
 def activation_fn(name: str, *, negative_slope: float = 0.01) -> Activation:
-    """The activation called `name`; `negative_slope` is that of `leaky_relu` and has no meaning for others.
+    """Returns the activation called `name`.
+
+    Args:
+      name: a name of ACTIVATIONS.
+      negative_slope: the slope of "leaky_relu" below 0; other activations ignore it.
 
     Raises:
       KeyError: there is no activation of this name.
@@ -50,8 +54,19 @@ def activation_fn(name: str, *, negative_slope: float = 0.01) -> Activation:
 class Conv(nn.Module):
     """Convolution with the parameters of `nn.Conv`: `kernel` float32[kh, kw, C // groups, O], `bias` float32[O].
 
-    Called with several inputs it gives what it would for their concatenation over channels, without the copy; inputs
-    without channels, as some encoders have them at a level, are left out.
+    With several inputs the output equals that for their concatenation over channels, without copying them. Inputs
+    without channels, which some encoders have at a level, are left out.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: height and width of the kernel; one number for both.
+      stride: vertical and horizontal stride; one number for both.
+      dilation: vertical and horizontal dilation; one number for both.
+      groups: number of groups of channels that are convolved separately.
+      padding: "SAME", "SYMMETRIC" (as much on either side), "VALID", or ((top, bottom), (left, right)).
+      use_bias: add a bias.
+      dtype: float32 or bfloat16, the type that is computed in.
+      kernel_init: initializer of the kernel.
     """
 
     features: int
@@ -66,7 +81,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:
-        """[B, H', W', features] of one or several [B, H, W, C_i]."""
+        """Returns features [B, H', W', features] of one or several inputs [B, H, W, C_i]."""
         inputs = tuple(x for x in inputs if x.shape[-1])
         channels = sum(x.shape[-1] for x in inputs)
         size = _pair(self.kernel_size)
@@ -85,7 +100,16 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution with the parameters, and on equal ones the values, of `nn.ConvTranspose`."""
+    """Transposed convolution with the parameters and values of `nn.ConvTranspose`.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: height and width of the kernel; one number for both.
+      stride: factor by which height and width grow.
+      use_bias: add a bias.
+      dtype: float32 or bfloat16, the type that is computed in.
+      kernel_init: initializer of the kernel.
+    """
 
     features: int
     kernel_size: int | tuple[int, int] = 2
@@ -96,7 +120,7 @@ class ConvTranspose(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, stride * H, stride * W, features] of [B, H, W, C]."""
+        """Returns features [B, stride * H, stride * W, features] of [B, H, W, C]."""
         shape = (*_pair(self.kernel_size), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = ops.conv_transpose(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
@@ -106,7 +130,22 @@ class ConvTranspose(nn.Module):
 
 
 class ConvNormAct(nn.Module):
-    """Convolution, normalization, activation."""
+    """Convolution, normalization, activation.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: height and width of the kernel; one number for both.
+      stride: vertical and horizontal stride; one number for both.
+      dilation: vertical and horizontal dilation; one number for both.
+      groups: number of groups of channels that are convolved separately.
+      norm: "batch", "group" or "none".
+      activation: the function that is applied last.
+      dtype: float32 or bfloat16, the type that is computed in.
+      padding: see `Conv`.
+      momentum: the decay rate of running batch statistics.
+      epsilon: added to the variance of batch normalization.
+      use_bias: add a bias to the convolution; None: only without normalization.
+    """
 
     features: int
     kernel_size: int | tuple[int, int] = 3
@@ -120,11 +159,10 @@ class ConvNormAct(nn.Module):
     momentum: float = 0.9
     epsilon: float = 1e-5
     use_bias: bool | None = None
-    """Of the convolution; None: only where no normalization follows."""
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
-        """[B, H', W', features] of one or several [B, H, W, C_i]."""
+        """Returns features [B, H', W', features] of one or several inputs [B, H, W, C_i]."""
         x = Conv(
             self.features,
             self.kernel_size,
@@ -148,10 +186,15 @@ class ConvNormAct(nn.Module):
 
 
 class UpSample(nn.Module):
-    """Up-sampling by a factor of 2 to `features` channels, one of UPSAMPLINGS.
+    """Upsampling by a factor of 2.
 
-    "bilinear" and "nearest" change the channels with a 1x1 convolution before they resize: the two commute, and
-    there are four times fewer pixels before.
+    "bilinear" and "nearest" apply a 1x1 convolution before they resize: the two operations commute, and there are
+    four times fewer pixels before.
+
+    Attributes:
+      features: number of output channels.
+      method: "transposed" (2x2 transposed convolution), "bilinear" or "nearest".
+      dtype: float32 or bfloat16, the type that is computed in.
     """
 
     features: int
@@ -160,7 +203,7 @@ class UpSample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, 2 * H, 2 * W, features] of [B, H, W, C]."""
+        """Returns features [B, 2 * H, 2 * W, features] of [B, H, W, C]."""
         if self.method == "transposed":
             return ConvTranspose(self.features, dtype=self.dtype, name="conv")(x)
         size = 2 * x.shape[1], 2 * x.shape[2]
@@ -169,11 +212,11 @@ class UpSample(nn.Module):
             return ops.resize_bilinear(x, size)
         if self.method == "nearest":
             return ops.resize_nearest(x, size)
-        raise ValueError(f"up-sampling {self.method!r}: allowed are {', '.join(UPSAMPLINGS)}")
+        raise ValueError(f"upsampling {self.method!r}: allowed are {', '.join(UPSAMPLINGS)}")
 
 
 def apply_block(block: nn.Module, *inputs: jax.Array, train: bool, remat: bool) -> Any:
-    """`block(*inputs, train=train)`; with `remat` what it computes inside is not kept for the gradient but redone."""
+    """Returns `block(*inputs, train=train)`; with `remat`, the gradient recomputes the block's activations."""
 
     def call(block: nn.Module, *inputs: jax.Array) -> Any:
         return block(*inputs, train=train)
@@ -182,13 +225,13 @@ def apply_block(block: nn.Module, *inputs: jax.Array, train: bool, remat: bool) 
 
 
 def pad_to_stride(x: jax.Array, stride: int) -> jax.Array:
-    """[B, H, W, C] with zeros at the bottom and right up to multiples of `stride`; undone by `crop`."""
+    """Returns [B, H, W, C] padded with zeros at the bottom and right to multiples of `stride`; see `crop`."""
     bottom, right = -x.shape[1] % stride, -x.shape[2] % stride
     return jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0))) if bottom or right else x
 
 
 def crop(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """The upper left `size` (height, width) of [B, H, W, C]."""
+    """Returns the upper left part, of height and width `size`, of [B, H, W, C]."""
     return x[:, : size[0], : size[1]]
 
 

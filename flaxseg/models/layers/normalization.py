@@ -1,4 +1,4 @@
-"""Normalization: BatchNorm with the statistics of its references, and group normalization."""
+"""Normalization layers: batch normalization with the statistics of its references, and group normalization."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 Activation = Callable[[jax.Array], jax.Array]
 
 NORMS = ("batch", "group", "none")
-"""Normalizations by name, for `norm`."""
+"""The kinds of normalization that `norm` returns."""
 
 
 def norm(
@@ -24,10 +24,19 @@ def norm(
     epsilon: float = 1e-5,
     name: str | None = "norm",
 ) -> Activation:
-    """A normalization layer for `features` channels, or the identity for "none".
+    """Returns a normalization layer for `features` channels, or the identity for "none".
 
-    "batch" is BatchNorm with this momentum. "group" has 16 channels to a group (fewer where 16 does not divide them),
-    the choice of its paper that does not depend on width (Wu and He 2018, https://arxiv.org/abs/1803.08494).
+    "group" has 16 channels per group (fewer where 16 does not divide `features`), the choice of its paper that does
+    not depend on the number of channels (Wu and He 2018, https://arxiv.org/abs/1803.08494).
+
+    Args:
+      kind: "batch", "group" or "none".
+      features: number of channels.
+      train: normalize by the batch's own statistics; for "batch" only.
+      dtype: float32 or bfloat16, the type of the output.
+      momentum: the decay rate of the running statistics; for "batch" only.
+      epsilon: added to the variance; for "batch" only.
+      name: the layer's name.
 
     Raises:
       ValueError: `kind` is not one of NORMS.
@@ -41,8 +50,8 @@ def norm(
     raise ValueError(f"norm {kind!r}: allowed are {', '.join(NORMS)}")
 
 
-# Up to this many values a channel, a second pass costs nothing, and such may be the means of whole maps: they differ
-# little from one another, so that the difference of their mean square and squared mean would be rounding.
+# With so few values per channel a second pass costs nothing. They may be means over whole feature maps, which differ
+# so little that E[x^2] - E[x]^2 would be nothing but rounding errors.
 _FEW_VALUES = 1024
 
 
@@ -50,8 +59,14 @@ class BatchNorm(nn.Module):
     """Batch normalization (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167) with the variables of Flax's own.
 
     Statistics are computed in float32 over the global batch: without an axis name, as a batch sharded under `jax.jit`
-    needs. Unlike Flax's, the running variance is the unbiased one (over n - 1), as PyTorch and TensorFlow keep it, so
-    that pretrained statistics go on as they would there. `momentum` is the share of the old statistics that stays.
+    requires. Unlike Flax's, the running variance is the unbiased one (over n - 1), as in PyTorch and TensorFlow, so
+    that pretrained statistics can be updated further.
+
+    Attributes:
+      use_running_average: normalize by the running statistics, and leave them unchanged, instead of by the batch's.
+      momentum: the decay rate of the running statistics.
+      epsilon: added to the variance.
+      dtype: float32 or bfloat16, the type of the output.
     """
 
     use_running_average: bool
@@ -60,15 +75,25 @@ class BatchNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalized [..., C], of `dtype`."""
+    def __call__(self, x: jax.Array, use_running_average: bool | None = None) -> jax.Array:
+        """Returns the normalized features.
+
+        Args:
+          x: [..., C].
+          use_running_average: overrides the attribute, for example in a frozen module; None: the attribute is used.
+
+        Returns:
+          [..., C], of type `dtype`.
+        """
+        if use_running_average is None:
+            use_running_average = self.use_running_average
         shape = (x.shape[-1],)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
         wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
-        if self.use_running_average:
+        if use_running_average:
             mean, variance = running_mean.value, running_var.value
         else:
             count = x.size // x.shape[-1]
@@ -85,5 +110,5 @@ class BatchNorm(nn.Module):
 
 
 def identity(x: jax.Array) -> jax.Array:
-    """`x`, as the activation of a block without one."""
+    """Returns `x`: the activation of a block without one."""
     return x

@@ -1,1 +1,1 @@
-"""Weights files: safetensors, npz and torch as dicts of arrays, and their download."""
+"""Pretrained weights: downloads and reads safetensors, npz and PyTorch files, and loads them into networks."""

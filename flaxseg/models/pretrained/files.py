@@ -1,4 +1,4 @@
-"""A weights file of any kind as arrays; its kind is told by its contents."""
+"""Reads a weights file of any format; the format is detected from the contents."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from flaxseg.errors import WeightsError
-from flaxseg.models.pretrained.limits import AGAIN, damage_explained
+from flaxseg.models.pretrained.limits import DOWNLOAD_AGAIN, explain_damage
 from flaxseg.models.pretrained.npz_file import read_npz
 from flaxseg.models.pretrained.safetensors_file import is_safetensors, read_safetensors
 from flaxseg.models.pretrained.torch_file import read_torch, torch_folder
@@ -21,82 +21,82 @@ _LFS_POINTER = b"version https://git-lfs.github.com/"
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml|!--)", re.IGNORECASE)
 _SHA256 = re.compile(r"[0-9a-fA-F]{8,64}")
 _HEAD_BYTES = 512
-_KINDS = "read are safetensors, npz, and what torch.save() writes (.pt, .pth, .bin)"
+_FORMATS = "supported are safetensors, npz, and what torch.save() writes (.pt, .pth, .bin)"
 
 
 def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]:
-    """Reads a weights file: safetensors, npz or torch, whatever it is called.
+    """Returns the arrays of a safetensors, npz or PyTorch file, whatever its name is.
 
     Args:
-      path: of the file; `~` stands for the home directory.
-      sha256: what the file's SHA-256 has to be, or its first 8 or more digits, in hex; "": not checked.
+      path: path of the file; `~` stands for the home directory.
+      sha256: the file's expected SHA-256, or its first 8 or more digits, in hexadecimal; "": not checked.
 
     Returns:
-      Arrays by the name that they have in the file; those of half precision as float32.
+      Arrays by their name in the file; float16 and bfloat16 become float32.
 
     Raises:
-      WeightsError: there is no such file, it is another than `sha256` says, is of another kind (a folder, a web page,
-        a pointer of Git LFS), is damaged, or holds something else than arrays of numbers.
+      WeightsError: there is no such file, its SHA-256 is another, it is something else (a folder, a web page, a Git LFS
+        pointer), it is damaged, or it contains something other than arrays of numbers.
     """
-    # Unlike pathlib's, this leaves the name of an unknown user as it is.
+    # Unlike Path.expanduser, this keeps the name of an unknown user instead of raising.
     path = Path(os.path.expanduser(path))
-    with damage_explained(path):
+    with explain_damage(path):
         head = _head(path)
     if sha256:
         _check_sha256(path, sha256)
-    return {name: _at_least_single(array) for name, array in _read(path, head).items()}
+    return {name: _as_float32(array) for name, array in _read(path, head).items()}
 
 
 def _head(path: Path) -> bytes:
-    """The file's first bytes, if it is one that can hold weights."""
+    """Returns the first bytes of a file that can contain weights."""
     if path.is_dir():
         raise WeightsError(f"{path}: is a directory; give the file of weights in it")
     if not path.exists():
-        raise WeightsError(f"{path}: does not exist; give the path of a weights file: {_KINDS}")
+        raise WeightsError(f"{path}: does not exist; give the path of a weights file: {_FORMATS}")
     if not path.is_file():
         raise WeightsError(f"{path}: is a device or a pipe; give a file")
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if not head:
-        raise WeightsError(f"{path}: is empty (0 bytes): {AGAIN}")
+        raise WeightsError(f"{path}: is empty (0 bytes): {DOWNLOAD_AGAIN}")
     if head.startswith(_LFS_POINTER):
         raise WeightsError(
-            f"{path}: is a pointer of Git LFS, a few lines that stand for the weights; run `git lfs pull` in its "
-            "repository, or download the file itself from the repository's page"
+            f"{path}: is a Git LFS pointer, which only stands for the weights; run `git lfs pull` in its repository, "
+            "or download the file itself from the repository's page"
         )
     if _WEB_PAGE.match(head):
         raise WeightsError(
             f"{path}: is a web page (it begins with {head[:30]!r}), saved under the name of the weights; download them "
-            "by the link of the file itself, and log in first where that is asked for"
+            "with the link of the file itself, and log in first if that is required"
         )
     return head
 
 
 def _read(path: Path, head: bytes) -> dict[str, np.ndarray]:
     if head.startswith(MAGIC):
-        with damage_explained(path), zipfile.ZipFile(path) as archive:
+        with explain_damage(path), zipfile.ZipFile(path) as archive:
             is_torch = torch_folder(archive.namelist()) is not None
         return read_torch(path) if is_torch else read_npz(path)
     if is_safetensors(head):
         return read_safetensors(path)
     if head.startswith(_PICKLE):
         return read_torch(path)
-    raise WeightsError(f"{path}: is no weights file; it begins with {head[:8]!r}, and {_KINDS}")
+    raise WeightsError(f"{path}: is not a weights file; it begins with {head[:8]!r}, and {_FORMATS}")
 
 
 def _check_sha256(path: Path, wanted: str) -> None:
     if not _SHA256.fullmatch(wanted):
         raise WeightsError(
-            f"{path}: sha256 = {wanted!r} is no SHA-256; give its 64 hexadecimal digits, or at least the first 8"
+            f"{path}: sha256 = {wanted!r} is not a SHA-256; give its 64 hexadecimal digits, or at least the first 8"
         )
-    with damage_explained(path), path.open("rb") as file:
+    with explain_damage(path), path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(wanted.lower()):
         raise WeightsError(
-            f"{path}: its SHA-256 is {found}, but {wanted} is expected; it is another file, or damaged: {AGAIN}, or "
-            "give the digest of this one if it is the right one"
+            f"{path}: its SHA-256 is {found}, but {wanted} is expected; it is another file, or damaged: "
+            f"{DOWNLOAD_AGAIN}, or give this file's SHA-256 if it is the right one"
         )
 
 
-def _at_least_single(array: np.ndarray) -> np.ndarray:
+def _as_float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype in (np.float16, ml_dtypes.bfloat16) else array

@@ -1,58 +1,58 @@
-"""Public weights from the Hugging Face hub, or from the copies of them on this computer."""
+"""Downloads public weights from the Hugging Face hub, or finds them in its cache on this computer."""
 
 import errno
 from pathlib import Path
 
 from flaxseg.errors import WeightsError
 
-# Windows knows no quotas.
+# Windows has no EDQUOT.
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-_MOST_SAID = 200
+_MAX_MESSAGE_LENGTH = 200
 _SUFFIX = ".safetensors"
 _REMEDY = (
-    "Or download the file elsewhere and give its path as model.pretrained, or copy the cache of a computer that has it "
-    "and set HF_HUB_CACHE to the copy"
+    "Or download the file elsewhere and give its path instead, or copy the cache of a computer that has it and set "
+    "HF_HUB_CACHE to the copy"
 )
 
 
 def download(repository: str, filename: str, *, revision: str) -> Path:
-    """A file of a model repository on the hub, fetched once and then taken from the cache.
+    """Returns the path of a file of a model repository on the hub, which is downloaded once and then cached.
 
-    The variables of huggingface_hub hold: HF_HOME and HF_HUB_CACHE say where the cache is, HF_HUB_OFFLINE=1 forbids the
-    network, HF_ENDPOINT names another server, HF_TOKEN is who asks.
+    The environment variables of huggingface_hub apply: HF_HOME and HF_HUB_CACHE set the location of the cache,
+    HF_HUB_OFFLINE=1 forbids the network, HF_ENDPOINT names another server, and HF_TOKEN logs in.
 
     Args:
       repository: such as `timm/resnet18.a1_in1k`.
-      filename: in the repository; safetensors alone, which cannot hold code.
-      revision: a commit, tag or branch; only a commit is always the same file, and needs no network once it is cached.
+      filename: the file's name in the repository; a safetensors file, which cannot contain code.
+      revision: a commit, tag or branch. Only a commit always names the same file and needs no network once cached.
 
     Returns:
       The path of the file in the cache.
 
     Raises:
-      WeightsError: the file is of another kind, or cannot be had: no network, no such repository, revision or file,
-        no right to it, no room on the disk.
+      WeightsError: the file is of another kind, or cannot be downloaded: there is no network, no such repository,
+        revision or file, no permission to read it, or no space on the disk.
     """
     if not filename.endswith(_SUFFIX):
         raise WeightsError(
-            f"{repository}: {filename} is not fetched from the hub, of which only {_SUFFIX} files are taken: other "
-            "kinds can hold code; name the repository's safetensors file"
+            f"{repository}: {filename} is not downloaded from the hub, from which only {_SUFFIX} files are taken, as "
+            "others can contain code; name the repository's safetensors file"
         )
-    # Here, so that importing flaxseg stays quick and reads no settings of the hub.
+    # Imported here so that importing flaxseg stays fast and does not read the hub's settings.
     import huggingface_hub
 
     try:
         return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, library_name="flaxseg"))
     except Exception as error:
-        # Any: what the network raises are classes of an HTTP library that differs between versions of the hub's.
+        # Any exception: those of the network belong to an HTTP library that depends on the version of huggingface_hub.
         raise WeightsError(
-            f"{filename} of {repository} at revision {revision} cannot be had from the Hugging Face hub: "
+            f"{filename} of {repository} at revision {revision} cannot be downloaded from the Hugging Face hub: "
             f"{_reason(error)}. {_REMEDY}"
         ) from error
 
 
 def _reason(error: Exception) -> str:
-    """What happened, and what can be done about it on the hub's side."""
+    """Returns what went wrong, and what can be done about it."""
     from huggingface_hub import constants, errors
 
     server = constants.ENDPOINT
@@ -64,7 +64,7 @@ def _reason(error: Exception) -> str:
         case errors.LocalEntryNotFoundError():
             cause = error.__cause__ or error
             return (
-                f"{server} does not answer with it ({_said(cause)}), and it is not in the cache "
+                f"{server} does not answer with it ({_summary(cause)}), and it is not in the cache "
                 f"{constants.HF_HUB_CACHE}; check the network, HF_ENDPOINT and the proxy"
             )
         case errors.GatedRepoError():
@@ -77,14 +77,14 @@ def _reason(error: Exception) -> str:
             return "the repository has no such file at that revision; choose one that its page lists"
         case OSError(errno=number) if number in _DISK_FULL:
             return (
-                f"the disk of the cache {constants.HF_HUB_CACHE} is full; set HF_HUB_CACHE to a folder with more room"
+                f"the disk of the cache {constants.HF_HUB_CACHE} is full; set HF_HUB_CACHE to a folder with more space"
             )
         case PermissionError():
-            return f"the cache cannot be written ({_said(error)}); set HF_HUB_CACHE to a folder of your own"
-    return _said(error)
+            return f"the cache cannot be written ({_summary(error)}); set HF_HUB_CACHE to a folder of your own"
+    return _summary(error)
 
 
-def _said(error: BaseException) -> str:
-    """An error's message in one line, cut where advice would make it long."""
-    said = " ".join(str(error).split())[:_MOST_SAID]
-    return f"{type(error).__name__}: {said}".rstrip(".: ")
+def _summary(error: BaseException) -> str:
+    """Returns an error's type and message on one line of limited length."""
+    message = " ".join(str(error).split())[:_MAX_MESSAGE_LENGTH]
+    return f"{type(error).__name__}: {message}".rstrip(".: ")

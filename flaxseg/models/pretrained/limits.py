@@ -1,4 +1,4 @@
-"""How much memory a weights file may ask for, and what is said of one that is damaged."""
+"""Limits on the memory that a weights file may take, and the error for a damaged file."""
 
 import contextlib
 import struct
@@ -11,15 +11,15 @@ from pathlib import Path
 from flaxseg.errors import WeightsError
 
 MAX_BYTES = 8 * 2**30
-"""The most that the tensors of a file may take, unless a caller says otherwise."""
+"""The default limit on the size of a file's tensors."""
 
-AGAIN = "download it again, or copy it anew from where it is whole"
+DOWNLOAD_AGAIN = "download it again, or copy it again from an undamaged original"
 
-# Trained weights hardly compress and tensors seldom share memory: a file that unfolds to more was made to fill it.
-_MOST_TIMES = 20
+# Trained weights hardly compress and tensors seldom share memory: a file that unpacks to more was made to exhaust it.
+_MAX_EXPANSION = 20
 _ALWAYS_ALLOWED = 64 * 2**20
 
-# UnicodeDecodeError, UnpicklingError and what numpy says of shapes are ValueErrors; RecursionError a RuntimeError.
+# UnicodeDecodeError, UnpicklingError and numpy's errors about shapes are ValueErrors; RecursionError is a RuntimeError.
 _DAMAGE = (
     ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError,
     Warning, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
@@ -27,35 +27,35 @@ _DAMAGE = (
 
 
 def check_size(wanted: int, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
-    """Refuses a file whose contents would take more memory than one of its size holds.
+    """Checks that a file's contents take a plausible amount of memory for the file's size.
 
     Args:
-      wanted: bytes that the contents would take.
-      path: the file, whose size on disk is the measure.
-      max_bytes: the most that is allowed of any file.
+      wanted: bytes that the contents take.
+      path: path of the file.
+      max_bytes: the limit for a file of any size.
 
     Raises:
-      WeightsError: it is more.
+      WeightsError: the contents take more.
     """
-    plausible = max(_ALWAYS_ALLOWED, _MOST_TIMES * path.stat().st_size)
+    plausible = max(_ALWAYS_ALLOWED, _MAX_EXPANSION * path.stat().st_size)
     if wanted > plausible:
         raise WeightsError(
-            f"{path}: unfolds to {wanted:,} bytes, but is itself {path.stat().st_size:,} bytes; weights of that size "
-            f"take at most {plausible:,}. Nothing was loaded: have the weights from another place"
+            f"{path}: unpacks to {wanted:,} bytes, but is itself {path.stat().st_size:,} bytes; a file of that size "
+            f"may unpack to at most {plausible:,}. Nothing was loaded: get the weights from another source"
         )
     if wanted > max_bytes:
         raise WeightsError(
-            f"{path}: its contents take {wanted:,} bytes, and at most {max_bytes:,} are read; save the network's "
+            f"{path}: its contents take {wanted:,} bytes, and at most {max_bytes:,} are allowed; save the network's "
             "weights alone, without the optimizer's state"
         )
 
 
 @contextlib.contextmanager
-def damage_explained(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong in reading a damaged file into one error that names it.
+def explain_damage(path: Path) -> Iterator[None]:
+    """Turns any error in reading a damaged file into one error that names the file.
 
     Raises:
-      WeightsError: the file cannot be opened, is cut off or is damaged.
+      WeightsError: the file cannot be opened, is truncated or is damaged.
     """
     try:
         yield
@@ -64,7 +64,9 @@ def damage_explained(path: Path) -> Iterator[None]:
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise WeightsError(f"{path}: cannot be opened ({error.strerror}); give a file that can be read") from error
     except _DAMAGE as error:
-        # Of a missing key, the message is the key alone.
-        is_said = str(error) and not isinstance(error, LookupError)
-        reason = str(error) if is_said else f"{type(error).__name__} {error}".strip()
-        raise WeightsError(f"{path}: cannot be read ({reason}); it is cut off or damaged: {AGAIN}") from error
+        # The message of a KeyError is the key alone.
+        is_clear = str(error) and not isinstance(error, LookupError)
+        reason = str(error) if is_clear else f"{type(error).__name__} {error}".strip()
+        raise WeightsError(
+            f"{path}: cannot be read ({reason}); it is truncated or damaged: {DOWNLOAD_AGAIN}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Files of safetensors as arrays."""
+"""Reads safetensors files."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import numpy as np
 import safetensors
 
 from flaxseg.errors import WeightsError
-from flaxseg.models.pretrained.limits import AGAIN, MAX_BYTES, check_size, damage_explained
+from flaxseg.models.pretrained.limits import DOWNLOAD_AGAIN, MAX_BYTES, check_size, explain_damage
 
 _LENGTH_BYTES = 8
-_MOST_HEADER_BYTES = 100_000_000
+_MAX_HEADER_BYTES = 100_000_000
 
 _DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64,
@@ -20,38 +20,37 @@ _DTYPES = {
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file begins as one of safetensors does: with the length of a header, and the header's bracket."""
+    """Returns whether a file begins like a safetensors file: with a header's length, and the header's brace."""
     return head[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{"
 
 
 def read_safetensors(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """Reads the tensors of a safetensors file.
+    """Returns the tensors of a safetensors file.
 
     Args:
-      path: of the file.
-      max_bytes: the most that the file may hold.
+      path: path of the file.
+      max_bytes: limit on the file's size.
 
     Returns:
-      Arrays by their name, sorted by it, in the tensors' types; bfloat16 as that of ml_dtypes.
+      Arrays by their name, sorted by name, in the tensors' types; bfloat16 is that of ml_dtypes.
 
     Raises:
-      WeightsError: the file is damaged, its header does not fit its contents, or it holds a type of number that is
-        not read.
+      WeightsError: the file is damaged, its header does not fit its contents, or a tensor's type is not supported.
     """
-    with damage_explained(path):
+    with explain_damage(path):
         check_size(path.stat().st_size, path, max_bytes=max_bytes)
         data = path.read_bytes()
         length = int.from_bytes(data[:_LENGTH_BYTES], "little")
-        if length > min(len(data) - _LENGTH_BYTES, _MOST_HEADER_BYTES):
+        if length > min(len(data) - _LENGTH_BYTES, _MAX_HEADER_BYTES):
             raise WeightsError(
-                f"{path}: its header is said to be {length:,} bytes long, but the file has {len(data):,}, and a header "
-                f"at most {_MOST_HEADER_BYTES:,}; it is cut off or damaged: {AGAIN}"
+                f"{path}: its header claims to be {length:,} bytes long, but the file has {len(data):,}, and a header "
+                f"at most {_MAX_HEADER_BYTES:,}; it is truncated or damaged: {DOWNLOAD_AGAIN}"
             )
         try:
             tensors = safetensors.deserialize(data)
         except safetensors.SafetensorError as error:
             raise WeightsError(
-                f"{path}: its header does not fit its contents ({error}); it is cut off or damaged: {AGAIN}"
+                f"{path}: its header does not fit its contents ({error}); it is truncated or damaged: {DOWNLOAD_AGAIN}"
             ) from error
         return {name: _array(tensor, f"{path}: its tensor {name!r}") for name, tensor in sorted(tensors)}
 
@@ -59,6 +58,6 @@ def read_safetensors(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.
 def _array(tensor: dict, what: str) -> np.ndarray:
     dtype = tensor["dtype"]
     if dtype not in _DTYPES:
-        raise WeightsError(f"{what} is of type {dtype}; read are {', '.join(_DTYPES)}: save it as one of them")
+        raise WeightsError(f"{what} has type {dtype}; supported are {', '.join(_DTYPES)}: save it as one of them")
     values = np.frombuffer(tensor["data"], _DTYPES[dtype]).reshape(tensor["shape"])
     return values.astype(np.bool_) if dtype == "BOOL" else values

@@ -1,4 +1,4 @@
-"""Checkpoints of torch as arrays, without torch and without running anything that a checkpoint asks for."""
+"""Reads PyTorch checkpoints without PyTorch, and without running any code in them."""
 
 import io
 import zipfile
@@ -9,39 +9,39 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from flaxseg.errors import WeightsError
-from flaxseg.models.pretrained.limits import AGAIN, MAX_BYTES, check_size, damage_explained
+from flaxseg.models.pretrained.limits import DOWNLOAD_AGAIN, MAX_BYTES, check_size, explain_damage
 from flaxseg.models.pretrained.torch_pickle import unpickled
 from flaxseg.models.pretrained.torch_tensors import ByteOrder, Storage, Tensor, arrays_of
 from flaxseg.models.pretrained.zip_members import MAGIC, open_zip, read_member
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "ema", "state_dict_ema", "model_ema")
-"""Where training programs put the weights among other things, the first of them first."""
+"""Keys under which training programs store the weights among other things, in the order of preference."""
 
-_DEEPEST = 4
-_MOST_LISTED = 8
+_MAX_DEPTH = 4
+_MAX_LISTED = 8
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 
 
 def read_torch(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
-    """Reads the tensors that torch.save() wrote, in its zip format or in the one before torch 1.6.
+    """Returns the tensors that torch.save() wrote, in its zip format or in the format before PyTorch 1.6.
 
-    Where the file holds more than one state dict, the one under the first key of WRAPPERS is taken; whatever else
-    lies beside the tensors is ignored.
+    If the file contains several state dicts, the one under the first key of WRAPPERS is read; everything but tensors
+    is ignored.
 
     Args:
-      path: of the file.
-      max_bytes: the most that its contents may take.
+      path: path of the file.
+      max_bytes: limit on the size of its contents.
 
     Returns:
-      Arrays of their own memory by the tensors' names, in the file's order and the tensors' types; bfloat16 as
-      float32.
+      Arrays by the tensors' names, in the file's order and the tensors' types; bfloat16 becomes float32. They share no
+      memory.
 
     Raises:
-      WeightsError: the file is damaged, is not torch's, asks for something to be run, holds no tensors by name, or
-        unfolds to more than its size can hold.
+      WeightsError: the file is damaged, is not PyTorch's, contains code to run, contains no tensors by name, or unpacks
+        to implausibly much.
     """
-    with damage_explained(path):
+    with explain_damage(path):
         check_size(path.stat().st_size, path, max_bytes=max_bytes)
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -51,7 +51,7 @@ def read_torch(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarra
 
 
 def torch_folder(members: Collection[str]) -> str | None:
-    """The folder of torch's data.pkl in a zip file, with its slash; None if torch did not write the file."""
+    """Returns the folder of data.pkl in a zip file, with its slash; None if PyTorch did not write the file."""
     found = (name for name in members if name.count("/") == 1 and name.endswith("/data.pkl"))
     return next((name.removesuffix("data.pkl") for name in found), None)
 
@@ -72,12 +72,12 @@ def _from_zip(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
 
 
 def _byte_order(archive: zipfile.ZipFile, name: str, path: Path) -> ByteOrder:
-    """Of the numbers in the file; the first versions of the format did not say, and were little."""
+    """Returns the byte order of the file; the first versions of the format did not store it, and were little-endian."""
     if name not in archive.namelist():
         return "little"
     order = read_member(archive, name, path).strip()
     if order not in (b"little", b"big"):
-        raise WeightsError(f"{path}: its byte order is {order[:20]!r} instead of little or big: {AGAIN}")
+        raise WeightsError(f"{path}: its byte order is {order[:20]!r} instead of little or big: {DOWNLOAD_AGAIN}")
     return "little" if order == b"little" else "big"
 
 
@@ -85,18 +85,19 @@ def _from_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.nda
     magic, _ = unpickled(file, name=str(path))
     if magic != _LEGACY_MAGIC:
         raise WeightsError(
-            f"{path}: is a pickle, but not one of torch.save(); save the weights as safetensors, npz or with torch"
+            f"{path}: is a pickle, but torch.save() did not write it; save the weights as safetensors or npz, or in "
+            "PyTorch"
         )
     protocol, _ = unpickled(file, name=str(path))
     if protocol != _LEGACY_PROTOCOL:
-        raise WeightsError(f"{path}: is of another version of torch's format than {_LEGACY_PROTOCOL}; save it anew")
+        raise WeightsError(f"{path}: has another version of PyTorch's format than {_LEGACY_PROTOCOL}; save it again")
     system, _ = unpickled(file, name=str(path))
     tree, storages = unpickled(file, name=str(path))
     keys, _ = unpickled(file, name=str(path))
     if not isinstance(system, dict) or not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise TypeError("its list of storages is none")
+        raise TypeError("its list of storages is not a list of names")
     if missing := set(storages) ^ set(keys):
-        raise ValueError(f"its list of storages does not fit: {', '.join(sorted(missing)[:_MOST_LISTED])}")
+        raise ValueError(f"its list of storages does not fit: {', '.join(sorted(missing)[:_MAX_LISTED])}")
     order: ByteOrder = "little" if system.get("little_endian", True) else "big"
     places = _legacy_places(file, [storages[key] for key in keys], order)
 
@@ -108,7 +109,7 @@ def _from_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.nda
 
 
 def _legacy_places(file: BinaryIO, storages: list[Storage], order: ByteOrder) -> dict[str, int]:
-    """Where each storage's numbers begin; before them stands how many there are."""
+    """Returns the offset of each storage's numbers, which are preceded by their count."""
     places = {}
     for storage in storages:
         count = int.from_bytes(file.read(8), order, signed=True)
@@ -123,21 +124,21 @@ def _legacy_places(file: BinaryIO, storages: list[Storage], order: ByteOrder) ->
 
 
 def _state_dict(tree: Any, path: Path) -> dict[str, Tensor]:
-    found = _tensors(tree, _DEEPEST)
+    found = _tensors(tree, _MAX_DEPTH)
     if not found:
         keys = [str(key) for key in tree] if isinstance(tree, dict) else []
-        there = f"its keys are {', '.join(keys[:_MOST_LISTED])}{', ...' if len(keys) > _MOST_LISTED else ''}"
+        listing = f"its keys are {', '.join(keys[:_MAX_LISTED])}{', ...' if len(keys) > _MAX_LISTED else ''}"
         raise WeightsError(
-            f"{path}: holds no tensors by name, neither at its top nor under {', '.join(WRAPPERS)}; "
-            f"{there if keys else f'it is a {type(tree).__name__}'}. Save model.state_dict() alone"
+            f"{path}: contains no tensors by name, neither at its top level nor under {', '.join(WRAPPERS)}; "
+            f"{listing if keys else f'it is a {type(tree).__name__}'}. Save model.state_dict() alone"
         )
     return found
 
 
-def _tensors(tree: Any, deepest: int) -> dict[str, Tensor]:
-    if not isinstance(tree, dict) or not deepest:
+def _tensors(tree: Any, depth: int) -> dict[str, Tensor]:
+    if not isinstance(tree, dict) or not depth:
         return {}
     for wrapper in WRAPPERS:
-        if inner := _tensors(tree.get(wrapper), deepest - 1):
+        if inner := _tensors(tree.get(wrapper), depth - 1):
             return inner
     return {key: value for key, value in tree.items() if isinstance(key, str) and isinstance(value, Tensor)}

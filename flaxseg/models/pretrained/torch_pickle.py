@@ -1,4 +1,4 @@
-"""The pickles that torch.save() writes, carried out by a reader that can build data and call nothing."""
+"""Reads the pickles that torch.save() writes with an interpreter that builds data and calls nothing."""
 
 import pickletools
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ _DTYPES = (
 )  # fmt: skip
 
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
-_LONGEST_NAME = 100
+_MAX_NAME_LENGTH = 100
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 _INSTRUCTIONS = frozenset((
@@ -25,34 +25,34 @@ _INSTRUCTIONS = frozenset((
 ))  # fmt: skip
 
 _REMEDY = (
-    "Nothing of it was run. Where you trust the file, load it in torch and save the weights alone: "
+    "None of it was run. If you trust the file, load it in PyTorch and save the weights alone: "
     "torch.save(model.state_dict(), PATH), or safetensors.torch.save_file"
 )
 
 
 @dataclass(frozen=True)
 class _Global:
-    """What a pickle calls by its name; it stands for nothing but the name."""
+    """The name of a function or class in a pickle; nothing is imported."""
 
     name: str
 
 
 def unpickled(file: BinaryIO, *, name: str) -> tuple[Any, dict[str, Storage]]:
-    """Reads one pickle, and leaves the file behind it.
+    """Returns the object in a pickle, and leaves the file positioned behind it.
 
-    The standard library's unpickler would not do, however few names it may look up: it hashes nested tuples until
-    the stack overflows, and sets aside as much memory as an instruction of five bytes asks for.
+    The standard library's unpickler is not safe, however few names it may look up: it hashes nested tuples until the
+    stack overflows, and allocates as much memory as an instruction of five bytes requests.
 
     Args:
-      file: at the pickle's beginning.
-      name: what messages call the file.
+      file: positioned at the pickle's beginning.
+      name: the file's name, for messages.
 
     Returns:
       Dicts, lists, tuples, numbers, strings, None, and each tensor as a `Tensor`; and every storage by its key.
 
     Raises:
-      WeightsError: the pickle names or calls something that is not needed to build tensors, or has an instruction
-        that torch does not write, or a tensor that reaches beyond its storage.
+      WeightsError: the pickle names or calls something that is not needed to build tensors, has an instruction that
+        PyTorch does not write, or a tensor that exceeds its storage.
       LookupError, TypeError, ValueError: it is damaged.
     """
     machine = _Machine(name)
@@ -60,7 +60,7 @@ def unpickled(file: BinaryIO, *, name: str) -> tuple[Any, dict[str, Storage]]:
 
 
 class _Machine:
-    """The stack machine that a pickle is a program of, with those instructions alone that torch's consist of."""
+    """The stack machine that runs a pickle, limited to the instructions that PyTorch writes."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -73,15 +73,15 @@ class _Machine:
         while code := file.read(1):
             opcode = _OPCODES.get(code.decode("latin-1"))
             if opcode is None:
-                raise ValueError(f"no pickle has an instruction {code!r}")
+                raise ValueError(f"{code!r} is not an instruction of a pickle")
             if opcode.name not in _INSTRUCTIONS:
                 raise self._refused(f"its pickle has the instruction {opcode.name}, which torch.save() does not write")
             if opcode.name == "STOP":
                 return self._stack.pop()
-            self._carry_out(opcode.name, opcode.arg.reader(file) if opcode.arg else None)
+            self._execute(opcode.name, opcode.arg.reader(file) if opcode.arg else None)
         raise EOFError("its pickle has no end")
 
-    def _carry_out(self, instruction: str, argument: Any) -> None:
+    def _execute(self, instruction: str, argument: Any) -> None:
         stack = self._stack
         match instruction:
             case "PROTO" | "FRAME":
@@ -127,30 +127,30 @@ class _Machine:
                 arguments = stack.pop()
                 stack.append(self._call(stack.pop(), arguments))
             case "BUILD":
-                # Attributes of an object, such as the version numbers of a state dict: there is no object to have them.
+                # Sets attributes of an object, such as the version numbers of a state dict, which are not needed.
                 stack.pop()
             case _:
                 stack.append(argument)
 
     def _marked(self) -> list[Any]:
-        """What was put on the stack since the last mark; the stack is then what it was before that."""
+        """Pops and returns what was pushed on the stack since the last mark."""
         values = self._stack
         self._stack = self._below.pop()
         return values
 
     def _extend(self, values: list[Any]) -> None:
         if not isinstance(self._stack[-1], list):
-            raise TypeError("its pickle appends to something that is no list")
+            raise TypeError("its pickle appends to something that is not a list")
         self._stack[-1].extend(values)
 
     def _set_items(self, flat: list[Any]) -> None:
         if not isinstance(self._stack[-1], dict) or len(flat) % 2:
-            raise TypeError("its pickle sets items of something that is no dict")
+            raise TypeError("its pickle sets items of something that is not a dict")
         self._stack[-1].update(_entries(zip(flat[::2], flat[1::2], strict=True)))
 
     def _named(self, name: str) -> _Global:
         if name not in _NAMES:
-            raise self._refused(f"names {name[:_LONGEST_NAME]}, which is not needed for tensors")
+            raise self._refused(f"names {name[:_MAX_NAME_LENGTH]}, which is not needed for tensors")
         return _Global(name)
 
     def _storage(self, given: Any) -> Storage:
@@ -162,12 +162,14 @@ class _Machine:
                 if self.storages.setdefault(key, storage) != storage:
                     raise ValueError(f"its storage {key} is described in two ways")
                 return storage
-        raise self._refused("refers to data that is no storage of a tensor")
+        raise self._refused("refers to data that is not the storage of a tensor")
 
     def _call(self, function: Any, arguments: Any) -> Any:
         called = _CALLS.get(function.name) if isinstance(function, _Global) else None
         if called is None or not isinstance(arguments, tuple):
-            raise self._refused(f"calls {function.name if isinstance(function, _Global) else 'what is no function'}")
+            raise self._refused(
+                f"calls {function.name if isinstance(function, _Global) else 'something that is not a function'}"
+            )
         return called(*arguments)
 
     def _refused(self, what: str) -> WeightsError:
@@ -175,7 +177,7 @@ class _Machine:
 
 
 def _entries(pairs: Any) -> dict[Any, Any]:
-    """Those pairs whose key is plain: the names of tensors are, and hashing anything else could go on for ever."""
+    """Returns the pairs with a plain key, as tensors' names are; hashing anything else might never end."""
     return {key: value for key, value in pairs if isinstance(key, str | int | float | None)}
 
 

@@ -1,4 +1,4 @@
-"""Torch's storages and tensors: what a pickle says of them, and the arrays that they are."""
+"""PyTorch's storages and tensors, as a pickle describes them, and their conversion to arrays."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -21,25 +21,25 @@ _DTYPES: Mapping[str, tuple[Any, Any]] = {
     "Short": (np.int16, np.int16),
     "Char": (np.int8, np.int8),
     "Byte": (np.uint8, np.uint8),
-    # Any byte can stand where a truth value should; numpy reckons with 0 and 1 alone.
+    # Any nonzero byte is True in a file, while numpy assumes 0 or 1.
     "Bool": (np.uint8, np.bool_),
 }
-"""For each kind of number: its type in the file, and here."""
+"""For each kind of number: its type in the file, and its type in the arrays returned."""
 
 STORAGES = {f"torch.{kind}Storage": kind for kind in _DTYPES} | {"torch.storage.UntypedStorage": "Byte"}
-"""The kind of number that each class of torch's storages holds."""
+"""The kind of number in each class of PyTorch's storages."""
 
 ByteOrder = Literal["little", "big"]
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Where the numbers of tensors lie.
+    """The memory of one or several tensors.
 
     Attributes:
-      kind: of the numbers, one of STORAGES' values.
+      kind: the kind of its numbers, one of STORAGES' values.
       key: its name in the file.
-      length: how many numbers.
+      length: number of numbers.
     """
 
     kind: str
@@ -48,19 +48,19 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes in the file."""
+        """Its size in the file, in bytes."""
         return self.length * np.dtype(_DTYPES[self.kind][0]).itemsize
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A view of a storage that lies within it.
+    """A view of a storage that does not exceed it.
 
     Attributes:
-      storage: what is viewed.
-      offset: of the first number.
-      shape: of the tensor.
-      strides: of each axis, in numbers.
+      storage: the storage.
+      offset: index of the first number in the storage.
+      shape: the tensor's shape.
+      strides: stride of each axis, in numbers.
     """
 
     storage: Storage
@@ -70,13 +70,13 @@ class Tensor:
 
 
 def tensor_of(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    """What torch's functions that build a tensor are called with, checked.
+    """Returns a tensor from the arguments of PyTorch's functions that rebuild one.
 
     Raises:
-      TypeError, ValueError: it is no tensor, or one that reaches beyond its storage.
+      TypeError, ValueError: they do not describe a tensor, or the tensor exceeds its storage.
     """
     if not isinstance(storage, Storage) or not all(map(_are_sizes, (shape, strides, (offset,)))):
-        raise TypeError("it has a tensor whose storage, offset, shape or strides are none")
+        raise TypeError("it has a tensor with an invalid storage, offset, shape or strides")
     if len(shape) != len(strides):
         raise ValueError(f"it has a tensor of shape {shape} with strides {strides}")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -96,24 +96,24 @@ def arrays_of(
     order: ByteOrder,
     max_bytes: int,
 ) -> dict[str, np.ndarray]:
-    """The arrays that tensors are.
+    """Returns tensors as arrays.
 
     Args:
-      state: the tensors by their names.
-      read: the bytes of a storage; called once for each that a tensor needs.
-      path: of the file, for messages and as the measure of what it can hold.
-      order: of the bytes of a number in the file.
-      max_bytes: the most that the arrays may take.
+      state: tensors by their names.
+      read: returns the bytes of a storage; it is called once for each storage.
+      path: path of the file, for messages and for the plausible size of its contents.
+      order: byte order of the file.
+      max_bytes: limit on the size of the arrays together.
 
     Returns:
-      An array of its own memory for each tensor; bfloat16 as float32.
+      An array for each tensor, none of which share memory; bfloat16 becomes float32.
 
     Raises:
-      WeightsError: together they take more than the file can plausibly hold, or than `max_bytes`.
-      ValueError: a storage has other bytes than it should.
+      WeightsError: together they take implausibly much memory for the file's size, or more than `max_bytes`.
+      ValueError: a storage has another number of bytes than it should.
     """
-    taken = (np.dtype(_DTYPES[t.storage.kind][1]).itemsize * math.prod(t.shape) for t in state.values())
-    check_size(sum(taken), path, max_bytes=max_bytes)
+    sizes = (np.dtype(_DTYPES[t.storage.kind][1]).itemsize * math.prod(t.shape) for t in state.values())
+    check_size(sum(sizes), path, max_bytes=max_bytes)
     by_storage: dict[Storage, list[str]] = {}
     for name, tensor in state.items():
         by_storage.setdefault(tensor.storage, []).append(name)
@@ -129,20 +129,20 @@ def _are_sizes(values: Any) -> bool:
 
 
 def _numbers(data: bytes, storage: Storage, order: ByteOrder) -> np.ndarray:
-    """The numbers of a storage, [length]."""
+    """Returns the numbers of a storage, [length]."""
     if len(data) != storage.nbytes:
         raise ValueError(f"its storage {storage.key} has {len(data)} bytes instead of {storage.nbytes}")
-    stored, here = (np.dtype(kind) for kind in _DTYPES[storage.kind])
+    stored, wanted = (np.dtype(kind) for kind in _DTYPES[storage.kind])
     raw = np.frombuffer(data, np.dtype(f"u{stored.itemsize}").newbyteorder("<" if order == "little" else ">"))
-    return raw.astype(f"u{stored.itemsize}", copy=False).view(stored).astype(here, copy=False)
+    return raw.astype(f"u{stored.itemsize}", copy=False).view(stored).astype(wanted, copy=False)
 
 
 def _view(numbers: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """A tensor as a view of its storage's numbers, of which `Tensor` promises that they are there."""
+    """Returns a tensor as a view of its storage's numbers, which `Tensor` guarantees to exist."""
     if 0 in tensor.shape:
         return np.empty(tensor.shape, numbers.dtype)
-    # An axis of one number may have any stride, perhaps one that no address can have.
-    steps = [
+    # An axis of length 1 can have any stride, even one that exceeds the address space.
+    byte_strides = [
         stride * numbers.itemsize if size > 1 else 0 for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     ]
-    return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, steps, writeable=False)
+    return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, byte_strides, writeable=False)

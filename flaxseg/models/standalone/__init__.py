@@ -1,1 +1,1 @@
-"""Networks without an exchangeable encoder."""
+"""Networks whose encoder cannot be exchanged: one function per file."""

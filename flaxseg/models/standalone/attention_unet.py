@@ -1,11 +1,11 @@
-"""Attention U-Net (Oktay et al. 2018, https://arxiv.org/abs/1804.03999) for pictures."""
+"""Attention U-Net (Oktay et al. 2018, https://arxiv.org/abs/1804.03999) for two-dimensional images."""
 
 from typing import Any
 
 import jax.numpy as jnp
 
-from flaxseg.models.encoder_decoder import NormalizationValues
-from flaxseg.models.standalone.plain_unet import UNet, plain_unet
+from flaxseg.models.arguments import NormalizationValues
+from flaxseg.models.standalone.plain_unet import UNet, checked_unet
 
 
 def attention_unet(
@@ -26,38 +26,40 @@ def attention_unet(
     std: NormalizationValues = None,
     dtype: Any = jnp.float32,
 ) -> UNet:
-    """The plain U-Net with gates on its skips: 32,071,750 parameters for 3 classes and 3 channels.
+    """Returns a plain U-Net with gated skips: 32,071,750 parameters for 3 classes and 3 channels.
 
-    A gate multiplies each place of an encoder's feature by a number between 0 and 1 that follows from the feature and
-    from what the decoder made of the coarser ones (`AttentionGate`).
+    A gate multiplies each pixel of the encoder's features by a weight between 0 and 1, computed from these features
+    and the decoder's coarser ones (see `AttentionGate`).
 
     Args:
-      num_classes: channels of the logits.
-      width: channels at full resolution; they double with each level down.
+      num_classes: number of classes, the channels of the logits.
+      width: channels at full resolution; they double with each level.
       depth: number of times that the resolution is halved.
-      gate_from: the lowest level, 0 at full resolution, whose skip has a gate. The paper leaves level 0 without one:
-        its features say too little for it.
-      max_width: channels that no level exceeds; None for no limit.
+      gate_from: the finest level, 0 at full resolution, whose skip has a gate; the paper has none at level 0, whose
+        features are too low-level for it.
+      max_width: limit on the channels of each level; None: no limit.
       kernel_size: height and width of the blocks' kernels.
-      norm: "batch", "group" or "none". The gates have none.
-      activation: a name in `layers.ACTIVATIONS`. The gates have ReLU.
+      norm: "batch", "group" or "none"; the gates have no normalization.
+      activation: a name of `layers.conv.ACTIVATIONS`; the gates use ReLU.
       negative_slope: slope of "leaky_relu" below 0.
       upsampling: "transposed" (2x2, stride 2), or "bilinear" or "nearest" after a 1x1 convolution.
       decoder_dropout: dropout rate after the decoder's blocks.
-      decoder_dropout_from: the lowest level that `decoder_dropout` applies to.
-      mean: subtracted from a picture's 0..255 by the training step: one number, or one a channel; None: 127.5.
-      std: what the difference is divided by; likewise.
-      dtype: float32 or bfloat16, what is computed in. Parameters, statistics and logits are float32.
+      decoder_dropout_from: the finest level, 0 at full resolution, that has this dropout.
+      mean: subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
+      std: what the difference is divided by: one number, or one per channel; None: 127.5.
+      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
 
     Raises:
-      ConfigError: an argument is out of range; the message names it and what is allowed.
+      ArgumentError: an argument is out of range.
     """
-    return plain_unet(
+    return checked_unet(
         num_classes=num_classes,
         width=width,
         depth=depth,
-        gate_from=gate_from,
         max_width=max_width,
+        mean=mean,
+        std=std,
+        gate_from=gate_from,
         kernel_size=kernel_size,
         norm=norm,
         activation=activation,
@@ -65,9 +67,5 @@ def attention_unet(
         upsampling=upsampling,
         decoder_dropout=decoder_dropout,
         decoder_dropout_from=decoder_dropout_from,
-        head_convs=0,
-        head_dropout=0.0,
-        mean=127.5 if mean is None else mean,
-        std=127.5 if std is None else std,
         dtype=dtype,
     )

@@ -1,21 +1,16 @@
-"""The plain U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597), with or without gates on its skips."""
+"""The plain U-Net (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597), with SAME padding and normalization."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.arguments import (
-    ChannelValues,
-    channel_values,
-    check_choice,
-    check_dtype,
-    check_integer,
-    check_number,
-    check_rate,
-)
+from flaxseg.errors import DROPOUT_RATE, FINITE, check_choice, check_integer
+from flaxseg.models.arguments import ChannelValues, NormalizationValues, channel_values, check_dtype
 from flaxseg.models.layers.attention import AttentionGate
 from flaxseg.models.layers.conv import (
     ACTIVATIONS,
@@ -29,58 +24,123 @@ from flaxseg.models.layers.conv import (
 )
 from flaxseg.models.layers.normalization import NORMS
 
+CLASSIC: Mapping[str, Any] = MappingProxyType(
+    {
+        "width": 64,
+        "max_width": 512,
+        "kernel_size": 4,
+        "activation": "leaky_relu",
+        "negative_slope": 0.3,
+        "decoder_dropout": 0.2,
+        "decoder_dropout_from": 2,
+        "head_convs": 2,
+        "head_dropout": 0.3,
+    }
+)
+"""Options of the classic, heavily regularized U-Net for small datasets: `plain_unet(num_classes=3, **CLASSIC)`."""
+
 
 def plain_unet(
     *,
     num_classes: int,
-    width: int,
-    depth: int,
-    max_width: int | None,
-    gate_from: int | None = None,
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
-    dtype: Any,
-    **others: Any,
+    width: int = 32,
+    depth: int = 4,
+    max_width: int | None = None,
+    kernel_size: int = 3,
+    norm: str = "batch",
+    activation: str = "relu",
+    negative_slope: float = 0.01,
+    upsampling: str = "transposed",
+    decoder_dropout: float = 0.0,
+    decoder_dropout_from: int = 0,
+    head_convs: int = 0,
+    head_dropout: float = 0.0,
+    mean: NormalizationValues = None,
+    std: NormalizationValues = None,
+    dtype: Any = jnp.float32,
 ) -> "UNet":
-    """The plain U-Net, once its arguments were checked; `unet` and `attention_unet` document them.
+    """Returns a U-Net with a simple encoder of its own: 7,763,107 parameters for 3 classes and 3 channels.
+
+    Args:
+      num_classes: number of classes, the channels of the logits.
+      width: channels at full resolution; they double with each level.
+      depth: number of times that the resolution is halved.
+      max_width: limit on the channels of each level; None: no limit.
+      kernel_size: height and width of the blocks' kernels.
+      norm: "batch", "group" or "none".
+      activation: a name of `layers.conv.ACTIVATIONS`.
+      negative_slope: slope of "leaky_relu" below 0.
+      upsampling: "transposed" (2x2, stride 2), or "bilinear" or "nearest" after a 1x1 convolution.
+      decoder_dropout: dropout rate after the decoder's blocks.
+      decoder_dropout_from: the finest level, 0 at full resolution, that has this dropout.
+      head_convs: number of further convolutions at full resolution before the head.
+      head_dropout: dropout rate after each of these convolutions.
+      mean: subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
+      std: what the difference is divided by: one number, or one per channel; None: 127.5.
+      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
 
     Raises:
-      ConfigError: an argument is out of range; the message names it and what is allowed.
+      ArgumentError: an argument is out of range.
     """
-    for name, value, low in (
-        ("num_classes", num_classes, 1),
-        ("width", width, 1),
-        ("depth", depth, 1),
-        ("max_width", width if max_width is None else max_width, 1),
-        ("kernel_size", others["kernel_size"], 1),
-        ("decoder_dropout_from", others["decoder_dropout_from"], 0),
-        ("head_convs", others["head_convs"], 0),
-    ):
-        check_integer(name, value, low)
-    if gate_from is not None:
-        check_integer("gate_from", gate_from, 0, depth - 1)
-    for name, allowed in (("norm", NORMS), ("activation", tuple(ACTIVATIONS)), ("upsampling", UPSAMPLINGS)):
-        check_choice(name, others[name], allowed)
-    check_number("negative_slope", others["negative_slope"])
-    check_rate("decoder_dropout", others["decoder_dropout"])
-    check_rate("head_dropout", others["head_dropout"])
-    check_dtype("dtype", dtype)
-    return UNet(
+    return checked_unet(
         num_classes=num_classes,
-        widths=tuple(min(width * 2**level, max_width or width * 2**level) for level in range(depth + 1)),
-        gate_from=gate_from,
-        mean=channel_values("mean", mean),
-        std=channel_values("std", std, positive=True),
+        width=width,
+        depth=depth,
+        max_width=max_width,
+        mean=mean,
+        std=std,
+        kernel_size=kernel_size,
+        norm=norm,
+        activation=activation,
+        negative_slope=negative_slope,
+        upsampling=upsampling,
+        decoder_dropout=decoder_dropout,
+        decoder_dropout_from=decoder_dropout_from,
+        head_convs=head_convs,
+        head_dropout=head_dropout,
         dtype=dtype,
-        **others,
     )
 
 
+def checked_unet(
+    *,
+    width: int,
+    depth: int,
+    max_width: int | None,
+    mean: NormalizationValues,
+    std: NormalizationValues,
+    **fields: Any,
+) -> "UNet":
+    """Returns a `UNet` with the given fields; `plain_unet` documents the other arguments.
+
+    Raises:
+      ArgumentError: an argument is out of range.
+    """
+    check_integer("width", width, 1)
+    check_integer("depth", depth, 1)
+    if max_width is not None:
+        check_integer("max_width", max_width, 1)
+    network = UNet(
+        widths=tuple(min(width * 2**level, max_width or width * 2**level) for level in range(depth + 1)),
+        mean=channel_values("mean", 127.5 if mean is None else mean),
+        std=channel_values("std", 127.5 if std is None else std, positive=True),
+        **fields,
+    )
+    network.check()
+    return network
+
+
 class UNet(nn.Module):
-    """U-Net of `len(widths)` levels; made by `unet` or `attention_unet`, which document the attributes.
+    """U-Net with `len(widths)` levels. See `plain_unet` and `attention_unet`.
 
     Parameters are named `encoder/level{i}/block{j}/...`, `decoder/level{i}/{gate,up,block{j}}/...`, `head/...`, with
     level 0 at full resolution.
+
+    The other attributes are the arguments of `plain_unet` with the same names.
+
+    Attributes:
+      widths: channels of each level, from full resolution.
+      gate_from: the finest level whose skip has a gate; None: there are no gates.
     """
 
     num_classes: int
@@ -92,25 +152,43 @@ class UNet(nn.Module):
     upsampling: str
     decoder_dropout: float
     decoder_dropout_from: int
-    head_convs: int
-    head_dropout: float
-    gate_from: int | None
-    """The finest level whose skip has a gate; None: there are none."""
     mean: ChannelValues
     std: ChannelValues
     dtype: Any
+    head_convs: int = 0
+    head_dropout: float = 0.0
+    gate_from: int | None = None
 
     @property
     def stride(self) -> int:
-        """What the height and width are padded to a multiple of."""
+        """Height and width are padded to multiples of this number."""
         return 2 ** (len(self.widths) - 1)
+
+    def check(self) -> None:
+        """Raises ArgumentError if an attribute is out of range."""
+        for argument, low in (("num_classes", 1), ("kernel_size", 1), ("decoder_dropout_from", 0), ("head_convs", 0)):
+            check_integer(argument, getattr(self, argument), low)
+        if self.gate_from is not None:
+            check_integer("gate_from", self.gate_from, 0, len(self.widths) - 2)
+        check_choice("norm", self.norm, NORMS)
+        check_choice("activation", self.activation, tuple(ACTIVATIONS))
+        check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        FINITE.check("negative_slope", self.negative_slope)
+        DROPOUT_RATE.check("decoder_dropout", self.decoder_dropout)
+        DROPOUT_RATE.check("head_dropout", self.head_dropout)
+        check_dtype("dtype", self.dtype)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits, float32[B, H, W, num_classes], of normalized pictures, float[B, H, W, C], of any size.
+        """Returns the logits of normalized images.
 
-        With `train`, batch statistics are those of the batch (and `batch_stats` is to be mutable), and dropout
-        takes its randomness from the collection "dropout".
+        Args:
+          x: normalized images, float[B, H, W, C], of any size.
+          train: normalize by the batch's own statistics (the collection "batch_stats" has to be mutable), and apply
+            dropout with the random key "dropout".
+
+        Returns:
+          float32[B, H, W, num_classes].
         """
         size = x.shape[1], x.shape[2]
         block = {"kernel_size": self.kernel_size, "norm": self.norm, "dtype": self.dtype}
@@ -123,12 +201,12 @@ class UNet(nn.Module):
         for i in range(self.head_convs):
             x = ConvNormAct(self.widths[0], **block, name=f"head_block{i}")(x, train=train)
             x = nn.Dropout(self.head_dropout, deterministic=not train)(x)
-        # In float32 whatever the rest is computed in: rounded logits would show in the loss.
+        # In float32 whatever `dtype` is: rounded logits would show in the loss.
         return crop(Conv(self.num_classes, 1, name="head")(x), size)
 
 
 class _Encoder(nn.Module):
-    """Features of each level, from full resolution down."""
+    """Two convolutions at each level, with max pooling between levels."""
 
     widths: tuple[int, ...]
     block: Mapping[str, Any]
@@ -145,13 +223,18 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """From the encoder's features back up to full resolution."""
+    """Upsamples from the coarsest level to full resolution.
+
+    Attributes:
+      upsampling: "transposed", "bilinear" or "nearest".
+      dropout: dropout rate after each level, from full resolution.
+      gated: whether the skip of each level has a gate, from full resolution.
+      block: options of the convolution blocks.
+    """
 
     upsampling: str
     dropout: tuple[float, ...]
-    """The rate after each level, from level 0 on."""
     gated: tuple[bool, ...]
-    """Whether the skip of each level has a gate, likewise."""
     block: Mapping[str, Any]
 
     @nn.compact
@@ -164,7 +247,7 @@ class _Decoder(nn.Module):
 
 
 class _DecoderLevel(nn.Module):
-    """Up-sampling by 2, merged with the encoder's features of the same size."""
+    """Upsampling by 2, concatenation with the skip, and two convolutions."""
 
     upsampling: str
     dropout: float
@@ -183,7 +266,7 @@ class _DecoderLevel(nn.Module):
 
 
 class _DoubleConv(nn.Module):
-    """Two convolution blocks of one width."""
+    """Two convolution blocks with the same number of channels."""
 
     width: int
     block: Mapping[str, Any]

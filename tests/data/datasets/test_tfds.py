@@ -1,4 +1,4 @@
-"""Datasets of TensorFlow Datasets are read by the names of their features, and wrong names are told."""
+"""Datasets of TensorFlow Datasets are read by the names of their features; wrong names are reported."""
 
 import functools
 import io
@@ -12,10 +12,10 @@ from PIL import Image
 
 from flaxseg.data.datasets.tfds import tfds
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import DataError
+from flaxseg.errors import ArgumentError, DataError
 
 RNG = np.random.default_rng(0)
-PICTURES = [RNG.integers(0, 256, (5 + i, 7, 3), dtype=np.uint8) for i in range(6)]
+IMAGES = [RNG.integers(0, 256, (5 + i, 7, 3), dtype=np.uint8) for i in range(6)]
 MASKS = [RNG.integers(0, 3, (5 + i, 7), dtype=np.uint8) for i in range(6)]
 SPLITS = {"train": range(4), "val": range(4, 6)}
 
@@ -27,7 +27,7 @@ def png(array: np.ndarray) -> io.BytesIO:
 
 
 class Builder(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=True):
-    """Six pictures and masks, each as a feature of every kind."""
+    """Six images and masks, stored as features of every kind."""
 
     name = "all_kinds"
     pkg_dir_path = pathlib.Path(__file__).parent
@@ -55,9 +55,9 @@ class Builder(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=
 
     def _generate_examples(self, members):
         for i in members:
-            picture, mask = PICTURES[i], MASKS[i]
+            image, mask = IMAGES[i], MASKS[i]
             yield i, {
-                "image": png(picture), "array": picture, "labeled": png(mask), "mask": png(mask),
+                "image": png(image), "array": image, "labeled": png(mask), "mask": png(mask),
                 "flat": mask.astype(np.int32), "deep": mask.astype(np.int64)[..., None],
                 "too_large": mask.astype(np.int32) + 254, "file": f"{i}.png", "number": i, "clip": [],
                 "box": tensorflow_datasets.features.BBox(ymin=0.0, xmin=0.0, ymax=1.0, xmax=1.0),
@@ -66,7 +66,7 @@ class Builder(tensorflow_datasets.core.GeneratorBasedBuilder, skip_registration=
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A data.dir with the dataset in it, whose code TensorFlow Datasets then does not know."""
+    """A data_dir with the prepared dataset, whose builder TensorFlow Datasets does not know."""
     root = tmp_path_factory.mktemp("tfds")
     Builder(data_dir=root, file_format="array_record").download_and_prepare()
     return root
@@ -84,13 +84,13 @@ def by_number(dataset) -> dict:
 
 @pytest.mark.parametrize("image_key", ["image", "array"])
 @pytest.mark.parametrize("mask_key", ["labeled", "mask", "flat", "deep"])
-def test_pictures_and_masks_of_every_kind(read, image_key: str, mask_key: str) -> None:
+def test_images_and_masks_of_every_kind(read, image_key: str, mask_key: str) -> None:
     dataset = read(image_key=image_key, mask_key=mask_key, values=(2, 0), ignore_values=(1,))
     assert dataset.num_classes == 2 and dataset.class_names == ("2", "0")
     examples = by_number(dataset)
     assert sorted(examples) == [0, 1, 2, 3]
     for i, example in examples.items():
-        np.testing.assert_array_equal(example["image"], PICTURES[i])
+        np.testing.assert_array_equal(example["image"], IMAGES[i])
         np.testing.assert_array_equal(example["label"], np.array([1, IGNORE_LABEL, 0])[MASKS[i]])
         assert example["image"].dtype == example["label"].dtype == np.uint8
 
@@ -116,10 +116,10 @@ def test_versions_slices_and_ids(read) -> None:
     numbers = [int(read().source[i]["id"]) for i in range(4)]
     assert [read(id_key="file").source[i]["id"] for i in range(4)] == [str(number) for number in numbers]
     assert [read(id_key="").source[i]["id"] for i in range(4)] == ["0", "1", "2", "3"]
-    np.testing.assert_array_equal(read(id_key="").source[1]["image"], PICTURES[numbers[1]])
+    np.testing.assert_array_equal(read(id_key="").source[1]["image"], IMAGES[numbers[1]])
 
 
-def test_it_is_prepared_on_first_use(tmp_path: pathlib.Path) -> None:
+def test_a_dataset_is_prepared_on_first_use(tmp_path: pathlib.Path) -> None:
     class FirstUse(Builder):
         name = "first_use"
 
@@ -128,52 +128,52 @@ def test_it_is_prepared_on_first_use(tmp_path: pathlib.Path) -> None:
     assert (tmp_path / "first_use" / "1.0.0" / "features.json").is_file()
 
 
-def test_what_was_prepared_in_part_is_told(tmp_path: pathlib.Path) -> None:
+def test_an_incomplete_dataset_is_reported(tmp_path: pathlib.Path) -> None:
     (tmp_path / "halfway" / "1.0.0").mkdir(parents=True)
     options = {"image_key": "image", "mask_key": "labeled", "data_dir": str(tmp_path)}
-    with pytest.raises(DataError, match=rf"the folder {tmp_path}/halfway is there, but holds no whole prepared data"):
+    with pytest.raises(DataError, match=rf"{tmp_path}/halfway exists but contains no complete prepared data"):
         tfds("train", name="halfway", **options)
 
 
 WRONG = {
-    "name": ({"name": "all_kindz"}, r"name is 'all_kindz'.*none is prepared in .*mean 'all_kinds'\?.*catalog"),
+    "name": ({"name": "all_kindz"}, r"name = 'all_kindz': .*none is prepared in .*mean 'all_kinds'\?.*catalog"),
     "catalog name": ({"name": "oxford_iit_pet"}, "did you mean 'oxford_iiit_pet'"),
     "no name": ({"name": "two words"}, "'two words': TensorFlow Datasets cannot open it.*NAME/CONFIG:VERSION"),
-    "config": ({"name": "cityscapes/semantic"}, r"has no config 'semantic', there are semantic_segmentation, "),
-    "no configs": ({"name": "oxford_iiit_pet/small"}, r"oxford_iiit_pet has no config 'small', there are none\)"),
+    "config": ({"name": "cityscapes/semantic"}, r"has no config 'semantic'; it has semantic_segmentation, "),
+    "no configs": ({"name": "oxford_iiit_pet/small"}, r"oxford_iiit_pet has no config 'small'; it has none\)"),
     "version": ({"name": "oxford_iiit_pet:9.9.9"}, r"cannot be loaded at version 9\.9\.9, only: 4\.0\.0"),
     "feature": (
-        {"mask_key": "labeled"},
-        r"(?s)mask_key is 'labeled': this feature of all_kinds is not there; did you mean 'labeled'\?\nIts.*"
-        r"array: Tensor uint8\[\?, \?, 3\]: looks like pictures.*file: Text\n.*flat: Tensor int32\[\?, 7\]: looks like "
-        r"masks.*image: Image uint8\[\?, \?, 3\]: looks like pictures.*labeled: LabeledImage .*: looks like masks",
+        {"mask_key": "labeld"},
+        r"(?s)mask_key = 'labeld': this feature of all_kinds does not exist; did you mean 'labeled'\?\nIts.*"
+        r"array: Tensor uint8\[\?, \?, 3\]: looks like images.*file: Text\n.*flat: Tensor int32\[\?, 7\]: looks like "
+        r"masks.*image: Image uint8\[\?, \?, 3\]: looks like images.*labeled: LabeledImage .*: looks like masks",
     ),
-    "mask of channels": ({"mask_key": "array"}, "mask_key is 'array'.*is no mask .*Tensor of whole numbers"),
-    "mask of text": ({"mask_key": "file"}, "mask_key is 'file'.*is no mask"),
-    "mask of pictures": ({"mask_key": "clip"}, "mask_key is 'clip'.*is no mask"),
-    "picture of numbers": ({"image_key": "flat"}, "image_key is 'flat'.*is no picture"),
-    "id of numbers": ({"id_key": "box"}, "id_key is 'box'.*is no text or whole number"),
-    "split": ({"split": "test"}, r"all_kinds in .* has no split 'test': there are train, val, and slices"),
-    "classes": ({"mask_key": "mask"}, r"'mask' of all_kinds does not say .*options\.class_names.*options\.values"),
-    "names": ({"values": (0, 1, 2), "class_names": ("a", "b")}, r"2 data\.options\.class_names for 3"),
-    "palette": ({"palette": ((0, 0, 0),)}, r"data\.options\.palette has the shape \[1, 3\]: for 3 classes"),
+    "mask of channels": ({"mask_key": "array"}, "mask_key = 'array'.*is not a mask .*Tensor of integers"),
+    "mask of text": ({"mask_key": "file"}, "mask_key = 'file'.*is not a mask"),
+    "mask of images": ({"mask_key": "clip"}, "mask_key = 'clip'.*is not a mask"),
+    "image of numbers": ({"image_key": "flat"}, "image_key = 'flat'.*is not an image"),
+    "id of numbers": ({"id_key": "box"}, "id_key = 'box'.*is not a text or an integer"),
+    "split": ({"split": "test"}, r"split = 'test': all_kinds in .* has no such split; it has train, val, and slices"),
+    "classes": ({"mask_key": "mask"}, r"class_names = \(\): must name .*'mask' of all_kinds does not; .*in `values`"),
+    "names": ({"values": (0, 1, 2), "class_names": ("a", "b")}, r"has 2 name\(s\) for 3 `values`"),
+    "palette": ({"palette": ((0, 0, 0),)}, r"palette = .*must be 3 colors .*its shape is \[1, 3\]"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_told(read, options: dict, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+def test_invalid_options_are_reported(read, options: dict, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
         read(**options)
 
 
-def test_values_of_no_class_are_told(read) -> None:
-    with pytest.raises(DataError, match=r"all_kinds \d: holds the mask value\(s\) 2 "):
+def test_values_without_a_class_are_reported(read) -> None:
+    with pytest.raises(DataError, match=r"all_kinds \d: contains the mask value\(s\) 2 "):
         by_number(read(class_names=("a", "b")))
     with pytest.raises(DataError, match=r"all_kinds \d \(too_large\): has mask values from 254 to 256, but labels are"):
         by_number(read(mask_key="too_large", values=(254, 255)))
 
 
-def test_pictures_of_floats_are_no_masks(tmp_path: pathlib.Path) -> None:
+def test_float_images_are_not_masks(tmp_path: pathlib.Path) -> None:
     class Depth(Builder):
         name = "depth"
 
@@ -182,12 +182,14 @@ def test_pictures_of_floats_are_no_masks(tmp_path: pathlib.Path) -> None:
             features = {"image": kinds.Image(), "depth": kinds.Image(shape=(None, None, 1), dtype=np.float32)}
             return tensorflow_datasets.core.DatasetInfo(builder=self, features=kinds.FeaturesDict(features))
 
-    with pytest.raises(DataError, match="mask_key is 'depth'.*is no mask"):
+    with pytest.raises(ArgumentError, match="mask_key = 'depth'.*is not a mask"):
         tfds("train", data_dir=str(tmp_path), name="depth", image_key="image", mask_key="depth", values=(0, 1))
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_network_the_message_says_what_to_do(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_suggests_solutions(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_network(host: str, *_: object) -> None:
         raise socket.gaierror(f"{host} is not known")
 

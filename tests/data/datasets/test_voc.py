@@ -1,4 +1,4 @@
-"""Pascal VOC's lists, palette masks and color map, from a small layout of the same kind."""
+"""The lists, palette masks and color map of Pascal VOC, read from a small dataset with the same layout."""
 
 import pathlib
 import shutil
@@ -8,7 +8,7 @@ import pytest
 
 from flaxseg.data.datasets.voc import voc
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import DataError
+from flaxseg.errors import ArgumentError, DataError
 
 pytest_plugins = ("true_layouts",)
 
@@ -17,17 +17,17 @@ def ids(dataset) -> list[str]:
     return [dataset.source[i]["id"] for i in range(len(dataset.source))]
 
 
-def test_only_listed_pictures_are_read_from_either_folder(voc2012: pathlib.Path) -> None:
+def test_only_listed_images_are_read_from_either_folder(voc2012: pathlib.Path) -> None:
     for data_dir in (voc2012, voc2012 / "VOCdevkit" / "VOC2012"):
         assert ids(voc("train", data_dir=str(data_dir))) == ["2007_000032", "2007_000033"]
         assert ids(voc("val", data_dir=str(data_dir))) == ["2008_000001"]
         assert len(voc("trainval", data_dir=str(data_dir)).source) == 3
 
 
-def test_further_masks_lie_in_a_folder_of_their_own(voc2012: pathlib.Path) -> None:
+def test_other_masks_are_read_from_another_folder(voc2012: pathlib.Path) -> None:
     root = voc2012 / "VOCdevkit" / "VOC2012"
     shutil.copytree(root / "SegmentationClass", root / "SegmentationClassAug")
-    # As the lists that go with those masks are written.
+    # The format of the lists that are published with those masks.
     lines = "/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png\n"
     (root / "ImageSets" / "Segmentation" / "train_aug.txt").write_text(lines)
     (root / "SegmentationClass" / "2007_000032.png").unlink()
@@ -35,7 +35,7 @@ def test_further_masks_lie_in_a_folder_of_their_own(voc2012: pathlib.Path) -> No
     assert ids(dataset) == ["2007_000032"] and dataset.source[0]["label"].max() > 0
 
 
-def test_palette_indices_are_the_classes_and_255_is_ignored(voc2012: pathlib.Path) -> None:
+def test_palette_indices_are_classes_and_255_is_ignored(voc2012: pathlib.Path) -> None:
     label = voc("val", data_dir=str(voc2012)).source[0]["label"]
     np.testing.assert_array_equal(label.ravel(), [*range(21), *[IGNORE_LABEL] * 3])
 
@@ -60,8 +60,8 @@ def test_the_color_map_is_the_official_one(voc2012: pathlib.Path) -> None:
     assert dataset.class_names.index("person") == 15
 
 
-def test_what_is_missing_is_named(voc2012: pathlib.Path) -> None:
-    with pytest.raises(DataError, match=r"voc needs data\.dir.*VOCtrainval_11-May-2012\.tar"):
+def test_missing_parts_are_named(voc2012: pathlib.Path) -> None:
+    with pytest.raises(ArgumentError, match=r"data_dir = '': voc needs the folder.*VOCtrainval_11-May-2012\.tar"):
         voc("train", data_dir="")
-    with pytest.raises(DataError, match=r"(?s)there is train, trainval, val\).*test\.txt cannot be read"):
+    with pytest.raises(DataError, match=r"(?s)existing splits: train, trainval, val\).*test\.txt cannot be read"):
         voc("test", data_dir=str(voc2012))

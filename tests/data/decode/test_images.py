@@ -1,4 +1,4 @@
-"""Bytes of every kind become the right arrays, and what cannot be read is named."""
+"""Files of every format are decoded to the right arrays; unreadable files are named."""
 
 import io
 import itertools
@@ -29,7 +29,7 @@ def rgb() -> np.ndarray:
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF"])
-def test_lossless_formats_give_the_pixels_that_were_saved(rgb: np.ndarray, file_format: str) -> None:
+def test_lossless_formats_return_the_pixels_that_were_saved(rgb: np.ndarray, file_format: str) -> None:
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgb), file_format), name="x"), rgb)
 
 
@@ -50,15 +50,15 @@ def test_jpeg_agrees_with_pillow(mode: str, progressive: bool) -> None:
     assert np.abs(decode_image(data, name="x") - expected).max() <= 1
 
 
-def test_a_broken_jpeg_header_does_not_hide_a_thumbnail_end_marker() -> None:
+def test_the_end_marker_of_a_thumbnail_does_not_hide_a_truncated_jpeg() -> None:
     whole = encoded(Image.new("RGB", (64, 64), (90, 10, 200)), "JPEG", comment=b"\xff\xd9 as in a thumbnail")
     assert decode_image(whole, name="x").shape == (64, 64, 3)
-    with pytest.raises(DataError, match=r"cat\.jpg: is a JPEG, cut off after \d+ bytes"):
+    with pytest.raises(DataError, match=r"cat\.jpg: is a JPEG, truncated after \d+ bytes"):
         decode_image(whole[:-20], name="cat.jpg")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P"])
-def test_pictures_of_every_mode_become_rgb_without_blending(mode: str) -> None:
+def test_images_of_every_mode_become_rgb_without_blending(mode: str) -> None:
     values = np.array([[0, 255, 0], [255, 0, 255]], np.uint8)
     image = Image.fromarray(values).convert(mode)
     if mode == "LA":
@@ -66,7 +66,7 @@ def test_pictures_of_every_mode_become_rgb_without_blending(mode: str) -> None:
     np.testing.assert_array_equal(decode_image(encoded(image), name="x"), np.repeat(values[..., None], 3, 2))
 
 
-def test_a_palette_with_transparency_gives_its_colors() -> None:
+def test_a_palette_with_transparency_keeps_its_colors() -> None:
     image = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8))
     image.putpalette([10, 20, 30, 200, 100, 50])
     decoded = decode_image(encoded(image, transparency=b"\x00\x80"), name="x")
@@ -83,7 +83,7 @@ def test_sixteen_bits_are_kept_as_float32(channels: int) -> None:
     np.testing.assert_allclose(decoded, np.broadcast_to(values[..., :3], (5, 7, 3)) / 257, atol=1e-4)
 
 
-def test_a_sixteen_bit_png_is_turned_and_its_damage_told() -> None:
+def test_a_sixteen_bit_png_is_rotated_and_its_damage_reported() -> None:
     values = np.zeros((4, 6, 3), np.uint16)
     values[:, 0] = 65535
     data = cv2.imencode(".png", values)[1].tobytes()
@@ -91,25 +91,25 @@ def test_a_sixteen_bit_png_is_turned_and_its_damage_told() -> None:
     exif[0x0112] = 6
     body = exif.tobytes().removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I", len(body)) + b"eXIf" + body + struct.pack(">I", zlib.crc32(b"eXIf" + body))
-    turned = decode_image(data[:33] + chunk + data[33:], name="x")
-    assert turned.shape == (6, 4, 3) and turned[0].min() == 255 and turned[1:].max() == 0
+    rotated = decode_image(data[:33] + chunk + data[33:], name="x")
+    assert rotated.shape == (6, 4, 3) and rotated[0].min() == 255 and rotated[1:].max() == 0
     with pytest.raises(DataError, match="x: cannot be decoded"):
         decode_image(data[:-20], name="x")
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
-def test_exif_turns_the_picture_as_viewers_do(file_format: str) -> None:
-    lying = np.zeros((32, 48, 3), np.uint8)
-    lying[:, :16] = 255
+def test_the_exif_orientation_is_applied(file_format: str) -> None:
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[:, :16] = 255
     exif = Image.Exif()
     exif[0x0112] = 6
-    upright = decode_image(encoded(Image.fromarray(lying), file_format, exif=exif), name="x")
+    upright = decode_image(encoded(Image.fromarray(stored), file_format, exif=exif), name="x")
     assert upright.shape == (48, 32, 3)
     assert upright[:8].min() > 240 and upright[24:].max() < 15
 
 
 @pytest.mark.parametrize("mode", ["L", "P"])
-def test_label_values_are_taken_as_stored(mode: str) -> None:
+def test_label_values_are_returned_as_stored(mode: str) -> None:
     values = np.array([[0, 1, 2], [21, 254, 255]], np.uint8)
     image = Image.fromarray(values)
     if mode == "P":
@@ -118,7 +118,7 @@ def test_label_values_are_taken_as_stored(mode: str) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_labels_of_few_bits_are_not_spread(bits: int) -> None:
+def test_labels_of_few_bits_are_not_scaled(bits: int) -> None:
     values = np.arange(2**bits, dtype=np.uint8)[None]
     palette = Image.fromarray(values)
     palette.putpalette([40 * i % 256 for i in range(3 * 2**bits)])
@@ -127,7 +127,7 @@ def test_labels_of_few_bits_are_not_spread(bits: int) -> None:
 
 
 def gray_png(values: np.ndarray, bits: int) -> bytes:
-    """A gray PNG of 1, 2 or 4 bits, which Pillow cannot write."""
+    """Returns a gray PNG of 1, 2 or 4 bits, which Pillow cannot write."""
     digits = "".join(f"{value:0{bits}b}" for value in values[0]).ljust(8 * -(-len(values[0]) * bits // 8), "0")
     row = bytes([0]) + int(digits, 2).to_bytes(len(digits) // 8, "big")
     header = struct.pack(">IIBBBBB", values.shape[1], 1, bits, 0, 0, 0, 0)
@@ -139,7 +139,7 @@ def gray_png(values: np.ndarray, bits: int) -> bytes:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
-def test_labels_with_equal_channels_or_wide_pixels_are_gray(mode: str) -> None:
+def test_labels_with_equal_channels_or_16_bits_are_gray(mode: str) -> None:
     values = np.array([[0, 3, 255]], np.uint8)
     image = Image.fromarray(values.astype(np.uint16)) if mode == "I;16" else Image.fromarray(values).convert(mode)
     np.testing.assert_array_equal(decode_label(encoded(image), name="x"), values)
@@ -150,9 +150,9 @@ def test_labels_with_equal_channels_or_wide_pixels_are_gray(mode: str) -> None:
     ("damage", "problem"),
     [
         (lambda data: b"", "is empty"),
-        (lambda data: b"<html>not found</html>", "is no picture of a known format"),
-        (lambda data: data[: len(data) // 2], "cut off"),
-        (lambda data: data[:20], "cut off|known format"),
+        (lambda data: b"<html>not found</html>", "is not an image of a known format"),
+        (lambda data: data[: len(data) // 2], "truncated"),
+        (lambda data: data[:20], "truncated|known format"),
     ],
 )
 @pytest.mark.parametrize("file_format", ["GIF", "TIFF", "WEBP", "BMP"])
@@ -161,7 +161,7 @@ def test_damage_names_the_file_and_the_remedy(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     data = damage(encoded(Image.fromarray(noise), file_format))
-    with pytest.raises(DataError, match=rf"dir/a\.png: .*({problem}|cannot be decoded|without picture).*restore it"):
+    with pytest.raises(DataError, match=rf"dir/a\.png: .*({problem}|cannot be decoded|without pixel).*restore it"):
         decode(data, name="dir/a.png")
 
 
@@ -169,26 +169,26 @@ def test_damage_names_the_file_and_the_remedy(
     ("decode", "file_format"),
     [(decode_image, "JPEG"), *itertools.product([decode_image, decode_label], ["PNG", "TIFF", "NPY"])],
 )
-def test_too_many_pixels_are_refused_before_decoding(decode: Callable, file_format: str) -> None:
+def test_too_many_pixels_are_rejected_before_decoding(decode: Callable, file_format: str) -> None:
     data = (
         npy(np.zeros((100, 200), np.uint8))
         if file_format == "NPY"
         else encoded(Image.new("L", (200, 100)), file_format)
     )
     with pytest.raises(
-        DataError, match=r"big: is 200x100, 0\.0 megapixels, and at most 0\.0199 are read; make it smaller"
+        DataError, match=r"big: is 200x100, 0\.0 megapixels, but at most 0\.0199 are read; make it smaller"
     ):
         decode(data, name="big", max_megapixels=0.0199)
     assert decode(data, name="big", max_megapixels=0.02).shape[:2] == (100, 200)
 
 
-def test_a_cap_above_pillows_own_lets_larger_pictures_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_above_that_of_pillow_allows_larger_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 19_999)
     assert decode_image(encoded(Image.new("L", (200, 100))), name="x", max_megapixels=0.02).shape == (100, 200, 3)
 
 
 def test_a_decompression_bomb_is_a_data_error() -> None:
-    # A header that claims 50,000 x 50,000 pixels.
+    # A header that declares 50,000 x 50,000 pixels.
     data = bytearray(gray_png(np.zeros((1, 8), np.uint8), 1))
     data[16:24] = (50_000).to_bytes(4, "big") * 2
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
@@ -205,7 +205,7 @@ def test_the_palette_is_read_and_gray_has_none() -> None:
     np.testing.assert_array_equal(palette[:2], [[1, 2, 3], [4, 5, 6]])
 
 
-def test_resizing_to_the_same_size_is_the_identity(rgb: np.ndarray) -> None:
+def test_resizing_to_the_same_size_returns_the_input(rgb: np.ndarray) -> None:
     assert resize_image(rgb, (6, 9)) is rgb
     assert resize_label(rgb[..., 0], (6, 9)).base is rgb
 
@@ -215,7 +215,7 @@ def test_shrinking_averages_areas_and_growing_interpolates_between_centers() -> 
     np.testing.assert_array_equal(resize_image(image, (1, 2))[0, :, 0], [50, 50])
     grown = resize_image(np.array([[[0], [100]]], np.uint8), (1, 4))[0, :, 0]
     np.testing.assert_allclose(grown, [0, 25, 75, 100], atol=1)
-    # One axis shrinks by averaging while the other grows.
+    # One axis shrinks by averaging while the other one grows.
     mixed = resize_image(np.array([[[0], [100]]], np.uint8), (2, 1))[..., 0]
     np.testing.assert_array_equal(mixed, [[50], [50]])
 
@@ -228,7 +228,7 @@ def test_any_number_of_channels_is_resized_channel_by_channel(channels: int) -> 
         np.testing.assert_array_equal(whole[..., channel : channel + 1], resize_image(image[..., [channel]], (5, 31)))
 
 
-def test_float32_is_resized_as_uint8_is_but_for_rounding(rgb: np.ndarray) -> None:
+def test_float32_is_resized_like_uint8_except_for_rounding(rgb: np.ndarray) -> None:
     for size in ((3, 4), (14, 20), (3, 30)):
         wide = resize_image(rgb.astype(np.float32), size)
         assert wide.dtype == np.float32
@@ -246,7 +246,7 @@ def test_labels_take_the_value_under_each_pixel_center(size: tuple[int, int]) ->
 
 
 @pytest.mark.parametrize("bar", [np.s_[30:60], np.s_[:, 41:101]])
-def test_picture_and_label_stay_aligned_when_both_shrink(bar: tuple[slice, ...]) -> None:
+def test_image_and_label_stay_aligned_when_both_shrink(bar: tuple[slice, ...]) -> None:
     label = np.zeros((90, 120), np.uint8)
     label[bar] = 1
     image = np.repeat(label[..., None] * 255, 3, 2)
@@ -254,7 +254,7 @@ def test_picture_and_label_stay_aligned_when_both_shrink(bar: tuple[slice, ...])
     np.testing.assert_array_equal(small_image[..., 0] > 127, small_label == 1)
 
 
-def test_real_files_with_a_wrong_name_are_read(shared_data: pathlib.Path) -> None:
+def test_real_files_with_a_wrong_extension_are_read(shared_data: pathlib.Path) -> None:
     for stem, shape in (("Abyssinian_34", (202, 250)), ("Abyssinian_5", (150, 200))):
         data, mask = ((shared_data / "oddities" / f"{stem}.{end}").read_bytes() for end in ("jpg", "png"))
         assert decode_image(data, name=stem).shape == (*shape, 3)

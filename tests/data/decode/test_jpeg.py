@@ -1,4 +1,4 @@
-"""JPEGs decoded at a fraction of their size: which fraction, how near to the whole, and the size that is stored."""
+"""JPEGs decoded at a fraction of their size: the fraction, the accuracy, and the reported stored size."""
 
 import io
 
@@ -10,7 +10,7 @@ from flaxseg.data.decode.images import decode_image, decode_reduced, resize_imag
 
 
 def jpeg(height: int, width: int, *, orientation: int = 1) -> bytes:
-    """Smooth waves, another for each color."""
+    """Returns a JPEG of smooth waves, different for each color."""
     y, x = np.indices((height, width)) / 120
     waves = np.stack([np.sin(x + y), np.cos(2 * x - y), np.sin(3 * y)], axis=2)
     exif = Image.Exif()
@@ -21,7 +21,7 @@ def jpeg(height: int, width: int, *, orientation: int = 1) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("size", "orientation", "at_least", "expected"),
+    ("size", "orientation", "min_size", "expected"),
     [
         ((80, 160), 1, None, (80, 160)),
         ((80, 160), 1, (41, 41), (80, 160)),
@@ -37,19 +37,19 @@ def jpeg(height: int, width: int, *, orientation: int = 1) -> bytes:
         ((80, 160), 3, (40, 80), (40, 80)),
     ],
 )
-def test_the_largest_reduction_that_keeps_both_sides_is_taken(
-    size: tuple[int, int], orientation: int, at_least: tuple[int, int] | None, expected: tuple[int, int]
+def test_the_strongest_reduction_within_the_limits_is_used(
+    size: tuple[int, int], orientation: int, min_size: tuple[int, int] | None, expected: tuple[int, int]
 ) -> None:
-    image, stored = decode_reduced(jpeg(*size, orientation=orientation), name="x", at_least=at_least)
+    image, stored = decode_reduced(jpeg(*size, orientation=orientation), name="x", min_size=min_size)
     assert image.shape == (*expected, 3)
     assert stored == (size[::-1] if orientation == 6 else size)
 
 
 @pytest.mark.parametrize("orientation", [1, 8])
 @pytest.mark.parametrize("size", [(240, 320), (239, 319)])
-def test_a_reduced_picture_shrinks_to_what_the_whole_one_does(size: tuple[int, int], orientation: int) -> None:
+def test_a_reduced_image_resizes_to_the_same_as_the_full_one(size: tuple[int, int], orientation: int) -> None:
     data = jpeg(*size, orientation=orientation)
-    image, _ = decode_reduced(data, name="x", at_least=(24, 24))
+    image, _ = decode_reduced(data, name="x", min_size=(24, 24))
     whole = decode_image(data, name="x")
     assert image.shape[0] == -(-whole.shape[0] // 8)
     difference = np.abs(resize_image(image, (24, 24)).astype(float) - resize_image(whole, (24, 24)))
@@ -59,5 +59,5 @@ def test_a_reduced_picture_shrinks_to_what_the_whole_one_does(size: tuple[int, i
 def test_other_formats_are_never_reduced() -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 48)).save(buffer, "PNG")
-    image, stored = decode_reduced(buffer.getvalue(), name="x", at_least=(4, 4))
+    image, stored = decode_reduced(buffer.getvalue(), name="x", min_size=(4, 4))
     assert image.shape == (48, 64, 3) and stored == (48, 64)

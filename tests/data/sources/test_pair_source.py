@@ -1,4 +1,4 @@
-"""Pairs of files of every kind as examples, reduced ones among them, and masks that are scanned for their values."""
+"""Pairs of files as examples, at full and at reduced size, and the scan of masks for their values."""
 
 import pathlib
 import pickle
@@ -8,9 +8,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from flaxseg.data import folder
+from flaxseg.data import MappedSource, folder
 from flaxseg.data.masks import scan
-from flaxseg.data.types import Mapped, reduced
 from flaxseg.errors import DataError
 
 
@@ -19,7 +18,7 @@ def write(path: pathlib.Path, values: np.ndarray | list) -> None:
     Image.fromarray(np.asarray(values, np.uint8)).save(path)
 
 
-def test_arrays_are_pictures_and_masks(tmp_path: pathlib.Path) -> None:
+def test_arrays_as_images_and_masks(tmp_path: pathlib.Path) -> None:
     for part in ("images", "masks"):
         (tmp_path / part).mkdir()
     cube = np.arange(4 * 5 * 7, dtype=np.uint16).reshape(7, 4, 5)
@@ -31,30 +30,25 @@ def test_arrays_are_pictures_and_masks(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(example["label"], np.eye(4, 5))
 
 
-def test_reduced_pictures_keep_their_labels_and_the_check_of_sizes(tmp_path: pathlib.Path) -> None:
+def test_reduced_images_keep_their_labels_and_the_size_check(tmp_path: pathlib.Path) -> None:
     write(tmp_path / "images" / "a.jpg", np.full((64, 128, 3), 90))
     write(tmp_path / "images" / "b.jpg", np.full((64, 128, 3), 90))
     write(tmp_path / "masks" / "a.png", np.zeros((64, 128)))
     write(tmp_path / "masks" / "b.png", np.zeros((32, 64)))
-    source = reduced(folder("all", data_dir=str(tmp_path), values=(0,)).source, (30, 60))
+    source = folder("all", data_dir=str(tmp_path), values=(0,)).source.reduced((30, 60))
     example = source[0]
     assert example["image"].shape == (32, 64, 3) and example["label"].shape == (64, 128) and example["id"] == "a"
     with pytest.raises(DataError, match=r"masks/b\.png: is 64x32.*images/b\.jpg is 128x64"):
         source[1]
 
 
-def test_mapped_examples_are_reduced_too(tmp_path: pathlib.Path) -> None:
+def test_mapped_examples_are_reduced(tmp_path: pathlib.Path) -> None:
     write(tmp_path / "images" / "a.jpg", np.full((64, 128, 3), 90))
     write(tmp_path / "masks" / "a.png", np.zeros((64, 128)))
-    source = Mapped(folder("all", data_dir=str(tmp_path), values=(0,)).source, lambda example: {**example, "id": "b"})
+    source = MappedSource(folder("all", data_dir=str(tmp_path), values=(0,)).source, map_id=lambda _: "b")
     assert source[0]["image"].shape == (64, 128, 3) and len(source) == 1
-    smaller = reduced(source, (8, 16))[0]
+    smaller = source.reduced((8, 16))[0]
     assert smaller["image"].shape == (8, 16, 3) and smaller["id"] == "b"
-
-
-def test_a_source_without_reduction_is_returned_as_it_is() -> None:
-    examples = ({"image": np.zeros((4, 4, 3), np.uint8), "label": np.zeros((4, 4), np.uint8), "id": "a"},)
-    assert reduced(examples, (1, 1)) is examples
 
 
 def test_a_source_can_be_sent_to_another_process(tmp_path: pathlib.Path) -> None:
@@ -65,7 +59,7 @@ def test_a_source_can_be_sent_to_another_process(tmp_path: pathlib.Path) -> None
     np.testing.assert_array_equal(sent[0]["label"], source[0]["label"])
 
 
-def test_masks_are_scanned_once_for_all_splits_and_again_when_one_changes(
+def test_masks_are_scanned_once_for_all_splits_and_again_after_a_change(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for stem in ("a", "b", "c"):

@@ -11,7 +11,7 @@ def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-def test_every_branch_reaches_as_far_as_its_rate():
+def test_the_taps_of_each_branch_are_its_rate_apart():
     aspp = ASPP(2, (2, 3, 5), separable=False, dropout=0.0)
     x = jnp.zeros((1, 13, 13, 1)).at[0, 6, 6].set(1.0)
     variables = jax.tree.map(jnp.ones_like, aspp.init(jax.random.key(0), x, train=False))
@@ -37,8 +37,8 @@ def test_a_separable_layer_is_a_convolution_with_kernels_of_rank_one():
 
 
 @pytest.mark.parametrize("separable", [True, False])
-def test_gradients_are_those_of_plain_convolutions(separable, monkeypatch):
-    """With dilation, groups, enough rows for chunks, a rate beyond the map, and a mean that stands for a map."""
+def test_gradients_equal_those_of_plain_convolutions(separable, monkeypatch):
+    """Covers dilation, groups, enough rows for chunks, a rate larger than the map, and the broadcast pooling branch."""
     module, x = ASPP(3, (2, 5, 40), separable=separable, dropout=0.0), normal(0, 2, 36, 6, 4)
     variables = module.init(jax.random.key(1), x, train=False)
 

@@ -6,24 +6,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
-from flaxseg.models import fcn8s
+from flaxseg.errors import ArgumentError
+from flaxseg.models import build_model
 from flaxseg.models.decoders.fcn8s import FCN8sDecoder, bilinear_initializer
 from flaxseg.models.layers.conv import ConvTranspose
 from flaxseg.ops import max_pool, resize_bilinear
 
 
 def shapes(model, size=(33, 47), channels=3):
-    """Logits and parameters by name, without computing anything."""
-    picture = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
-    logits, variables = jax.eval_shape(
-        functools.partial(model.init_with_output, train=False), jax.random.key(0), picture
-    )
+    """Returns the shapes of the logits, and of the parameters by name."""
+    image = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
+    logits, variables = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), image)
     return logits, flax.traverse_util.flatten_dict(variables["params"], sep="/")
 
 
-def test_parameters_are_the_papers():
-    logits, parameters = shapes(fcn8s(num_classes=21))
+def test_parameters_are_those_of_the_paper():
+    logits, parameters = shapes(build_model("fcn8s", num_classes=21))
     assert logits.shape == (2, 33, 47, 21)
     decoder = {name.removeprefix("decoder/"): leaf.shape for name, leaf in parameters.items() if "decoder" in name}
     assert decoder == {
@@ -42,14 +40,14 @@ def test_parameters_are_the_papers():
         "up_to1/kernel": (16, 16, 21, 21),
     }
     assert {name.split("/")[0] for name in parameters} == {"encoder", "decoder"}
-    # VGG-16's 14,714,688; then fc6, fc7, three scores, three up-samplings.
+    # VGG-16's 14,714,688; then fc6, fc7, three scores, three upsamplings.
     own = 102_764_544 + 16_781_312 + (4097 + 513 + 257) * 21 + (16 + 16 + 256) * 21**2
     assert sum(leaf.size for leaf in parameters.values()) == 14_714_688 + own
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "vgg11_bn", "mobilenet_v2", "mit_b0"])
 def test_other_encoders_types_and_channels(encoder):
-    model = fcn8s(num_classes=4, encoder=encoder, width=8, dtype=jnp.bfloat16)
+    model = build_model("fcn8s", num_classes=4, encoder=encoder, width=8, dtype=jnp.bfloat16)
     for channels in (1, 4):
         logits, parameters = shapes(model, channels=channels)
         assert (logits.shape, logits.dtype) == ((2, 33, 47, 4), jnp.float32)
@@ -57,11 +55,11 @@ def test_other_encoders_types_and_channels(encoder):
 
 
 @pytest.mark.parametrize("factor", [2, 8])
-def test_transposed_convolutions_start_as_bilinear_up_sampling(factor):
+def test_transposed_convolutions_are_initialized_as_bilinear_upsampling(factor):
     x = jax.random.normal(jax.random.key(0), (2, 5, 6, 3))
     layer = ConvTranspose(3, 2 * factor, factor, use_bias=False, kernel_init=bilinear_initializer)
     y, variables = layer.init_with_output(jax.random.key(1), x)
-    # Beyond the picture are zeros, so the outermost half pixels fade out.
+    # Outside of the image are zeros, so the outermost pixels fade out.
     inside = slice(factor, -factor)
     expected = resize_bilinear(x, (5 * factor, 6 * factor))
     np.testing.assert_allclose(y[:, inside, inside], expected[:, inside, inside], atol=1e-5)
@@ -69,7 +67,7 @@ def test_transposed_convolutions_start_as_bilinear_up_sampling(factor):
     np.testing.assert_allclose(variables["params"]["kernel"][:factor, factor, 1, 1] / along[-1], along, rtol=1e-6)
 
 
-def test_vggs_feature_above_is_pooled_and_scored():
+def test_vggs_features_are_pooled_before_they_are_scored():
     channels = (2, 2, 3, 4, 5, 5)
     features = [jax.random.normal(jax.random.key(i), (1, 32 >> i, 32 >> i, c)) for i, c in enumerate(channels)]
     decoder = FCN8sDecoder(2, 6, 0.5, True, jnp.float32)
@@ -88,10 +86,10 @@ def test_vggs_feature_above_is_pooled_and_scored():
     ("options", "message"),
     [
         ({"width": 0}, "width = 0: must be an integer of at least 1"),
-        ({"dropout": 1}, "dropout = 1: must be a number of at least 0 and less than 1"),
+        ({"dropout": 1}, "dropout = 1: must be a number of at least 0 and below 1"),
         ({"encoder": "vgg17"}, "encoder = 'vgg17': unknown; did you mean"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
-    with pytest.raises(ConfigError, match=message):
-        fcn8s(**{"num_classes": 3} | options)
+    with pytest.raises(ArgumentError, match=message):
+        build_model("fcn8s", **{"num_classes": 3} | options)

@@ -5,16 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
-from flaxseg.models import manet
+from flaxseg.errors import ArgumentError
+from flaxseg.models import build_model
 from flaxseg.models.decoders.manet import Fusion, MANetDecoder, PositionAttention
 
 
-def test_attention_weights_of_all_pairs_of_pixels_have_the_sum_one():
+def test_attention_weights_of_all_pairs_of_pixels_sum_to_one():
     module = PositionAttention(2, jnp.float32)
     x = jax.random.normal(jax.random.key(0), (1, 2, 3, 4))
     params = jax.jit(module.init)(jax.random.key(1), x)["params"]
-    # All pairs alike, and every pixel's value the same number 5: each gets a sixth of it. `out` is the identity.
+    # All pairs have the same weight, and all values are 5: a sixth is added to each pixel. `out` is the identity.
     params = jax.tree.map(jnp.zeros_like, params)
     params["bottom"]["bias"] = jnp.full(4, 5.0)
     params["out"]["kernel"] = params["out"]["kernel"].at[1, 1].set(jnp.eye(4))
@@ -25,8 +25,8 @@ def test_attended_pixels_are_laid_out_as_in_the_reference():
     module = PositionAttention(1, jnp.float32)
     x = jnp.arange(6.0).reshape(1, 1, 3, 2)  # pixels (0, 1), (2, 3), (4, 5)
     params = jax.tree.map(jnp.zeros_like, jax.jit(module.init)(jax.random.key(1), x)["params"])
-    # Scores are products of the pixels' first channels times 100, so all of the weight is on the pair of the last with
-    # itself: what is added to the pixels is (0, 0), (0, 0), (4, 5), read as channels (0, 0, 0) and (0, 4, 5).
+    # Scores are 100 times the products of the pixels' first channels, so that the last pixel with itself has all of the
+    # weight: the values (0, 0), (0, 0), (4, 5) are added, reinterpreted as the channels (0, 0, 0) and (0, 4, 5).
     for name in ("center", "top"):
         params[name]["kernel"] = jnp.asarray([10.0, 0.0]).reshape(1, 1, 2, 1)
     for name in ("bottom", "out"):
@@ -75,5 +75,5 @@ def test_only_features_with_channels_are_fused(channels, fused):
     ],
 )
 def test_wrong_arguments_are_named(options, message):
-    with pytest.raises(ConfigError, match=message):
-        manet(**{"num_classes": 3} | options)
+    with pytest.raises(ArgumentError, match=message):
+        build_model("manet", **{"num_classes": 3} | options)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from flaxseg import ops
-from flaxseg.errors import ConfigError
-from flaxseg.models import segformer
+from flaxseg.errors import ArgumentError
+from flaxseg.models import build_model
 from flaxseg.models.decoders.segformer import _Mixing
 
 
-def test_maps_mixed_before_they_are_resized_equal_those_mixed_after():
+def test_projection_and_resizing_commute():
     shapes = [(1, 2, 3, 4), (1, 4, 6, 4), (1, 8, 12, 4)]
     maps = [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
     mixed, variables = _Mixing(5, (8, 12), jnp.float32).init_with_output(jax.random.key(3), *maps)
@@ -20,8 +20,8 @@ def test_maps_mixed_before_they_are_resized_equal_those_mixed_after():
 
 
 @pytest.mark.parametrize(("encoder", "layers"), [("resnet18", 5), ("mit_b0", 4)])
-def test_every_feature_with_channels_has_a_layer(encoder, layers):
-    model = segformer(num_classes=2, encoder=encoder, decoder_channels=8)
+def test_every_feature_with_channels_is_projected(encoder, layers):
+    model = build_model("segformer", num_classes=2, encoder=encoder, decoder_channels=8)
     x = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
     decoder = variables["params"]["decoder"]
@@ -35,9 +35,9 @@ def test_every_feature_with_channels_has_a_layer(encoder, layers):
     [
         ({"decoder_channels": 0}, "decoder_channels = 0: must be an integer of at least 1"),
         ({"encoder": "mit_b9"}, "encoder = 'mit_b9': unknown"),
-        ({"encoder_depth": 2}, "encoder_depth = 2: of encoder resnet34 it can be 3 or 4 or 5"),
+        ({"encoder_depth": 2}, "encoder_depth = 2: encoder resnet34 supports 3 or 4 or 5"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
-    with pytest.raises(ConfigError, match=message):
-        segformer(**{"num_classes": 3} | options)
+    with pytest.raises(ArgumentError, match=message):
+        build_model("segformer", **{"num_classes": 3} | options)

@@ -5,29 +5,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
-from flaxseg.models import unetplusplus
+from flaxseg.errors import ArgumentError
+from flaxseg.models import build_model
 from flaxseg.models.decoders.unetplusplus import UNetPlusPlusDecoder
 
 SMALL = {"num_classes": 2, "encoder": "resnet18", "decoder_channels": (24, 20, 16, 12, 8)}
 
 
 def shapes_of(**options):
-    model = unetplusplus(**SMALL | options)
+    model = build_model("unetplusplus", **SMALL | options)
     x = jax.ShapeDtypeStruct((1, 33, 47, 3), jnp.float32)
     return jax.eval_shape(functools.partial(model.init, train=True), {"params": jax.random.key(0)}, x)
 
 
 def pyramid(*channels):
-    """Features of a picture of 8 x 8, at 1, 1/2, 1/4, 1/8."""
+    """Returns features of an 8x8 image at 1, 1/2, 1/4, 1/8 of its size."""
     keys = jax.random.split(jax.random.key(0), len(channels))
     return [jax.random.normal(keys[i], (1, 8 >> i, 8 >> i, c)) for i, c in enumerate(channels)]
 
 
-def test_a_node_joins_its_rows_nodes_before_it():
+def test_a_node_concatenates_the_previous_nodes_of_its_row():
     decoder = shapes_of()["params"]["decoder"]
     inputs = {name: block["conv1"]["conv"]["kernel"].shape[2:] for name, block in decoder.items()}
-    # What is up-sampled + nodes of the row + the encoder's feature.
+    # The upsampled node + previous nodes of the row + the encoder's feature.
     assert inputs == {
         "row0_node0": (512 + 0 + 256, 24),
         "row1_node1": (256 + 0 + 128, 128),
@@ -43,16 +43,16 @@ def test_a_node_joins_its_rows_nodes_before_it():
     }
 
 
-def test_deep_supervision_has_a_head_for_each_shallower_network():
-    alone, supervised = shapes_of(), shapes_of(auxiliary_weight=0.5)
+def test_deep_supervision_adds_a_head_for_each_shallower_network():
+    alone, supervised = shapes_of(), shapes_of(auxiliary_head=True)
     heads = supervised["params"].keys() - alone["params"].keys()
     assert heads == {"auxiliary_head0", "auxiliary_head1", "auxiliary_head2"}
     assert [x.shape for x in jax.tree.leaves(supervised["auxiliary"])] == [(1, 33, 47, 2)] * 3
 
 
-def test_side_maps_do_not_depend_on_what_is_coarser_than_their_network():
+def test_auxiliary_maps_do_not_depend_on_coarser_features_than_their_network_has():
     features = pyramid(3, 4, 5, 6)
-    decoder = UNetPlusPlusDecoder((8, 8, 8), side_maps=True)
+    decoder = UNetPlusPlusDecoder((8, 8, 8), auxiliary_head=True)
     variables = jax.jit(functools.partial(decoder.init, train=False))(jax.random.key(1), features)
     apply = jax.jit(functools.partial(decoder.apply, train=False))
     x, *sides = apply(variables, features)
@@ -64,7 +64,7 @@ def test_side_maps_do_not_depend_on_what_is_coarser_than_their_network():
 
 @pytest.mark.parametrize("attention", ["none", "scse"])
 def test_a_row_without_a_feature_has_one_node(attention):
-    decoder = UNetPlusPlusDecoder((8, 8, 8), attention, side_maps=True)
+    decoder = UNetPlusPlusDecoder((8, 8, 8), attention, auxiliary_head=True)
     init = functools.partial(decoder.init_with_output, train=False)
     outputs, variables = jax.eval_shape(init, jax.random.key(1), pyramid(3, 0, 5, 6))
     assert [x.shape for x in outputs] == [(1, 8, 8, 8)]
@@ -77,19 +77,19 @@ def test_a_row_without_a_feature_has_one_node(attention):
     [
         ({"encoder": "mit_b1"}, "encoder = 'mit_b1': none of mit_b0, .*mit_b5 can be used here: the reference has no"),
         ({"encoder_depth": 4}, r"decoder_channels = \(24, 20, 16, 12, 8\): must be 4 integers"),
-        ({"attention": "cbam"}, "attention = 'cbam': allowed are 'none', 'scse'"),
-        ({"auxiliary_weight": "much"}, "auxiliary_weight = 'much': must be a finite number"),
+        ({"attention": "cbam"}, "attention = 'cbam': must be one of 'none', 'scse'"),
+        ({"auxiliary_head": 0.4}, "auxiliary_head = 0.4: must be True or False"),
         (
             {
                 "encoder": "convnext_tiny",
                 "encoder_depth": 3,
                 "decoder_channels": (8, 8, 8),
-                "auxiliary_weight": 0.4,
+                "auxiliary_head": True,
             },
-            "auxiliary_weight = 0.4: encoder convnext_tiny with encoder_depth = 3 has two features",
+            "auxiliary_head = True: encoder convnext_tiny with encoder_depth = 3 has only two features",
         ),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
-    with pytest.raises(ConfigError, match=message):
-        unetplusplus(**SMALL | options)
+    with pytest.raises(ArgumentError, match=message):
+        build_model("unetplusplus", **SMALL | options)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from flaxseg import ops
-from flaxseg.errors import ConfigError
-from flaxseg.models import upernet
+from flaxseg.errors import ArgumentError
+from flaxseg.models import build_model
 
 
 def shapes_of(**options):
-    model = upernet(num_classes=2, encoder="resnet18", decoder_channels=8, **options)
+    model = build_model("upernet", num_classes=2, encoder="resnet18", decoder_channels=8, **options)
     x = jax.ShapeDtypeStruct((1, 33, 47, 3), jnp.float32)
     return jax.eval_shape(functools.partial(model.init, train=True), {"params": jax.random.key(0)}, x)
 
@@ -21,8 +21,8 @@ def test_a_grid_finer_than_the_map_is_the_map_when_resized_back():
     np.testing.assert_allclose(ops.resize_bilinear(ops.adaptive_average_pool(x, 6), (2, 2)), x, rtol=1e-6)
 
 
-def test_auxiliary_head_only_with_a_weight():
-    alone, with_head = shapes_of(), shapes_of(auxiliary_weight=0.4)
+def test_auxiliary_head_only_on_request():
+    alone, with_head = shapes_of(), shapes_of(auxiliary_head=True)
     assert with_head["params"].keys() - alone["params"].keys() == {"auxiliary_block", "auxiliary_head0"}
     assert with_head["params"]["auxiliary_block"]["conv"]["kernel"].shape == (3, 3, 256, 256)
     assert [x.shape for x in jax.tree.leaves(with_head["auxiliary"])] == [(1, 33, 47, 2)]
@@ -39,10 +39,10 @@ def test_a_lateral_layer_for_each_feature_but_the_coarsest(depth, laterals):
     ("options", "message"),
     [
         ({"decoder_channels": 1.5}, "decoder_channels = 1.5: must be an integer of at least 1"),
-        ({"auxiliary_weight": "much"}, "auxiliary_weight = 'much': must be a finite number"),
+        ({"auxiliary_head": "much"}, "auxiliary_head = 'much': must be True or False"),
         ({"encoder": "resnet19"}, "encoder = 'resnet19': unknown"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
-    with pytest.raises(ConfigError, match=message):
-        upernet(**{"num_classes": 3} | options)
+    with pytest.raises(ArgumentError, match=message):
+        build_model("upernet", **{"num_classes": 3} | options)

@@ -14,22 +14,22 @@ from flaxseg.models.encoders.efficientnet import Block, _Block, _same_pads
 from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.pretrained.load import put_tensors
 
-PICTURE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+IMAGE = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 
 
-def steps(name, **options):
-    """Step and dilation of each block's depthwise convolution."""
-    return [(block.step, block.dilation) for block in make_encoder(name, dtype=jnp.float32, **options).blocks()]
+def strides(name, **options):
+    """Returns stride and dilation of each block's depthwise convolution."""
+    return [(block.stride, block.dilation) for block in make_encoder(name, dtype=jnp.float32, **options).blocks()]
 
 
 def of_package(block, layer):
-    """What efficientnet_pytorch and efficientnet_lite call a layer of a block, and its normalization."""
+    """Returns the names of a block's layer and its normalization in efficientnet_pytorch and efficientnet_lite."""
     place = ("expand", "depthwise", "project").index(layer)
     return f"_blocks.{block.number}._{layer}_conv", f"_blocks.{block.number}._bn{place}"
 
 
 def of_timm(block, layer):
-    """What timm does; a block that does not expand has no first layer there, and counts from the second."""
+    """Returns timm's names, whose numbers start at the first layer that a block has."""
     layers = ["depthwise", "project"] if block.expansion == 1 else ["expand", "depthwise", "project"]
     convs = {2: ["dw", "pw"], 3: ["pw", "dw", "pwl"]}[len(layers)]
     place, before = layers.index(layer), f"blocks.{block.stage}.{block.place}"
@@ -37,7 +37,7 @@ def of_timm(block, layer):
 
 
 def published(encoder, scheme):
-    """Tensors of a whole EfficientNet-Lite or B0, classifier and all, under one of the two schemes of names."""
+    """Returns the tensors of a whole EfficientNet-Lite or B0, with classifier, under one of the two naming schemes."""
     tensors, lite = {}, encoder.endswith("lite0")
     draw = np.random.default_rng(0)
 
@@ -66,9 +66,9 @@ def published(encoder, scheme):
 
 
 def loaded(encoder, tensors, depth=5):
-    """The encoder's variables with these tensors."""
+    """Returns the encoder's variables with these tensors."""
     model = unet(num_classes=2, encoder=encoder, encoder_depth=depth, decoder_channels=(8,) * depth)
-    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), PICTURE)
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), IMAGE)
     variables = put_tensors(shapes, model, tensors, name="these", partial=False)
     return {collection: tree["encoder"] for collection, tree in variables.items()}
 
@@ -81,7 +81,7 @@ def test_both_schemes_of_names_fill_the_same_variables_at_every_depth(encoder, d
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(timm))
 
 
-def test_a_block_that_no_efficientnet_of_this_size_has_is_named():
+def test_unknown_blocks_are_reported():
     tensors = published("efficientnet_lite0", of_timm) | {"blocks.5.4.conv_pw.weight": np.zeros((1, 1, 1, 1))}
     with pytest.raises(
         WeightsError, match=r"in the file, but not in the network: 1 \(blocks\.5\.4\.conv_pw\.weight \(1, 1, 1, 1\)\)"
@@ -89,26 +89,26 @@ def test_a_block_that_no_efficientnet_of_this_size_has_is_named():
         loaded("efficientnet_lite0", tensors, depth=3)
 
 
-def test_steps_become_dilations_where_the_references_have_them():
-    b1 = steps("efficientnet_b1", output_stride=16)
+def test_strides_become_dilations_as_in_the_references():
+    b1 = strides("efficientnet_b1", output_stride=16)
     assert b1[16:] == [(1, 2)] * 7 and {dilation for _, dilation in b1[:16]} == {1}
-    # From its second block on, B0's stage before the last step already counts as of 1/32.
-    b0 = steps("efficientnet_b0", output_stride=8)
+    # From its second block, B0's stage before the last stride already belongs to 1/32.
+    b0 = strides("efficientnet_b0", output_stride=8)
     assert b0[5:] == [(1, 2)] * 4 + [(1, 4)] * 7
-    assert steps("efficientnet_b0", output_stride=16)[8:11] == [(1, 1), (1, 2), (1, 2)]
-    # timm's dilation begins one block after the step that it replaces.
-    assert steps("efficientnet_lite0", output_stride=8)[4:13] == [(1, 1), (1, 1), *[(1, 2)] * 6, (1, 4)]
+    assert strides("efficientnet_b0", output_stride=16)[8:11] == [(1, 1), (1, 2), (1, 2)]
+    # In timm the dilation starts one block after the stride that it replaces.
+    assert strides("efficientnet_lite0", output_stride=8)[4:13] == [(1, 1), (1, 1), *[(1, 2)] * 6, (1, 4)]
 
 
 @pytest.mark.parametrize(
-    ("size", "kernel_size", "step", "pads"),
+    ("size", "kernel_size", "stride", "pads"),
     [(224, 3, 2, (0, 1)), (112, 5, 2, (1, 2)), (15, 5, 2, (2, 2)), (75, 3, 2, (1, 1)), (7, 5, 1, (2, 2))],
 )
-def test_pads_are_those_of_tensorflow(size, kernel_size, step, pads):
-    assert _same_pads(size, kernel_size, step) == (pads, pads)
+def test_padding_equals_tensorflows(size, kernel_size, stride, pads):
+    assert _same_pads(size, kernel_size, stride) == (pads, pads)
 
 
-def test_stochastic_depth_grows_with_the_block_and_lite_has_none():
+def test_stochastic_depth_increases_with_the_block_and_lite_has_none():
     def rates(name):
         found = {}
 
@@ -119,10 +119,10 @@ def test_stochastic_depth_grows_with_the_block_and_lite_has_none():
 
         with nn.intercept_methods(record):
             init = functools.partial(make_encoder(name, dtype=jnp.float32).init, train=False)
-            jax.eval_shape(init, jax.random.key(0), PICTURE)
+            jax.eval_shape(init, jax.random.key(0), IMAGE)
         return found
 
-    # A block that changes the channels has nothing to add to, and B0 has 16.
+    # Blocks that change the channels have no residual connection; B0 has 16 blocks.
     b0 = {f"block{number}": 0.2 * number / 16 for number in (2, 4, 6, 7, 9, 10, 12, 13, 14)}
     assert rates("efficientnet_b0") == pytest.approx(b0)
     assert set(rates("efficientnet_lite0").values()) == {0.0}
@@ -139,7 +139,7 @@ def test_a_block_by_hand(squeeze, activation):
     variables = module.init(jax.random.key(1), x, train=False)
     found = module.apply(variables, x, train=False)[0, 0, 0]
 
-    # Of a picture of one pixel the depthwise kernel's middle is all that counts; means are 0 and variances 1.
+    # With an image of one pixel, only the center of the depthwise kernel matters; means are 0 and variances 1.
     normal = 1 / math.sqrt(1 + 1e-3)
     y = activation(x[0, 0, 0] @ params["expand"]["conv"]["kernel"][0, 0] * normal)
     y = activation(y * params["depthwise"]["conv"]["kernel"][1, 1, 0] * normal)
@@ -150,7 +150,7 @@ def test_a_block_by_hand(squeeze, activation):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_lite_is_for_pictures_normalized_as_it_was_trained():
+def test_lite_normalizes_images_as_in_its_training():
     model = unet(num_classes=2, encoder="efficientnet_lite0")
     assert (model.mean, model.std) == ((127.0,) * 3, (128.0,) * 3)
     assert ENCODERS["efficientnet_b0"].mean != model.mean

@@ -1,4 +1,4 @@
-"""What every encoder of the table keeps to: its reference's parameters and features."""
+"""The contract of every encoder of ENCODERS: the parameters and features of its reference."""
 
 import functools
 
@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flaxseg.errors import ConfigError
-from flaxseg.models import unet
+from flaxseg.errors import ArgumentError
+from flaxseg.models import MODELS, unet
 from flaxseg.models.encoders import ENCODERS, make_encoder
+from flaxseg.registry import option_errors
 
 REFERENCE = {
     "resnet18": (11_176_512, (64, 64, 128, 256, 512)),
@@ -54,15 +55,15 @@ REFERENCE = {
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
-Its EfficientNets B0 to B7 also keep the last convolution before the classes, from 412,160 parameters up, without use.
+Its EfficientNets B0 to B7 also have the unused last convolution before the classifier, of at least 412,160 parameters.
 """
 
 
-def shapes(name, picture, **options):
-    """Features and variables, without computing anything."""
+def shapes(name, image, **options):
+    """Returns the module, and the shapes of its features and variables."""
     module = make_encoder(name, **{"dtype": jnp.float32} | options)
     init = functools.partial(module.init_with_output, train=False)
-    features, variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(picture, jnp.float32))
+    features, variables = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(image, jnp.float32))
     return module, features, variables
 
 
@@ -71,7 +72,7 @@ def test_every_encoder_is_tested():
 
 
 @pytest.mark.parametrize("name", list(ENCODERS))
-def test_parameters_and_features_are_the_references(name):
+def test_parameters_and_features_match_the_reference(name):
     module, features, variables = shapes(name, (1, 64, 96, 3))
     parameters, channels = REFERENCE[name]
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
@@ -99,22 +100,31 @@ def test_other_depths_strides_types_and_channels(name):
     assert isinstance(hash(module), int) and isinstance(module, nn.Module)
 
 
-def test_unknown_encoders_and_impossible_options_are_named():
-    with pytest.raises(ConfigError, match=r"encoder = 'resnet43': unknown; did you mean 'resnet\d+'\?"):
+def test_unknown_encoders_and_unsupported_options_are_named():
+    with pytest.raises(ArgumentError, match=r"encoder = 'resnet43': unknown; did you mean 'resnet\d+'\?"):
         unet(num_classes=2, encoder="resnet43")
-    with pytest.raises(ConfigError, match="encoder_depth = 6: of encoder resnet18 it can be 3 or 4 or 5"):
+    with pytest.raises(ArgumentError, match="encoder_depth = 6: encoder resnet18 supports 3 or 4 or 5"):
         unet(num_classes=2, encoder="resnet18", encoder_depth=6, decoder_channels=(1, 1, 1, 1, 1, 1))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "resnet18", "width": 16}, "width = 16: a U-Net with an encoder does not have this option"),
-        ({"attention": "scse"}, "attention = 'scse': the plain U-Net, which `encoder` was not given for, does not"),
+        ({"encoder": "resnet18", "width": 16}, "width = 16: no such option; options are num_classes, encoder"),
+        ({"encoder": ""}, "encoder = '': unknown. Known are resnet18"),
         ({"encoder": "resnet18", "decoder_channels": (8, 8)}, r"decoder_channels = \(8, 8\): must be 5 integers"),
-        ({"encoder": "resnet18", "attention": "se"}, "attention = 'se': allowed are 'none', 'scse'"),
+        ({"encoder": "resnet18", "attention": "se"}, "attention = 'se': must be one of 'none', 'scse'"),
     ],
 )
-def test_options_of_the_other_kind_of_unet_are_refused(options, message):
-    with pytest.raises(ConfigError, match=message):
+def test_wrong_options_of_a_unet_are_named(options, message):
+    with pytest.raises(ArgumentError, match=message):
         unet(num_classes=2, **options)
+
+
+def test_the_plain_unet_has_none_of_the_options_of_a_unet_with_an_encoder():
+    options = {"encoder": "resnet18", "attention": "scse"}
+    errors = option_errors(MODELS["plain_unet"], options, key="options", given=["num_classes"])
+    assert [error.split(";")[0] for error in errors] == [
+        "options.encoder = 'resnet18': no such option",
+        "options.attention = 'scse': no such option",
+    ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.models.encoders import make_encoder
 from flaxseg.models.encoders.mix_transformer import MixTransformer, _Attention
 
@@ -20,7 +20,7 @@ def test_attention_by_hand():
     module = _Attention(2, 1, jnp.float32)
     out, variables = module.init_with_output(jax.random.key(1), x)
     weights = jax.tree.map(np.asarray, variables["params"])
-    # Small as they begin, all pixels would attend to all alike.
+    # With their small initial values, every pixel would attend to all pixels equally.
     weights = {name: {"kernel": 50 * w["kernel"], "bias": w["bias"] + 0.5} for name, w in weights.items()}
     pixels = x.reshape(6, 4)
     q, kv = (pixels @ weights[name]["kernel"] + weights[name]["bias"] for name in ("q", "kv"))
@@ -41,11 +41,11 @@ def test_attention_has_float32_logits_in_bfloat16():
     assert re.findall(r"(\w+)\[[\d,]+,16\] = exp ", str(jax.make_jaxpr(module.apply)(variables, x))) == ["f32"]
 
 
-def test_a_picture_smaller_than_the_kernel_that_makes_keys_has_one_key():
+def test_an_image_smaller_than_the_key_kernel_has_one_key():
     x = jax.random.normal(jax.random.key(0), (1, 2, 3, 4))
     module = _Attention(1, 8, jnp.float32)
     out, variables = module.init_with_output(jax.random.key(1), x)
-    # All pixels attend to the one key alike.
+    # All pixels attend to the only key.
     np.testing.assert_allclose(out, jnp.broadcast_to(out[:, :1, :1], out.shape), rtol=1e-6)
     assert np.any(out)
     reduce = variables["params"]["reduce"]
@@ -64,11 +64,11 @@ def test_features_have_strides_of_4_to_32():
         (4, 6, 160),
         (2, 3, 256),
     ]
-    with pytest.raises(ConfigError, match="output_stride = 16: of encoder mit_b0 it can be 32"):
+    with pytest.raises(ArgumentError, match="output_stride = 16: encoder mit_b0 supports 32"):
         make_encoder("mit_b0", output_stride=16, dtype=jnp.float32)
 
 
-def test_later_blocks_are_left_out_more_often():
+def test_later_blocks_have_a_higher_stochastic_depth_rate():
     encoder, rates = MixTransformer(*TINY, depth=4), []
 
     def noting(call, args, kwargs, context):
@@ -81,5 +81,5 @@ def test_later_blocks_are_left_out_more_often():
     with nn.intercept_methods(noting):
         init = functools.partial(encoder.init, train=True)
         jax.eval_shape(init, keys, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
-    # Both parts of four of five blocks.
+    # Two dropouts in each of the first four of five blocks.
     np.testing.assert_allclose(rates, [0, 0, 0.025, 0.025, 0.05, 0.05, 0.075, 0.075])

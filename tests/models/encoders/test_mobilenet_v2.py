@@ -12,13 +12,13 @@ from flaxseg.models.layers.normalization import BatchNorm
 
 
 def run(module, size=64):
-    """Shapes of features and variables, without computing anything."""
-    picture = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    return jax.eval_shape(functools.partial(module.init_with_output, train=False), jax.random.key(0), picture)
+    """Returns the shapes of features and variables."""
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    return jax.eval_shape(functools.partial(module.init_with_output, train=False), jax.random.key(0), image)
 
 
 def dilations(module):
-    """Those of the convolutions with a kernel larger than 1, in order."""
+    """Returns the options of the convolutions with a kernel larger than 1, in order."""
     found = []
 
     def record(call, args, kwargs, context):
@@ -34,20 +34,20 @@ def dilations(module):
 @pytest.mark.parametrize(
     ("output_stride", "stage4", "stage6"), [(32, (2, 1), (2, 1)), (16, (2, 1), (1, 2)), (8, (1, 2), (1, 4))]
 )
-def test_steps_become_dilations(output_stride, stage4, stage6):
+def test_strides_become_dilations(output_stride, stage4, stage6):
     found = dilations(make_encoder("mobilenet_v2", output_stride=output_stride, dtype=jnp.float32))
     assert found[:6] == [(1, 1), (2, 1), (1, 1), (2, 1), (1, 1), (1, 1)]
     assert found[6:13] == [stage4] + [(1, stage4[1])] * 6
     assert found[13:] == [stage6] + [(1, stage6[1])] * 3
 
 
-def test_a_shallow_one_ends_before_the_steps_that_it_does_not_take():
+def test_a_shallow_encoder_ends_before_the_next_stride():
     features, variables = run(make_encoder("mobilenet_v2", depth=4, dtype=jnp.float32))
     assert [feature.shape[1:] for feature in features[1:]] == [(32, 32, 16), (16, 16, 24), (8, 8, 32), (4, 4, 96)]
     assert set(variables["params"]) == {"stem", *(f"block{number}" for number in range(13))}
 
 
-def test_expanded_channels_come_from_inside_the_blocks_that_halve():
+def test_expanded_features_come_from_inside_the_strided_blocks():
     module = MobileNetV2(expanded=True)
     features, variables = run(module)
     shapes = [(32, 32, 96), (16, 16, 144), (8, 8, 192), (4, 4, 576), (2, 2, 320)]
@@ -58,7 +58,7 @@ def test_expanded_channels_come_from_inside_the_blocks_that_halve():
     assert "block16/project/conv/kernel" in names and "block16/project/norm/scale" not in names
 
 
-def test_expanded_channels_are_those_that_the_plain_features_are_expanded_to():
+def test_expanded_features_are_expansions_of_the_plain_ones():
     draw = np.random.default_rng(0)
     variables = jax.tree.map(
         lambda leaf: draw.uniform(0.5, 1.5, leaf.shape) if leaf.ndim == 1 else draw.normal(0, 0.3, leaf.shape),

@@ -5,12 +5,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.models.encoders import make_encoder
 
 
 def path_of(module, name):
-    """The path here of a module of torch."""
+    """Returns the path of a PyTorch module."""
     return next(path for pattern, path in module.torch_names if re.fullmatch(pattern, name))
 
 
@@ -26,21 +26,21 @@ def path_of(module, name):
         ("vgg11", "classifier.6", None),
     ],
 )
-def test_modules_have_their_places_in_torchvisions_sequence(encoder, name, path):
+def test_modules_have_their_indices_in_torchvisions_sequence(encoder, name, path):
     assert path_of(make_encoder(encoder, dtype=jnp.float32), name) == path
 
 
-def test_features_are_taken_before_pooling_but_the_coarsest():
-    picture = jax.ShapeDtypeStruct((1, 32, 64, 3), jnp.float32)
+def test_all_features_but_the_coarsest_are_taken_before_pooling():
+    image = jax.ShapeDtypeStruct((1, 32, 64, 3), jnp.float32)
     for depth, sizes in ((5, (32, 16, 8, 4, 2, 1)), (3, (32, 16, 8, 4))):
         module = make_encoder("vgg11", depth=depth, dtype=jnp.float32)
         init = functools.partial(module.init_with_output, train=False)
-        features, variables = jax.eval_shape(init, jax.random.key(0), picture)
+        features, variables = jax.eval_shape(init, jax.random.key(0), image)
         assert [feature.shape[1:3] for feature in features] == [(size, 2 * size) for size in sizes]
         assert features[0].shape[3] == 64
         assert set(variables["params"]) == {f"block{number}" for number in range(1, min(depth + 1, 5) + 1)}
 
 
 def test_dilation_is_refused():
-    with pytest.raises(ConfigError, match="output_stride = 16: of encoder vgg13 it can be 32"):
+    with pytest.raises(ArgumentError, match="output_stride = 16: encoder vgg13 supports 32"):
         make_encoder("vgg13", output_stride=16, dtype=jnp.float32)

@@ -14,10 +14,10 @@ from flaxseg.models.layers.conv import (
     crop,
     pad_to_stride,
 )
-from flaxseg.models.layers.normalization import norm
+from flaxseg.models.layers.normalization import BatchNorm, norm
 
 
-def picture(*shape):
+def image(*shape):
     return jax.random.normal(jax.random.key(0), shape)
 
 
@@ -35,8 +35,8 @@ def shapes(variables):
         (ConvTranspose(6, 4), nn.ConvTranspose(6, (4, 4), strides=(2, 2))),
     ],
 )
-def test_parameters_and_values_are_those_of_the_ordinary_layer(ours, flax):
-    x = picture(2, 6, 5, 4)
+def test_parameters_and_values_equal_those_of_flax_layers(ours, flax):
+    x = image(2, 6, 5, 4)
     variables = flax.init(jax.random.key(1), x)
     assert shapes(ours.init(jax.random.key(1), x)) == shapes(variables)
     biased = jax.tree.map(lambda leaf: leaf + 0.1, variables)
@@ -61,33 +61,46 @@ def test_parameters_stay_float32_when_computing_in_bfloat16():
         ({"norm": "none", "use_bias": False}, {"kernel"}),
     ],
 )
-def test_a_convolution_has_a_bias_where_it_is_asked_for_or_nothing_normalizes(options, names):
-    variables = ConvNormAct(4, **options).init(jax.random.key(0), picture(1, 4, 4, 3), train=False)
+def test_a_convolution_has_a_bias_on_request_or_without_normalization(options, names):
+    variables = ConvNormAct(4, **options).init(jax.random.key(0), image(1, 4, 4, 3), train=False)
     assert set(variables["params"]["conv"]) == names
 
 
-def test_batch_norm_normalizes_and_remembers():
+def test_batch_norm_normalizes_and_updates_its_running_statistics():
     layer = norm("batch", 3, train=True, dtype=jnp.float32)
-    x = 5 + 2 * picture(2, 8, 8, 3)
+    x = 5 + 2 * image(2, 8, 8, 3)
     y, updates = layer.apply(layer.init(jax.random.key(0), x), x, mutable=["batch_stats"])
     np.testing.assert_allclose(np.std(y, (0, 1, 2)), 1, atol=1e-4)
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * np.mean(x, (0, 1, 2)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("field", [True, False])
+@pytest.mark.parametrize("argument", [True, False])
+def test_an_argument_overrides_whether_batch_norm_uses_running_statistics(field, argument):
+    x = image(2, 4, 4, 3)
+    variables = BatchNorm(field).init(jax.random.key(0), x)
+    results = [
+        layer.apply(variables, x, *arguments, mutable=["batch_stats"])
+        for layer, arguments in ((BatchNorm(field), [argument]), (BatchNorm(argument), []))
+    ]
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    assert np.any(results[0][1]["batch_stats"]["mean"]) != argument
+
+
 @pytest.mark.parametrize("count", [2, 1024])
-def test_batch_norm_of_few_values_that_differ_little(count):
+def test_batch_norm_of_few_nearly_equal_values_is_exact(count):
     x = jnp.tile(jnp.array([[[[300.0]]], [[[300.5]]]]), (1, count // 2, 1, 1))
     layer = norm("batch", 1, train=True, dtype=jnp.float32)
     y, updates = layer.apply(layer.init(jax.random.key(0), x), x, mutable=["batch_stats"])
-    # The mean square and the squared mean are 90,150: that they differ by 1 / 16, float32 hardly tells.
+    # The mean square and the squared mean are about 90,150: float32 hardly resolves their difference of 1 / 16.
     np.testing.assert_allclose(y[:, 0, 0, 0], np.array([-0.25, 0.25]) / np.sqrt(1 / 16 + 1e-5), rtol=1e-6)
     np.testing.assert_allclose(updates["batch_stats"]["var"], [0.9 + 0.1 * count / (count - 1) / 16], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("features", "group"), [(32, 16), (24, 8), (5, 1)])
-def test_group_norm_takes_sixteen_channels_or_what_divides(features, group):
+def test_group_norm_has_groups_of_sixteen_channels_or_a_common_divisor(features, group):
     layer = norm("group", features, train=True, dtype=jnp.float32)
-    x = 3 * picture(2, 4, 4, features)
+    x = 3 * image(2, 4, 4, features)
     y = layer.apply(layer.init(jax.random.key(0), x), x).reshape(2, 16, features // group, group)
     np.testing.assert_allclose(np.mean(y, (1, 3)), 0, atol=1e-5)
 
@@ -95,8 +108,8 @@ def test_group_norm_takes_sixteen_channels_or_what_divides(features, group):
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="norm 'layer': allowed are batch, group, none"):
         norm("layer", 4, train=True, dtype=jnp.float32)
-    with pytest.raises(ValueError, match="up-sampling 'cubic': allowed are transposed, bilinear, nearest"):
-        UpSample(4, "cubic").init(jax.random.key(0), picture(1, 2, 2, 4))
+    with pytest.raises(ValueError, match="upsampling 'cubic': allowed are transposed, bilinear, nearest"):
+        UpSample(4, "cubic").init(jax.random.key(0), image(1, 2, 2, 4))
 
 
 def test_activations_by_hand():
@@ -107,13 +120,13 @@ def test_activations_by_hand():
 
 
 @pytest.mark.parametrize("method", ["transposed", "bilinear", "nearest"])
-def test_up_sampling_doubles_the_size(method):
-    y = UpSample(3, method).init_with_output(jax.random.key(0), picture(2, 3, 4, 5))[0]
+def test_upsampling_doubles_the_size(method):
+    y = UpSample(3, method).init_with_output(jax.random.key(0), image(2, 3, 4, 5))[0]
     assert y.shape == (2, 6, 8, 3)
 
 
-def test_convolving_before_a_resize_equals_convolving_after_it():
-    x, layer = picture(1, 3, 4, 5), UpSample(2, "bilinear")
+def test_convolution_and_resizing_commute():
+    x, layer = image(1, 3, 4, 5), UpSample(2, "bilinear")
     variables = layer.init(jax.random.key(0), x)
     resized = jax.image.resize(x, (1, 6, 8, 5), "bilinear")
     after = Conv(2, 1).apply({"params": variables["params"]["conv"]}, resized)
@@ -121,7 +134,7 @@ def test_convolving_before_a_resize_equals_convolving_after_it():
 
 
 def test_padding_is_undone_by_cropping():
-    x = picture(1, 33, 47, 2)
+    x = image(1, 33, 47, 2)
     padded = pad_to_stride(x, 16)
     assert padded.shape == (1, 48, 48, 2)
     np.testing.assert_array_equal(crop(padded, (33, 47)), x)

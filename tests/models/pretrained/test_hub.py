@@ -1,4 +1,4 @@
-"""Downloads from a hub on this computer, and from its cache; each failure is one message."""
+"""Downloads from a local hub, and from the cache; each failure is one error."""
 
 import errno
 import http.server
@@ -20,7 +20,7 @@ from flaxseg.models.pretrained.hub import download
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILE = "model.safetensors"
 DATA = bytes(range(256)) * 9
-REMEDY = "give its path as model.pretrained"
+REMEDY = "give its path instead"
 
 ERRORS = {
     f"/lab/none/resolve/main/{FILE}": (401, "RepoNotFound"),
@@ -33,7 +33,7 @@ ERRORS = {
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as the hub does, of the repository lab/net at `main` and COMMIT."""
+    """Answers like the hub, for the repository lab/net at `main` and COMMIT."""
 
     def do_HEAD(self) -> None:
         self._answer(b"")
@@ -42,13 +42,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self._answer(DATA)
 
     def _answer(self, body: bytes) -> None:
-        # The library also asks for lists of its own.
+        # The library also requests other resources.
         if "/resolve/" in self.path:
             self.server.asked.append((self.command, self.path))
         status, code = ERRORS.get(self.path, (200, ""))
         self.send_response(status)
         if status == 200:
-            # One repository says that it is longer than what it sends.
+            # One repository sends less than it announces.
             length = len(DATA) + 5 * ("short" in self.path)
             self.send_header("ETag", '"5e1f"')
             self.send_header("X-Repo-Commit", COMMIT)
@@ -65,7 +65,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub():
-    """A running server; its attribute `asked` lists the requests of files."""
+    """Yields a running server, whose attribute `asked` lists the requests of files."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         server.asked = []
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -76,19 +76,19 @@ def hub():
 
 
 def use(monkeypatch: pytest.MonkeyPatch, cache: Path, *, port: int = 9, offline: bool = False) -> None:
-    """Points the library, which reads its variables when it is imported, to a server here and a cache."""
+    """Points the library, which reads its environment variables when imported, to a local server and a cache."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     endpoint = f"http://127.0.0.1:{port}"
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    # Between its attempts the library waits, in all for half a minute.
+    # Between attempts the library would wait, in total for half a minute.
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
 def cached(cache: Path, *, revision: str = "main") -> Path:
-    """A cache as the library leaves it."""
+    """Creates a cache like the library's, and returns the path of its file."""
     folder = cache / "models--lab--net"
     path = folder / "snapshots" / COMMIT / FILE
     path.parent.mkdir(parents=True)
@@ -98,7 +98,7 @@ def cached(cache: Path, *, revision: str = "main") -> Path:
     return path
 
 
-def test_a_file_is_fetched_once(tmp_path, monkeypatch, hub):
+def test_a_file_is_downloaded_once(tmp_path, monkeypatch, hub):
     use(monkeypatch, tmp_path / "cache", port=hub.server_port)
     path = download("lab/net", FILE, revision=COMMIT)
     assert path.read_bytes() == DATA
@@ -136,7 +136,12 @@ def test_each_failure_is_one_message(tmp_path, monkeypatch, hub, kind):
     use(monkeypatch, tmp_path / "cache", port=hub.server_port)
     with pytest.raises(WeightsError) as caught:
         download(repository, filename, revision=revision)
-    for part in (f"{filename} of {repository} at revision {revision} cannot be had", *says, REMEDY, "HF_HUB_CACHE"):
+    for part in (
+        f"{filename} of {repository} at revision {revision} cannot be downloaded",
+        *says,
+        REMEDY,
+        "HF_HUB_CACHE",
+    ):
         assert part in str(caught.value)
     assert not list(tmp_path.rglob(f"snapshots/*/{filename}"))
 
@@ -151,7 +156,7 @@ def test_an_unreachable_hub_is_named(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("revision", ["v2", COMMIT])
-def test_offline_what_is_not_cached_is_named(tmp_path, monkeypatch, revision):
+def test_offline_a_file_that_is_not_cached_is_named(tmp_path, monkeypatch, revision):
     use(monkeypatch, tmp_path, offline=True)
     with pytest.raises(WeightsError, match=rf"not in the cache {tmp_path}, and HF_HUB_OFFLINE forbids the network"):
         download("lab/net", FILE, revision=revision)
@@ -160,14 +165,14 @@ def test_offline_what_is_not_cached_is_named(tmp_path, monkeypatch, revision):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "is full; set HF_HUB_CACHE to a folder with more room"),
+        (OSError(errno.ENOSPC, "No space left on device"), "is full; set HF_HUB_CACHE to a folder with more space"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "is full; set HF_HUB_CACHE"),
         (PermissionError(errno.EACCES, "Permission denied", "/c"), "cannot be written .*'/c'.*a folder of your own"),
         (RuntimeError("first line.\nsecond"), "RuntimeError: first line. second. Or download"),
         (RuntimeError(), "RuntimeError. Or download"),
     ],
 )
-def test_what_the_disk_says_is_passed_on(monkeypatch, error, says):
+def test_errors_of_the_disk_are_reported(monkeypatch, error, says):
     def fails(*_: object, **__: object) -> None:
         raise error
 
@@ -177,7 +182,7 @@ def test_what_the_disk_says_is_passed_on(monkeypatch, error, says):
 
 
 @pytest.mark.parametrize("filename", ["pytorch_model.bin", "net.pth", "model.safetensors.zip", "", "safetensors"])
-def test_only_safetensors_are_taken_from_the_hub(monkeypatch, filename):
+def test_only_safetensors_files_are_downloaded(monkeypatch, filename):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     with pytest.raises(WeightsError, match=r"lab/net: .*only \.safetensors files are taken"):
         download("lab/net", filename, revision="main")
@@ -189,7 +194,7 @@ def run_alone(program: str, **variables: str) -> str:
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_variables_of_the_hub_hold(tmp_path, hub):
+def test_the_hubs_environment_variables_apply(tmp_path, hub):
     endpoint = f"http://127.0.0.1:{hub.server_port}"
     program = f"import sys; print('huggingface_hub' in sys.modules, download('lab/net', {FILE!r}, revision='main'))"
     found = run_alone(program, HF_HOME=str(tmp_path), HF_ENDPOINT=endpoint, HF_HUB_OFFLINE="0")

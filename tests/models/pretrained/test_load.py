@@ -10,10 +10,10 @@ import safetensors.numpy
 from flax import traverse_util
 
 from flaxseg.errors import WeightsError
-from flaxseg.models import unet
+from flaxseg.models import plain_unet, unet
 from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.pretrained.load import load_pretrained, put_arrays, put_tensors
-from flaxseg.models.pretrained.torch_names import converted
+from flaxseg.models.pretrained.torch_names import convert_tensors
 
 ENCODER = "resnet18"
 
@@ -24,7 +24,7 @@ def network(**options):
 
 @functools.cache
 def variables_of(channels=3):
-    """A network's variables, all 7."""
+    """Returns a network's variables, all of which are 7."""
     init = functools.partial(network().init, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), np.zeros((1, 32, 32, channels), np.float32))
     return jax.tree.map(lambda leaf: np.full(leaf.shape, 7, np.float32), dict(shapes))
@@ -32,7 +32,7 @@ def variables_of(channels=3):
 
 @functools.cache
 def torch_tensors(prefix=""):
-    """Tensors under torchvision's names that fill the encoder: each holds 0, 1, 2, ..."""
+    """Returns tensors under torchvision's names that fill the encoder, each with the values 0, 1, 2, ..."""
     flat = traverse_util.flatten_dict(variables_of(), sep="/")
     tensors = {}
     for path, value in flat.items():
@@ -63,7 +63,7 @@ def put(tensors, *, channels=3, partial=False):
 
 
 @pytest.mark.parametrize("classifier", [{}, {"fc.weight": np.ones((1000, 512)), "fc.bias": np.ones(1000)}])
-def test_an_encoders_file_fills_the_encoder_and_leaves_the_rest(classifier):
+def test_an_encoders_file_fills_the_encoder_and_nothing_else(classifier):
     found = put(torch_tensors() | classifier)
     kernel = found["params/encoder/layer2_block0/downsample/conv/kernel"]
     np.testing.assert_array_equal(kernel[0, 0], np.arange(128 * 64).reshape(128, 64).T)
@@ -75,10 +75,10 @@ def test_an_encoders_file_fills_the_encoder_and_leaves_the_rest(classifier):
     assert all((value != 7).any() for path, value in found.items() if "/encoder/" in path)
 
 
-def test_a_whole_encoders_file_fills_one_that_ends_sooner():
+def test_a_whole_encoders_file_fills_a_shallower_encoder():
     shallow = network(encoder_depth=3, decoder_channels=(8, 8, 8))
-    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
-    shapes = jax.eval_shape(functools.partial(shallow.init, train=False), jax.random.key(0), picture)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(functools.partial(shallow.init, train=False), jax.random.key(0), image)
     weights = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), dict(shapes))
     found = put_tensors(weights, shallow, torch_tensors(), name="w.pth", partial=False)
     last = found["params"]["encoder"]["layer2_block1"]["conv2"]["norm"]
@@ -103,7 +103,7 @@ def test_the_first_convolution_is_adapted_to_other_channels():
     np.testing.assert_allclose(five, stem[:, :, [0, 1, 2, 0, 1]] * 0.6, rtol=1e-6)
 
 
-def test_what_does_not_match_is_listed_and_a_part_is_taken_only_when_asked_for():
+def test_mismatches_are_listed_and_matches_loaded_only_on_request():
     tensors = dict(torch_tensors())
     del tensors["layer4.1.conv2.weight"]
     tensors["layer9.0.conv1.weight"] = np.zeros((1, 1, 1, 1), np.float32)
@@ -111,42 +111,44 @@ def test_what_does_not_match_is_listed_and_a_part_is_taken_only_when_asked_for()
     with pytest.raises(WeightsError) as raised:
         put(tensors)
     message = str(raised.value)
-    assert message.startswith("w.pth: these weights are not of this network")
+    assert message.startswith("w.pth: these weights do not belong to this network")
     assert "but not in the file: 1 (params/encoder/layer4_block1/conv2/conv/kernel (3, 3, 512, 512))" in message
     assert "but not in the network: 1 (params/encoder/layer9_block0/conv1/conv/kernel (1, 1, 1, 1))" in message
     assert "params/encoder/stem/norm/bias (63,) in the file, (64,) in the network" in message
-    assert "model.pretrained_partial=True loads what fits" in message
+    assert "partial=True loads what fits" in message
     found = put(tensors, partial=True)
     assert (found["params/encoder/layer4_block1/conv2/conv/kernel"] == 7).all()
     assert (found["params/encoder/stem/norm/bias"] == 7).all()
     assert found["params/encoder/stem/norm/scale"][1] == 1
 
 
-def test_weights_of_another_kind_are_refused_even_in_part():
-    with pytest.raises(WeightsError, match=r"0 of its arrays are there(.|\n)*choose the network that they are of"):
+def test_weights_without_any_match_are_refused_even_in_part():
+    with pytest.raises(
+        WeightsError, match=r"0 of its arrays are in the file(.|\n)*choose the network that the weights belong to"
+    ):
         put({"visual.proj": np.zeros((4, 4), np.float32)}, partial=True)
 
 
-def test_a_network_without_encoder_says_what_to_choose():
+def test_the_error_for_a_network_without_encoder_names_an_alternative():
     with pytest.raises(WeightsError, match="UNet has no encoder that weights could be loaded into"):
-        load_pretrained({}, unet(num_classes=2), "weights.pth")
+        load_pretrained({}, plain_unet(num_classes=2), "weights.pth")
 
 
-def test_arrays_by_path_may_be_of_a_part_of_the_network():
+def test_arrays_by_path_can_belong_to_a_part_of_the_network():
     given = {"params/head/bias": np.ones(2, np.float16)}
     found = put_arrays(variables_of(), given, name="x", partial=True)
     assert found["params"]["head"]["bias"].dtype == np.float32
     assert found["params"]["head"]["bias"].tolist() == [1, 1]
 
 
-def test_kernels_of_transposed_convolutions_are_turned_and_exchanged():
+def test_kernels_of_transposed_convolutions_are_flipped_and_transposed():
     tensor = np.arange(2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4)  # in, out, rows, columns
-    found, unknown = converted({"up.weight": tensor, "gamma": np.ones(3)}, [("up", "up/conv:transposed")])
+    found, unknown = convert_tensors({"up.weight": tensor, "gamma": np.ones(3)}, [("up", "up/conv:transposed")])
     assert found["params/up/conv/kernel"][0, 1, 1, 2] == tensor[1, 2, 3, 2]
     assert unknown == {"gamma": (3,)}
 
 
-def test_a_file_is_read_checked_and_put_in(tmp_path):
+def test_a_file_is_read_verified_and_loaded(tmp_path):
     path = tmp_path / "weights.safetensors"
     safetensors.numpy.save_file(torch_tensors(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -156,8 +158,8 @@ def test_a_file_is_read_checked_and_put_in(tmp_path):
         load_pretrained(variables_of(), network(), str(path), sha256="0" * 16)
 
 
-def test_public_weights_come_from_the_revision_that_the_table_names(tmp_path, monkeypatch):
-    """From a cache folder of the hub, made here, with the network switched off."""
+def test_public_weights_come_from_the_revision_in_the_table(tmp_path, monkeypatch):
+    """They are read from a cache of the hub, without a network."""
     public = ENCODERS[ENCODER].pretrained
     snapshot = tmp_path / f"models--{public.repository.replace('/', '--')}" / "snapshots" / public.revision
     snapshot.mkdir(parents=True)
@@ -169,7 +171,7 @@ def test_public_weights_come_from_the_revision_that_the_table_names(tmp_path, mo
     assert found["params"]["head"]["kernel"][0, 0, 0, 0] == 7
 
 
-def test_an_encoder_without_public_weights_says_so(monkeypatch):
+def test_an_encoder_without_public_weights_is_named(monkeypatch):
     monkeypatch.setitem(ENCODERS, ENCODER, dataclasses.replace(ENCODERS[ENCODER], pretrained=None))
     with pytest.raises(WeightsError, match="no public weights of encoder resnet18; did you mean 'resnet"):
         load_pretrained(variables_of(), network(), "imagenet")

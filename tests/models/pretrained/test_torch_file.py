@@ -1,4 +1,4 @@
-"""Files of torch: what is read of them, and that nothing which they ask for is ever run."""
+"""PyTorch files: their tensors are read, and code in them is never run."""
 
 import random
 import struct
@@ -37,7 +37,7 @@ def saved(folder: Path, data: bytes) -> Path:
 
 
 def in_both_formats(items, stored: np.ndarray, kind: str = "Float", *, order: str = "little") -> dict[str, bytes]:
-    """Files of one storage; `items` makes the saved object of the instructions for it."""
+    """Returns files with one storage; `items` returns the saved object's instructions, given the storage's."""
     data = (stored.astype(stored.dtype.newbyteorder(">")) if order == "big" else stored).tobytes()
     return {
         "zip": zip_file(items(storage(kind, "0", stored.size)), {"0": data}, order=order),
@@ -97,7 +97,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy"])
-def test_views_of_one_storage_become_arrays_of_their_own(tmp_path, container):
+def test_views_of_one_storage_become_separate_arrays(tmp_path, container):
     views = {name: view[:3] for name, view in VIEWS.items()} | {"none": ((0, 4), (4, 1), 6)}
     files = in_both_formats(lambda s: table({name: tensor(s, *view) for name, view in views.items()}), SIX)
     found = read_torch(saved(tmp_path, files[container]))
@@ -141,14 +141,14 @@ OTHER = table({"w": tensor(storage("Float", "1", 1), (), ())})
     ],
     ids=["flat", "epoch", "options", "lone tensor", "nested", "two", "model without tensors"],
 )
-def test_the_state_dict_is_found_among_other_things(tmp_path, body):
+def test_a_nested_state_dict_is_found(tmp_path, body):
     file = zip_file(body, {"0": SIX.tobytes(), "1": b"\0\0\0\0"})
     found = read_torch(saved(tmp_path, file))
     assert list(found) == ["w"]
     np.testing.assert_array_equal(found["w"], SIX)
 
 
-def test_a_deflated_file_is_read_and_nothing_is_unpacked(tmp_path):
+def test_a_deflated_file_is_read_without_unpacking_to_disk(tmp_path):
     members = {"net/data.pkl": program(W), "net/data/0": SIX.tobytes(), "../../outside": b"x", "/tmp_outside": b"x"}
     path = saved(tmp_path, zipped(members, method=zipfile.ZIP_DEFLATED))
     np.testing.assert_array_equal(read_torch(path)["w"], SIX)
@@ -156,7 +156,7 @@ def test_a_deflated_file_is_read_and_nothing_is_unpacked(tmp_path):
     assert not (tmp_path.parent.parent / "outside").exists()
 
 
-def test_storages_that_no_tensor_needs_are_not_read(tmp_path):
+def test_unused_storages_are_not_read(tmp_path):
     """An optimizer's state is larger than the weights."""
     state = table({"momentum": tensor(storage("Float", "1", 2), (2,), (1,))})
     file = zip_file(table({"optimizer": state, "model": W}), {"0": SIX.tobytes()})
@@ -176,14 +176,14 @@ def view(shape=(6,), strides=(1,), offset=0, length=6, data=None) -> bytes:
 
 MARKER = "ran"
 TOUCH = text(f"touch {MARKER}")
-NOT_RUN = "Nothing of it was run"
-DAMAGED = "it is cut off or damaged: download it again"
+NOT_RUN = "None of it was run"
+DAMAGED = "it is truncated or damaged: download it again"
 BEYOND = "in a storage of 6 numbers"
 
 REFUSED = {
     "os.system": (with_pickle(called("os.system", TOUCH)), ("names os.system, which", NOT_RUN, "state_dict()")),
     "posix.system, legacy": (legacy_file(called("posix.system", TOUCH), {}), ("names posix.system", NOT_RUN)),
-    "as the first pickle": (program(called("os.system", TOUCH)), ("names os.system", NOT_RUN)),
+    "first pickle of the file": (program(called("os.system", TOUCH)), ("names os.system", NOT_RUN)),
     "eval": (with_pickle(called("builtins.eval", text(f"open('{MARKER}', 'w')"))), ("names builtins.eval", NOT_RUN)),
     "nested": (
         with_pickle(table({"state_dict": W, "x": listed(values(called("subprocess.call", TOUCH)))})),
@@ -199,7 +199,7 @@ REFUSED = {
     "whole network": (
         with_pickle(called("torchvision.models.resnet.ResNet")), ("names torchvision.models.resnet.ResNet", "alone"),
     ),
-    "other functions of torch": (
+    "other functions of PyTorch": (
         with_pickle(called("torch.storage._load_from_bytes", text(""))), ("names torch.storage._load_from_bytes",),
     ),
     "INST": (with_pickle(b"(" + TOUCH + b"ios\nsystem\n"), ("the instruction INST", NOT_RUN)),
@@ -209,15 +209,15 @@ REFUSED = {
     "EXT1": (with_pickle(b"\x82\x01" + values(TOUCH) + b"R"), ("the instruction EXT1", NOT_RUN)),
     "EXT4": (with_pickle(b"\x84\x01\x00\x00\x00"), ("the instruction EXT4", NOT_RUN)),
     "call of a class of numbers": (with_pickle(called("torch.FloatStorage", number(9))), ("calls torch.FloatStorage",)),
-    "call of a text": (with_pickle(TOUCH + values() + b"R"), ("calls what is no function", NOT_RUN)),
-    "other data": (with_pickle(values(text("module"), text("x")) + b"Q"), ("data that is no storage", NOT_RUN)),
+    "call of a string": (with_pickle(TOUCH + values() + b"R"), ("calls something that is not a function", NOT_RUN)),
+    "other data": (with_pickle(values(text("module"), text("x")) + b"Q"), ("data that is not the storage", NOT_RUN)),
     "data of a function": (
         with_pickle(values(text("storage"), named("torch.Size"), text("0"), text("cpu"), number(6)) + b"Q"),
-        ("data that is no storage",),
+        ("data that is not the storage",),
     ),
     "part of a storage": (
         with_pickle(storage("Float", "0", 6)[:-2] + values(text("1"), number(0), number(1)) + b"tQ"),
-        ("data that is no storage",),
+        ("data that is not the storage",),
     ),
     "storage under a path": (
         zip_file(table({"w": tensor(storage("Float", "../../../etc/passwd", 6), (6,), (1,))}), {}),
@@ -230,33 +230,37 @@ REFUSED = {
     "strides beyond the storage": (view((2, 2), (5, 1)), ("strides (5, 1)", BEYOND)),
     "offset beyond the storage": (view((1,), offset=6), ("offset 6", BEYOND)),
     "huge shape": (view((2**40, 2**40), (2**62, 2**62)), (BEYOND,)),
-    "negative stride": (view((2,), (-1,), 5), ("storage, offset, shape or strides are none", DAMAGED)),
-    "negative offset": (view((2,), (1,), -2), ("storage, offset, shape or strides are none",)),
-    "negative shape": (view((-1,)), ("storage, offset, shape or strides are none",)),
+    "negative stride": (view((2,), (-1,), 5), ("invalid storage, offset, shape or strides", DAMAGED)),
+    "negative offset": (view((2,), (1,), -2), ("invalid storage, offset, shape or strides",)),
+    "negative shape": (view((-1,)), ("invalid storage, offset, shape or strides",)),
     "strides of another length": (view((2, 2), (1,)), ("shape (2, 2) with strides (1,)", DAMAGED)),
     "no numbers, of huge shape": (view((0, 2**62, 2**62), (1, 1, 1)), (DAMAGED,)),
     "storage shorter than said": (view(data=b"1234"), ("storage 0 has 4 bytes instead of 24", DAMAGED)),
     "storage longer than said": (view((5,), length=5), ("storage 0 has 24 bytes instead of 20",)),
-    "few numbers, expanded": (view((2**20, 2**20), (0, 0)), ("unfolds to 4,398,046,511,104 bytes", "at most 67,1")),
-    "packed zeros": (
+    "few numbers, expanded": (view((2**20, 2**20), (0, 0)), ("unpacks to 4,398,046,511,104 bytes", "at most 67,1")),
+    "compressed zeros": (
         zipped({"net/data.pkl": program(W), "net/data/0": bytes(70 * 2**20)}, method=zipfile.ZIP_DEFLATED),
-        ("unfolds to 73,40", "Nothing was loaded"),
+        ("unpacks to 73,40", "Nothing was loaded"),
     ),
-    "packed otherwise": (zip_file(W, {}, method=zipfile.ZIP_LZMA), ("'net/data.pkl' is encrypted or packed by",)),
+    "compressed by lzma": (
+        zip_file(W, {}, method=zipfile.ZIP_LZMA), ("'net/data.pkl' is encrypted or compressed by",),
+    ),
     "byte order": (zip_file(W, {"0": SIX.tobytes()}, order="middle"), ("byte order is b'middle' instead of little",)),
-    "not torch's zip": (zipped({"a.txt": b"a"}), ("without data.pkl",)),
-    "other pickle": (program(table({"w": number(1)})), ("is a pickle, but not one of torch.save()",)),
-    "other version": (legacy_file(W, {}, protocol=1000), ("another version of torch's format than 1001",)),
+    "zip of another program": (zipped({"a.txt": b"a"}), ("without data.pkl",)),
+    "other pickle": (program(table({"w": number(1)})), ("is a pickle, but torch.save() did not write it",)),
+    "other version": (legacy_file(W, {}, protocol=1000), ("another version of PyTorch's format than 1001",)),
     "legacy, wrong count": (legacy_file(W, {"0": (5, SIX.tobytes())}), ("0 has 5 numbers instead of 6", DAMAGED)),
     "legacy, unlisted storage": (legacy_file(W, {}), ("list of storages does not fit: 0", DAMAGED)),
     "legacy, unknown storage": (legacy_file(W, {"0": (6, SIX.tobytes()), "9": (0, b"")}), ("does not fit: 9",)),
-    "list": (with_pickle(listed(number(1))), ("holds no tensors by name", "it is a list", "model.state_dict()")),
-    "no tensors": (with_pickle(table({"epoch": number(1), "x": b"N"})), ("holds no tensors", "its keys are epoch, x.")),
-    "items of a list": (with_pickle(b"]" + text("a") + number(1) + b"s"), ("no dict", DAMAGED)),
-    "item of no list": (with_pickle(b"}" + number(1) + b"a"), ("no list", DAMAGED)),
+    "list": (with_pickle(listed(number(1))), ("contains no tensors by name", "it is a list", "model.state_dict()")),
+    "no tensors": (
+        with_pickle(table({"epoch": number(1), "x": b"N"})), ("contains no tensors", "its keys are epoch, x."),
+    ),
+    "items of a list": (with_pickle(b"]" + text("a") + number(1) + b"s"), ("not a dict", DAMAGED)),
+    "item of no list": (with_pickle(b"}" + number(1) + b"a"), ("not a list", DAMAGED)),
     "empty stack": (with_pickle(b"R"), (DAMAGED,)),
-    "unknown instruction": (with_pickle(b"\xff"), (r"no pickle has an instruction b'\xff'", DAMAGED)),
-    "text of 4 GiB": (program(b"X\xff\xff\xff\xff"), (DAMAGED,)),
+    "unknown instruction": (with_pickle(b"\xff"), (r"b'\xff' is not an instruction of a pickle", DAMAGED)),
+    "string of 4 GiB": (program(b"X\xff\xff\xff\xff"), (DAMAGED,)),
 }  # fmt: skip
 
 
@@ -271,15 +275,15 @@ def test_a_bad_file_is_refused_by_name_and_runs_nothing(tmp_path, monkeypatch, k
     assert not (tmp_path / MARKER).exists()
 
 
-def test_instructions_that_exhaust_pythons_own_reader_do_nothing(tmp_path):
-    # That would hash a million nested tuples until the stack overflows, and set aside 64 GiB for the last place.
+def test_instructions_that_exhaust_pythons_unpickler_are_harmless(tmp_path):
+    # It would hash a million nested tuples until the stack overflows, and allocate 64 GiB for the last memo index.
     tuples = b")" + b"\x85" * 1_000_000 + number(1) + b"s"
     far_off = text("x") + number(1) + b"r\xff\xff\xff\xff" + b"s"
     found = read_torch(saved(tmp_path, with_pickle(W + tuples + far_off)))
     np.testing.assert_array_equal(found["w"], SIX)
 
 
-def test_attributes_are_set_on_nothing(tmp_path):
+def test_attributes_are_not_set(tmp_path):
     state = values(b"N", table({"__call__": number(1), "name": text("os.system")})) + b"b"
     functions = listed(named("torch._utils._rebuild_tensor_v2") + state, named("torch.Size") + state)
     path = saved(tmp_path, with_pickle(table({"x": functions, "state_dict": W + state})))
@@ -290,7 +294,7 @@ def test_attributes_are_set_on_nothing(tmp_path):
 def test_at_most_max_bytes_are_read(tmp_path):
     path = saved(tmp_path, view((4096, 6), (0, 1)))
     assert read_torch(path)["w"].shape == (4096, 6)
-    with pytest.raises(WeightsError, match=r"w\.pth: its contents take 98,304 bytes, and at most 98,303 are read"):
+    with pytest.raises(WeightsError, match=r"w\.pth: its contents take 98,304 bytes, and at most 98,303 are allowed"):
         read_torch(path, max_bytes=98_303)
 
 
@@ -301,7 +305,7 @@ def both_files() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy"])
-def test_a_file_cut_off_anywhere_is_refused(tmp_path, container):
+def test_a_file_truncated_anywhere_is_refused(tmp_path, container):
     data = both_files()[container]
     assert len(read_torch(saved(tmp_path, data))) == 2
     for length in range(len(data)):
@@ -311,7 +315,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, container):
 
 @pytest.mark.parametrize("container", ["zip", "legacy"])
 def test_a_damaged_file_is_refused_or_read(tmp_path, container):
-    """The zip format has checksums; in the one before, a number that has changed is read as it is."""
+    """The zip format has checksums; in the older format, a changed number is read as it is."""
     draw, data = random.Random(0), both_files()[container]
     whole = read_torch(saved(tmp_path, data))
     refusals = []

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
-from flaxseg.models import attention_unet, unet
+from flaxseg.errors import ArgumentError
+from flaxseg.models import attention_unet, plain_unet
 from flaxseg.models.layers.attention import AttentionGate
 
 
@@ -35,8 +35,8 @@ def test_a_gate_by_hand():
     np.testing.assert_allclose(gated[0, :, :, 0], skip[0, :, :, 0] * shares, rtol=1e-6)
 
 
-def test_the_gates_are_all_that_a_plain_unet_does_not_have():
-    gated, plain = params_of(attention_unet(num_classes=3)), params_of(unet(num_classes=3, width=64))
+def test_only_the_gates_differ_from_a_plain_unet():
+    gated, plain = params_of(attention_unet(num_classes=3)), params_of(plain_unet(num_classes=3, width=64))
     own = {name: gated.pop(name) for name in list(gated) if "/gate/" in name}
     assert gated == plain
     names = ("theta/kernel", "phi/kernel", "phi/bias", "psi/kernel", "psi/bias")
@@ -50,7 +50,7 @@ def test_the_gates_are_all_that_a_plain_unet_does_not_have():
 
 def test_open_gates_give_the_plain_unet():
     options = {"num_classes": 2, "width": 4, "depth": 1}
-    model, plain = attention_unet(**options, gate_from=0), unet(**options)
+    model, plain = attention_unet(**options, gate_from=0), plain_unet(**options)
     x = jax.random.normal(jax.random.key(0), (1, 11, 9, 3))
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(1), x)
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
@@ -69,10 +69,10 @@ def test_open_gates_give_the_plain_unet():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gate_from": 4}, "gate_from = 4: must be an integer between 0 and 3"),
-        ({"norm": "layer"}, "norm = 'layer': allowed are 'batch', 'group', 'none'"),
+        ({"gate_from": 4}, "gate_from = 4: must be an integer from 0 to 3"),
+        ({"norm": "layer"}, "norm = 'layer': must be one of 'batch', 'group', 'none'"),
     ],
 )
 def test_wrong_arguments_are_named(options, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         attention_unet(**{"num_classes": 3} | options)

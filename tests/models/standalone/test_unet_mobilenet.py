@@ -5,17 +5,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ArgumentError
 from flaxseg.models import unet_mobilenet
 
 
 def shapes(model, size=(33, 47), channels=3):
-    picture = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
+    image = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
     init = functools.partial(model.init_with_output, train=False)
-    return jax.eval_shape(init, jax.random.key(0), picture)
+    return jax.eval_shape(init, jax.random.key(0), image)
 
 
-def test_values_are_as_many_as_the_tutorials():
+def test_the_number_of_values_is_the_tutorials():
     logits, variables = shapes(unet_mobilenet(num_classes=3))
     assert logits.shape == (2, 33, 47, 3)
     sizes = flax.traverse_util.flatten_dict(jax.tree.map(lambda leaf: leaf.size, variables), sep="/")
@@ -38,5 +38,5 @@ def test_bfloat16_gives_float32_logits(channels):
     ],
 )
 def test_wrong_arguments_are_named(options, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         unet_mobilenet(**{"num_classes": 3} | options)

@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ConfigError
-from flaxseg.models import CLASSIC, unet
+from flaxseg.errors import ArgumentError
+from flaxseg.models import CLASSIC, plain_unet
 
 
 def parameters(model, channels=3):
-    """Names and shapes, without computing anything."""
+    """Returns the shapes of the parameters by name."""
     x = jax.ShapeDtypeStruct((1, 16, 16, channels), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
     return {name: leaf.shape for name, leaf in flax.traverse_util.flatten_dict(variables["params"], sep="/").items()}
 
 
-def test_plain_unet_has_the_parameters_of_its_peer():
-    shapes = parameters(unet(num_classes=3))
+def test_default_parameters():
+    shapes = parameters(plain_unet(num_classes=3))
     assert sum(map(np.prod, shapes.values())) == 7_763_107
     assert shapes["encoder/level4/block1/conv/kernel"] == (3, 3, 512, 512)
     assert shapes["decoder/level3/up/conv/kernel"] == (2, 2, 512, 256)
@@ -27,16 +27,16 @@ def test_plain_unet_has_the_parameters_of_its_peer():
     assert shapes["head/kernel"] == (1, 1, 32, 3)
 
 
-def test_every_name_says_encoder_decoder_or_head():
+def test_every_parameter_belongs_to_encoder_decoder_or_head():
     pattern = r"(encoder/level\d/block\d|decoder/level\d/(up|block\d)|head_block\d)/(conv|norm)/\w+|head/\w+"
-    assert [name for name in parameters(unet(num_classes=3, **CLASSIC)) if not re.fullmatch(pattern, name)] == []
+    assert [name for name in parameters(plain_unet(num_classes=3, **CLASSIC)) if not re.fullmatch(pattern, name)] == []
 
 
-def test_classic_settings():
-    shapes = parameters(unet(num_classes=3, **CLASSIC))
+def test_classic_options():
+    shapes = parameters(plain_unet(num_classes=3, **CLASSIC))
     assert shapes["encoder/level4/block0/conv/kernel"] == (4, 4, 512, 512)
     assert shapes["head_block1/conv/kernel"] == (4, 4, 64, 64)
-    small = unet(num_classes=2, **CLASSIC | {"width": 4, "depth": 3})
+    small = plain_unet(num_classes=2, **CLASSIC | {"width": 4, "depth": 3})
     x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
     variables = jax.jit(functools.partial(small.init, train=False))(jax.random.key(1), x)
 
@@ -51,8 +51,8 @@ def test_classic_settings():
 
 
 @pytest.mark.parametrize(("lowest", "dropped"), [(0, 2), (1, 1), (2, 0)])
-def test_decoder_dropout_leaves_out_the_lowest_levels(lowest, dropped):
-    model = unet(num_classes=2, width=2, depth=2, decoder_dropout=0.5, decoder_dropout_from=lowest)
+def test_decoder_dropout_applies_from_its_finest_level(lowest, dropped):
+    model = plain_unet(num_classes=2, width=2, depth=2, decoder_dropout=0.5, decoder_dropout_from=lowest)
     x = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), x)
 
@@ -64,8 +64,8 @@ def test_decoder_dropout_leaves_out_the_lowest_levels(lowest, dropped):
 
 
 @pytest.mark.parametrize("options", [{"norm": "group", "upsampling": "bilinear"}, {"norm": "none", "depth": 1}])
-def test_other_settings_give_logits(options):
-    model = unet(num_classes=2, **{"width": 4, "depth": 2} | options)
+def test_other_options_give_logits(options):
+    model = plain_unet(num_classes=2, **{"width": 4, "depth": 2} | options)
     x = jnp.ones((1, 6, 7, 1))
     logits, variables = jax.jit(functools.partial(model.init_with_output, train=False))(jax.random.key(0), x)
     assert logits.shape == (1, 6, 7, 2)
@@ -81,11 +81,11 @@ def test_other_settings_give_logits(options):
         ({"depth": True}, "depth = True: must be an integer of at least 1"),
         ({"max_width": 0}, "max_width = 0: must be an integer of at least 1"),
         ({"kernel_size": 0}, "kernel_size = 0: must be an integer"),
-        ({"norm": "bath"}, "norm = 'bath': allowed are 'batch', 'group', 'none'; did you mean 'batch'"),
-        ({"activation": "rleu"}, "activation = 'rleu': allowed are 'relu', .*; did you mean 'relu'"),
-        ({"upsampling": None}, "upsampling = None: allowed are 'transposed'"),
+        ({"norm": "bath"}, "norm = 'bath': must be one of 'batch', 'group', 'none'; did you mean 'batch'"),
+        ({"activation": "rleu"}, "activation = 'rleu': must be one of 'relu', .*; did you mean 'relu'"),
+        ({"upsampling": None}, "upsampling = None: must be one of 'transposed'"),
         ({"negative_slope": "steep"}, "negative_slope = 'steep': must be a finite number"),
-        ({"decoder_dropout": 1.0}, "decoder_dropout = 1.0: must be a number of at least 0 and less than 1"),
+        ({"decoder_dropout": 1.0}, "decoder_dropout = 1.0: must be a number of at least 0 and below 1"),
         ({"decoder_dropout_from": -1}, "decoder_dropout_from = -1: must be an integer of at least 0"),
         ({"head_convs": -1}, "head_convs = -1: must be an integer of at least 0"),
         ({"head_dropout": "x"}, "head_dropout = 'x': must be a number"),
@@ -96,5 +96,5 @@ def test_other_settings_give_logits(options):
     ],
 )
 def test_wrong_arguments_are_named(options, message):
-    with pytest.raises(ConfigError, match=message):
-        unet(**{"num_classes": 3} | options)
+    with pytest.raises(ArgumentError, match=message):
+        plain_unet(**{"num_classes": 3} | options)

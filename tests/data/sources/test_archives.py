@@ -1,4 +1,4 @@
-"""Archives that datasets are prepared from: what points outside of their folder is refused, and nothing is written."""
+"""Archives that datasets are prepared from: members outside the target folder are rejected before unpacking."""
 
 import io
 import pathlib
@@ -45,9 +45,9 @@ def write_hard_link(path: pathlib.Path, member: str, link: str) -> None:
 
 OUTSIDE = {
     "above": ("../evil.png", ""),
-    "above, by a detour": ("images/../../evil.png", ""),
+    "above, indirectly": ("images/../../evil.png", ""),
     "an absolute path": ("/evil.png", ""),
-    "above, as Windows writes it": ("..\\evil.png", ""),
+    "above, in Windows notation": ("..\\evil.png", ""),
     "another drive": ("C:/evil.png", ""),
     "a link above": ("images/evil", "../../outside"),
     "an absolute link": ("images/evil", "/etc/passwd"),
@@ -56,7 +56,7 @@ OUTSIDE = {
 
 @pytest.mark.parametrize(("member", "link"), OUTSIDE.values(), ids=OUTSIDE)
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_members_outside_of_the_folder_are_refused(tmp_path: pathlib.Path, kind: str, member: str, link: str) -> None:
+def test_members_outside_the_folder_are_rejected(tmp_path: pathlib.Path, kind: str, member: str, link: str) -> None:
     archives = tmp_path / "inner" / "archives"
     archives.mkdir(parents=True)
     data_dir = tmp_path / "inner" / "data"
@@ -73,27 +73,27 @@ def test_members_outside_of_the_folder_are_refused(tmp_path: pathlib.Path, kind:
         read("train", data_dir=str(data_dir), manual_dir=str(archives))
     message = str(caught.value)
     assert message.startswith(f"{archives / name}: its member {member} ")
-    assert "points outside of the folder that it is unpacked into" in message
+    assert "points outside the folder that it is unpacked into" in message
     assert "Nothing was unpacked: download the archive again" in message
     assert f"(a link to {'images/' * (not link.startswith('/'))}{link})" in message or not link
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_hard_link_to_the_outside_is_refused(tmp_path: pathlib.Path) -> None:
+def test_a_hard_link_to_the_outside_is_rejected(tmp_path: pathlib.Path) -> None:
     write_hard_link(tmp_path / "a.tar.gz", "images/evil", "../outside")
     with pytest.raises(DataError, match=r"its member images/evil \(a link to \.\./outside\) points outside"):
         check_members(str(tmp_path / "a.tar.gz"))
 
 
 @pytest.mark.parametrize("member", INSIDE)
-def test_members_inside_of_the_folder_pass(tmp_path: pathlib.Path, member: str) -> None:
+def test_members_inside_the_folder_pass(tmp_path: pathlib.Path, member: str) -> None:
     write_zip(tmp_path / "a.zip", member)
     write_tar(tmp_path / "a.tar.gz", member)
     check_members(str(tmp_path / "a.zip"))
     check_members(str(tmp_path / "a.tar.gz"))
 
 
-def test_links_inside_of_the_folder_pass(tmp_path: pathlib.Path) -> None:
+def test_links_inside_the_folder_pass(tmp_path: pathlib.Path) -> None:
     write_zip(tmp_path / "a.zip", "images/link", "../images/a.jpg")
     write_tar(tmp_path / "a.tar.gz", "images/link", "../images/a.jpg")
     write_hard_link(tmp_path / "b.tar.gz", "images/link", "images/a.jpg")
@@ -101,7 +101,7 @@ def test_links_inside_of_the_folder_pass(tmp_path: pathlib.Path) -> None:
         check_members(str(tmp_path / name))
 
 
-def test_a_data_set_of_unknown_archives_is_protected_as_well(tmp_path: pathlib.Path) -> None:
+def test_unknown_archives_of_a_dataset_are_checked_too(tmp_path: pathlib.Path) -> None:
     (tmp_path / "readme.txt").write_text("how to get the archives")
     write_zip(tmp_path / "gtFine_trainvaltest.zip", "../evil.png")
     features = {"image_key": "image_left", "mask_key": "segmentation_label", "values": (7, 8)}
@@ -118,5 +118,5 @@ def test_a_damaged_archive_is_named(tmp_path: pathlib.Path, mode: str) -> None:
         archive.addfile(info, io.BytesIO(np.random.default_rng(0).bytes(info.size)))
     check_members(str(path))
     path.write_bytes(path.read_bytes()[:4000])
-    with pytest.raises(DataError, match=r"images\.tar\.gz: cannot be read .* is cut off or damaged: download it again"):
+    with pytest.raises(DataError, match=r"images\.tar\.gz: cannot be read .* is truncated or damaged: download"):
         check_members(str(path))

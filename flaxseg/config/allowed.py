@@ -1,0 +1,164 @@
+"""The kinds of values that configuration keys hold, each with its check and its description.
+
+`flaxseg.errors.Range`, for a number, is one of them.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from ml_collections import ConfigDict
+
+from flaxseg.errors import POSITIVE, ArgumentError, Range, did_you_mean, is_number
+from flaxseg.registry import look_up
+
+
+class Allowed(Protocol):
+    """The values that a key may hold; `str()` describes them in words that complete the sentence "must be ..."."""
+
+    def check(self, argument: str, value: Any) -> None:
+        """Raises ArgumentError unless the value is allowed."""
+
+
+def at_least(low: int) -> Range:
+    """Returns the range of the integers that are not below `low`."""
+    return Range(low, integer=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """The values for which a function returns True.
+
+    Attributes:
+      words: completes the sentence "must be ...".
+      holds: returns whether a value is allowed.
+      names: the names that a value may be or contain; the error suggests the nearest.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+    names: Collection[str] = ()
+
+    def __str__(self) -> str:
+        return self.words
+
+    def check(self, argument: str, value: Any) -> None:
+        """Raises ArgumentError unless the value is allowed."""
+        if not self.holds(value):
+            raise ArgumentError(argument, as_plain(value), f"must be {self}{self._nearest(value)}")
+
+    def _nearest(self, value: Any) -> str:
+        given = value if _is_tuple(value) else (value,)
+        unknown = [name for name in given if isinstance(name, str) and name not in self.names]
+        return did_you_mean(unknown[0], self.names) if unknown and self.names else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class EntryName:
+    """The name of an entry of a table, or `package.module:function` for a function of the user's own."""
+
+    table: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"{_listed(self.table)}, or 'package.module:function'"
+
+    def check(self, argument: str, value: Any) -> None:
+        """Raises ArgumentError unless the name is in the table, or the function that it names can be imported."""
+        if not isinstance(value, str):
+            raise ArgumentError(argument, as_plain(value), f"must be {self}")
+        look_up(value, self.table, argument=argument)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """A group of the options of the entry that another key names.
+
+    Attributes:
+      of: the key that names the entry.
+      table: the entries by name.
+      filled_in: arguments that flaxseg passes itself, which are therefore not options.
+    """
+
+    of: str
+    table: Mapping[str, Any]
+    filled_in: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return f"a group of the options of {self.of}"
+
+    def check(self, argument: str, value: Any) -> None:
+        """Raises ArgumentError unless the value is a group of keys."""
+        group(str(self)).check(argument, value)
+
+
+def choice(names: Collection[str]) -> Rule:
+    """Returns the rule for one of several names."""
+    return Rule(_listed(names), lambda value: isinstance(value, str) and value in names, names)
+
+
+def names_of(table: Collection[str]) -> Rule:
+    """Returns the rule for a tuple of names, which may be empty."""
+    words = f"a tuple of names from {', '.join(table)}, as in ({next(iter(table))!r},)"
+    return Rule(words, lambda value: _is_tuple_of(value, lambda name: isinstance(name, str) and name in table), table)
+
+
+def group(words: str) -> Rule:
+    """Returns the rule for a group of keys that `words` describe."""
+    return Rule(words, lambda value: isinstance(value, Mapping | ConfigDict))
+
+
+def class_weights(methods: Collection[str]) -> Rule:
+    """Returns the rule for 'none', a method's name, or one weight per class."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, str):
+            return value == "none" or value in methods
+        are_weights = bool(value) and _is_tuple_of(value, lambda weight: is_number(weight) and weight >= 0)
+        return are_weights and 0 < sum(value) < math.inf
+
+    listing = ", ".join(map(repr, ("none", *methods)))
+    return Rule(f"{listing}, or one number per class, each at least 0 and not all 0", holds, ("none", *methods))
+
+
+def as_plain(value: Any) -> Any:
+    """Returns a group of keys as a dict, which an error shows on one line; other values unchanged."""
+    return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def _listed(names: Collection[str]) -> str:
+    return f"one of {', '.join(map(repr, names))}"
+
+
+def _is_tuple(value: Any) -> bool:
+    return isinstance(value, tuple | list)
+
+
+def _is_tuple_of(value: Any, holds: Callable[[Any], bool]) -> bool:
+    return _is_tuple(value) and all(map(holds, value))
+
+
+def _is_pair_of(value: Any, numbers: Range) -> bool:
+    return _is_tuple_of(value, numbers.__contains__) and len(value) == 2
+
+
+def _is_multiplier(value: Any) -> bool:
+    return _is_tuple(value) and len(value) == 2 and isinstance(value[0], str) and value[1] in POSITIVE
+
+
+STRING = Rule("a string", lambda value: isinstance(value, str))
+BOOLEAN = Rule("True or False", lambda value: isinstance(value, bool))
+
+IMAGE_SIZE = Rule("a tuple of 2 integers of at least 1: (height, width)", lambda v: _is_pair_of(v, at_least(1)))
+ZOOM_RANGE = Rule(
+    "a tuple of 2 numbers above 0, the smaller first", lambda v: _is_pair_of(v, POSITIVE) and v[0] <= v[1]
+)
+COUNT_OR_REST = Rule("an integer of at least 1, or -1", lambda v: v in at_least(-1) and v != 0)
+PATTERNS = Rule(
+    "a tuple of patterns, as in ('encoder',)", lambda v: _is_tuple_of(v, lambda pattern: isinstance(pattern, str))
+)
+MULTIPLIERS = Rule(
+    "a tuple of pairs of a pattern and a multiplier above 0, as in (('encoder', 0.1),); to leave parameters unchanged, "
+    "use optimizer.freeze",
+    lambda value: _is_tuple_of(value, _is_multiplier),
+)

@@ -1,0 +1,150 @@
+"""The description of every configuration key, for `--help_config` and for docs/configuration.md."""
+
+import dataclasses
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from flaxseg.config.allowed import Options
+from flaxseg.config.schema import KEYS, SCHEMA, Key, leaves
+from flaxseg.config.validate import config_key
+from flaxseg.errors import ConfigError, did_you_mean
+from flaxseg.losses import LOSSES
+from flaxseg.registry import Option, look_up, options_of, type_name
+
+_WIDTH = 100
+_WIDEST_DEFAULT = 24
+"""Characters; a longer default value has the line of its key for itself."""
+
+_OPTION_GROUPS = (*(name for name, key in KEYS.items() if isinstance(key.allowed, Options)), "loss_options")
+
+_INTRODUCTION = """\
+# Configuration
+
+Set a key in a configuration file, as in `config.train.batch_size = 16`, or on the command line, as in
+`--config.train.batch_size=16`. `python -m flaxseg.main --help_config [PREFIX]` prints the descriptions below. It also
+describes the options of the configured dataset (`--help_config data.options`), network (`model.options`), losses
+(`loss_options`), optimizer (`optimizer.options`) and schedule (`optimizer.schedule_options`).
+
+This page is generated from `flaxseg/config/schema.py`: `python -m flaxseg.config.help > docs/configuration.md`.
+"""
+
+
+def config_help(config: ConfigDict, prefix: str = "") -> str:
+    """Returns a text that describes keys: their defaults, what they mean, and what they may hold.
+
+    Args:
+      config: the configuration that names the dataset, network, losses, optimizer and schedule whose options are
+        described.
+      prefix: a section such as `optimizer`, a key, a group of options such as `model.options` or `loss_options.dice`,
+        or an option such as `model.options.width`; "" for every key of the schema.
+
+    Raises:
+      ConfigError: no key has this prefix (the message names the nearest), or the configuration names an unknown
+        dataset, network, loss, optimizer or schedule.
+    """
+    prefix = prefix.removeprefix("config.").rstrip(".")
+    is_of_options = any(_is_below(prefix, group) for group in _OPTION_GROUPS)
+    tables = list(_option_tables(config, prefix) if is_of_options else _schema_tables())
+    found = [dataclasses.replace(t, rows=[row for row in t.rows if _is_below(row.key, prefix)]) for t in tables]
+    # A group without any option is shown, too.
+    shown = [table for table in found if table.rows or _is_below(table.name, prefix)]
+    if not shown:
+        known = [section.name for section in SCHEMA] + [*KEYS] + [row.key for table in tables for row in table.rows]
+        raise ConfigError(f"--help_config {prefix}: no such section or key{did_you_mean(prefix, known)}")
+    return "\n\n".join(map(_text, shown))
+
+
+def markdown() -> str:
+    """Returns the text of docs/configuration.md, which has a table for each section of the schema."""
+    lines = [_INTRODUCTION]
+    for section, table in zip(SCHEMA, _schema_tables(), strict=True):
+        lines += [f"## {section.name or 'Top level'}", "", f"{section.doc}.", ""]
+        lines += ["| key | default | meaning | must be |", "|---|---|---|---|"]
+        for row in table.rows:
+            cells = (f"`{row.key}`", f"`{row.default}`", row.doc, row.allowed)
+            lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    key: str
+    default: str
+    allowed: str
+    doc: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    name: str
+    title: str
+    rows: Sequence[_Row]
+
+
+def _is_below(key: str, prefix: str) -> bool:
+    return not prefix or key == prefix or key.startswith(f"{prefix}.")
+
+
+def _schema_tables() -> Iterator[_Table]:
+    for section in SCHEMA:
+        title = f"{section.name}: {section.doc}" if section.name else section.doc
+        yield _Table(section.name, title, [_row_of_key(key) for key in section.keys])
+
+
+def _row_of_key(key: Key) -> _Row:
+    hint = f"; --help_config {key.name} describes them" if key.name in _OPTION_GROUPS else ""
+    return _Row(key.name, repr(key.default), f"{key.allowed}{hint}", key.doc)
+
+
+def _option_tables(config: ConfigDict, prefix: str) -> Iterator[_Table]:
+    values = dict(leaves(config))
+    for key in KEYS.values():
+        if isinstance(key.allowed, Options) and _is_below(prefix, key.name):
+            of, filled_in = key.allowed.of, key.allowed.filled_in
+            name = values.get(of, KEYS[of].default)
+            with config_key(""):
+                KEYS[of].allowed.check(of, name)
+            options = [o for o in options_of(look_up(name, key.allowed.table)) if o.name not in filled_in]
+            yield _table_of_options(key.name, f"{of} = {name!r}", options)
+    if _is_below(prefix, "loss_options"):
+        weighted = [key.removeprefix("loss.") for key in values if key.startswith("loss.")]
+        for name in prefix.split(".")[1:2] or weighted:
+            with config_key(""):
+                loss = look_up(name, LOSSES, argument="loss")
+            yield _table_of_options(f"loss_options.{name}", f"the loss {name!r}", options_of(loss))
+
+
+def _table_of_options(group: str, of: str, options: Iterable[Option]) -> _Table:
+    rows = [_row_of_option(group, option) for option in options]
+    return _Table(group, f"{group}: The options of {of}" + ("" if rows else ", which has none"), rows)
+
+
+def _row_of_option(group: str, option: Option) -> _Row:
+    default = "required" if option.is_required else repr(option.default)
+    allowed = "" if option.annotation is Any else f"of type {type_name(option.annotation)}"
+    return _Row(f"{group}.{option.name}", default, allowed, option.doc)
+
+
+def _text(table: _Table) -> str:
+    """Returns a table as aligned text, with the meaning and the allowed values below one another in a third column."""
+    # The title of a group of options names the group, whose name is long.
+    shown = {row.key: row.key.removeprefix(f"{table.name}.") if "." in table.name else row.key for row in table.rows}
+    keys = max(map(len, shown.values()), default=0)
+    defaults = min(max((len(row.default) for row in table.rows), default=0), _WIDEST_DEFAULT)
+    margin = " " * (keys + defaults + 6)
+    lines = textwrap.wrap(table.title, _WIDTH)
+    for row in table.rows:
+        head = f"  {shown[row.key]:<{keys}}  {row.default:<{defaults}}  "
+        texts = (row.doc, f"Must be {row.allowed}." if row.allowed else "")
+        wrapped = [line for text in texts for line in textwrap.wrap(text, _WIDTH - len(margin))]
+        lines.append(head + wrapped.pop(0) if wrapped and len(head) == len(margin) else head.rstrip())
+        lines += [margin + line for line in wrapped]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,78 @@
+"""The splits of a dataset, opened by name and checked against one another."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flaxseg.data.datasets import DATASETS
+from flaxseg.data.types import SegmentationDataset
+from flaxseg.errors import ArgumentError, DataError
+from flaxseg.registry import look_up, option_names
+
+
+def open_dataset(
+    name: str, split: str, *, data_dir: str = "", options: Mapping[str, Any] | None = None
+) -> SegmentationDataset:
+    """Returns a split of a dataset.
+
+    Args:
+      name: a name of DATASETS, or `package.module:function` for a dataset of your own.
+      split: the split, as the dataset names it.
+      data_dir: the directory of the dataset; "" is the dataset's default. Ignored by datasets that have none.
+      options: further keyword arguments of the dataset's function.
+
+    Raises:
+      ArgumentError: an unknown name, or an option that does not fit.
+      DataError: the dataset is missing or cannot be used.
+    """
+    function = look_up(name, DATASETS)
+    directory = {"data_dir": data_dir} if "data_dir" in option_names(function) else {}
+    try:
+        dataset = function(split, **directory, **options or {})
+    except ArgumentError as error:
+        raise (error if error.argument in ("split", "data_dir") else error.under("options")) from error
+    if not isinstance(dataset, SegmentationDataset):
+        raise ArgumentError(
+            "name",
+            name,
+            f"returned a {type(dataset).__name__}; the function of a dataset has to return a SegmentationDataset",
+        )
+    return dataset
+
+
+def check_same_classes(splits: Mapping[str, SegmentationDataset]) -> None:
+    """Checks that the splits of a dataset have the same classes, and more than one.
+
+    Args:
+      splits: the splits by name.
+
+    Raises:
+      DataError: they do not.
+    """
+    (name, first), *others = splits.items()
+    for other_name, other in others:
+        if first.class_names != other.class_names:
+            raise DataError(
+                f"the splits differ in their classes: {name!r} has {', '.join(first.class_names)}; {other_name!r} has "
+                f"{', '.join(other.class_names)}; give both splits the same class values and names"
+            )
+    if first.num_classes == 1:
+        raise DataError(
+            f"the dataset has one class, {first.class_names[0]!r}, so there is nothing to distinguish; check which "
+            "mask values are classes (for the dataset folder: its option `values`)"
+        )
+
+
+def common_channels(splits: Mapping[str, SegmentationDataset]) -> int:
+    """Returns the number of channels of the images, judged by the first image of each split.
+
+    Args:
+      splits: the splits by name.
+
+    Raises:
+      DataError: the splits differ, or the first example of one cannot be read.
+    """
+    channels = {name: int(dataset.source[0]["image"].shape[-1]) for name, dataset in splits.items()}
+    if len(set(channels.values())) > 1:
+        listing = ", ".join(f"images of the split {name!r} have {number} channels" for name, number in channels.items())
+        raise DataError(f"{listing}; save all images with the same channels")
+    return next(iter(channels.values()))

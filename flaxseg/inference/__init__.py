@@ -1,0 +1,1 @@
+"""Inference as pure functions: images in, logits and scores out."""

@@ -1,0 +1,80 @@
+"""Checks that compare the training split with the evaluation split."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from flaxseg.data.statistics import Statistics
+from flaxseg.inspection.duplicates import exact_matches, near_matches
+from flaxseg.inspection.findings import Finding, abbreviate
+from flaxseg.inspection.split_checks import channel_settings
+
+_DOMINANT = 0.75
+"""Class weights are suggested when one class covers at least this fraction of the valid pixels."""
+
+_IMBALANCE = 20
+"""Class weights are suggested when the most frequent class has at least this many times the pixels of the rarest."""
+
+
+def check_missing_classes(train: Statistics, evaluation: Statistics, class_names: Sequence[str]) -> list[Finding]:
+    """Reports classes that do not occur in one of the splits, or in either."""
+    in_train = train.occurrences > 0
+    in_eval = evaluation.occurrences > 0
+    found = []
+    for missing, text in (
+        (in_eval & ~in_train, "occur in eval but never in train, so they cannot be learned"),
+        (~in_eval & ~in_train, "never occur"),
+        (~in_eval & in_train, "never occur in eval, so they have no scores"),
+    ):
+        names = [name for name, is_missing in zip(class_names, missing, strict=True) if is_missing]
+        if names:
+            found.append(Finding("warning", f"{len(names)} of {len(class_names)} classes {text}: {abbreviate(names)}"))
+    return found
+
+
+def check_class_balance(train: Statistics, class_names: Sequence[str]) -> list[Finding]:
+    """Reports a class that covers most of the valid pixels, or many times the pixels of the rarest class."""
+    fractions = train.class_fractions
+    present = fractions[fractions > 0]
+    if len(present) < 2 or (present.max() < _DOMINANT and present.max() < _IMBALANCE * present.min()):
+        return []
+    rarest = int(np.argmin(np.where(fractions > 0, fractions, 2)))
+    text = (
+        f"train: the class {class_names[int(np.argmax(fractions))]} covers {fractions.max():.2%} of the valid pixels "
+        f"and {class_names[rarest]} {fractions[rarest]:.2%}; class weights help to learn rare classes sooner"
+    )
+    return [Finding("note", text)]
+
+
+def check_matching_channels(train: Statistics, evaluation: Statistics, *, options: Collection[str]) -> list[Finding]:
+    """Reports images of the evaluation split that have another number of channels than those of the training split.
+
+    Args:
+      train: the statistics of the training split.
+      evaluation: the statistics of the evaluation split.
+      options: names of the dataset's options that settings may suggest.
+    """
+    train_channels, eval_channels = (", ".join(map(str, np.unique(split.channels))) for split in (train, evaluation))
+    if train_channels == eval_channels:
+        return []
+    found = {*train.channels.tolist(), *evaluation.channels.tolist()}
+    text = f"images have {train_channels} channels in train and {eval_channels} in eval; a network takes one number"
+    return [Finding("error", f"{text}: convert the images", channel_settings(options, found))]
+
+
+def check_leakage(train: Statistics, evaluation: Statistics) -> list[Finding]:
+    """Reports evaluation images that equal or resemble a training image."""
+    found = []
+    exact = exact_matches(train, evaluation)
+    if exact:
+        text = f"{len(exact)} of {len(evaluation.ids)} eval images are also in train, pixel for pixel, which inflates "
+        found.append(Finding("warning", f"{text}the scores: {_pairs(exact)}"))
+    near = near_matches(train, evaluation)
+    if near:
+        text = f"{len(near)} eval images resemble a train image, as scaled copies and neighboring video frames do "
+        found.append(Finding("note", f"{text}(a guess from difference hashes): {_pairs(near)}"))
+    return found
+
+
+def _pairs(matches: Sequence[tuple[str, str]]) -> str:
+    return abbreviate([f"{evaluation} (train: {train})" for train, evaluation in matches])

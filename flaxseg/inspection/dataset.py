@@ -1,0 +1,208 @@
+"""The inspection of a dataset: reads both splits, runs every check, and draws contact sheets."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from flaxseg.data.masks.class_values import parse_class_values
+from flaxseg.data.masks.palette import default_palette
+from flaxseg.data.splits import check_same_classes
+from flaxseg.data.statistics import Statistics, compute_statistics
+from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
+from flaxseg.errors import DataError, FlaxsegError
+from flaxseg.inspection import comparison_checks, mask_colors, mask_values, split_checks, suggestions
+from flaxseg.inspection.contact_sheet import ContactSheet, batch_sheet, split_sheet
+from flaxseg.inspection.findings import Finding, Setting
+from flaxseg.inspection.results import Inspection, Split
+
+_NUM_BATCHES = 2
+
+SHEET_FILES = ("train.png", "eval.png", *(f"batch_{step}.png" for step in range(_NUM_BATCHES)))
+"""The file names of all contact sheets that an inspection may draw."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetToInspect:
+    """A dataset, and how to open it.
+
+    Attributes:
+      train_split: the name of the split to train on.
+      eval_split: the name of the split to evaluate on.
+      open_split: (split, options) -> the opened split; raises FlaxsegError if it cannot be opened.
+      options: the options that the user chose, by name; `open_split` is called with these first.
+      option_names: all options that the dataset accepts.
+      infers_values: whether every mask value becomes a class, named by its number, when no option defines the classes.
+    """
+
+    train_split: str
+    eval_split: str
+    open_split: Callable[[str, Mapping[str, Any]], SegmentationDataset]
+    options: Mapping[str, Any]
+    option_names: Sequence[str]
+    infers_values: bool = False
+
+    @property
+    def suggestible(self) -> list[str]:
+        """The options that can be set in addition to the chosen ones."""
+        return [name for name in self.option_names if name != "reduce_zero_label" or not self.options.get("values")]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSetup:
+    """How a training run would use the dataset.
+
+    Attributes:
+      image_size: the (height, width) to which images are resized.
+      skip_bad: the number of unusable examples that training tolerates, in both splits together.
+      train_batches: (train) -> the augmented batches of the training steps from step 0 on, endless; raises DataError
+        if an example cannot be used.
+      takes_class_weights: whether a loss in use accepts class weights.
+      takes_mean_and_std: whether the model accepts the mean and standard deviation of the images.
+    """
+
+    image_size: tuple[int, int]
+    skip_bad: int
+    train_batches: Callable[[SegmentationDataset], Iterator[Batch]]
+    takes_class_weights: bool
+    takes_mean_and_std: bool
+
+
+def inspect_dataset(
+    dataset: DatasetToInspect, training: TrainingSetup, *, title: str, max_images: int = 24, num_threads: int = -1
+) -> Inspection:
+    """Reads every example of both splits and returns what is wrong, what would repair it, and contact sheets.
+
+    Args:
+      dataset: the dataset.
+      training: how training would use it.
+      title: the title of the report.
+      max_images: the largest number of images of each split to show; 0 leaves out the contact sheets of the splits.
+      num_threads: threads that read and decode; 0 reads in the calling thread; -1 uses one per core.
+    """
+    splits = [
+        _read_split(dataset, role, name, num_threads)
+        for role, name in (("train", dataset.train_split), ("eval", dataset.eval_split))
+    ]
+    findings = _findings(dataset, training, splits)
+    sheets = _split_sheets(splits, max_images) if max_images else []
+    train = splits[0].dataset
+    if train and all(finding.severity != "error" for finding in findings):
+        try:
+            batches = itertools.islice(training.train_batches(train), _NUM_BATCHES)
+            sheets += [batch_sheet(step, batch, train) for step, batch in enumerate(batches)]
+        except DataError as error:
+            findings.append(Finding("error", f"batches: {error}"))
+    severities = ("error", "warning", "note")
+    return Inspection(
+        title=title,
+        splits=splits,
+        findings=sorted(findings, key=lambda finding: severities.index(finding.severity)),
+        settings=_suggested_settings(training, splits[0]),
+        sheets=sheets,
+    )
+
+
+def _read_split(dataset: DatasetToInspect, role: str, name: str, num_threads: int) -> Split:
+    """Opens and reads a split; if it cannot be opened, what can be read without knowing its classes."""
+    error, opened = "", None
+    try:
+        opened = dataset.open_split(name, dataset.options)
+    except FlaxsegError as problem:
+        error, opened = str(problem), _open_without_classes(dataset, name)
+    statistics = compute_statistics(opened, num_threads=num_threads, description=role) if opened is not None else None
+    return Split(role, name, error, opened, statistics)
+
+
+def _open_without_classes(dataset: DatasetToInspect, name: str) -> SegmentationDataset | None:
+    """Opens a split with every mask value as a class, so that one bad mask does not hide others; None on failure."""
+    options = dataset.options
+    if "values" not in dataset.suggestible or options.get("colors"):
+        return None
+    values = tuple(value for value in range(IGNORE_LABEL) if value not in options.get("ignore_values", ()))
+    kept = {key: value for key, value in options.items() if key not in ("class_names", "reduce_zero_label")}
+    try:
+        return dataset.open_split(name, kept | {"values": values, "palette": default_palette(len(values))})
+    except FlaxsegError:
+        return None
+
+
+def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequence[Split]) -> list[Finding]:
+    options, chosen, skip_bad = dataset.suggestible, dataset.options, training.skip_bad
+    opened = [split.statistics for split in splits if not split.error and split.statistics]
+    read = {split.role: split.statistics for split in splits if split.statistics}
+    found = [Finding("error", f"{split.role}: cannot be opened: {split.error}") for split in splits if split.error]
+    found += mask_values.check_unknown_values(
+        opened, options=options, has_class_names=bool(chosen.get("class_names")), skip_bad=skip_bad
+    )
+    found += mask_colors.check_unknown_colors(list(read.values()), options=options, skip_bad=skip_bad)
+    found += split_checks.check_unreadable(read, skip_bad=skip_bad)
+    for role, statistics in read.items():
+        found += split_checks.check_split(role, statistics, options=options)
+        found += split_checks.check_value_range(role, statistics, chosen.get("value_range"), options=options)
+    if len(opened) == len(splits):
+        found += _compare_splits(dataset, training, splits, *opened)
+    if opened and not chosen.get("reduce_zero_label"):
+        found += mask_values.check_ignored_second_class(
+            opened,
+            values=parse_class_values(chosen.get("values") or (0, 1)),
+            ignored=chosen.get("ignore_values", ()),
+            options=options,
+        )
+    return found + _check_inferred_values(dataset, splits[0])
+
+
+def _compare_splits(
+    dataset: DatasetToInspect, training: TrainingSetup, splits: Sequence[Split], train: Statistics,
+    evaluation: Statistics,
+) -> list[Finding]:  # fmt: skip
+    """Runs the checks that need both splits; they see only the examples that can be used."""
+    train_data, eval_data = splits[0].dataset, splits[1].dataset
+    assert train_data is not None and eval_data is not None
+    try:
+        check_same_classes({splits[0].name: train_data, splits[1].name: eval_data})
+    except FlaxsegError as error:
+        return [Finding("error", str(error))]
+    if not len(train.ids) or not len(evaluation.ids):
+        return []
+    return [
+        *comparison_checks.check_missing_classes(train, evaluation, train_data.class_names),
+        *comparison_checks.check_class_balance(train, train_data.class_names),
+        *split_checks.check_image_size("train", train, training.image_size),
+        *comparison_checks.check_matching_channels(train, evaluation, options=dataset.suggestible),
+        *comparison_checks.check_leakage(train, evaluation),
+    ]
+
+
+def _check_inferred_values(dataset: DatasetToInspect, train: Split) -> list[Finding]:
+    chosen = dataset.options
+    defined = any(chosen.get(option) for option in ("values", "class_names", "colors", "reduce_zero_label"))
+    if defined or not dataset.infers_values or train.error or train.dataset is None or train.statistics is None:
+        return []
+    names = train.dataset.class_names
+    if len(names) < 3 or not all(name.isdigit() for name in names):
+        return []
+    values, ignored = [int(name) for name in names], chosen.get("ignore_values", ())
+    return mask_values.check_inferred_values(
+        values, train.statistics.class_fractions, ignored, options=dataset.suggestible
+    )
+
+
+def _suggested_settings(training: TrainingSetup, train: Split) -> list[Setting]:
+    if train.error or not train.statistics or not train.statistics.counts[:, :-1].any():
+        return []
+    settings = suggestions.suggest_class_weights(train.statistics, add_loss=not training.takes_class_weights)
+    if training.takes_mean_and_std:
+        settings += suggestions.suggest_mean_and_std(train.statistics)
+    return settings
+
+
+def _split_sheets(splits: Sequence[Split], max_images: int) -> list[ContactSheet]:
+    sheets = []
+    for split in splits:
+        if split.error or split.dataset is None or split.statistics is None or not len(split.statistics.indices):
+            continue
+        usable = len(split.statistics.indices)
+        title = f"{split.role} ({split.name}): {min(max_images, usable)} of {usable:,} images with their labels"
+        sheets.append(split_sheet(f"{split.role}.png", title, split.dataset, split.statistics, max_images))
+    return sheets

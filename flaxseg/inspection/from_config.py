@@ -1,0 +1,84 @@
+"""What an inspection takes from a configuration, and the flags that set what it suggests."""
+
+import functools
+import itertools
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from flaxseg.config.validate import config_key
+from flaxseg.data import DATASETS
+from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
+from flaxseg.data.splits import open_dataset
+from flaxseg.data.types import Batch, SegmentationDataset
+from flaxseg.inspection.dataset import DatasetToInspect, TrainingSetup
+from flaxseg.losses import LOSSES
+from flaxseg.models import MODELS
+from flaxseg.registry import look_up, option_names
+from flaxseg.train.build import build_augmentation, build_train_batches
+from flaxseg.train.parts.loop import step_key
+from flaxseg.train.step import step_keys
+
+
+def dataset_to_inspect(config: ConfigDict) -> DatasetToInspect:
+    """Returns the dataset that a valid configuration names, for `inspect_dataset`."""
+    settings = config.data
+
+    def open_split(split: str, options: Mapping[str, Any]) -> SegmentationDataset:
+        with config_key("data", data_dir="dir"):
+            return open_dataset(settings.name, split, data_dir=settings.dir, options=options)
+
+    with config_key("data"):
+        names = option_names(look_up(settings.name, DATASETS))
+    return DatasetToInspect(
+        settings.train_split,
+        settings.eval_split,
+        open_split,
+        options=dict(settings.options),
+        option_names=names,
+        infers_values=settings.name == "folder",
+    )
+
+
+def training_setup(config: ConfigDict) -> TrainingSetup:
+    """Returns how a run of a valid configuration would use its dataset, for `inspect_dataset`."""
+    return TrainingSetup(
+        image_size=tuple(config.data.image_size),
+        skip_bad=config.data.skip_bad,
+        train_batches=functools.partial(augmented_batches, config),
+        takes_class_weights=any("class_weights" in option_names(look_up(name, LOSSES)) for name in config.loss),
+        takes_mean_and_std={"mean", "std"} <= set(option_names(look_up(config.model.name, MODELS))),
+    )
+
+
+def augmented_batches(config: ConfigDict, train: SegmentationDataset) -> Iterator[Batch]:
+    """Yields the batches of a training run from step 0 on, augmented as its steps augment them."""
+    if config.data.skip_bad:
+        train = skip_bad_examples(train, BadExamples(config.data.skip_bad, lambda message: None), "train")
+    batches = build_train_batches(config, train)
+    augment_fn = build_augmentation(config, channels=batches[0]["image"].shape[-1])
+    augment: Any = jax.jit(augment_fn) if augment_fn else lambda key, batch: batch
+    for step in itertools.count():
+        augment_key, _ = step_keys(step_key(config.seed), step)
+        yield jax.device_get(augment(augment_key, batches[step]))
+
+
+_KEYS = {
+    "image_size": "data.image_size",
+    "skip_bad": "data.skip_bad",
+    "class_weights": "class_weights",
+    "cross_entropy": "loss.cross_entropy",
+    "mean": "model.options.mean",
+    "std": "model.options.std",
+}
+"""The configuration keys of arguments that are no options of the dataset."""
+
+
+def flag(argument: str, value: Any) -> str:
+    """Returns the flag that sets an argument, quoted for a shell: `--config.data.options.values='(0,255)'`."""
+    key = _KEYS.get(argument, f"data.options.{argument}")
+    text = value if isinstance(value, str) else repr(value).replace(", ", ",")
+    return f"--config.{key}={shlex.quote(text)}"

@@ -1,0 +1,73 @@
+"""The results of an inspection."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from flaxseg.data.statistics import Statistics
+from flaxseg.data.types import SegmentationDataset
+from flaxseg.inspection.contact_sheet import ContactSheet
+from flaxseg.inspection.findings import Finding, Setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One of the two splits of an inspected dataset.
+
+    Attributes:
+      role: `train` or `eval`.
+      name: the split's name in the dataset.
+      error: why the split cannot be opened; "" if it can.
+      dataset: the opened split. Beside an error it is the split with every mask value as a class, or None if that
+        cannot be opened either.
+      statistics: the statistics of `dataset`; beside an error only image sizes, image values and problems are
+        meaningful. None without a dataset.
+    """
+
+    role: str
+    name: str
+    error: str = ""
+    dataset: SegmentationDataset | None = None
+    statistics: Statistics | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspection:
+    """Everything that an inspection found.
+
+    Attributes:
+      title: what was inspected.
+      splits: the training split and the evaluation split.
+      findings: what the checks report, errors first.
+      settings: suggestions computed from the training split: class weights, and the mean and standard deviation of
+        its images.
+      sheets: contact sheets of the splits and of the first training batches.
+    """
+
+    title: str
+    splits: Sequence[Split]
+    findings: Sequence[Finding]
+    settings: Sequence[Setting] = ()
+    sheets: Sequence[ContactSheet] = ()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the dataset can be trained on: no finding is an error."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence saying whether the dataset can be trained on, with the number of errors or warnings."""
+        count = {kind: sum(f.severity == kind for f in self.findings) for kind in ("error", "warning")}
+        if not self.trainable:
+            return f"This dataset cannot be trained on as it is: {count['error']} error(s)."
+        return "This dataset can be trained on" + (f"; {count['warning']} warning(s)." if count["warning"] else ".")
+
+    @property
+    def unusable(self) -> list[str]:
+        """A message for each example that cannot be used, which names its files; the training split comes first."""
+        return [
+            f"{split.role} {problem.index}: {problem.message}"
+            for split in self.splits
+            if split.statistics is not None
+            for problem in split.statistics.problems
+        ]

@@ -1,0 +1,148 @@
+"""Figures of predictions, scores and losses, rendered to arrays."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from flaxseg import metrics
+from flaxseg.data.types import Example
+from flaxseg.report.drawing import add_legend, colorize, figure_to_array, overlay, to_rgb
+
+_MAX_CLASSES_WITH_NUMBERS = 12
+"""Confusion matrices of more classes show colors only, because numbers would be too small to read."""
+
+
+def prediction_panel(
+    examples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    class_names: Sequence[str],
+    palette: Sequence[tuple[int, int, int]],
+) -> np.ndarray:
+    """Returns a figure with one row per example: its image, its label and the prediction.
+
+    Args:
+      examples: image uint8 or float32[H, W, C] in 0..255, label uint8[h, w] and prediction uint8[H, W] of each. All
+        three are drawn with the label's height and width, because images and predictions may have been resized.
+      class_names: one name per class, for the legend.
+      palette: one RGB color per class, each channel in 0..255.
+
+    Returns:
+      uint8[height, width, 3].
+    """
+    figure = Figure(figsize=(7.5, 2.4 * len(examples) + 0.8), dpi=100, layout="constrained")
+    axes = figure.subplots(len(examples), 3, squeeze=False)
+    for row, (image, label, prediction) in zip(axes, examples, strict=True):
+        shown = (to_rgb(image), colorize(label, palette), colorize(prediction, palette))
+        for axis, content in zip(row, shown, strict=True):
+            axis.imshow(content, extent=(0, label.shape[1], label.shape[0], 0), interpolation="nearest")
+            axis.set_axis_off()
+    for axis, title in zip(axes[0], ("image", "label", "prediction"), strict=True):
+        axis.set_title(title, fontsize=10)
+    add_legend(figure, class_names, palette)
+    return figure_to_array(figure)
+
+
+def hardest_panel(
+    examples: Sequence[tuple[Example, float]], class_names: Sequence[str], palette: Sequence[tuple[int, int, int]]
+) -> np.ndarray:
+    """Returns a figure with one row per example: its image, and the same image with the label drawn over it.
+
+    Args:
+      examples: examples with their losses; each row's title gives the id and the loss.
+      class_names: one name per class, for the legend.
+      palette: one RGB color per class, each channel in 0..255.
+
+    Returns:
+      uint8[height, width, 3].
+    """
+    figure = Figure(figsize=(6, 2.4 * len(examples) + 0.8), dpi=100, layout="constrained")
+    axes = figure.subplots(len(examples), 2, squeeze=False)
+    for row, (example, loss) in zip(axes, examples, strict=True):
+        image, label = example["image"], example["label"]
+        for axis, content in zip(row, (to_rgb(image), overlay(image, label, palette)), strict=True):
+            axis.imshow(content, interpolation="nearest")
+            axis.set_axis_off()
+        row[0].set_title(f"{example['id']}: loss {loss:.3g}", fontsize=9, loc="left")
+    add_legend(figure, class_names, palette)
+    return figure_to_array(figure)
+
+
+def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+    """Returns a figure of a confusion matrix whose rows are normalized to fractions of each true class.
+
+    Args:
+      counts: int64[K, K], pixels by true class (rows) and predicted class (columns).
+      class_names: one name per class.
+
+    Returns:
+      uint8[height, width, 3]; numbers, in percent, are shown for up to 12 classes.
+    """
+    classes = len(class_names)
+    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = min(max(0.75 * classes + 2.2, 4.0), 14.0)
+    figure = Figure(figsize=(side, 0.9 * side), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    mesh = axis.imshow(fractions, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(mesh, ax=axis, shrink=0.8, label="fraction of the true class")
+    fontsize = 9 if classes <= _MAX_CLASSES_WITH_NUMBERS else 6
+    axis.set_xticks(range(classes), class_names, rotation=45, ha="right", fontsize=fontsize)
+    axis.set_yticks(range(classes), class_names, fontsize=fontsize)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    if classes <= _MAX_CLASSES_WITH_NUMBERS:
+        for row, column in np.ndindex(classes, classes):
+            value = fractions[row, column]
+            color = "white" if value > 0.5 else "black"
+            axis.text(column, row, f"{100 * value:.1f}", ha="center", va="center", color=color, fontsize=fontsize)
+    return figure_to_array(figure)
+
+
+def reliability_figure(table: metrics.Reliability) -> np.ndarray:
+    """Returns a reliability diagram: accuracy by confidence, and the fraction of pixels in each bin of confidence.
+
+    Returns:
+      uint8[height, width, 3].
+    """
+    figure = Figure(figsize=(5, 6), dpi=100, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    edges = np.linspace(0, 1, len(table.fraction) + 1)
+    above.bar(edges[:-1], np.nan_to_num(table.accuracy), width=edges[1], align="edge", edgecolor="white")
+    above.plot(table.confidence, table.confidence, "k.-", linewidth=1, label="perfect calibration")
+    above.set_ylabel("accuracy")
+    above.set_ylim(0, 1)
+    above.legend(loc="upper left")
+    below.bar(edges[:-1], np.nan_to_num(table.fraction), width=edges[1], align="edge", color="0.6", edgecolor="white")
+    below.set_ylabel("fraction of pixels")
+    below.set_xlabel("confidence of the most likely class")
+    below.set_xlim(0, 1)
+    return figure_to_array(figure)
+
+
+def learning_rate_figure(
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggestions: Mapping[str, float]
+) -> np.ndarray:
+    """Returns a figure of a learning-rate range test: the loss by learning rate, with suggested rates marked.
+
+    Args:
+      rates: float64[N], the learning rate of each step.
+      losses: float64[N], the training loss of each step.
+      smoothed: float64[N], the losses after smoothing.
+      suggestions: learning rates to mark, each under the name that the legend gives it.
+
+    Returns:
+      uint8[height, width, 3].
+    """
+    figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
+    axis = figure.subplots()
+    axis.plot(rates, losses, color="0.75", label="loss of each step")
+    axis.plot(rates, smoothed, color="C0", linewidth=2, label="smoothed")
+    for number, (name, rate) in enumerate(suggestions.items(), 1):
+        axis.axvline(rate, color=f"C{number}", linestyle="--", label=f"{name}: {rate:.1e}")
+    # The losses of a diverged test would flatten the rest of the curve.
+    low, high = losses.min(), smoothed[0]
+    axis.set_ylim(low - 0.1 * abs(high - low) - 1e-6, high + 0.6 * abs(high - low) + 1e-6)
+    axis.set_xscale("log")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("training loss")
+    axis.legend()
+    return figure_to_array(figure)

@@ -1,0 +1,71 @@
+"""The events of a training loop, and the protocol of those that react to them."""
+
+from collections.abc import Mapping, Sequence
+
+from flaxseg.train.build import Run
+from flaxseg.train.evaluation import Evaluation
+from flaxseg.train.result import Result
+from flaxseg.train.step import TrainState
+from flaxseg.train.step_metrics import TrainMetrics
+
+
+class Callback:
+    """Reacts to the events of a run; every method does nothing unless a subclass overrides it.
+
+    Callbacks are called in the order in which they are given, in every process. An exception in one ends the run.
+    """
+
+    def on_start(self, run: Run, state: TrainState) -> None:
+        """Called once, before the first step; `state.step` is above 0 in a resumed run."""
+
+    def on_step(self, step: int, metrics: TrainMetrics) -> None:
+        """Called after each step was dispatched. Reading `metrics` here makes the host wait for the device."""
+
+    def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
+        """Called every few steps with averages since the last call, after the next step was dispatched.
+
+        Args:
+          step: the last of the steps averaged over.
+          scalars: averages by name, the learning rate at `step`, and the throughput.
+          metrics: the merged metrics of these steps, on the host.
+        """
+
+    def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Called after each evaluation, before the checkpoint of its step."""
+
+    def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
+        """Called when the state is to be saved; `scores` are those of an evaluation of this very state, if any."""
+
+    def on_end(self, result: Result) -> None:
+        """Called once after the last step, unless the run ended by an exception."""
+
+
+class Events(Callback):
+    """Passes each event on to several callbacks, in order."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self._callbacks = tuple(callbacks)
+
+    def on_start(self, run: Run, state: TrainState) -> None:
+        for callback in self._callbacks:
+            callback.on_start(run, state)
+
+    def on_step(self, step: int, metrics: TrainMetrics) -> None:
+        for callback in self._callbacks:
+            callback.on_step(step, metrics)
+
+    def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
+        for callback in self._callbacks:
+            callback.on_log(step, scalars, metrics)
+
+    def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        for callback in self._callbacks:
+            callback.on_evaluation(step, evaluation)
+
+    def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
+        for callback in self._callbacks:
+            callback.on_checkpoint(step, state, scores)
+
+    def on_end(self, result: Result) -> None:
+        for callback in self._callbacks:
+            callback.on_end(result)

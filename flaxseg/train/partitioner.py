@@ -1,0 +1,70 @@
+"""Workarounds for XLA's partitioner, which computes some sharded convolutions wrongly and without an error.
+
+Seen with jax 0.10.2 and 0.12.0 on the CPU backend:
+
+- kernels split over `fsdp`, of images split over (`data`, `fsdp`) with rows split over `spatial`: wrong values;
+- rows split over `spatial` so that a part holds fewer rows than about twice the kernel's reach: wrong gradients, and
+  with dilation a crash of the process.
+
+tests/train/test_partitioner.py reproduces the first, and fails once this file can go.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from flaxseg.models.protocol import SegmentationModel
+from flaxseg.train.sharding import example_sharding, replicated
+
+
+def partition_safely(model: SegmentationModel, mesh: Mesh) -> SegmentationModel:
+    """Returns a network that gathers what XLA's partitioner would otherwise compute wrongly.
+
+    Parameters split over `fsdp` are gathered before they are used, which is what fully sharded data parallelism means
+    (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): only their storage is split. Rows of features split
+    over `spatial` are gathered where a part would hold too few of them for the kernel.
+    """
+    is_split = mesh.shape["fsdp"] > 1 or mesh.shape["spatial"] > 1
+    return _Gathering(model, mesh) if is_split else model
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gathering:
+    model: SegmentationModel
+    mesh: Mesh
+
+    @property
+    def mean(self) -> float | tuple[float, ...]:
+        return self.model.mean
+
+    @property
+    def std(self) -> float | tuple[float, ...]:
+        return self.model.std
+
+    def init(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model.init(*args, **kwargs)
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        whole = jax.lax.with_sharding_constraint(variables, replicated(self.mesh))
+        with nn.intercept_methods(self._call):
+            return self.model.apply(whole, *args, **kwargs)
+
+    def _call(self, call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        """Calls a layer, with its input's rows gathered where a part of them would be too small for its kernel."""
+        kernel_size = getattr(context.module, "kernel_size", None)
+        if kernel_size is None or not all(getattr(x, "ndim", 0) == 4 for x in args):
+            return call(*args, **kwargs)
+        reach = np.max(getattr(context.module, "dilation", 1)) * (np.max(kernel_size) - 1) + 1
+        parts = self.mesh.shape["spatial"]
+        too_few = [parts > 1 and x.shape[1] < 2 * reach * parts for x in args]
+        args = [self._gather_rows(x) if few else x for x, few in zip(args, too_few, strict=True)]
+        output = call(*args, **kwargs)
+        return self._gather_rows(output) if any(too_few) else output
+
+    def _gather_rows(self, x: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(x, example_sharding(self.mesh))

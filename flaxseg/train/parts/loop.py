@@ -1,0 +1,146 @@
+"""The course of a run: its devices, its length, and when it logs, evaluates, saves and stops."""
+
+import dataclasses
+import math
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from flaxseg.config.validate import config_key
+from flaxseg.errors import ConfigError
+from flaxseg.train.sharding import batch_divisor, make_mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationPlan:
+    """When and how a run is evaluated.
+
+    Attributes:
+      every: number of steps between evaluations.
+      metrics: names of `metrics.METRICS` to measure beside the confusion matrix.
+      images: number of images shown with their label and prediction.
+    """
+
+    every: int
+    metrics: tuple[str, ...]
+    images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointPlan:
+    """When checkpoints are saved, and which are kept.
+
+    Attributes:
+      every: number of steps between checkpoints.
+      keep: how many of the latest are kept, beside the best.
+      best_metric: the score whose highest value marks the best.
+    """
+
+    every: int
+    keep: int
+    best_metric: str
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopPart:
+    """The course of a run.
+
+    Attributes:
+      mesh: the devices.
+      seed: everything random follows from it.
+      total_steps: the number of the last step.
+      batch_size: number of examples in a training batch, over all devices.
+      log_every: number of steps between training scalars.
+      patience: the run stops early when the best score is this many steps old; 0 never stops early.
+      evaluation: when and how the run is evaluated.
+      checkpoints: when checkpoints are saved, and which are kept.
+    """
+
+    mesh: Mesh
+    seed: int
+    total_steps: int
+    batch_size: int
+    log_every: int
+    patience: int
+    evaluation: EvaluationPlan
+    checkpoints: CheckpointPlan
+
+    @property
+    def step_key(self) -> jax.Array:
+        """The random key of all training steps."""
+        return step_key(self.seed)
+
+    def should_log(self, step: int) -> bool:
+        """Returns whether training scalars are due after a step."""
+        return step % self.log_every == 0
+
+    def should_evaluate(self, step: int) -> bool:
+        """Returns whether an evaluation is due after a step; one always is after the last."""
+        return step % self.evaluation.every == 0 or step == self.total_steps
+
+    def should_save(self, step: int) -> bool:
+        """Returns whether a checkpoint is due after a step; one always is after the last."""
+        return step % self.checkpoints.every == 0 or step == self.total_steps
+
+    def should_stop(self, step: int, best_step: int | None) -> bool:
+        """Returns whether the run is over after a step: it is complete, or the best score is too old."""
+        return step >= self.total_steps or self.is_exhausted(step, best_step)
+
+    def is_exhausted(self, step: int, best_step: int | None) -> bool:
+        """Returns whether the best score was `patience` steps old at the last evaluation up to a step."""
+        evaluated = step // self.evaluation.every * self.evaluation.every
+        return self.patience > 0 and evaluated - (best_step or 0) >= self.patience
+
+
+def step_key(seed: int) -> jax.Array:
+    """Returns the random key of all training steps of a run, different from that of its initial parameters."""
+    return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def build_mesh(config: ConfigDict) -> Mesh:
+    """Returns the mesh of devices of a valid configuration.
+
+    Raises:
+      ConfigError: the mesh does not fit the devices, or a batch size does not divide over it.
+    """
+    with config_key("mesh"):
+        mesh = make_mesh(**config.mesh)
+    parts = batch_divisor(mesh)
+    messages = [
+        f"config.{group}.batch_size = {config[group].batch_size}: does not divide over {parts} devices (mesh.data = "
+        f"{mesh.shape['data']} times mesh.fsdp = {mesh.shape['fsdp']}); use a multiple of {parts}, such as "
+        f"{-(-config[group].batch_size // parts) * parts}, or a smaller config.mesh.data"
+        for group in ("train", "eval")
+        if config[group].batch_size % parts
+    ]
+    if messages:
+        raise ConfigError("\n".join(messages))
+    accumulate_steps = config.optimizer.accumulate_steps
+    if config.train.batch_size % (accumulate_steps * parts):
+        raise ConfigError(
+            f"config.train.batch_size = {config.train.batch_size}: does not divide into optimizer.accumulate_steps = "
+            f"{accumulate_steps} micro-batches for {parts} device(s); use a multiple of {accumulate_steps * parts}, or "
+            "fewer micro-batches"
+        )
+    return mesh
+
+
+def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart:
+    """Returns the course of a run of a valid configuration, for a training set of `num_examples`."""
+    steps_per_epoch = max(num_examples // config.train.batch_size, 1)
+    total_steps = config.train.steps or max(round(config.train.epochs * steps_per_epoch), 1)
+    # Once per epoch; but the epochs of a small dataset are short, so at most about twenty times per run.
+    evaluate_every = config.eval.every or min(max(steps_per_epoch, math.ceil(total_steps / 20)), total_steps)
+    return LoopPart(
+        mesh=mesh,
+        seed=config.seed,
+        total_steps=total_steps,
+        batch_size=config.train.batch_size,
+        log_every=config.log.every,
+        patience=config.train.early_stop,
+        evaluation=EvaluationPlan(evaluate_every, tuple(config.eval.metrics), config.log.images),
+        checkpoints=CheckpointPlan(
+            config.checkpoint.every or evaluate_every, config.checkpoint.keep, config.checkpoint.best_metric
+        ),
+    )

@@ -1,0 +1,133 @@
+"""The network of a run."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from flaxseg.config.validate import config_key
+from flaxseg.errors import ConfigError
+from flaxseg.inference.forward import inference_logits
+from flaxseg.models import build_model
+from flaxseg.models.freezing import freeze
+from flaxseg.models.protocol import SegmentationModel, Variables
+from flaxseg.optimizers import freezing
+from flaxseg.optimizers.groups import IsFrozen, encoder_layers
+from flaxseg.train.step import initial_variables
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedWeights:
+    """Where a new run takes its weights from; see `state.load_weights`.
+
+    Attributes:
+      source: "imagenet", a weights file, or the directory of a run or checkpoint.
+      sha256: the beginning of the file's SHA-256; "" does not check it.
+      partial: load what fits, and initialize the rest.
+    """
+
+    source: str
+    sha256: str
+    partial: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelPart:
+    """The network of a run.
+
+    Attributes:
+      name: what it is called in messages.
+      module: the network as it was built.
+      num_classes: number of classes.
+      image_shape: [H, W, C] of the images that it is trained on.
+      variables: the shapes of its `params` and `batch_stats`, as `jax.ShapeDtypeStruct`.
+      frozen: `frozen(path)` returns whether the parameter at that path is frozen; None if none is.
+      pretrained: where a new run takes its weights from; None initializes them.
+    """
+
+    name: str
+    module: nn.Module
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    variables: Variables
+    frozen: IsFrozen | None
+    pretrained: PretrainedWeights | None
+
+    @property
+    def model(self) -> SegmentationModel:
+        """The network with its frozen modules frozen."""
+        return freeze(self.module, self.frozen) if self.frozen else self.module  # type: ignore[arg-type]
+
+    @property
+    def image(self) -> jax.ShapeDtypeStruct:
+        """The shape of a batch of one image."""
+        return jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
+
+    def encoder_layers(self) -> tuple[str, ...]:
+        """Returns the names of the encoder's modules in the order of the forward pass."""
+        layers: list[str] = []
+
+        def note_layers(key: jax.Array) -> None:
+            # Flax creates parameters in the order of the forward pass, and JAX sorts the keys of what it returns.
+            layers.extend(encoder_layers(initial_variables(key, self.image, model=self.module)["params"]))
+
+        jax.eval_shape(note_layers, jax.random.key(0))
+        return tuple(layers)
+
+
+def build_model_part(config: ConfigDict, num_classes: int, channels: int) -> ModelPart:
+    """Returns the network of a valid configuration, checked on shapes alone; it needs no data.
+
+    Args:
+      config: its sections `model`, `train`, `data.image_size` and `optimizer.freeze` are read.
+      num_classes: number of classes.
+      channels: number of channels of the images.
+
+    Raises:
+      ConfigError: options that do not fit the images, or a network of the user's own that breaks the contract.
+    """
+    with config_key("model", others="options", name="name"):
+        module = build_model(
+            config.model.name, num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options
+        )
+    image_shape = (*config.data.image_size, channels)
+    variables = _check_outputs(module, config.model.name, image_shape, num_classes)
+    given = config.model
+    weights = PretrainedWeights(given.pretrained, given.pretrained_sha256, given.pretrained_partial)
+    return ModelPart(
+        name=config.model.name,
+        module=module,
+        num_classes=num_classes,
+        image_shape=image_shape,
+        variables=variables,
+        frozen=freezing(tuple(config.optimizer.freeze)),
+        pretrained=weights if weights.source else None,
+    )
+
+
+def _check_outputs(module: Any, name: str, image_shape: tuple[int, ...], num_classes: int) -> Variables:
+    """Returns the shapes of a network's variables; ConfigError if its outputs are not logits of the image's size."""
+
+    def predict(key: jax.Array, image: jax.Array) -> tuple[jax.Array, Variables]:
+        variables = initial_variables(key, image, model=module)
+        return inference_logits({"batch_stats": {}, **variables}, image, model=module), variables
+
+    expected = (1, *image_shape[:2], num_classes)
+    try:
+        logits, variables = jax.eval_shape(
+            predict, jax.random.key(0), jax.ShapeDtypeStruct((1, *image_shape), jnp.uint8)
+        )
+    except Exception as error:
+        raise ConfigError(
+            f"config.model: {name} with these options cannot take images {list(image_shape)} (height, width, "
+            f"channels): {type(error).__name__}: {str(error).strip()}"
+        ) from error
+    if (logits.shape, logits.dtype) != (expected, jnp.float32):
+        raise ConfigError(
+            f"config.model: {name} returns {logits.dtype}{list(logits.shape)} for an image {list(image_shape)}; a "
+            f"network has to return logits float32{list(expected)}"
+        )
+    return dict(variables)

@@ -1,0 +1,41 @@
+"""The outcome of a run."""
+
+import dataclasses
+import textwrap
+
+from flaxseg.inference.scoring import EvalMetrics
+from flaxseg.train.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """The outcome of a run: its final state, and its last evaluation.
+
+    Attributes:
+      scores: the last evaluation; None for a run that was stopped before its first one.
+      class_names: a name for each class.
+      state: the final state.
+      best_step: the step of the best checkpoint; None if none has scores.
+      stopped_by: the signal that stopped the run; 0 if it came to its end.
+      stopped_early: whether the run ended because the best score was too old.
+      skipped: what was wrong with each example that was skipped.
+    """
+
+    scores: EvalMetrics | None
+    class_names: tuple[str, ...]
+    state: TrainState
+    best_step: int | None
+    stopped_by: int = 0
+    stopped_early: bool = False
+    skipped: tuple[str, ...] = ()
+
+    def table(self) -> str:
+        """Returns the last evaluation as text: a table of the classes, and one for each further metric."""
+        if self.scores is None:
+            return "no evaluation yet"
+        tables = [self.scores.confusion.table(self.class_names)]
+        for name, metric in self.scores.others.items():
+            scores = [f"{key.partition('/')[2]} {value:.4g}" for key, value in metric.compute().items()]
+            means = textwrap.fill(f"{name}: {', '.join(scores)}", 100, subsequent_indent="  ")
+            tables.append(f"{means}\n{metric.table(self.class_names)}")
+        return "\n\n".join(tables)

@@ -1,0 +1,69 @@
+"""The callbacks that every run has: they write its summaries, its hardest examples and its checkpoints."""
+
+from collections.abc import Mapping
+
+from flaxseg.data.types import SegmentationDataset
+from flaxseg.metrics import Calibration, PerImage
+from flaxseg.report.tensorboard import Summaries
+from flaxseg.train.build import Run
+from flaxseg.train.callbacks import Callback
+from flaxseg.train.checkpoints import Checkpoints
+from flaxseg.train.evaluation import Evaluation
+from flaxseg.train.hard_examples import HARDEST, HardExamples
+from flaxseg.train.step import TrainState
+from flaxseg.train.step_metrics import TrainMetrics
+
+
+class SummaryWriter(Callback):
+    """Writes training scalars, and the scores and images of evaluations."""
+
+    def __init__(self, summaries: Summaries, evaluation_set: SegmentationDataset) -> None:
+        self._summaries = summaries
+        self._source = evaluation_set.source
+
+    def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
+        self._summaries.training(step, scalars)
+
+    def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        self._summaries.evaluation(step, evaluation.metrics.confusion, evaluation.scores, evaluation.images)
+        for metric in evaluation.metrics.others.values():
+            if isinstance(metric, PerImage):
+                ids = [self._source.example_id(index) for index in range(len(self._source))]
+                # Rows are in the order of the dataset, with the padding of the last batch at the end.
+                self._summaries.per_image(step, ids, metric.image_iou()[: len(ids)], metric.image_dice()[: len(ids)])
+            elif isinstance(metric, Calibration):
+                self._summaries.reliability(step, metric.reliability())
+
+
+class HardestExamplesWriter(Callback):
+    """Lists the training examples with the largest loss, and shows the latest ones at each evaluation."""
+
+    def __init__(self, summaries: Summaries, training_set: SegmentationDataset) -> None:
+        self._summaries = summaries
+        self._dataset = training_set
+        self._latest: list[tuple[int, float]] = []
+
+    def on_start(self, run: Run, state: TrainState) -> None:
+        self._summaries.drop_hardest_after(int(state.step))
+
+    def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
+        hardest = metrics.extra.get(HARDEST)
+        if isinstance(hardest, HardExamples):
+            self._latest = hardest.pairs()
+            source = self._dataset.source
+            self._summaries.hardest(step, [(source.example_id(index), loss) for index, loss in self._latest])
+
+    def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        if self._latest:
+            shown = [(self._dataset.source[index], loss) for index, loss in self._latest]
+            self._summaries.hardest_images(step, shown, self._dataset)
+
+
+class CheckpointWriter(Callback):
+    """Saves the state when a checkpoint is due."""
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+
+    def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
+        self._checkpoints.save(step, state, scores)

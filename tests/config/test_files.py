@@ -1,0 +1,76 @@
+"""Configuration files and overrides of single keys."""
+
+import pytest
+
+from flaxseg.config.files import load_config, override
+from flaxseg.config.schema import default_config
+from flaxseg.config.validate import validate
+from flaxseg.errors import ConfigError
+
+
+def test_an_override_of_class_weights_is_a_name_or_numbers():
+    config = default_config()
+    override(config, ["class_weights=median_frequency"])
+    assert config.class_weights == "median_frequency"
+    override(config, ["class_weights=(1, 2.5)", "optimizer.freeze=('encoder',)", "optimizer.lr_scale=(('head', 10),)"])
+    assert config.class_weights == (1, 2.5)
+    assert config.optimizer.freeze == ("encoder",) and config.optimizer.lr_scale == (("head", 10),)
+
+
+def test_overrides_set_values_of_every_kind():
+    config = default_config()
+    texts = ("optimizer.learning_rate=3e-4", "data.image_size=(32,48)", "data.dir=/a=b", "model.options.width=4")
+    override(config, (*texts, "loss_options.cross_entropy.label_smoothing=0.1"))
+    assert config.optimizer.learning_rate == 3e-4
+    assert config.data.image_size == (32, 48)
+    assert config.data.dir == "/a=b"
+    assert config.model.options.width == 4
+    assert config.loss_options.cross_entropy.label_smoothing == 0.1
+    validate(config)
+
+
+def test_overrides_of_unknown_keys_are_all_named():
+    with pytest.raises(ConfigError) as raised:
+        override(default_config(), ("optimzier.learning_rate=1", "train.step=3", "seed"))
+    message = str(raised.value)
+    assert "config.optimzier.learning_rate: no such key; did you mean 'optimizer.learning_rate'?" in message
+    assert "config.train.step: no such key; did you mean 'train.steps'?" in message
+    assert "--config.seed: has no value; write --config.seed=VALUE" in message
+    with pytest.raises(ConfigError) as raised:
+        override(
+            default_config(), ("model.options.width.x=1", "model.options.width=3", "data.nmae=x", "train.steps=-1")
+        )
+    message = str(raised.value)
+    assert "config.data.nmae: no such key; did you mean 'data.name'?" in message
+    assert "config.train.steps = -1: must be an integer of at least 0" in message
+
+
+def test_a_string_key_stays_a_string_and_a_value_has_no_keys():
+    config = default_config()
+    override(config, ("data.dir=2024", "model.options.width=3"))
+    assert config.data.dir == "2024"
+    with pytest.raises(ConfigError, match="config.model.options.width.x = 1: the part before the last dot is a value"):
+        override(config, ("model.options.width.x=1",))
+
+
+def test_unusable_files_are_reported(tmp_path):
+    with pytest.raises(ConfigError, match=r"there is no file configs/pets.py; did you mean 'configs/pet.py'"):
+        load_config("configs/pets.py")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    with pytest.raises(ConfigError, match="defines no get_config"):
+        load_config(str(tmp_path / "a.py"))
+    (tmp_path / "b.py").write_text(
+        "from flaxseg.config.schema import default_config\n"
+        "def get_config(variant=''):\n"
+        "    config = default_config()\n    config.modle.name = 'unet'\n    return config\n"
+    )
+    with pytest.raises(ConfigError, match=r"b.py, line 4: AttributeError.*modle"):
+        load_config(str(tmp_path / "b.py"))
+    (tmp_path / "c.py").write_text("def get_config(variant=''):\n    return nothing_of_the_kind\n")
+    with pytest.raises(ConfigError, match=r"c.py, line 2: NameError: name 'nothing_of_the_kind' is not defined"):
+        load_config(str(tmp_path / "c.py"))
+    (tmp_path / "d.py").write_text("def get_config(variant=''):\n    pass\n")
+    with pytest.raises(ConfigError, match=r"the configuration is None: get_config\(\) must return"):
+        validate(load_config(str(tmp_path / "d.py")))
+    with pytest.raises(ConfigError, match="variant 'big': the only variant is 'tiny'"):
+        load_config("configs/shapes.py:big")

@@ -1,0 +1,249 @@
+"""Validation: one message lists every error, each with its key, what is allowed, and the nearest name."""
+
+import functools
+import operator
+import re
+import subprocess
+import sys
+
+import pytest
+from ml_collections import ConfigDict
+
+from flaxseg.config.files import load_config
+from flaxseg.config.schema import default_config
+from flaxseg.config.validate import config_key, validate
+from flaxseg.errors import ArgumentError, ConfigError
+
+
+def errors(config) -> str:
+    with pytest.raises(ConfigError) as raised:
+        validate(config)
+    return str(raised.value)
+
+
+def test_default_and_every_file_are_valid():
+    validate(default_config())
+    for name in (
+        "shapes.py",
+        "shapes.py:tiny",
+        "pet.py",
+        "pet.py:small",
+        "pet.py:binary",
+        "pet.py:pretrained",
+        "folder.py",
+        "folder.py:binary",
+        "camvid.py",
+        "voc.py",
+        "cityscapes.py",
+        "tfds.py",
+    ):
+        validate(load_config(f"configs/{name}"))
+
+
+def test_all_errors_are_in_one_message():
+    config = default_config()
+    config.train.batch_siez = 4
+    config.train.steps = "many"
+    config.data.image_size = (1, 2, 3)
+    config.log.every = 2.5
+    del config.eval.every
+    message = errors(config)
+    assert message.startswith("5 errors in the configuration:")
+    assert "config.train.batch_siez = 4: no such key; did you mean 'train.batch_size'?" in message
+    assert "config.train.steps = 'many': must be an integer of at least 0" in message
+    assert "config.data.image_size = (1, 2, 3): must be a tuple of 2 integers of at least 1: (height, width)" in message
+    assert "config.log.every = 2.5: must be an integer of at least 1" in message
+    assert "config.eval.every is missing" in message
+
+
+def test_an_integer_is_a_number_but_a_bool_is_not():
+    config = default_config()
+    config.optimizer.learning_rate = 1
+    validate(config)
+    config.log.every = True
+    assert "config.log.every = True: must be an integer of at least 1" in errors(config)
+
+
+def test_invalid_values_are_reported_together():
+    config = default_config()
+    config.train.batch_size = 0
+    config.train.epochs = 0.0
+    config.augment.flip = 1.5
+    config.augment.scale = (2.0, 1.0)
+    config.optimizer.schedule = "cosin"
+    config.optimizer.ema_decay = 1.0
+    config.checkpoint.best_metric = "mIoU"
+    config.mesh.data = 3
+    message = errors(config)
+    assert "config.train.batch_size = 0: must be an integer of at least 1" in message
+    assert "config.train.steps = 0 and config.train.epochs = 0: one of them must be above 0" in message
+    assert "config.augment.flip = 1.5: must be a number from 0 to 1" in message
+    assert "config.augment.scale = (2.0, 1.0): must be a tuple of 2 numbers above 0, the smaller first" in message
+    assert "config.optimizer.schedule = 'cosin': unknown. Known are constant, cosine, " in message
+    assert "warmup_stable_decay; did you mean 'cosine'?" in message
+    assert "config.optimizer.ema_decay = 1.0: must be a number of at least 0 and below 1" in message
+    assert "config.checkpoint.best_metric = 'mIoU': must be one of 'miou', " in message
+    assert "; did you mean 'miou'?" in message
+    assert "config.eval.batch_size = 8: must be a multiple of 3, because mesh.data = 3" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_weights": "logarithmic"}, "class_weights = 'logarithmic': must be 'none', 'log', 'median_frequency'"),
+        ({"class_weights": (1.0, -1.0)}, "class_weights = (1.0, -1.0): must be 'none', .* at least 0 and not all 0"),
+        ({"class_weights": (0.0, 0.0)}, "class_weights = (0.0, 0.0): must be"),
+        ({"optimizer.freeze": "encoder"}, "optimizer.freeze = 'encoder': must be a tuple of patterns"),
+        (
+            {"optimizer.lr_scale": (("encoder", 0.0),)},
+            "optimizer.lr_scale = (('encoder', 0.0),): must be a tuple of pairs",
+        ),
+        (
+            {"optimizer.lr_scale": ("encoder", 0.1)},
+            "optimizer.lr_scale = ('encoder', 0.1): must be a tuple of pairs of a pattern",
+        ),
+        (
+            {"optimizer.lr_scale": ConfigDict({"encoder": 0.1})},
+            "optimizer.lr_scale = {'encoder': 0.1}: must be a tuple of pairs",
+        ),
+        ({"eval.metrics": ("per_image", "boundry")}, "eval.metrics = .*; did you mean 'boundary'"),
+        ({"class_weights": "logg"}, "class_weights = 'logg': .*; did you mean 'log'"),
+        ({"optimizer.options": {"b1": 1.5}}, "optimizer.options.b1 = 1.5: must be a number of at least 0 and below 1"),
+        ({"optimizer.layer_decay": 1.5}, "optimizer.layer_decay = 1.5: must be a number above 0 and at most 1"),
+        ({"optimizer.accumulate_steps": 0}, "optimizer.accumulate_steps = 0: must be an integer of at least 1"),
+        (
+            {"eval.metrics": ("per_picture",)},
+            "eval.metrics = ('per_picture',): must be a tuple of names from per_image, ",
+        ),
+        ({"optimizer.name": "adan"}, "optimizer.name = 'adan': unknown. Known are adafactor, adam, "),
+        ({"optimizer.options": {"beta": 1}}, "optimizer.options.beta = 1: no such option"),
+        ({"optimizer.options": {"b1": "0.9"}}, "optimizer.options.b1 = '0.9': must be of type float"),
+        (
+            {"optimizer.schedule_options": {"end": 2.0}},
+            "optimizer.schedule_options.end = 2.0: must be a number from 0 to 1",
+        ),
+        (
+            {"optimizer.schedule": "step", "optimizer.schedule_options": {"boundaries": (0.5, 80.0)}},
+            "optimizer.schedule_options.boundaries = (0.5, 80.0): must be increasing fractions of the run",
+        ),
+    ],
+)
+def test_optimizer_and_metrics_settings_are_checked(changes, message):
+    config = default_config()
+    for key, value in changes.items():
+        *groups, name = key.split(".")
+        functools.reduce(operator.getitem, groups, config)[name] = value
+    found = errors(config)
+    assert found.startswith("1 error in the configuration:")
+    pattern = "config." + re.escape(message).replace(re.escape(".*"), ".*")
+    assert re.search(pattern, found), found
+
+
+def test_names_and_options_are_checked_against_the_tables():
+    config = default_config()
+    config.data.name = "shape"
+    config.model.options.widht = 8
+    config.loss = {"cross_entropi": 1.0, "cross_entropy": -1}
+    config.loss_options.focal = {"gamma": 2}
+    message = errors(config)
+    assert (
+        "config.data.name = 'shape': unknown. Known are camvid, cityscapes, folder, oxford_iiit_pet, shapes, tfds, "
+        "voc; did you mean 'shapes'?" in message
+    )
+    assert "config.model.options.widht = 8: no such option; did you mean 'width'?" in message
+    assert "config.loss = 'cross_entropi': unknown" in message
+    assert "config.loss.cross_entropy = -1: must be a weight of at least 0" in message
+    assert "config.loss_options.focal: config.loss has no weight for this loss" in message
+
+
+def test_options_have_the_types_of_their_annotations():
+    config = default_config()
+    config.data.options = {"size": 64, "count": 1.5, "noise": 2}
+    config.model.options = {"width": "a", "max_width": None, "mean": (1, "x")}
+    config.loss_options.cross_entropy = {"class_weights": 5, "label_smoothing": True}
+    message = errors(config)
+    assert message.startswith("6 errors")
+    assert "config.data.options.size = 64: must be of type (int, int)" in message
+    assert "config.data.options.count = 1.5: must be of type int" in message
+    assert "config.model.options.width = 'a': must be of type int" in message
+    assert "config.model.options.mean = (1, 'x'): must be of type None or float or tuple of float" in message
+    problem = "must be of type None or tuple of float, as in (A, B) or (A,)"
+    assert f"config.loss_options.cross_entropy.class_weights = 5: {problem}" in message
+    assert "config.loss_options.cross_entropy.label_smoothing = True: must be of type float" in message
+
+
+def test_errors_in_model_options_name_the_key():
+    config = default_config()
+    config.model.options.norm = "bath"
+    assert "config.model.options.norm = 'bath': must be one of" in errors(config)
+    assert "did you mean 'batch'" in errors(config)
+
+
+def test_errors_of_every_kind_are_reported_together():
+    config = default_config()
+    config.data.image_size = (1, 2, 3)
+    config.train.epochs = float("inf")
+    config.train.batch_size = 0
+    config.model.name = "unett"
+    message = errors(config)
+    assert message.startswith("4 errors")
+    for part in ("data.image_size", "config.train.epochs = inf", "config.train.batch_size = 0", "'unett': unknown"):
+        assert part in message
+
+
+def test_at_least_one_loss_is_required():
+    config = default_config()
+    config.loss.cross_entropy = 0.0
+    assert "config.loss: at least one loss must have a weight above 0" in errors(config)
+
+
+def test_a_users_function_can_be_named():
+    config = default_config()
+    config.data.name = "flaxseg.data.datasets.shapes:shapes"
+    validate(config)
+    config.data.name = "flaxseg.data.datasets.shapes:shappes"
+    assert "has no function 'shappes'; did you mean 'shapes'?" in errors(config)
+    config.data.name = "no_such_package.data:pictures"
+    assert "module 'no_such_package.data' cannot be imported" in errors(config)
+
+
+def test_validating_touches_no_device():
+    program = (
+        "from flaxseg.config.schema import default_config; from flaxseg.config.validate import validate;"
+        "validate(default_config());"
+        "import jax._src.xla_bridge as bridge; assert not bridge.backends_are_initialized()"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_value_in_place_of_a_section_is_one_error():
+    config = default_config()
+    config.train = 5
+    assert errors(config) == "1 error in the configuration:\n  config.train = 5: must be a group of keys"
+    config = default_config()
+    config.train.batch_size = ConfigDict({"a": 1})
+    assert "config.train.batch_size = {'a': 1}: must be an integer of at least 1" in errors(config)
+
+
+def test_groups_must_be_groups_and_weights_finite():
+    config = default_config()
+    config.model.options = 5
+    config.loss.cross_entropy = float("inf")
+    message = errors(config)
+    assert "config.model.options = 5: must be a group of the options of model.name" in message
+    assert "config.loss.cross_entropy = inf: must be a weight of at least 0" in message
+
+
+@pytest.mark.parametrize(
+    ("argument", "key"),
+    [("name", "optimizer.schedule"), ("options.end", "optimizer.schedule_options.end"), ("steps", "optimizer.steps")],
+)
+def test_errors_of_library_functions_get_the_key_of_their_argument(argument, key):
+    with (
+        pytest.raises(ConfigError, match=rf"^config.{key} = 2: must be 1$") as raised,
+        config_key("optimizer", name="schedule", options="schedule_options"),
+    ):
+        raise ArgumentError(argument, 2, "must be 1")
+    assert isinstance(raised.value.__cause__, ArgumentError)
+    with pytest.raises(ConfigError, match=r"^config.seed = -1: must be 0$"), config_key(""):
+        raise ArgumentError("seed", -1, "must be 0")

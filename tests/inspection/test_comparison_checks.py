@@ -1,0 +1,47 @@
+"""Checks that compare two splits: each defect alone."""
+
+from made_statistics import make_statistics
+
+from flaxseg.inspection.comparison_checks import (
+    check_class_balance,
+    check_leakage,
+    check_matching_channels,
+    check_missing_classes,
+)
+
+
+def test_channels_must_agree():
+    (found,) = check_matching_channels(make_statistics(channels=[4]), make_statistics(), options=())
+    assert found.severity == "error" and "4 channels in train and 3 in eval" in found.text and not found.settings
+    assert check_matching_channels(make_statistics(), make_statistics(), options=()) == []
+    (repairable,) = check_matching_channels(make_statistics(channels=[1]), make_statistics(), options=("channels",))
+    assert [setting.arguments for setting in repairable.settings] == [{"channels": 3}, {"channels": 1}]
+
+
+def test_evaluation_images_that_are_training_images():
+    counts = [[1, 1, 0]] * 3
+    train = make_statistics(counts, digests=(b"a", b"b", b"a"))
+    evaluation = make_statistics(counts, digests=(b"c", b"b", b"d"))
+    (found,) = check_leakage(train, evaluation)
+    assert found.severity == "warning"
+    assert "1 of 3 eval images are also in train" in found.text and "e1 (train: e1)" in found.text
+
+
+def test_missing_classes():
+    names = ("sky", "cat", "dog", "fox")
+    train, evaluation = make_statistics([[1, 1, 0, 0, 0]]), make_statistics([[1, 0, 1, 0, 0]])
+    assert [finding.text for finding in check_missing_classes(train, evaluation, names)] == [
+        "1 of 4 classes occur in eval but never in train, so they cannot be learned: dog",
+        "1 of 4 classes never occur: fox",
+        "1 of 4 classes never occur in eval, so they have no scores: cat",
+    ]
+    assert check_missing_classes(train, train, names)[0].text == "2 of 4 classes never occur: dog, fox"
+
+
+def test_class_balance():
+    names = ("sky", "cat")
+    (found,) = check_class_balance(make_statistics([[76, 24, 0]]), names)
+    assert "the class sky covers 76.00% of the valid pixels and cat 24.00%" in found.text
+    assert check_class_balance(make_statistics([[74, 26, 500]]), names) == []
+    assert check_class_balance(make_statistics([[74, 0, 0]]), names) == []
+    assert len(check_class_balance(make_statistics([[60, 38, 2, 0]]), ("a", "b", "c"))) == 1

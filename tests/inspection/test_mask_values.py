@@ -1,0 +1,124 @@
+"""Mask values without a class: what is reported, and which settings are suggested."""
+
+import numpy as np
+from made_statistics import make_statistics, unknown_value_problems
+
+from flaxseg.inspection.mask_values import check_ignored_second_class, check_inferred_values, check_unknown_values
+
+FOLDER = ("values", "ignore_values", "reduce_zero_label", "class_names", "channels")
+
+
+def check_masks(*masks, values, ignore_values=(), counts=None, options=FOLDER, has_class_names=False):
+    """The finding about masks with unknown values beside usable masks of `counts`, and its settings."""
+    problems = unknown_value_problems(*masks, values=values, ignore_values=ignore_values)
+    split = make_statistics(counts or [[0] * (len(values) + 1)], problems=problems)
+    (finding,) = check_unknown_values([split], options=options, has_class_names=has_class_names)
+    assert finding.severity == "error"
+    return finding, [setting.arguments for setting in finding.settings]
+
+
+def test_as_many_values_as_classes_are_the_values_of_the_classes():
+    finding, settings = check_masks([0, 0, 0, 128], [128, 128, 128, 128], values=(0, 1))
+    assert "2 masks hold 1 value(s) that belong to no class: 128 (62.50% of all pixels, 2 masks)" in finding.text
+    assert settings == [{"values": (0, 128)}]
+    assert check_masks([1, 2, 3], values=(0, 1, 2))[1][0] == {"values": (1, 2, 3)}
+
+
+def test_a_value_past_the_last_class_is_ignored_or_the_classes_are_numbered_from_one():
+    # A usable mask has classes 0 and 1; its pixels are part of the total.
+    finding, settings = check_masks([2, 3, 255, 255], values=(0, 1, 2), counts=[[3, 1, 0, 0]])
+    assert "3 (12.50% of all pixels, 1 masks)" in finding.text
+    assert settings == [{"reduce_zero_label": True}, {"ignore_values": (3,)}, {"values": (0, 1, 2, 3)}]
+    assert [setting.when for setting in finding.settings] == [
+        "if 0 is background to be ignored, and the classes are 1 to 3",
+        "if these pixels are to be ignored",
+        "if these are additional classes",
+    ]
+
+
+def test_without_reduce_zero_label_the_values_are_set():
+    _, settings = check_masks([0, 1, 2, 9], values=(0, 1), ignore_values=(9,), options=("values", "ignore_values"))
+    assert settings[0] == {"values": (1, 2), "ignore_values": (9, 0)}
+    assert settings[1] == {"ignore_values": (9, 2)}
+
+
+def test_zero_beside_named_classes_is_ignored():
+    finding, settings = check_masks([0, 1, 2, 0], values=(1, 2), has_class_names=True)
+    assert settings == [{"ignore_values": (0,)}, {"values": (1, 2, 0)}]
+    assert finding.settings[0].when == "if 0 is background to be ignored"
+    assert finding.settings[1].when.endswith(", which then need names in class_names")
+
+
+def test_interpolated_masks_should_be_exported_again():
+    finding, settings = check_masks([0] * 500 + [255] * 500 + list(range(10, 20)), values=(0, 255))
+    assert "export them again" in finding.text and "resized by nearest neighbor" in finding.text
+    assert settings == []
+    assert "export them again" in check_masks(list(range(100)), values=(0, 1))[0].text
+    # Many values that cover as many pixels as classes do are classes.
+    assert check_masks(list(range(12)), values=(0, 1, 2))[1][-1] == {"values": tuple(range(12))}
+
+
+def test_a_dataset_with_fixed_values_gets_no_setting():
+    finding, settings = check_masks([0, 7], values=(0, 1), options=("task",))
+    assert settings == [] and "the dataset 'folder'" in finding.text
+
+
+def test_255_may_be_a_second_class_that_never_occurs():
+    ambiguous = [make_statistics([[5, 0, 3]]), make_statistics([[1, 0, 0]])]
+    given = {"values": (0, 1), "ignored": (), "options": FOLDER}
+    (finding,) = check_ignored_second_class(ambiguous, **given)
+    assert finding.severity == "warning"
+    assert [setting.arguments for setting in finding.settings] == [{"values": (0, 255)}]
+    assert check_ignored_second_class([make_statistics([[5, 0, 3]]), make_statistics([[1, 1, 0]])], **given) == []
+    assert check_ignored_second_class([make_statistics([[5, 0, 0]])], **given) == []
+    for other in ({"options": ()}, {"ignored": (255,)}, {"values": (0, (1, 255))}):
+        assert check_ignored_second_class(ambiguous, **given | other) == []
+
+
+def test_255_may_be_the_second_class_of_some_masks():
+    given = {"values": (0, 1), "ignored": (), "options": FOLDER}
+    mixed = make_statistics([[5, 3, 0], [4, 4, 0], [6, 0, 2], [7, 0, 1], [0, 0, 8]])
+    (finding,) = check_ignored_second_class([mixed], **given)
+    assert finding.severity == "warning"
+    assert finding.text.startswith("2 masks hold the second class, 2 others ignored pixels, none both")
+    assert [setting.arguments for setting in finding.settings] == [{"values": (0, (1, 255))}]
+    # In a mask that holds both, 255 cannot be the second class.
+    assert check_ignored_second_class([mixed, make_statistics([[5, 2, 1]])], **given) == []
+
+
+def test_an_unknown_value_may_join_the_second_of_two_classes():
+    finding, settings = check_masks([0, 2, 0, 2], values=(0, 1), counts=[[3, 1, 0]])
+    merged = {"values": (0, (1, 2))}
+    assert finding.settings[settings.index(merged)].when == "if 2 means the same as 1"
+    _, settings = check_masks([0, 7, 9], values=(0, (1, 7)), counts=[[3, 1, 0]])
+    assert {"values": (0, (1, 7), 9)} in settings
+
+
+def test_inferred_values_are_listed():
+    (finding,) = check_inferred_values([0, 1, 2, 3], np.full(4, 0.25), (), options=FOLDER)
+    assert [setting.arguments for setting in finding.settings] == [
+        {"values": (0, 1, 2, 3)},
+        {"ignore_values": (3,)},
+        {"reduce_zero_label": True},
+    ]
+    assert finding.text.endswith("every value found in the masks is a class: 0 to 3")
+    (finding,) = check_inferred_values([1, 2, 4], np.full(3, 1 / 3), (7,), options=FOLDER)
+    assert [setting.arguments for setting in finding.settings] == [{"values": (1, 2, 4)}]
+    assert finding.text.endswith("is a class: 1, 2, 4")
+
+
+def test_inferred_values_of_interpolated_masks_are_a_warning():
+    values, fractions = [0, *range(20, 40)], np.array([0.96, *[0.002] * 20])
+    (finding,) = check_inferred_values(values, fractions, (), options=FOLDER)
+    assert finding.severity == "warning" and not finding.settings
+    assert "16 of them cover 3.20% of the pixels together" in finding.text and "export them again" in finding.text
+    (finding,) = check_inferred_values(values, np.full(21, 1 / 21), (), options=FOLDER)
+    assert finding.severity == "note"
+
+
+def test_tolerated_masks_are_a_warning():
+    problems = unknown_value_problems([9], values=(0, 1))
+    splits = [make_statistics(problems=problems), make_statistics(problems=problems), make_statistics()]
+    for skip_bad, severity in ((1, "error"), (2, "warning")):
+        (finding,) = check_unknown_values(splits, options=FOLDER, has_class_names=False, skip_bad=skip_bad)
+        assert finding.severity == severity

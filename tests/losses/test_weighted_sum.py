@@ -1,0 +1,57 @@
+"""The weighted sum of losses: its total, its parts, auxiliary logits, and errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxseg.errors import ArgumentError
+from flaxseg.losses import cross_entropy, dice, weighted_sum
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    keys = jax.random.split(jax.random.key(0), 2)
+    return jax.random.normal(keys[0], (2, 5, 7, 4)), jax.random.randint(keys[1], (2, 5, 7), 0, 4).astype(jnp.uint8)
+
+
+def test_total_and_parts(pixels):
+    total, parts = weighted_sum({"cross_entropy": 2.0}, {"cross_entropy": {"label_smoothing": 0.1}})(*pixels)
+    assert list(parts) == ["cross_entropy"]
+    np.testing.assert_allclose(parts["cross_entropy"], cross_entropy(*pixels, label_smoothing=0.1), rtol=1e-6)
+    np.testing.assert_allclose(total, 2 * parts["cross_entropy"], rtol=1e-6)
+
+
+def test_a_loss_of_weight_zero_is_not_computed(pixels):
+    _, parts = weighted_sum({"cross_entropy": 1.0, "no_such_module:loss": 0.0})(*pixels)
+    assert list(parts) == ["cross_entropy"]
+
+
+def test_auxiliary_logits_add_their_weighted_losses(pixels):
+    logits, label = pixels
+    heads = 2 * logits, logits[::-1]
+    loss_fn = weighted_sum({"cross_entropy": 2.0, "dice": 0.5}, auxiliary_weight=0.3)
+    total, parts = loss_fn(logits, label, *heads)
+    main, main_parts = loss_fn(logits, label)
+    assert list(parts) == ["cross_entropy", "dice", "auxiliary"] and list(main_parts) == ["cross_entropy", "dice"]
+    auxiliary = sum(2 * cross_entropy(head, label) + 0.5 * dice(head, label) for head in heads)
+    np.testing.assert_allclose(parts["auxiliary"], auxiliary, rtol=1e-6)
+    np.testing.assert_allclose(total, main + 0.3 * auxiliary, rtol=1e-6)
+    for name, part in main_parts.items():
+        np.testing.assert_array_equal(parts[name], part)
+
+
+def test_the_auxiliary_weight_is_not_negative():
+    with pytest.raises(ArgumentError, match="^auxiliary_weight = -1: must be a number of at least 0"):
+        weighted_sum({"dice": 1.0}, auxiliary_weight=-1)
+
+
+def test_an_unknown_loss_is_named():
+    with pytest.raises(ArgumentError, match=r"^weights = 'dise': unknown.*did you mean 'dice'\?"):
+        weighted_sum({"dise": 1.0})
+
+
+def test_errors_name_the_loss_and_its_option(pixels):
+    loss_fn = weighted_sum({"dice": 1.0}, {"dice": {"smooth": -1.0}})
+    with pytest.raises(ArgumentError, match="^options.dice.smooth = -1.0: must be a number of at least 0"):
+        loss_fn(*pixels)
