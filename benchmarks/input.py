@@ -63,7 +63,7 @@ def measure(root: str, size: int, batch: int, workers: int, epochs: int) -> dict
     from_host = jax.jit(normalized)
     from_device = jax.jit(lambda number, stored, index: normalized(number, device_cache.take(stored, index, mesh)))
     reading = {"num_threads": workers, "prefetch": max(workers, 4)}
-    cached = train_batches(dataset, canvas_size=canvas, batch_size=batch, seed=0, cache=True)
+    cached = train_batches(dataset, canvas_size=canvas, batch_size=batch, seed=0, cache="host")
     warm = place_batch(cached[0], mesh)
     jax.block_until_ready(from_host(0, warm))
     plain = train_batches(dataset, canvas_size=canvas, batch_size=batch, seed=0)

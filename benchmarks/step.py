@@ -51,21 +51,21 @@ def measure(batch: int, size: int, steps: int, bf16: bool) -> dict[str, Any]:
     tx = optax.adamw(1e-3, weight_decay=1e-2)
     loss_fn = weighted_sum({"cross_entropy": 1.0})
     random = np.random.default_rng(0)
-    pictures = {
+    batch_arrays = {
         "image": jnp.asarray(random.integers(0, 256, (batch, size, size, 3), np.uint8)),
         "label": jnp.asarray(random.integers(0, NUM_CLASSES, (batch, size, size), np.uint8)),
     }
     create = jax.jit(functools.partial(create_train_state, model=model, tx=tx))
-    state, key = create(jax.random.key(0), pictures["image"]), jax.random.key(1)
+    state, key = create(jax.random.key(0), batch_arrays["image"]), jax.random.key(1)
     step = jax.jit(functools.partial(train_step, model=model, loss_fn=loss_fn, tx=tx), donate_argnums=0)
     infer = jax.jit(functools.partial(predict_logits, model=model))
 
     def train() -> Any:
         nonlocal state
-        state, metrics = step(state, pictures, key)
+        state, metrics = step(state, batch_arrays, key)
         return state, metrics
 
-    times = {"train": clock(train, steps), "infer": clock(lambda: infer(state, pictures["image"]), steps)}
+    times = {"train": clock(train, steps), "infer": clock(lambda: infer(state, batch_arrays["image"]), steps)}
     device = jax.devices()[0]
     return {
         "library": f"flaxseg on jax {jax.__version__}",

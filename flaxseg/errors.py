@@ -32,24 +32,24 @@ class ArgumentError(FlaxsegError):
 
 
 class ConfigError(FlaxsegError):
-    """A key or value of the configuration is wrong; the message lists every one found."""
+    """The configuration is wrong; the message lists every error with its key."""
 
 
 class DataError(FlaxsegError):
-    """A dataset, picture or mask cannot be used; the message names the file or folder."""
+    """A dataset, image or mask cannot be used; the message names the file or folder."""
 
 
 class ChangedFile(DataError):
-    """A file of the dataset is another than when a run first read it."""
+    """A file of the dataset has changed since the run first read it."""
 
 
 class UnknownValues(DataError):
-    """A mask holds values that stand for no class and are not ignored.
+    """A mask contains values that are neither a class nor ignored.
 
     Attributes:
-      counts: each value that the mask holds, with the number of its pixels.
-      values: the mask value of each class in turn, or a tuple of those that stand for it.
-      ignore_values: the mask values of pixels that nothing counts.
+      counts: the number of pixels of each value in the mask.
+      values: the mask value of each class, or a tuple of the values that belong to it.
+      ignore_values: the mask values of ignored pixels.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class UnknownValues(DataError):
 
 
 class UnknownColors(DataError):
-    """A mask holds colors that stand for no class and are not ignored.
+    """A mask contains colors that are neither a class nor ignored.
 
     Attributes:
-      counts: the most frequent of these colors, with the number of their pixels.
-      colors: the color of each class in turn; empty where none were named.
-      ignore_colors: the colors of pixels that nothing counts.
+      counts: the number of pixels of each of the most frequent of these colors.
+      colors: the color of each class; empty if none were given.
+      ignore_colors: the colors of ignored pixels.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class UnknownColors(DataError):
 
 
 class CheckpointError(FlaxsegError):
-    """A checkpoint or working directory does not fit the run; the message names what differs."""
+    """A checkpoint or working directory does not fit the run; the message lists the differences."""
 
 
 class TrainingError(FlaxsegError):
-    """Training cannot go on; the message names the step."""
+    """Training cannot continue; the message names the step."""
 
 
 class WeightsError(FlaxsegError):

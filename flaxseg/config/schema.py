@@ -27,6 +27,7 @@ from flaxseg.config.allowed import (
 )
 from flaxseg.data import DATASETS
 from flaxseg.data.class_weights import WEIGHTINGS
+from flaxseg.data.pipeline import CACHES
 from flaxseg.errors import DECAY_RATE, NON_NEGATIVE, Range
 from flaxseg.losses import LOSSES
 from flaxseg.metrics import METRICS, SCORES
@@ -88,7 +89,7 @@ SCHEMA = (
         Key("data.sampling", "uniform", STRING,
             "How training examples are drawn: 'uniform', 'class_balanced', or a text file of lines `ID WEIGHT`."),
         Key("data.skip_bad", 0, at_least(0), "Number of unreadable examples to skip and list before raising an error."),
-        Key("data.cache", "none", choice(("none", "host", "device")),
+        Key("data.cache", "none", choice(CACHES),
             "Where decoded training images are kept: nowhere, in host memory, or in the accelerators' memory."),
         Key("data.num_threads", -1, at_least(-1),
             "Threads that read images; -1: one per core, up to 16; 0: the main thread reads, for debugging."),

@@ -15,7 +15,10 @@ from flaxseg.data.host_cache import HostCache
 from flaxseg.data.sampling import ExampleOrder
 from flaxseg.data.threads import thread_count
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
-from flaxseg.errors import ArgumentError, DataError, check_integer
+from flaxseg.errors import ArgumentError, DataError, check_choice, check_integer
+
+CACHES = ("none", "host", "device")
+"""Where decoded training examples are kept for later epochs."""
 
 
 def train_batches(
@@ -24,7 +27,7 @@ def train_batches(
     canvas_size: tuple[int, int],
     batch_size: int,
     seed: int,
-    cache: bool = False,
+    cache: str = "none",
     weights: np.ndarray | None = None,
     process_index: int = 0,
     process_count: int = 1,
@@ -39,7 +42,8 @@ def train_batches(
       canvas_size: the height and width that every example is resized to.
       batch_size: the number of examples in a batch over all processes together.
       seed: seed of the shuffling, at least 0.
-      cache: keep the decoded and resized examples in memory; the batches stay the same.
+      cache: "host" keeps the decoded and resized examples in memory; the batches stay the same. With "device", another
+        cache holds the examples, and batches have an `index` only.
       weights: float[len(dataset.source)], the sampling weights of `flaxseg.data.sampling.ExampleOrder`; None draws
         every example once per epoch.
       process_index: the index of this process.
@@ -50,9 +54,10 @@ def train_batches(
       index of each example in the dataset and B = batch_size / process_count.
 
     Raises:
-      ArgumentError: a batch size that is not a multiple of the number of processes.
+      ArgumentError: an unknown cache, or a batch size that is not a multiple of the number of processes.
       DataError: an empty dataset, or too little memory for the cache.
     """
+    check_choice("cache", cache, CACHES)
     indices = train_indices(
         dataset,
         batch_size=batch_size,
@@ -61,8 +66,10 @@ def train_batches(
         process_index=process_index,
         process_count=process_count,
     )
+    if cache == "device":
+        return indices
     read = canvas_reader(dataset, canvas_size)
-    if cache:
+    if cache == "host":
         cached = HostCache(len(dataset.source), read)
         return indices.map(lambda batch: {**batch, **cached.batch(batch["index"])})
     return indices.map(lambda batch: {**batch, **stack_examples([read(index) for index in batch["index"].tolist()])})

@@ -12,13 +12,16 @@ from ml_collections import ConfigDict
 from flaxseg.config.validate import config_key
 from flaxseg.data import DATASETS
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
+from flaxseg.data.pipeline import train_batches
+from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.inspection.dataset import DatasetToInspect, TrainingSetup
 from flaxseg.losses import LOSSES
 from flaxseg.models import MODELS
 from flaxseg.registry import look_up, option_names
-from flaxseg.train.build import build_augmentation, build_train_batches
+from flaxseg.train.build import build_augmentation
+from flaxseg.train.parts.data import train_batch_options
 from flaxseg.train.parts.loop import step_key
 from flaxseg.train.step import step_keys
 
@@ -58,7 +61,8 @@ def augmented_batches(config: ConfigDict, train: SegmentationDataset) -> Iterato
     """Yields the batches of a training run from step 0 on, augmented as its steps augment them."""
     if config.data.skip_bad:
         train = skip_bad_examples(train, BadExamples(config.data.skip_bad, lambda message: None), "train")
-    batches = build_train_batches(config, train)
+    weights = sampling_weights(config.data.sampling, train, num_threads=config.data.num_threads)
+    batches = train_batches(train, **train_batch_options(config), weights=weights)
     augment_fn = build_augmentation(config, channels=batches[0]["image"].shape[-1])
     augment: Any = jax.jit(augment_fn) if augment_fn else lambda key, batch: batch
     for step in itertools.count():

@@ -1,6 +1,6 @@
 """Losses by name, and their weighted sum. All take logits and labels, and exclude ignored pixels exactly."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from flaxseg.losses.mcc import mcc
 from flaxseg.losses.ohem import ohem_cross_entropy
 from flaxseg.losses.poly import poly_cross_entropy
 from flaxseg.losses.tversky import focal_tversky, tversky
-from flaxseg.registry import look_up
+from flaxseg.registry import look_up, option_names
 
 __all__ = [
     "LOSSES",
@@ -81,6 +81,7 @@ def weighted_sum(
     weights: Mapping[str, float],
     options: Mapping[str, Mapping[str, Any]] | None = None,
     *,
+    class_weights: Sequence[float] | None = None,
     auxiliary_weight: float = 0.4,
 ) -> LossFn:
     r"""Returns a loss function that computes a weighted sum of losses by name.
@@ -93,6 +94,8 @@ def weighted_sum(
       weights: the weight of each loss. Names are those of `LOSSES`, or `package.module:function` for a function with
         the same signature as theirs. Losses of weight 0 are not computed.
       options: for the name of a loss, its keyword arguments.
+      class_weights: one weight per class, for every loss that takes `class_weights` and has none in its options; None
+        weights all classes alike.
       auxiliary_weight: the weight of the sum of the auxiliary heads' losses, at least 0. 0.4 is the weight of PSPNet
         (Zhao et al. 2017, https://arxiv.org/abs/1612.01105).
 
@@ -101,25 +104,39 @@ def weighted_sum(
       auxiliary heads' weighted losses as `auxiliary`.
 
     Raises:
-      ArgumentError: an unknown name or a negative `auxiliary_weight`; and when the returned function is called,
-        options that are out of range or do not fit the logits.
+      ArgumentError: an unknown name, a negative `auxiliary_weight`, or class weights that no loss takes; and when the
+        returned function is called, options or class weights that are out of range or do not fit the logits.
     """
     NON_NEGATIVE.check("auxiliary_weight", auxiliary_weight)
-    options = options or {}
-    terms = [
-        (name, weight, look_up(name, LOSSES, argument="weights"), dict(options.get(name, {})))
-        for name, weight in weights.items()
-        if weight
-    ]
+    functions = {name: look_up(name, LOSSES, argument="weights") for name, weight in weights.items() if weight}
+    keywords = {name: dict((options or {}).get(name, {})) for name in functions}
+    weighted = [name for name, function in functions.items() if "class_weights" in option_names(function)]
+    if class_weights is not None:
+        class_weights = tuple(class_weights)
+        if not weighted:
+            raise ArgumentError(
+                "class_weights",
+                class_weights,
+                f"none of the losses {', '.join(functions)} takes class weights; give none, or add a loss that takes "
+                "them, such as cross_entropy",
+            )
+        for name in weighted:
+            keywords[name].setdefault("class_weights", class_weights)
 
     def head_loss(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        if class_weights is not None and len(class_weights) != logits.shape[-1]:
+            raise ArgumentError(
+                "class_weights",
+                class_weights,
+                f"{len(class_weights)} weights for {logits.shape[-1]} classes; give one weight per class",
+            )
         parts = {}
-        for name, _, function, keywords in terms:
+        for name, function in functions.items():
             try:
-                parts[name] = function(logits, label, **keywords)
+                parts[name] = function(logits, label, **keywords[name])
             except ArgumentError as error:
                 raise error.under(f"options.{name}") from error
-        return sum((weight * parts[name] for name, weight, _, _ in terms), start=0.0), parts  # type: ignore[return-value]
+        return sum((weights[name] * part for name, part in parts.items()), start=0.0), parts  # type: ignore[return-value]
 
     def loss_fn(
         logits: jax.Array, label: jax.Array, *auxiliary_logits: jax.Array

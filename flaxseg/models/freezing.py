@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from flaxseg.models.layers.normalization import BatchNorm
-from flaxseg.models.protocol import SegmentationModel
+from flaxseg.models.protocol import ModelWrapper, SegmentationModel
 
 
 def freeze(model: SegmentationModel, frozen: Callable[[str], bool]) -> SegmentationModel:
@@ -28,8 +28,7 @@ def freeze(model: SegmentationModel, frozen: Callable[[str], bool]) -> Segmentat
 
 
 @dataclasses.dataclass(frozen=True)
-class _Frozen:
-    model: SegmentationModel
+class _Frozen(ModelWrapper):
     frozen: Callable[[str], bool]
 
     switches: ClassVar = {
@@ -39,24 +38,13 @@ class _Frozen:
     }
     """The field, and argument, that puts a layer into inference mode."""
 
-    @property
-    def mean(self) -> float | tuple[float, ...]:
-        return self.model.mean
-
-    @property
-    def std(self) -> float | tuple[float, ...]:
-        return self.model.std
-
-    def init(self, *args: Any, **kwargs: Any) -> Any:
-        return self.model.init(*args, **kwargs)
-
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
         flat = traverse_util.flatten_dict(variables["params"])
         fixed = {
             path: jax.lax.stop_gradient(value) if self.frozen("/".join(path)) else value for path, value in flat.items()
         }
         with nn.intercept_methods(self._call):
-            return self.model.apply({**variables, "params": traverse_util.unflatten_dict(fixed)}, *args, **kwargs)
+            return super().apply({**variables, "params": traverse_util.unflatten_dict(fixed)}, *args, **kwargs)
 
     def _call(self, call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         """Calls a layer, in inference mode if it is frozen."""

@@ -1,5 +1,6 @@
 """What training, evaluation and export require of a model."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -57,3 +58,28 @@ class SegmentationModel(Protocol):
           rngs: random keys by name; "dropout" is needed for training a model with dropout.
         """
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelWrapper:
+    """A model that behaves like another one, for subclasses that change how it is applied."""
+
+    model: SegmentationModel
+
+    @property
+    def mean(self) -> ChannelValues:
+        """The mean of the wrapped model."""
+        return self.model.mean
+
+    @property
+    def std(self) -> ChannelValues:
+        """The standard deviation of the wrapped model."""
+        return self.model.std
+
+    def init(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns freshly initialized variables of the wrapped model."""
+        return self.model.init(*args, **kwargs)
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+        """Applies the wrapped model."""
+        return self.model.apply(variables, *args, **kwargs)

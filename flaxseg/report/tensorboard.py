@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from flax import traverse_util
 
 from flaxseg import metrics
 from flaxseg.data.types import Example, SegmentationDataset
@@ -51,8 +52,9 @@ class Summaries:
         self._writer.close()
 
     def start(self, config: Mapping[str, Any], tables: Mapping[str, str]) -> None:
-        """Writes the hyper-parameters of a run, and text tables under their names."""
-        self._writer.write_hparams({key: _to_hparam(value) for key, value in config.items()})
+        """Writes the configuration of a run as hyper-parameters, and text tables under their names."""
+        hparams = traverse_util.flatten_dict(config, sep=".")
+        self._writer.write_hparams({key: _to_hparam(value) for key, value in hparams.items()})
         self._writer.write_texts(0, {name: f"<pre>{table}</pre>" for name, table in tables.items()})
 
     def training(self, step: int, scalars: Mapping[str, float]) -> None:

@@ -5,14 +5,14 @@ import dataclasses
 import optax
 from ml_collections import ConfigDict
 
-from flaxseg.config.validate import validate
-from flaxseg.train.parts.data import DataPart, build_data, build_train_batches
+from flaxseg.config.validate import config_key, validate
+from flaxseg.data.class_weights import resolve_class_weights
+from flaxseg.train.parts.data import DataPart, build_data
 from flaxseg.train.parts.loop import LoopPart, build_loop, build_mesh
 from flaxseg.train.parts.model import ModelPart, build_model_part
 from flaxseg.train.parts.optimization import (
     OptimizationPart,
     build_augmentation,
-    build_class_weights,
     build_optimization,
     build_schedule,
 )
@@ -26,14 +26,12 @@ __all__ = [
     "Run",
     "build",
     "build_augmentation",
-    "build_class_weights",
     "build_data",
     "build_loop",
     "build_mesh",
     "build_model_part",
     "build_optimization",
     "build_schedule",
-    "build_train_batches",
 ]
 
 
@@ -52,26 +50,32 @@ def build(config: ConfigDict, *, workdir: Workdir | None = None, schedule: optax
 
     Args:
       config: from a file of `configs/`, or `default_config()` with changes.
-      workdir: the run's working directory, checked before anything slow happens. If it holds class weights, they are
-        used instead of counting pixels. Nothing is written to it.
+      workdir: the run's working directory, which must not hold a run of another configuration or of other data. Class
+        weights that it holds are used instead of counting pixels. Nothing is written to it.
       schedule: the learning rate at each step; None takes the configuration's.
 
     Raises:
       ConfigError: the configuration is invalid, or does not fit the data or the devices.
       DataError: a dataset cannot be used.
-      CheckpointError: the working directory holds a run of another configuration.
+      CheckpointError: the working directory holds a run of another configuration, or of other data.
     """
     validate(config)
     if workdir:
         workdir.check_config(config)
     mesh = build_mesh(config)
     data = build_data(config, mesh)
+    with config_key("", setting="class_weights"):
+        class_weights = resolve_class_weights(
+            config.class_weights,
+            data.train,
+            stored=workdir.class_weights if workdir else None,
+            num_threads=config.data.num_threads,
+        )
+    if workdir:
+        workdir.check_data(data.splits)
     loop = build_loop(config, mesh, num_examples=len(data.train.source))
+    if schedule is None:
+        schedule = build_schedule(config, loop.total_steps)
     model = build_model_part(config, data.train.num_classes, data.channels)
-    optim = build_optimization(
-        config,
-        model,
-        schedule=build_schedule(config, loop.total_steps) if schedule is None else schedule,
-        class_weights=build_class_weights(config, data.train, workdir),
-    )
+    optim = build_optimization(config, model, schedule=schedule, class_weights=class_weights)
     return Run(data, model, optim, loop)

@@ -2,22 +2,19 @@
 
 import contextlib
 import functools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from clu import parameter_overview
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from flaxseg.config.schema import leaves
-from flaxseg.data.class_weights import format_class_weights, write_class_weights
+from flaxseg.data.class_weights import write_class_weights
 from flaxseg.report.tensorboard import Summaries
 from flaxseg.train.build import Run, build
 from flaxseg.train.callbacks import Callback, Events
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.compile import compile_run
+from flaxseg.train.describe import describe
 from flaxseg.train.evaluation import Evaluation, evaluate
 from flaxseg.train.preemption import StopSignals
 from flaxseg.train.progress import ProgressBar
@@ -47,23 +44,21 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
     """
     directory = Workdir(workdir)
     run = build(config, workdir=directory)
-    splits = {"train": run.data.train, "eval": run.data.evaluation}
-    directory.check_data(splits)
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
         load()  # Fails here, if it does, before anything is written.
-    directory.claim(config, splits)
+    directory.claim(config, run.data.splits)
     plan = run.loop.checkpoints
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
             Checkpoints(directory.checkpoints, keep=plan.keep, best_metric=plan.best_metric)
         )
-        summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation))
         state = restore_or_create(run, checkpoints, load)
+        tables = describe(run, state, dataset=config.data.name, precision=config.train.precision)
         if run.optim.class_weights and jax.process_index() == 0:
             write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
-        summaries.start(dict(leaves(config)), _tables(run, state))
-        _announce(run, state, dataset=config.data.name, precision=config.train.precision)
+        summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation))
+        summaries.start(config.to_dict(), tables)
         writers = [
             stack.enter_context(ProgressBar(plan.best_metric)),
             SummaryWriter(summaries, run.data.evaluation),
@@ -139,36 +134,3 @@ def _result(
         stopped_early=step < run.loop.total_steps and run.loop.is_exhausted(step, checkpoints.best_step),
         skipped=run.data.bad_examples.messages,
     )
-
-
-def _tables(run: Run, state: TrainState) -> dict[str, str]:
-    """Returns the text tables that describe a run, by name."""
-    overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-    tables = {"parameters": overview, "parameter_groups": run.optim.parameter_groups}
-    if run.optim.class_weights:
-        tables["class_weights"] = _class_weights_table(run, colors=False)
-    return tables
-
-
-def _announce(run: Run, state: TrainState, *, dataset: str, precision: str) -> None:
-    """Prints what is about to run."""
-    if jax.process_index() != 0:
-        return
-    parameters, devices = parameter_overview.count_parameters(state.params), run.loop.mesh.devices
-    data = run.data
-    tqdm.write(
-        f"{dataset}: {len(data.train.source):,} images to train on, {len(data.evaluation.source):,} to evaluate on, "
-        f"{data.train.num_classes} classes\n"
-        f"{run.model.name}: {parameters:,} parameters, {precision}, "
-        f"on {devices.size} x {devices.flat[0].device_kind}\n"
-        f"steps {int(state.step):,} to {run.loop.total_steps:,}, batches of {run.loop.batch_size}, "
-        f"an evaluation every {run.loop.evaluation.every:,} steps\n\n{run.optim.parameter_groups}\n",
-        file=sys.stderr,
-    )
-    if run.optim.class_weights:
-        tqdm.write(f"{_class_weights_table(run, colors=sys.stderr.isatty())}\n", file=sys.stderr)
-
-
-def _class_weights_table(run: Run, *, colors: bool) -> str:
-    data = run.data.train
-    return format_class_weights(run.optim.class_weights or (), data.class_names, data.palette, colors=colors)

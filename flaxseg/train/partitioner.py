@@ -18,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from flaxseg.models.protocol import SegmentationModel
+from flaxseg.models.protocol import ModelWrapper, SegmentationModel
 from flaxseg.train.sharding import example_sharding, replicated
 
 
@@ -34,25 +34,13 @@ def partition_safely(model: SegmentationModel, mesh: Mesh) -> SegmentationModel:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Gathering:
-    model: SegmentationModel
+class _Gathering(ModelWrapper):
     mesh: Mesh
-
-    @property
-    def mean(self) -> float | tuple[float, ...]:
-        return self.model.mean
-
-    @property
-    def std(self) -> float | tuple[float, ...]:
-        return self.model.std
-
-    def init(self, *args: Any, **kwargs: Any) -> Any:
-        return self.model.init(*args, **kwargs)
 
     def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
         whole = jax.lax.with_sharding_constraint(variables, replicated(self.mesh))
         with nn.intercept_methods(self._call):
-            return self.model.apply(whole, *args, **kwargs)
+            return super().apply(whole, *args, **kwargs)
 
     def _call(self, call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         """Calls a layer, with its input's rows gathered where a part of them would be too small for its kernel."""

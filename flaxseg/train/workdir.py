@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from flaxseg.data.types import SegmentationDataset
@@ -49,7 +50,9 @@ class Workdir:
             raise CheckpointError(f"{self.path}: is a file; give a --workdir that is a directory or does not exist")
         if not self._config.exists():
             return
-        there, now = _flat(_read_object(self._config, "a configuration")), _flat(config.to_dict())
+        # As JSON, because a tuple is stored as a list.
+        there, now = _read_object(self._config, "a configuration"), json.loads(config.to_json())
+        there, now = (traverse_util.flatten_dict(values, sep=".") for values in (there, now))
         differing = [
             f"  config.{key}: {there.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
             for key in sorted(there.keys() | now.keys())
@@ -149,17 +152,6 @@ def _foreign(path: Path, what: str) -> CheckpointError:
     return CheckpointError(
         f"{path} is not {what} of flaxseg; nothing was changed. Give another --workdir, or move what is there away"
     )
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns full keys with their values as JSON stores them, so that a tuple equals the list it was saved as."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = json.loads(json.dumps(value))
-    return flat
 
 
 def _free_to_change(key: str) -> bool:

@@ -40,7 +40,7 @@ def test_batches_are_the_same_and_each_example_is_read_once():
     plain, cached = Counted(), Counted()
     reading = {"num_threads": 3, "prefetch": 3}
     # With one thread, because two that need the same example both read it.
-    actual = iterate(batches(cached, cache=True), num_threads=1, prefetch=3)
+    actual = iterate(batches(cached, cache="host"), num_threads=1, prefetch=3)
     expected = iterate(batches(plain), **reading)
     for _ in range(12):  # four epochs
         first, second = next(expected), next(actual)
@@ -55,7 +55,7 @@ def test_batches_are_the_same_and_each_example_is_read_once():
 
 def test_a_batch_is_a_copy_of_the_cache():
     source = Counted()
-    made = batches(source, cache=True)
+    made = batches(source, cache="host")
     before = made[0]["image"].copy()
     made[0]["image"][:] = 0
     np.testing.assert_array_equal(made[0]["image"], before)
@@ -82,7 +82,7 @@ def test_too_little_memory_is_reported_with_both_sizes(monkeypatch):
     ):
         host_cache.HostCache(1200, lambda _: empty)
     monkeypatch.setattr(host_cache, "available_memory", lambda: 16_000)
-    assert batches(Counted(), cache=True)[0]["image"].shape == (4, 16, 16, 3)
+    assert batches(Counted(), cache="host")[0]["image"].shape == (4, 16, 16, 3)
 
 
 def test_available_memory_is_plausible():
@@ -96,4 +96,4 @@ def test_images_with_different_channels_are_named():
             return {**example, "image": example["image"][..., : 1 + 2 * (index % 2)]}
 
     with pytest.raises(DataError, match=r"image is uint8\[16, 16, [13]\] where \d+ has uint8\[16, 16, [13]\]"):
-        [batches(Mixed(), cache=True)[step] for step in range(3)]
+        [batches(Mixed(), cache="host")[step] for step in range(3)]

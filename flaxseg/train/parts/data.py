@@ -14,7 +14,7 @@ from tqdm import tqdm
 from flaxseg.augment import canvas_size
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
-from flaxseg.data.pipeline import canvas_reader, eval_batches, iterate, train_batches, train_indices
+from flaxseg.data.pipeline import canvas_reader, eval_batches, iterate, train_batches
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
@@ -46,6 +46,11 @@ class DataPart:
     channels: int
     bad_examples: BadExamples
 
+    @property
+    def splits(self) -> dict[str, SegmentationDataset]:
+        """Both datasets by their role, "train" and "eval"."""
+        return {"train": self.train, "eval": self.evaluation}
+
 
 def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     """Returns the datasets of a valid configuration and their batches.
@@ -54,8 +59,7 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
       ConfigError: an option of the dataset that does not fit.
       DataError: a dataset is missing or cannot be used, or the splits do not fit one another.
     """
-    settings, size = config.data, tuple(config.data.image_size)
-    canvas = canvas_size(size, config.augment.scale)
+    settings, options = config.data, train_batch_options(config)
     names, num_threads = (settings.train_split, settings.eval_split), settings.num_threads
     splits = {}
     for key, name in zip(("train_split", "eval_split"), names, strict=True):
@@ -67,49 +71,36 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     if settings.skip_bad:
         train = skip_bad_examples(train, bad_examples, names[0])
         evaluation = skip_bad_examples(evaluation, bad_examples, names[1], ignored=True)
-    channels = common_channels({names[0]: train, names[1]: evaluation})
-    process = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    load_cache, stored = None, settings.cache == "device"
-    if stored:
-        read = canvas_reader(train, canvas)
+    load_cache = None
+    if settings.cache == "device":
+        read = canvas_reader(train, options["canvas_size"])
         load_cache = functools.partial(device_cache.load, len(train.source), read, mesh, num_threads=num_threads)
+    weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
     return DataPart(
         train=train,
         evaluation=evaluation,
+        train_batches=train_batches(train, **options, cache=settings.cache, weights=weights),
         eval_batches=eval_batches(
             evaluation,
-            image_size=size,
+            image_size=tuple(settings.image_size),
             batch_size=config.eval.batch_size,
             native=config.eval.resolution == "native",
-            **process,
+            process_index=options["process_index"],
+            process_count=options["process_count"],
         ),
         load_cache=load_cache,
         iterate=functools.partial(iterate, num_threads=num_threads, prefetch=settings.prefetch),
-        channels=channels,
+        channels=common_channels({names[0]: train, names[1]: evaluation}),
         bad_examples=bad_examples,
-        train_batches=build_train_batches(config, train, only_indices=stored),
     )
 
 
-def build_train_batches(config: ConfigDict, train: SegmentationDataset, *, only_indices: bool = False) -> Any:
-    """Returns the training batches of a valid configuration: `[n]` is this process's part of the batch of step n.
-
-    Args:
-      config: the configuration.
-      train: the training set.
-      only_indices: leave the examples out; batches are then `{"index": int32[B]}`.
-
-    Raises:
-      DataError: an example cannot be read, or they do not all fit into memory.
-    """
-    canvas = canvas_size(tuple(config.data.image_size), config.augment.scale)
-    order = {
+def train_batch_options(config: ConfigDict) -> dict[str, Any]:
+    """Returns the arguments of `train_batches` that a valid configuration determines without reading its data."""
+    return {
+        "canvas_size": canvas_size(tuple(config.data.image_size), config.augment.scale),
         "batch_size": config.train.batch_size,
         "seed": config.seed,
-        "weights": sampling_weights(config.data.sampling, train, num_threads=config.data.num_threads),
         "process_index": jax.process_index(),
         "process_count": jax.process_count(),
     }
-    if only_indices:
-        return train_indices(train, **order)
-    return train_batches(train, canvas_size=canvas, cache=config.data.cache == "host", **order)

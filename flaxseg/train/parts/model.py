@@ -44,6 +44,7 @@ class ModelPart:
       num_classes: number of classes.
       image_shape: [H, W, C] of the images that it is trained on.
       variables: the shapes of its `params` and `batch_stats`, as `jax.ShapeDtypeStruct`.
+      encoder_layers: the names of the encoder's modules in the order of the forward pass; empty without an encoder.
       frozen: `frozen(path)` returns whether the parameter at that path is frozen; None if none is.
       pretrained: where a new run takes its weights from; None initializes them.
     """
@@ -53,6 +54,7 @@ class ModelPart:
     num_classes: int
     image_shape: tuple[int, int, int]
     variables: Variables
+    encoder_layers: tuple[str, ...]
     frozen: IsFrozen | None
     pretrained: PretrainedWeights | None
 
@@ -65,17 +67,6 @@ class ModelPart:
     def image(self) -> jax.ShapeDtypeStruct:
         """The shape of a batch of one image."""
         return jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
-
-    def encoder_layers(self) -> tuple[str, ...]:
-        """Returns the names of the encoder's modules in the order of the forward pass."""
-        layers: list[str] = []
-
-        def note_layers(key: jax.Array) -> None:
-            # Flax creates parameters in the order of the forward pass, and JAX sorts the keys of what it returns.
-            layers.extend(encoder_layers(initial_variables(key, self.image, model=self.module)["params"]))
-
-        jax.eval_shape(note_layers, jax.random.key(0))
-        return tuple(layers)
 
 
 def build_model_part(config: ConfigDict, num_classes: int, channels: int) -> ModelPart:
@@ -94,25 +85,34 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int) -> Mod
             config.model.name, num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options
         )
     image_shape = (*config.data.image_size, channels)
-    variables = _check_outputs(module, config.model.name, image_shape, num_classes)
+    variables, layers = _trace(module, config.model.name, image_shape, num_classes)
     given = config.model
-    weights = PretrainedWeights(given.pretrained, given.pretrained_sha256, given.pretrained_partial)
     return ModelPart(
-        name=config.model.name,
+        name=given.name,
         module=module,
         num_classes=num_classes,
         image_shape=image_shape,
         variables=variables,
+        encoder_layers=layers,
         frozen=freezing(tuple(config.optimizer.freeze)),
-        pretrained=weights if weights.source else None,
+        pretrained=PretrainedWeights(given.pretrained, given.pretrained_sha256, given.pretrained_partial)
+        if given.pretrained
+        else None,
     )
 
 
-def _check_outputs(module: Any, name: str, image_shape: tuple[int, ...], num_classes: int) -> Variables:
-    """Returns the shapes of a network's variables; ConfigError if its outputs are not logits of the image's size."""
+def _trace(module: Any, name: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[Variables, tuple[str, ...]]:
+    """Returns the shapes of a network's variables, and the names of its encoder's modules in order.
+
+    Raises:
+      ConfigError: the outputs are not logits of the image's size.
+    """
+    layers: list[str] = []
 
     def predict(key: jax.Array, image: jax.Array) -> tuple[jax.Array, Variables]:
         variables = initial_variables(key, image, model=module)
+        # Noted here, because JAX sorts the keys of the dicts that a traced function returns.
+        layers.extend(encoder_layers(variables["params"]))
         return inference_logits({"batch_stats": {}, **variables}, image, model=module), variables
 
     expected = (1, *image_shape[:2], num_classes)
@@ -130,4 +130,4 @@ def _check_outputs(module: Any, name: str, image_shape: tuple[int, ...], num_cla
             f"config.model: {name} returns {logits.dtype}{list(logits.shape)} for an image {list(image_shape)}; a "
             f"network has to return logits float32{list(expected)}"
         )
-    return dict(variables)
+    return dict(variables), tuple(layers)

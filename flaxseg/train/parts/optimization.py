@@ -2,8 +2,6 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,17 +13,13 @@ from tqdm import tqdm
 from flaxseg.augment import AugmentFn, make_augment
 from flaxseg.augment.color import ineffective_changes
 from flaxseg.config.validate import config_key
-from flaxseg.data.class_weights import resolve_class_weights
-from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import ConfigError
-from flaxseg.losses import LOSSES, LossFn, weighted_sum
+from flaxseg.losses import LossFn, weighted_sum
 from flaxseg.optimizers import LearningRateMultipliers, make_optimizer, make_schedule
-from flaxseg.optimizers.groups import check_patterns, format_groups
-from flaxseg.registry import look_up, option_names
+from flaxseg.optimizers.groups import check_patterns
 from flaxseg.train.hard_examples import hardest_examples
 from flaxseg.train.parts.model import ModelPart
 from flaxseg.train.step import StepOptions
-from flaxseg.train.workdir import Workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,76 +31,20 @@ class OptimizationPart:
       augment_fn: the augmentation; None leaves batches as they are.
       schedule: the learning rate at each step.
       tx: the optimizer.
+      multipliers: the learning-rate multipliers of parameters, which `tx` applies.
+      weight_decay: the weight-decay coefficient of kernels, which `tx` applies.
       step_options: moving average, micro-batches and further metrics of the training step.
       class_weights: the weight of each class in the losses that take class weights; None if there are none.
-      parameter_groups: a text table of the groups of parameters that the optimizer treats alike.
     """
 
     loss_fn: LossFn
     augment_fn: AugmentFn | None
     schedule: optax.Schedule
     tx: optax.GradientTransformation
+    multipliers: LearningRateMultipliers
+    weight_decay: float
     step_options: StepOptions
     class_weights: tuple[float, ...] | None
-    parameter_groups: str
-
-
-def build_optimization(
-    config: ConfigDict,
-    model: ModelPart,
-    *,
-    schedule: optax.Schedule,
-    class_weights: tuple[float, ...] | None = None,
-) -> OptimizationPart:
-    """Returns loss, augmentation and optimizer of a valid configuration, for a network.
-
-    Raises:
-      ConfigError: options that do not fit the network, or a pattern that matches no parameter.
-    """
-    params = model.variables["params"]
-    _check_freezing(config, model)
-    multipliers = _multipliers(config, model)
-    loss_fn = _loss(config, model.num_classes, class_weights)
-    settings = config.optimizer
-    with config_key("optimizer"):
-        tx = make_optimizer(
-            settings.name,
-            schedule=schedule,
-            weight_decay=settings.weight_decay,
-            grad_clip=settings.grad_clip,
-            options=settings.options,
-            multipliers=None if multipliers == LearningRateMultipliers() else multipliers,
-            frozen=model.frozen,
-        )
-    return OptimizationPart(
-        loss_fn=loss_fn,
-        augment_fn=build_augmentation(config, model.image_shape[-1]),
-        schedule=schedule,
-        tx=tx,
-        step_options=StepOptions(
-            ema_decay=settings.ema_decay or None,
-            accumulate_steps=settings.accumulate_steps,
-            metrics_fn=hardest_examples(loss_fn, config.log.hardest) if config.log.hardest else None,
-        ),
-        class_weights=class_weights,
-        parameter_groups=format_groups(
-            params, frozen=model.frozen, multipliers=multipliers, weight_decay=settings.weight_decay
-        ),
-    )
-
-
-def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
-    """Returns the augmentation of a valid configuration; None when every strength is off.
-
-    Prints a notice for each color change that has no effect on images with this number of channels.
-    """
-    settings = config.augment
-    for name in ineffective_changes(settings, channels=channels):
-        _notify(f"augment.{name} has no effect on images with {channels} channel(s)")
-    if all(tuple(value) == (1.0, 1.0) if name == "scale" else not value for name, value in settings.items()):
-        return None
-    with config_key("augment"):
-        return make_augment(crop_size=tuple(config.data.image_size), **settings)
 
 
 def build_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
@@ -114,6 +52,9 @@ def build_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
 
     A warm-up that is longer than the run is shortened to a tenth of it, with a notice on stderr, so that a short trial
     needs no second key changed.
+
+    Raises:
+      ConfigError: options of the schedule that do not fit the length of the run.
     """
     settings, warmup_steps = config.optimizer, config.optimizer.warmup_steps
     if warmup_steps >= total_steps:
@@ -132,96 +73,94 @@ def build_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
         )
 
 
-def build_class_weights(
-    config: ConfigDict, train: SegmentationDataset, workdir: Workdir | None = None
-) -> tuple[float, ...] | None:
-    """Returns the class weights of a valid configuration; None if there are none.
+def build_optimization(
+    config: ConfigDict,
+    model: ModelPart,
+    *,
+    schedule: optax.Schedule,
+    class_weights: tuple[float, ...] | None = None,
+) -> OptimizationPart:
+    """Returns loss, augmentation and optimizer of a valid configuration, for a network.
 
     Args:
-      config: its `class_weights` is a weighting by name, numbers, or "none".
-      train: the training set, whose pixels are counted for a weighting.
-      workdir: if it holds class weights, they are taken instead of counting pixels again, so that a resumed run keeps
-        the weights that it began with.
+      config: its sections `augment`, `loss`, `loss_options` and `optimizer` are read.
+      model: the network.
+      schedule: the learning rate at each step.
+      class_weights: one weight per class, for the losses that take class weights; None if there are none.
 
     Raises:
-      DataError: no pixel of the training set has a class, or an example cannot be read.
+      ConfigError: options that do not fit the network, or a pattern that matches no parameter.
     """
-    with config_key("", setting="class_weights"):
-        return resolve_class_weights(
-            config.class_weights,
-            train,
-            stored=workdir.class_weights if workdir else None,
-            num_threads=config.data.num_threads,
+    augment_fn = build_augmentation(config, model.image_shape[-1])
+    multipliers = _multipliers(config, model)
+    settings = config.optimizer
+    with config_key("", options="loss_options", weights="loss"):
+        loss_fn = weighted_sum(
+            config.loss, config.loss_options, class_weights=class_weights, auxiliary_weight=config.auxiliary_weight
         )
-
-
-def _check_freezing(config: ConfigDict, model: ModelPart) -> None:
-    patterns, params = tuple(config.optimizer.freeze), model.variables["params"]
+        logits = jax.ShapeDtypeStruct((1, 8, 8, model.num_classes), jnp.float32)
+        jax.eval_shape(loss_fn, logits, jax.ShapeDtypeStruct(logits.shape[:3], jnp.uint8))
+    hardest = hardest_examples(loss_fn, config.log.hardest) if config.log.hardest else None
     with config_key("optimizer"):
-        check_patterns("freeze", patterns, params)
-    paths = traverse_util.flatten_dict(params, sep="/")
-    if model.frozen and all(map(model.frozen, paths)):
-        raise ConfigError(
-            f"config.optimizer.freeze = {patterns}: covers every parameter, so there is nothing left to train; freeze "
-            "fewer"
+        tx = make_optimizer(
+            settings.name,
+            schedule=schedule,
+            weight_decay=settings.weight_decay,
+            grad_clip=settings.grad_clip,
+            options=settings.options,
+            multipliers=None if multipliers == LearningRateMultipliers() else multipliers,
+            frozen=model.frozen,
         )
-    if model.frozen and not model.pretrained:
-        raise ConfigError(
-            f"config.model.pretrained = '': the parameters that config.optimizer.freeze = {patterns} covers would keep "
-            "their random initial values; give their weights, such as 'imagenet', or freeze nothing"
-        )
+    return OptimizationPart(
+        loss_fn=loss_fn,
+        augment_fn=augment_fn,
+        schedule=schedule,
+        tx=tx,
+        multipliers=multipliers,
+        weight_decay=settings.weight_decay,
+        step_options=StepOptions(settings.ema_decay or None, settings.accumulate_steps, hardest),
+        class_weights=class_weights,
+    )
+
+
+def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
+    """Returns the augmentation of a valid configuration; None when every strength is off.
+
+    Prints a notice for each color change that has no effect on images with this number of channels.
+    """
+    settings = config.augment
+    for name in ineffective_changes(settings, channels=channels):
+        _notify(f"augment.{name} has no effect on images with {channels} channel(s)")
+    if all(tuple(value) == (1.0, 1.0) if name == "scale" else not value for name, value in settings.items()):
+        return None
+    with config_key("augment"):
+        return make_augment(crop_size=tuple(config.data.image_size), **settings)
 
 
 def _multipliers(config: ConfigDict, model: ModelPart) -> LearningRateMultipliers:
-    """Returns the learning-rate multipliers of a configuration."""
-    lr_scale = tuple(map(tuple, config.optimizer.lr_scale))
+    """Returns the learning-rate multipliers, once the patterns of frozen and scaled parameters were checked."""
+    settings, params = config.optimizer, model.variables["params"]
+    freeze, lr_scale = tuple(settings.freeze), tuple(map(tuple, settings.lr_scale))
     with config_key("optimizer"):
-        check_patterns("lr_scale", [pattern for pattern, _ in lr_scale], model.variables["params"])
-    layer_decay = config.optimizer.layer_decay
-    if layer_decay == 1:
+        check_patterns("freeze", freeze, params)
+        check_patterns("lr_scale", [pattern for pattern, _ in lr_scale], params)
+    if model.frozen and all(map(model.frozen, traverse_util.flatten_dict(params, sep="/"))):
+        raise ConfigError(
+            f"config.optimizer.freeze = {freeze}: covers every parameter, so nothing is left to train; freeze fewer"
+        )
+    if model.frozen and not model.pretrained:
+        raise ConfigError(
+            f"config.model.pretrained = '': the parameters that config.optimizer.freeze = {freeze} covers would keep "
+            "their random initial values; give their weights, such as 'imagenet', or freeze nothing"
+        )
+    if settings.layer_decay == 1:
         return LearningRateMultipliers(lr_scale)
-    layers = model.encoder_layers()
-    if not layers:
+    if not model.encoder_layers:
         raise ConfigError(
-            f"config.optimizer.layer_decay = {layer_decay}: {model.name} has no modules below 'encoder' that learning "
-            "rates could decay over; use 1, and config.optimizer.lr_scale for parts of the network"
+            f"config.optimizer.layer_decay = {settings.layer_decay}: {model.name} has no modules below 'encoder' that "
+            "learning rates could decay over; use 1, and config.optimizer.lr_scale for parts of the network"
         )
-    return LearningRateMultipliers(lr_scale, layer_decay, layers)
-
-
-def _loss(config: ConfigDict, num_classes: int, class_weights: tuple[float, ...] | None) -> LossFn:
-    """Returns the loss of a configuration, checked on shapes alone."""
-    options: dict[str, dict[str, Any]] = {name: dict(given) for name, given in config.loss_options.items()}
-    if class_weights is not None:
-        weighted = _losses_with_class_weights(config)
-        _check_class_weights(config, class_weights, weighted, num_classes)
-        for name in weighted:
-            options[name] = {"class_weights": class_weights, **options.get(name, {})}
-    logits, label = (1, 8, 8, num_classes), (1, 8, 8)
-    with config_key("", options="loss_options", weights="loss", name="loss"):
-        loss_fn = weighted_sum(config.loss, options, auxiliary_weight=config.auxiliary_weight)
-        jax.eval_shape(loss_fn, jax.ShapeDtypeStruct(logits, jnp.float32), jax.ShapeDtypeStruct(label, jnp.uint8))
-    return loss_fn
-
-
-def _losses_with_class_weights(config: ConfigDict) -> list[str]:
-    used = [name for name, weight in config.loss.items() if weight]
-    return [name for name in used if "class_weights" in option_names(look_up(name, LOSSES))]
-
-
-def _check_class_weights(
-    config: ConfigDict, class_weights: tuple[float, ...], weighted: Sequence[str], num_classes: int
-) -> None:
-    if len(class_weights) != num_classes:
-        raise ConfigError(
-            f"config.class_weights = {class_weights}: {len(class_weights)} weights for {num_classes} classes; give one "
-            "for each class"
-        )
-    if not weighted:
-        raise ConfigError(
-            f"config.class_weights = {config.class_weights!r}: none of the losses {', '.join(config.loss)} takes class "
-            "weights; use 'none', or a loss that takes them, such as cross_entropy"
-        )
+    return LearningRateMultipliers(lr_scale, settings.layer_decay, model.encoder_layers)
 
 
 def _notify(message: str) -> None:

@@ -1,0 +1,46 @@
+"""What a run prints when it starts, and the tables that its summaries keep."""
+
+import sys
+
+import jax
+from clu import parameter_overview
+from tqdm import tqdm
+
+from flaxseg.data.class_weights import format_class_weights
+from flaxseg.optimizers.groups import format_groups
+from flaxseg.train.build import Run
+from flaxseg.train.step import TrainState
+
+
+def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> dict[str, str]:
+    """Prints what is about to run, and returns text tables of the parameters and class weights, by name.
+
+    Args:
+      run: the run.
+      state: the state that it begins with.
+      dataset: the name of the dataset.
+      precision: the type that activations are computed in.
+    """
+    data, optim, devices = run.data, run.optim, run.loop.mesh.devices
+    tables = {
+        "parameters": parameter_overview.get_parameter_overview(state.params, include_stats=False),
+        "parameter_groups": format_groups(
+            state.params, frozen=run.model.frozen, multipliers=optim.multipliers, weight_decay=optim.weight_decay
+        ),
+    }
+    lines = [
+        f"{dataset}: {len(data.train.source):,} images to train on, {len(data.evaluation.source):,} to evaluate on, "
+        f"{data.train.num_classes} classes",
+        f"{run.model.name}: {parameter_overview.count_parameters(state.params):,} parameters, {precision}, "
+        f"on {devices.size} x {devices.flat[0].device_kind}",
+        f"steps {int(state.step):,} to {run.loop.total_steps:,}, batches of {run.loop.batch_size}, an evaluation every "
+        f"{run.loop.evaluation.every:,} steps",
+        f"\n{tables['parameter_groups']}\n",
+    ]
+    if optim.class_weights:
+        classes = optim.class_weights, data.train.class_names, data.train.palette
+        tables["class_weights"] = format_class_weights(*classes, colors=False)
+        lines.append(f"{format_class_weights(*classes, colors=sys.stderr.isatty())}\n")
+    if jax.process_index() == 0:
+        tqdm.write("\n".join(lines), file=sys.stderr)
+    return tables

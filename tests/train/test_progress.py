@@ -1,0 +1,42 @@
+"""The progress bar moves over the steps that the device has finished."""
+
+import types
+
+import pytest
+
+from flaxseg.train.progress import ProgressBar
+
+
+class Value:
+    """A value on a device."""
+
+    def __init__(self):
+        self.finished = False
+
+    def is_ready(self):
+        return self.finished
+
+
+def metrics():
+    return types.SimpleNamespace(loss=types.SimpleNamespace(total=Value()))
+
+
+def test_the_bar_never_waits_for_the_device(capsys):
+    run = types.SimpleNamespace(loop=types.SimpleNamespace(total_steps=10))
+    steps = [metrics() for _ in range(3)]
+    with ProgressBar("miou") as bar:
+        bar.on_start(run, types.SimpleNamespace(step=4))
+        for number, step in enumerate(steps, 5):
+            bar.on_step(number, step)
+        bar.on_log(5, {"loss": 0.25}, None)
+        steps[0].loss.total.finished = steps[1].loss.total.finished = True
+        bar.on_log(6, {"loss": 0.125}, None)
+        bar.on_evaluation(6, types.SimpleNamespace(scores={"miou": 0.75}))
+    shown = capsys.readouterr().err.strip().split("\r")
+    assert "4/10" in shown[0] and "train, loss 0.1250" in shown[-1]
+    assert "6/10" in shown[-1] and "miou=0.7500" in shown[-1]
+
+
+def test_an_error_closes_the_bar():
+    with pytest.raises(RuntimeError, match="inside"), ProgressBar("miou"):
+        raise RuntimeError("inside")
