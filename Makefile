@@ -1,4 +1,4 @@
-# `make demo` and `make test` need nothing but Python >= 3.11 and set everything up themselves.
+# `make demo` and `make test` only need Python 3.11 to 3.13: they create a virtual environment and install into it.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,13 +8,13 @@ PARITY ?= .venv-parity
 .PHONY: help demo test lint types unit soak bench parity clean
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-# A stamp for each set of requirements, so that an installation is made once and renewed when they change.
+# A stamp file for each set of requirements, so that they are only installed again when they change.
 $(VENV)/.run: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
-	  { echo "error: flaxseg needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is another; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	  { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13, which flaxseg needs; try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
@@ -23,29 +23,30 @@ $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	touch $@
 
-demo: $(VENV)/.run  ## train on the embedded dataset and show the result
+demo: $(VENV)/.run  ## train on the built-in dataset, and print the scores
 	$(BIN)/python -m flaxseg.main --config=configs/shapes.py --workdir=$(WORKDIR)
 
-test: lint types unit  ## lint, types and the ordinary tests
+test: lint types unit  ## run lint, types and unit
 
-lint: $(VENV)/.test  ## ruff
+lint: $(VENV)/.test  ## check style and formatting with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.test  ## mypy
+types: $(VENV)/.test  ## check types with mypy
 	$(BIN)/mypy
 
-unit: $(VENV)/.test  ## the ordinary tests, on every core
+unit: $(VENV)/.test  ## run the tests on all cores, without the long ones
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations 10
 
-soak: $(VENV)/.test  ## the long tests too
+soak: $(VENV)/.test  ## run all tests, including the long ones
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations 10 -m 'long or not long'
 
-bench: $(VENV)/.run  ## time a training step and an inference call
+bench: $(VENV)/.run  ## time a training step and a forward pass
 	$(BIN)/python benchmarks/step.py
 
-# PyTorch's networks in an environment of their own. Only torchvision's definitions of networks are used: its compiled
-# operators need the very torch they were built for, and what registers them is left out.
+# PyTorch and the reference networks are installed in a separate environment. Of torchvision, only the definitions of
+# networks are used: its compiled operators need the exact version of torch that they were built for, so the module that
+# registers them is emptied.
 $(PARITY)/.made: tests/parity/requirements.txt
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/parity/requirements.txt
@@ -54,7 +55,7 @@ $(PARITY)/.made: tests/parity/requirements.txt
 	: > $$($(PARITY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/torchvision/_meta_registrations.py
 	touch $@
 
-parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and every network with their references (an hour)
+parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and all networks with PyTorch's (an hour)
 	mkdir -p build
 	$(PARITY)/bin/python tests/parity/losses_reference.py --out build/losses.npz
 	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_losses.py build/losses.npz --golden tests/losses/golden.npz
@@ -64,5 +65,5 @@ parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and every netw
 	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
 	  $(BIN)/python tests/parity/compare.py build/parity --golden tests/models/golden
 
-clean:  ## remove the environment and the caches, but no run
+clean:  ## remove environments and caches, but no runs
 	rm -rf $(VENV) $(PARITY) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Time the plain U-Net: one training step and one inference call, JSON out; with --peer, beside another script.
+"""Times a training step and an inference call of the plain U-Net, and prints JSON.
 
 `python benchmarks/step.py --batch 8 --size 128` runs alone. `--peer PYTHON --peer-script SCRIPT` names another
 interpreter and a script that takes the same --batch, --size, --steps and prints the same JSON: the two then run
@@ -102,10 +102,10 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--peer", metavar="PYTHON", help="interpreter of the peer script")
     parser.add_argument("--peer-script", metavar="SCRIPT")
-    parser.add_argument("--rounds", type=int, default=3, help="with --peer: how often each of the two runs")
+    parser.add_argument("--rounds", type=int, default=3, help="with --peer: number of times that each of the two runs")
     flags = parser.parse_args()
     if bool(flags.peer) != bool(flags.peer_script):
-        parser.error("--peer and --peer-script go together")
+        parser.error("--peer and --peer-script have to be given together")
     if not flags.peer:
         print(json.dumps(measure(flags.batch, flags.size, flags.steps, flags.bf16)))
         return

@@ -13,7 +13,7 @@ from flaxseg.data import iterate, shapes, train_batches
 
 
 def main(steps: int = 60) -> float:
-    """Trains on the embedded shapes and returns the mIoU on held-out images."""
+    """Trains on the built-in shapes and returns the mIoU on held-out images."""
     model = plain_unet(num_classes=5, width=8, depth=2)
     tx = optax.adamw(3e-3)
     step = jax.jit(

@@ -27,7 +27,7 @@ exit status: 0, the dataset can be trained on, perhaps with warnings; 1, it cann
 EPILOG = """\
 examples:
   python -m flaxseg.inspect_data --config=configs/shapes.py
-        the embedded dataset
+        the built-in dataset
   python -m flaxseg.inspect_data --config=configs/folder.py --config.data.dir=DIR --output=runs/look
         images and masks of your own; any key of the configuration can be set, as for flaxseg.main
 """

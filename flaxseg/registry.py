@@ -33,8 +33,8 @@ def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str
     raise ArgumentError(
         argument,
         name,
-        f"unknown. Known are {', '.join(sorted(table))}{did_you_mean(name, table)}; "
-        "'package.module:function' refers to a function of your own",
+        f"unknown{did_you_mean(name, table) or '.'} Known are {', '.join(sorted(table))}, and "
+        "'package.module:function' for a function of your own",
     )
 
 

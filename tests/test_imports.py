@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "flaxseg"
 
 FLOORS = {
     "errors": "",
-    "ops": "",
+    "ops": "errors",
     "registry": "errors",
     "data": "errors registry",
     "metrics": "data.types errors ops",

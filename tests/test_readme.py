@@ -1,47 +1,127 @@
-"""What the README shows works: its snippets run, its commands are valid, its links lead somewhere."""
+"""What README.md and docs/extending.md show works: snippets run, commands are valid, and links lead to files."""
 
 import re
 import shlex
 import unittest.mock
 from pathlib import Path
 
+import jax
 import pytest
 
+from flaxseg.augment import STRENGTHS
+from flaxseg.data import DATASETS
+from flaxseg.losses import LOSSES
 from flaxseg.main import main
-from flaxseg.models import MODELS, build_model
+from flaxseg.metrics import METRICS
+from flaxseg.models import MODELS, Architecture
+from flaxseg.models.__main__ import main as list_models
 from flaxseg.models.encoders import ENCODERS
+from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
+from flaxseg.registry import option_names
 
-README = Path("README.md").read_text()
-COMMANDS = re.findall(r"^python -m flaxseg\.main (.*)$", README, re.MULTILINE)
-OTHERS = re.findall(r"^python -m flaxseg\.(?:inspect_data|lr_find) (.*)$", README, re.MULTILINE)
-
-
-@pytest.mark.parametrize("arguments", [*COMMANDS, *OTHERS])
-def test_commands_are_valid(arguments, capsys):
-    assert main([*shlex.split(arguments, comments=True), "--print_config"]) == 0
-    assert "batch_size" in capsys.readouterr().out
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/extending.md")}
+README = PAGES["README.md"]
+COMMANDS = re.findall(r"^python -m flaxseg\.(\w+) ?(.*)$", "\n".join(PAGES.values()), re.MULTILINE)
+SNIPPETS = [snippet for page in PAGES.values() for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 
 
-def test_there_are_commands():
-    assert len(COMMANDS) >= 9 and len(OTHERS) >= 3
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The current folder of a reader: it holds the configurations, and the snippets that begin with a file's name."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for snippet in SNIPPETS:
+        if name := re.match(r"# (\w+\.py)\n", snippet):
+            (tmp_path / name[1]).write_text(snippet, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "arguments"), COMMANDS)
+def test_commands_are_valid(command, arguments, folder, capsys):
+    words = shlex.split(arguments, comments=True)
+    if command == "models":
+        assert list_models(words) == 0
+    elif "--help_config" in words:
+        with pytest.raises(SystemExit, match="^0$"):
+            main(words)
+    else:
+        # The keys are those of every command; `main` is the one that can print them.
+        assert main([*words, "--print_config"]) == 0
+        assert "batch_size" in capsys.readouterr().out
+    assert not capsys.readouterr().err
+
+
+def test_every_command_is_checked():
+    lines = [line for page in PAGES.values() for line in page.splitlines() if line.startswith("python")]
+    assert len(lines) == len(COMMANDS) >= 20
+    assert {command for command, _ in COMMANDS} == {"main", "inspect_data", "lr_find", "models"}
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_snippets_run(snippet, folder, capsys):
+    names = {}
+    with unittest.mock.patch.dict(ENCODERS), unittest.mock.patch.dict(MODELS):
+        exec(compile(snippet, "snippet", "exec"), names)
+    assert bool(capsys.readouterr().out) == ("print(" in snippet)
+    if "model" in names:
+        model, image = names["model"], jax.ShapeDtypeStruct((1, 64, 64, 3), "float32")
+        variables = jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
+        logits = jax.eval_shape(lambda *given: model.apply(*given, train=False), variables, image)
+        assert logits.shape[:3] == (1, 64, 64)
+
+
+def test_there_are_snippets():
+    assert len(SNIPPETS) >= 6
+
+
+def test_a_run_uses_the_dataset_and_the_loss_of_the_reader(folder):
+    (command,) = [arguments for _, arguments in COMMANDS if "brier:brier" in arguments]
+    small = [
+        "data.image_size=(16,16)",
+        "model.options.width=2",
+        "model.options.depth=1",
+        "train.steps=1",
+        "log.images=0",
+    ]
+    assert main([*shlex.split(command), *(f"--config.{key}" for key in small), "--workdir=run"]) == 0
+    assert (folder / "run" / "checkpoints" / "1").is_dir()
 
 
 def test_targets_exist():
-    makefile = Path("Makefile").read_text()
-    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"\bmake (\w+)", " ".join(re.findall(r"`make \w+`|^make \w+", README, re.MULTILINE))):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_snippets_run(capsys):
-    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert snippets
-    with unittest.mock.patch.dict(ENCODERS), unittest.mock.patch.dict(MODELS):
-        for snippet in snippets:
-            exec(compile(snippet, "README.md", "exec"), {})
-        assert build_model("top", num_classes=2, encoder="plain").stride == 32
-    assert "'loss':" in capsys.readouterr().out
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
+        assert (ROOT / page).parent.joinpath(link).exists(), link
 
 
-def test_links_lead_to_files():
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
-        assert Path(link).exists(), link
+def test_the_map_names_every_package_and_files_that_exist():
+    rows = dict(re.findall(r"^\| \[`(flaxseg/\w*/?)`\]\(\S+\) \| (.*) \|$", README, re.MULTILINE))
+    packages = {f"flaxseg/{path.parent.name}/" for path in (ROOT / "flaxseg").glob("*/__init__.py")}
+    assert rows.keys() == {"flaxseg/", *packages}
+    for package, contents in rows.items():
+        for name in re.findall(r"`(\w+(?:\.py|/))`", contents):
+            assert (ROOT / package / name).exists(), f"{package}{name}"
+
+
+@pytest.mark.parametrize("table", [DATASETS, MODELS, LOSSES, OPTIMIZERS, SCHEDULES, STRENGTHS, METRICS])
+def test_every_name_is_listed(table):
+    assert not [name for name in table if f"`{name}`" not in README]
+
+
+def test_options_of_datasets_are_listed():
+    # Those of `folder` are many, and `--help_config data.options` describes them.
+    options = {option for name in DATASETS if name != "folder" for option in option_names(DATASETS[name])}
+    assert not [option for option in options - {"data_dir"} if f"`{option}`" not in README]
+
+
+def test_the_numbers_are_right():
+    architectures = sum(isinstance(entry, Architecture) for entry in MODELS.values())
+    for number in (f"{architectures} architectures", f"{len(ENCODERS)} encoders", f"{len(LOSSES)} losses"):
+        assert number in README

@@ -37,7 +37,7 @@ def errors_of(**options):
 def test_names_of_the_table_and_of_user_functions():
     assert look_up("f", {"f": function}, argument="loss") is function
     assert look_up("flaxseg.registry:did_you_mean", {}, argument="loss") is did_you_mean
-    with pytest.raises(ArgumentError, match=r"loss = 'g': unknown. Known are fg, h; did you mean 'fg'"):
+    with pytest.raises(ArgumentError, match=r"loss = 'g': unknown; did you mean 'fg'\? Known are fg, h, and"):
         look_up("g", {"fg": function, "h": function}, argument="loss")
 
 

@@ -39,7 +39,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
       ConfigError: the configuration is invalid, or does not fit the data or the devices; nothing was written.
       DataError: the dataset cannot be used, or an example turns out to be unreadable.
       WeightsError: pretrained weights that cannot be read or do not fit; nothing was written.
-      CheckpointError: the working directory holds another experiment, or a checkpoint that does not fit.
+      CheckpointError: the working directory holds a run of another configuration or of other data, or a checkpoint
+        that does not fit.
       TrainingError: a loss, gradient or update that is not finite.
     """
     directory = Workdir(workdir)

@@ -1,12 +1,11 @@
 """Workarounds for XLA's partitioner, which computes some sharded convolutions wrongly and without an error.
 
-Seen with jax 0.10.2 and 0.12.0 on the CPU backend:
+With jax 0.10.2 on the CPU backend, the gradients of two convolutions in a row are wrong in these cases:
 
-- kernels split over `fsdp`, of images split over (`data`, `fsdp`) with rows split over `spatial`: wrong values;
-- rows split over `spatial` so that a part holds fewer rows than about twice the kernel's reach: wrong gradients, and
-  with dilation a crash of the process.
+- kernels are split over `fsdp`, rows of images over `spatial`, and each device has one example of a few rows;
+- features have fewer rows than the number of devices that they are split over.
 
-tests/train/test_partitioner.py reproduces the first, and fails once this file can go.
+tests/train/test_partitioner.py reproduces both cases and fails once XLA computes them correctly.
 """
 
 import dataclasses

@@ -54,13 +54,13 @@ class Workdir:
         there, now = _read_object(self._config, "a configuration"), json.loads(config.to_json())
         there, now = (traverse_util.flatten_dict(values, sep=".") for values in (there, now))
         differing = [
-            f"  config.{key}: {there.get(key, 'absent')!r} there, {now.get(key, 'absent')!r} now"
+            f"  config.{key}: {there.get(key, 'absent')!r} in the directory, {now.get(key, 'absent')!r} in this run"
             for key in sorted(there.keys() | now.keys())
             if there.get(key) != now.get(key) and not _free_to_change(key)
         ]
         if differing:
             raise CheckpointError(
-                f"{self.path} holds a run of another experiment:\n" + "\n".join(differing) + "\n"
+                f"{self.path} holds a run of another configuration:\n" + "\n".join(differing) + "\n"
                 "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
             )
 
@@ -121,13 +121,16 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         before = there[name]
         if before["classes"] != split["classes"]:
             found.append(
-                f"  {name}: the classes {', '.join(before['classes'])} there, {', '.join(split['classes'])} now"
+                f"  {name}: the classes {', '.join(before['classes'])} in the directory, {', '.join(split['classes'])} "
+                "in this run"
             )
         if before["examples"] != split["examples"]:
-            found.append(f"  {name}: {before['examples']:,} examples there, {split['examples']:,} now")
+            found.append(
+                f"  {name}: {before['examples']:,} examples in the directory, {split['examples']:,} in this run"
+            )
         # A digest may be known in one of the layouts of a dataset only.
         elif before["digest"] and split["digest"] and before["digest"] != split["digest"]:
-            found.append(f"  {name}: {split['examples']:,} examples as there, but not the same ones")
+            found.append(f"  {name}: as many examples ({split['examples']:,}), but not the same")
     return found
 
 

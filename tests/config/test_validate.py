@@ -79,8 +79,10 @@ def test_invalid_values_are_reported_together():
     assert "config.train.steps = 0 and config.train.epochs = 0: one of them must be above 0" in message
     assert "config.augment.flip = 1.5: must be a number from 0 to 1" in message
     assert "config.augment.scale = (2.0, 1.0): must be a tuple of 2 numbers above 0, the smaller first" in message
-    assert "config.optimizer.schedule = 'cosin': unknown. Known are constant, cosine, " in message
-    assert "warmup_stable_decay; did you mean 'cosine'?" in message
+    assert (
+        "config.optimizer.schedule = 'cosin': unknown; did you mean 'cosine'? Known are constant, cosine, " in message
+    )
+    assert "warmup_stable_decay, and 'package.module:function' for a function of your own" in message
     assert "config.optimizer.ema_decay = 1.0: must be a number of at least 0 and below 1" in message
     assert "config.checkpoint.best_metric = 'mIoU': must be one of 'miou', " in message
     assert "; did you mean 'miou'?" in message
@@ -115,7 +117,10 @@ def test_invalid_values_are_reported_together():
             {"eval.metrics": ("per_picture",)},
             "eval.metrics = ('per_picture',): must be a tuple of names from per_image, ",
         ),
-        ({"optimizer.name": "adan"}, "optimizer.name = 'adan': unknown. Known are adafactor, adam, "),
+        (
+            {"optimizer.name": "adan"},
+            "optimizer.name = 'adan': unknown; did you mean 'adam'? Known are adafactor, ",
+        ),
         ({"optimizer.options": {"beta": 1}}, "optimizer.options.beta = 1: no such option"),
         ({"optimizer.options": {"b1": "0.9"}}, "optimizer.options.b1 = '0.9': must be of type float"),
         (
@@ -147,8 +152,8 @@ def test_names_and_options_are_checked_against_the_tables():
     config.loss_options.focal = {"gamma": 2}
     message = errors(config)
     assert (
-        "config.data.name = 'shape': unknown. Known are camvid, cityscapes, folder, oxford_iiit_pet, shapes, tfds, "
-        "voc; did you mean 'shapes'?" in message
+        "config.data.name = 'shape': unknown; did you mean 'shapes'? Known are camvid, cityscapes, folder, "
+        "oxford_iiit_pet, shapes, tfds, voc, and" in message
     )
     assert "config.model.options.widht = 8: no such option; did you mean 'width'?" in message
     assert "config.loss = 'cross_entropi': unknown" in message

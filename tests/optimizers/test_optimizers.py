@@ -125,7 +125,7 @@ def test_the_plateau_multiplier_of_other_schedules_is_1():
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest():
-    with pytest.raises(ArgumentError, match=r"^name = 'adan': unknown. Known are .*; did you mean 'adam'\?"):
+    with pytest.raises(ArgumentError, match=r"^name = 'adan': unknown; did you mean 'adam'\? Known are "):
         make_optimizer("adan", schedule=optax.constant_schedule(1.0))
 
 

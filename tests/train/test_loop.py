@@ -122,9 +122,9 @@ def test_another_experiment_is_not_overwritten(run):
     with pytest.raises(CheckpointError) as raised:
         train_and_evaluate(other, workdir)
     message = str(raised.value)
-    assert "holds a run of another experiment" in message
-    assert "config.model.options.width: 4 there, 8 now" in message
-    assert "config.optimizer.learning_rate: 0.003 there, 1.0 now" in message
+    assert "holds a run of another configuration" in message
+    assert "config.model.options.width: 4 in the directory, 8 in this run" in message
+    assert "config.optimizer.learning_rate: 0.003 in the directory, 1.0 in this run" in message
     assert "config.seed" not in message
     assert (workdir / "config.json").read_text() == before
 

@@ -47,7 +47,7 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path, data):
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["image_size"] == [128, 128]
     claim_workdir(tmp_path / "run", default_config(), data)
     config.seed = 1
-    with pytest.raises(CheckpointError, match="config.seed: 0 there, 1 now"):
+    with pytest.raises(CheckpointError, match="config.seed: 0 in the directory, 1 in this run"):
         claim_workdir(tmp_path / "run", config, data)
 
 
@@ -76,9 +76,11 @@ def test_a_run_is_resumed_with_its_own_data_only(tmp_path, data):
     # The same files in another folder are the same data.
     claim_workdir(run, default_config(), splits(tmp_path / "moved"))
     others = {
-        "train: 5 examples there, 6 now": splits(tmp_path / "more", "abcdefg"),
-        "train: 5 examples as there, but not the same ones": splits(tmp_path / "renamed", "abcdeg"),
-        "eval: the classes 0, 1, 2 there, x, y, z now": splits(tmp_path / "named", class_names=("x", "y", "z")),
+        "train: 5 examples in the directory, 6 in this run": splits(tmp_path / "more", "abcdefg"),
+        "train: as many examples (5), but not the same": splits(tmp_path / "renamed", "abcdeg"),
+        "eval: the classes 0, 1, 2 in the directory, x, y, z in this run": splits(
+            tmp_path / "named", class_names=("x", "y", "z")
+        ),
     }
     for message, other in others.items():
         with pytest.raises(CheckpointError) as raised:
