@@ -8,7 +8,7 @@ from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.statistics import class_counts, compute_statistics
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import DataError, UnknownValues
-from flaxseg.inspection.duplicates import alike, repeated, shared
+from flaxseg.inspection.duplicates import duplicate_groups, exact_matches, near_matches
 
 
 def dataset(*examples, classes=3):
@@ -109,11 +109,11 @@ def test_class_counts_raise_the_first_error(num_threads):
 def test_equal_images_are_found_whatever_their_labels():
     train = compute_statistics(dataset(noise(0), noise(1), noise(0, label=2), noise(2), noise(0)), num_threads=0)
     evaluation = compute_statistics(dataset(noise(3), noise(0), noise(2)), num_threads=0)
-    assert repeated(train) == [["e0", "e2", "e4"]] and repeated(evaluation) == []
-    assert shared(train, evaluation) == [("e0", "e1"), ("e3", "e2")]
+    assert duplicate_groups(train) == [["e0", "e2", "e4"]] and duplicate_groups(evaluation) == []
+    assert exact_matches(train, evaluation) == [("e0", "e1"), ("e3", "e2")]
     # The same bytes with another shape are a different image.
     flat = example([[0, 0, 0, 0]]), example([[0, 0], [0, 0]])
-    assert repeated(compute_statistics(dataset(*flat), num_threads=0)) == []
+    assert duplicate_groups(compute_statistics(dataset(*flat), num_threads=0)) == []
 
 
 def test_similar_images_are_found_and_equal_ones_excluded():
@@ -123,5 +123,5 @@ def test_similar_images_are_found_and_equal_ones_excluded():
     evaluation = compute_statistics(
         dataset(noise(4), brighter, noise(7, size=(80, 56)), noise(99), example([[0] * 9])), num_threads=0
     )
-    assert alike(train, evaluation) == [("e1", "e1"), ("e7", "e2")]
-    assert alike(compute_statistics(dataset(), num_threads=0), evaluation) == []
+    assert near_matches(train, evaluation) == [("e1", "e1"), ("e7", "e2")]
+    assert near_matches(compute_statistics(dataset(), num_threads=0), evaluation) == []

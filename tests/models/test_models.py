@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from representatives import representatives
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import MODELS, Architecture, SegmentationModel, build_model
@@ -135,6 +136,7 @@ def test_options_are_described_and_checked(name):
     assert message.startswith("options.no_such_option = 1: no such option; options are num_classes, ")
 
 
+@pytest.mark.parametrize("name", representatives(MODELS, ("plain_unet", "pspnet", "segformer", "deeplabv3")))
 def test_every_parameter_is_float32_and_learns(name):
     (loss, updates), gradients = run(name)
     assert np.isfinite(loss)
@@ -154,10 +156,7 @@ def test_every_parameter_is_float32_and_learns(name):
         assert np.any(old != new)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=() if name == "plain_unet" else pytest.mark.long) for name in MODELS],
-)
+@pytest.mark.parametrize("name", representatives(MODELS, ("plain_unet",)))
 def test_a_sharded_batch_gives_one_devices_gradients(name):
     mesh = sharding.make_mesh(data=4, spatial=2)
     variables = jax.device_put(variables_of(name), sharding.replicated(mesh))
@@ -169,6 +168,7 @@ def test_a_sharded_batch_gives_one_devices_gradients(name):
         np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE * max(1e-2, np.abs(a).max()))
 
 
+@pytest.mark.parametrize("name", representatives(MODELS, ("plain_unet", "unet", "segformer", "pan")))
 def test_bfloat16_stays_near_float32(name):
     x = images(2, 16, 16, 3)
     predictions = [

@@ -20,7 +20,7 @@ from flaxseg.data.pipeline import train_batches
 from flaxseg.data.sources import pair_source
 from flaxseg.data.statistics import compute_statistics
 from flaxseg.errors import ArgumentError, CheckpointError, DataError
-from flaxseg.train.workdir import check_data, claim_workdir
+from flaxseg.train.workdir import Workdir
 
 pytest_plugins = ("true_layouts",)
 ROOT = pathlib.Path(__file__).parents[3]
@@ -82,13 +82,13 @@ def test_a_resumed_run_recognizes_its_prepared_examples(
         return {role: oxford_iiit_pet(split, data_dir=str(root), **options) for role, split in names.items()}
 
     for task in ("trimap", "binary"):
-        claim_workdir(tmp_path / task, default_config(), splits("train", task=task))
-        check_data(tmp_path / task, splits("train", task=task))
+        Workdir(tmp_path / task).claim(default_config(), splits("train", task=task))
+        Workdir(tmp_path / task).check_data(splits("train", task=task))
         # The original layout has the same examples in the same order.
-        check_data(tmp_path / task, splits("train", pets, task=task))
-    claim_workdir(tmp_path / "half", default_config(), splits("train[:50%]"))
+        Workdir(tmp_path / task).check_data(splits("train", pets, task=task))
+    Workdir(tmp_path / "half").claim(default_config(), splits("train[:50%]"))
     with pytest.raises(CheckpointError, match=r"train: as many examples \(4\), but not the same"):
-        check_data(tmp_path / "half", splits("train[50%:]"))
+        Workdir(tmp_path / "half").check_data(splits("train[50%:]"))
 
 
 def test_both_layouts_and_folder_give_the_same_pixels(pets: pathlib.Path, prepared_pets: pathlib.Path) -> None:

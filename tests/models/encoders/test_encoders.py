@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from representatives import representatives
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import MODELS, unet
@@ -83,7 +84,18 @@ def test_parameters_and_features_match_the_reference(name):
     assert tuple(feature.shape[3] for feature in features[1:]) == channels
 
 
-@pytest.mark.parametrize("name", list(ENCODERS))
+ONE_PER_FAMILY = (
+    "resnet18",
+    "vgg11_bn",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "convnext_tiny",
+    "mit_b0",
+)
+
+
+@pytest.mark.parametrize("name", representatives(ENCODERS, ONE_PER_FAMILY))
 def test_other_depths_strides_types_and_channels(name):
     encoder = ENCODERS[name]
     depth, stride = min(encoder.depths), min(encoder.output_strides)
