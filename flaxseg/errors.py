@@ -101,6 +101,10 @@ class WeightsError(FlaxsegError):
     """A weights file cannot be used; the message names it."""
 
 
+class ExportError(FlaxsegError):
+    """A network cannot be exported, or an exported file not be used; the message names the file or the format."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Range:
     """The numbers that an argument may be; neither infinity, NaN nor a bool is ever in a range.

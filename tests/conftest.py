@@ -1,36 +1,54 @@
-"""Every test runs on eight fake CPU devices; compiling is what takes the time, so it is done without optimization.
+"""The setup of all tests: eight fake CPU devices, and the quickest compilation that XLA offers.
 
-What one test or process compiled, the others of the same run of pytest read from a folder that they share.
+Compilation takes most of the tests' time. It is done without optimization, and all processes of one run of pytest share
+a cache of compiled programs.
 """
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
+import unittest.mock
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+
+XLA_FLAGS = ["--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    # XLA's older code generation compiles three times as fast; newer versions of jaxlib no longer have it.
+    XLA_FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = " ".join(XLA_FLAGS)
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="flaxseg-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-    # With a limit, reading and writing are locked against one another.
+    # A size limit makes jax lock the cache, so that no process reads a program that another is writing.
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "1000000000"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
-from pathlib import Path
-
-import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def shared_data() -> Path:
-    """The folder of real pictures that may lie beside the repository."""
+    """Returns the folder of photographs that may lie beside the repository."""
     folder = REPOSITORY.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not there: real pictures are only tested where it is")
+        pytest.skip(f"{folder} does not exist, so photographs are not tested")
     return folder
+
+
+@pytest.fixture(scope="module")
+def small_encoder() -> Iterator[str]:
+    """Adds an encoder that compiles quickly to ENCODERS, and returns its name there."""
+    from small_encoder import SMALL_ENCODER
+
+    from flaxseg.models.encoders import ENCODERS
+
+    with unittest.mock.patch.dict(ENCODERS, small=SMALL_ENCODER):
+        yield "small"

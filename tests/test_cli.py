@@ -1,4 +1,4 @@
-"""What the commands share: keys set on the command line, help on keys, and the exit status."""
+"""The code shared by the commands: configuration keys as flags, help on keys, and the exit status."""
 
 import subprocess
 import sys
@@ -62,13 +62,13 @@ def test_help_on_an_unknown_key_is_an_error(capsys):
     assert (status, output) == (1, "") and "there is no file configs/no.py" in error
 
 
-def test_help_ends_quietly_when_its_reader_does():
+def test_help_piped_into_head_prints_no_error():
     command = f"{sys.executable} -m flaxseg.main --help_config | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
-def test_the_status_and_message_of_each_end(capsys):
+def test_exit_statuses_and_messages(capsys):
     def fails(error):
         raise error
 
@@ -80,6 +80,6 @@ def test_the_status_and_message_of_each_end(capsys):
         exit_status(lambda: fails(KeyError("a mistake in code")), interrupted="stopped")
 
 
-def test_the_name_of_a_run():
+def test_a_run_is_named_after_its_configuration():
     assert run_name("configs/pet.py") == "pet"
     assert run_name("configs/pet.py:small/er 2") == "pet-small-er-2"

@@ -13,7 +13,7 @@ from tensorboard.util import tensor_util
 from flaxseg.config.files import load_config
 from flaxseg.train.loop import train_and_evaluate
 
-pytest_plugins = ("true_layouts",)
+pytest_plugins = ("published_layouts",)
 QUICK = (
     "data.image_size=(16,16)", "model.options.width=2", "model.options.depth=1", "model.options.kernel_size=1",
     "optimizer.warmup_steps=1", "train.steps=3", "train.batch_size=2", "eval.every=3", "eval.batch_size=2",

@@ -79,7 +79,7 @@ def test_help_explains_the_exit_status(capsys):
         assert part in text
 
 
-def test_embedded_dataset(tmp_path, capsys):
+def test_the_embedded_dataset_can_be_trained_on(tmp_path, capsys):
     status, text, values = inspect(capsys, tmp_path / "out", "--config=configs/shapes.py:tiny", images=3)
     assert status == 0 and values["trainable"]
     assert "This dataset can be trained on" in text and f"report  {tmp_path}/out/index.html" in text

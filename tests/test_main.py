@@ -1,4 +1,4 @@
-"""The command as its user meets it: help, overrides, and messages without stack traces."""
+"""The command flaxseg.main: help, overrides, error messages, and stopping on a signal."""
 
 import re
 import signal
@@ -17,7 +17,7 @@ def run(*arguments):
     )
 
 
-def test_help_shows_how(capsys):
+def test_help_shows_the_flags_and_examples(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
@@ -46,7 +46,7 @@ def test_print_config_shows_the_overridden_values(capsys):
         assert line in lines
 
 
-def test_mistakes_are_told_without_a_stack_trace(tmp_path):
+def test_errors_are_printed_without_a_traceback(tmp_path):
     command = ("--config=configs/shapes.py", f"--workdir={tmp_path}/run", "--config.model.name=unett")
     done = run(*command, "--config.train.batch_size=0", "--config.loss_options.cross_entropy.smoothing=1")
     assert done.returncode == 1
@@ -62,7 +62,7 @@ def test_mistakes_are_told_without_a_stack_trace(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_unknown_keys_and_files(capsys):
+def test_unknown_keys_and_files_suggest_the_nearest(capsys):
     assert main(["--config=configs/shapes.py", "--config.optimzier.name=sgd", "--config.trian.steps", "3"]) == 1
     error = capsys.readouterr().err
     assert "2 errors in the configuration" in error
@@ -72,7 +72,7 @@ def test_unknown_keys_and_files(capsys):
     assert "did you mean 'configs/shapes.py'?" in capsys.readouterr().err
 
 
-def test_an_option_without_its_value_does_not_swallow_the_next(capsys):
+def test_a_key_without_a_value_does_not_take_the_next_flag_as_its_value(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["--config=configs/shapes.py", "--config.data.dir", "--config.train.steps=4"])
     assert stopped.value.code == 2
@@ -96,7 +96,7 @@ def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     assert "no evaluation yet" in output
 
 
-def test_a_run_from_the_front_door(tmp_path, capsys, monkeypatch):
+def test_a_run_prints_its_scores_and_files(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("flaxseg.cli.set_log_level", lambda verbose: None)
     assert main(["--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run", "--config.train.steps=3"]) == 0
     text = capsys.readouterr().out

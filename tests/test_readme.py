@@ -1,5 +1,6 @@
 """What README.md and docs/extending.md show works: snippets run, commands are valid, and links lead to files."""
 
+import importlib
 import re
 import shlex
 import unittest.mock
@@ -43,6 +44,10 @@ def test_commands_are_valid(command, arguments, folder, capsys):
     words = shlex.split(arguments, comments=True)
     if command == "models":
         assert list_models(words) == 0
+    elif command in ("evaluate", "predict", "export"):
+        # The flags are known; only the run, or the folder of images, is missing here.
+        assert importlib.import_module(f"flaxseg.{command}").main(words) == 1
+        assert re.search("runs/shapes|DIR: does not exist", capsys.readouterr().err)
     elif "--help_config" in words:
         with pytest.raises(SystemExit, match="^0$"):
             main(words)
@@ -56,7 +61,15 @@ def test_commands_are_valid(command, arguments, folder, capsys):
 def test_every_command_is_checked():
     lines = [line for page in PAGES.values() for line in page.splitlines() if line.startswith("python")]
     assert len(lines) == len(COMMANDS) >= 20
-    assert {command for command, _ in COMMANDS} == {"main", "inspect_data", "lr_find", "models"}
+    assert {command for command, _ in COMMANDS} == {
+        "main",
+        "evaluate",
+        "predict",
+        "export",
+        "inspect_data",
+        "lr_find",
+        "models",
+    }
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)

@@ -122,6 +122,6 @@ def test_type_names(annotation, name):
     assert type_name(annotation) == name
 
 
-def test_nearest_names_whatever_their_case():
+def test_did_you_mean_ignores_case():
     assert did_you_mean("mIoU", ["miou", "pixel_accuracy"]) == "; did you mean 'miou'?"
     assert did_you_mean("something", ["else"]) == ""

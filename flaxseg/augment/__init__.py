@@ -1,11 +1,13 @@
 """Random augmentation of images and labels together, on the device, inside the jitted step."""
 
+import math
 from collections.abc import Callable
 
 import jax
 
 from flaxseg.augment.color import COLOR, make_color_transform
 from flaxseg.augment.mixing import MIXING, mix_rectangles
+from flaxseg.augment.positions import Placement
 from flaxseg.augment.spatial import SPATIAL, make_spatial_transform
 from flaxseg.data.types import IGNORE_LABEL, Batch
 from flaxseg.errors import ArgumentError, Range, did_you_mean
@@ -28,7 +30,8 @@ def make_augment(
     All spatial changes are composed, and the canvas (the image before augmentation) is resampled once: bilinear for
     images, nearest neighbor for labels. Pixels outside the canvas are 0 and ignored. Images may have any canvas size:
     at scale 1 the whole canvas fills the crop. A canvas larger than the crop (see `canvas_size`) keeps enlarged images
-    sharp.
+    sharp. A batch with `offset` and `extent` holds parts of images at their own scale (see
+    `flaxseg.data.crops.cut_canvases`): scale 1 then leaves that scale as it is, and the crop is a random part.
 
     Args:
       crop_size: height and width of the returned images and labels, in pixels.
@@ -56,8 +59,9 @@ def make_augment(
     def augment(key: jax.Array, batch: Batch) -> Batch:
         spatial_key, mixing_key, color_key = jax.random.split(key, 3)
         image, label = batch["image"], batch["label"]
-        rows, columns, shrinkage = spatial_transform(spatial_key, label)
-        max_shrinkage = image.shape[1] / (crop_size[0] * scale[0])
+        placement = Placement(batch["offset"], batch["extent"]) if "offset" in batch else None
+        rows, columns, shrinkage = spatial_transform(spatial_key, label, placement)
+        max_shrinkage = (image.shape[1] / crop_size[0] if placement is None else 1.0) / scale[0]
         image = sample_bilinear(image, rows, columns, shrinkage=shrinkage, max_shrinkage=max_shrinkage)
         label = sample_nearest(label, rows, columns, outside=IGNORE_LABEL)
         if cutmix:
@@ -67,6 +71,16 @@ def make_augment(
     return augment
 
 
-def canvas_size(crop_size: tuple[int, int], scale: tuple[float, float]) -> tuple[int, int]:
-    """Returns the height and width to which images should be decoded so that the largest scale does not blur them."""
+def canvas_size(crop_size: tuple[int, int], scale: tuple[float, float], *, keep: bool = False) -> tuple[int, int]:
+    """Returns the height and width of the canvases that crops of a size need.
+
+    Args:
+      crop_size: height and width of the crops.
+      scale: the range of the random scale.
+      keep: False if images are resized to the canvas, which is then large enough that the largest scale does not blur
+        them; True if they keep their scale, and the canvas has to hold what the smallest scale shows.
+    """
+    if keep:
+        # Less a little, because 256 / 0.8 may be slightly above 320.
+        return (math.ceil(crop_size[0] / scale[0] - 1e-6), math.ceil(crop_size[1] / scale[0] - 1e-6))
     return (round(crop_size[0] * max(scale[1], 1.0)), round(crop_size[1] * max(scale[1], 1.0)))

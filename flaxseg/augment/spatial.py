@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flaxseg.augment.positions import Placement, Transform, positions
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import FRACTION, NON_NEGATIVE, ArgumentError, Range
 from flaxseg.ops import sample_nearest
@@ -42,19 +43,8 @@ class SamplingGrid(NamedTuple):
     """float32[B], the number of canvas pixels per pixel of the crop."""
 
 
-SpatialTransform = Callable[[jax.Array, jax.Array], SamplingGrid]
-"""A function (random key, label uint8[B, H, W]) -> sampling grid."""
-
-
-class _Transform(NamedTuple):
-    """The random transforms of a batch, apart from the positions of the crops."""
-
-    zoom: jax.Array
-    """float32[B]"""
-    inverse_linear: jax.Array
-    """float32[B, 2, 2], maps offsets in the crop to offsets in the canvas, apart from the zoom."""
-    displacement: jax.Array | None
-    """float32[B, h, w, 2], elastic displacements in pixels of the crop."""
+SpatialTransform = Callable[[jax.Array, jax.Array, Placement | None], SamplingGrid]
+"""A function (random key, label uint8[B, H, W], placement of the images if they keep their scale) -> sampling grid."""
 
 
 def make_spatial_transform(
@@ -74,7 +64,9 @@ def make_spatial_transform(
     Args:
       crop_size: height and width of the crop, in pixels.
       scale: the range of the zoom, which is log-uniform. At 1 the whole canvas fills the crop; above 1 the crop is at a
-        random position in the enlarged image; below 1 the reduced image is at a random position in the crop.
+        random position in the enlarged image; below 1 the reduced image is at a random position in the crop. For images
+        that keep their scale (with a `Placement`), 1 is their own scale, and the crop is at a random position in the
+        image, or the image in the crop, whichever is smaller along an axis.
       flip: the probability of a horizontal flip.
       flip_vertical: the probability of a vertical flip.
       rotate90: the probability of a rotation by 90, 180 or 270 degrees. A crop that is not square keeps its shape, so
@@ -97,7 +89,7 @@ def make_spatial_transform(
     # If each row of the crop lies in a single row of the canvas, sampling is much cheaper.
     is_separable = not (rotate90 or rotate or shear)
 
-    def transform(key: jax.Array, label: jax.Array) -> SamplingGrid:
+    def transform(key: jax.Array, label: jax.Array, placement: Placement | None = None) -> SamplingGrid:
         batch, canvas = label.shape[0], label.shape[1:3]
         crop_key, zoom_key, flip_key, rotate90_key, angle_key, elastic_key = jax.random.split(key, 6)
         low, high = jnp.log(jnp.asarray(scale, jnp.float32))
@@ -107,56 +99,25 @@ def make_spatial_transform(
             quarter_turns = _quarter_turns(rotate90_key, batch, rotate90)
             linear = _matmul(linear, quarter_turns, _inverse_rotation_and_shear(angle_key, batch, rotate, shear))
         displacement = _displacement(elastic_key, batch, crop_size, elastic) if elastic else None
-        drawn = _Transform(zoom, linear, displacement)
-        crop_offset = jax.random.uniform(crop_key, (batch, 2))
+        drawn = Transform(zoom, linear, displacement, placement and placement.begin_and_extent(canvas))
+        crop_offset = jax.random.uniform(crop_key, (batch, 2)) if placement is None else placement.offset
         if max_class_fraction:
-            crop_offset = _crop_offset(crop_key, label, drawn, crop_size, max_class_fraction)
+            crop_offset = _crop_offset(crop_key, label, drawn, crop_size, max_class_fraction, placement)
         pixels = tuple(jnp.arange(size) + 0.5 for size in crop_size)
-        rows, columns = _positions(drawn, crop_offset, pixels, crop_size, canvas, is_separable)
-        return SamplingGrid(rows, columns, canvas[0] / (crop_size[0] * zoom))
+        rows, columns = positions(drawn, crop_offset, pixels, crop_size, canvas, is_separable)
+        shrinkage = 1.0 if placement is not None else canvas[0] / crop_size[0]
+        return SamplingGrid(rows, columns, shrinkage / zoom)
 
     return transform
 
 
-def _positions(
-    transform: _Transform,
-    crop_offset: jax.Array,
-    pixels: tuple[jax.Array, ...],
-    crop_size: tuple[int, int],
-    canvas: tuple[int, ...],
-    is_separable: bool,
-) -> tuple[jax.Array, jax.Array]:
-    """Returns the rows and columns of the canvas under the pixel centers of the crop.
-
-    Args:
-      transform: the random transforms.
-      crop_offset: float32[B, 2] in 0..1, where the crop lies between its first and its last position. These are the
-        positions where crop and zoomed image, which has the size `crop_size * zoom`, overlap as much as possible.
-      pixels: rows and columns of the pixel centers of the crop.
-      crop_size: height and width of the crop.
-      canvas: height and width of the canvas.
-      is_separable: each row of the crop lies in a single row of the canvas.
-    """
-    zoom = transform.zoom[:, None]
-    center = jnp.asarray(crop_size) * ((1.0 - zoom) * crop_offset + 0.5 * zoom)
-    down = pixels[0][:, None] - center[:, 0, None, None]
-    right = pixels[1] - center[:, 1, None, None]
-    if transform.displacement is not None:
-        down, right = down + transform.displacement[..., 0], right + transform.displacement[..., 1]
-
-    def along(axis: int) -> jax.Array:
-        weights = transform.inverse_linear[:, axis, :, None, None]
-        if is_separable:
-            offset = (down, right)[axis] * weights[:, axis]
-        else:
-            offset = down * weights[:, 0] + right * weights[:, 1]
-        return (offset / zoom[..., None] + crop_size[axis] / 2) * (canvas[axis] / crop_size[axis]) - 0.5
-
-    return along(0), along(1)
-
-
 def _crop_offset(
-    key: jax.Array, label: jax.Array, transform: _Transform, crop_size: tuple[int, int], max_fraction: float
+    key: jax.Array,
+    label: jax.Array,
+    transform: Transform,
+    crop_size: tuple[int, int],
+    max_fraction: float,
+    placement: Placement | None,
 ) -> jax.Array:
     """Returns float32[B, 2]: the first of ten random crop offsets where no class exceeds `max_fraction` of the crop.
 
@@ -164,11 +125,13 @@ def _crop_offset(
     disregarded.
     """
     candidates = jax.random.uniform(key, (_CROP_CANDIDATES, label.shape[0], 2))
+    if placement is not None:
+        candidates = candidates.at[0].set(placement.offset)
     points = tuple((jnp.arange(_CLASS_SAMPLES) + 0.5) * (size / _CLASS_SAMPLES) for size in crop_size)
     transform = transform._replace(displacement=None)
 
     def largest_fraction(crop_offset: jax.Array) -> jax.Array:
-        rows, columns = _positions(transform, crop_offset, points, crop_size, label.shape[1:3], False)
+        rows, columns = positions(transform, crop_offset, points, crop_size, label.shape[1:3], False)
         sampled = sample_nearest(label, rows, columns, outside=IGNORE_LABEL).reshape(label.shape[0], -1)
         counts = jax.vmap(lambda values: jnp.bincount(values, length=256))(sampled)[:, :IGNORE_LABEL]
         total = counts.sum(-1)

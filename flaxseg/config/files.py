@@ -1,6 +1,7 @@
-"""Configuration files, `configs/NAME.py:variant`, and `key=value` overrides of single keys."""
+"""Configuration files, `configs/NAME.py:variant` or that of a run, and `key=value` overrides of single keys."""
 
 import ast
+import json
 import runpy
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,22 +10,71 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.config.schema import GROUP_KEYS, KEYS, leaves
+from flaxseg.config.schema import GROUP_KEYS, KEYS, default_config, leaves
 from flaxseg.config.validate import errors_in, raise_all
 from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Reads `configs/NAME.py` or `configs/NAME.py:variant` and applies overrides, without checking values.
+    """Reads `configs/NAME.py`, `configs/NAME.py:variant` or `RUN/config.json` and applies overrides.
+
+    Values are not checked.
 
     Args:
-      file: path of a Python file that defines `get_config(variant="")`, optionally followed by `:variant`.
+      file: path of a Python file that defines `get_config(variant="")`, optionally followed by `:variant`; of the
+        `config.json` of a run; or of the directory of a run.
       overrides: strings `key=value`, such as `optimizer.learning_rate=3e-4`; see override().
 
     Raises:
       ConfigError: the file does not exist, raises an error, or defines no get_config that returns a configuration; or
         overrides of keys that do not exist (the message lists all of them).
     """
+    recorded = _recorded_file(file)
+    config = _run_python(file) if recorded is None else _read_recorded(recorded)
+    if not isinstance(config, ConfigDict):
+        raise_all(errors_in(config))
+    override(config, overrides)
+    return config
+
+
+def _recorded_file(file: str) -> Path | None:
+    """Returns the `config.json` that a run recorded, if `file` is one or the directory of a run; None otherwise.
+
+    Raises:
+      ConfigError: a directory that is not a run's.
+    """
+    path = Path(file).expanduser()
+    if not path.is_dir():
+        return path if path.suffix == ".json" and path.is_file() else None
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"--config={file}: is a directory without the config.json of a run; give the file itself")
+    return path / "config.json"
+
+
+def _read_recorded(path: Path) -> ConfigDict:
+    """Returns the configuration in the `config.json` of a run; a key that the run did not know has its default."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: is not the configuration of a run ({error})") from error
+    if not isinstance(found, dict) or not any(isinstance(value, dict) for value in found.values()):
+        raise ConfigError(f"{path}: is not the configuration of a run; give the config.json in the --workdir of a run")
+    config = default_config()
+    for key, value in found.items():
+        known = config[key].to_dict() if key in config and key not in GROUP_KEYS and isinstance(value, dict) else {}
+        config[key] = _as_config({**known, **value} if known else value)
+    return config
+
+
+def _as_config(value: Any) -> Any:
+    """Returns a value of a JSON file with the types that a configuration has: groups of keys, and tuples."""
+    if isinstance(value, dict):
+        return ConfigDict({key: _as_config(each) for key, each in value.items()}, type_safe=False)
+    return tuple(map(_as_config, value)) if isinstance(value, list) else value
+
+
+def _run_python(file: str) -> Any:
+    """Returns what `get_config` of a Python file returns."""
     path, _, variant = file.partition(":")
     if not Path(path).is_file():
         existing = sorted(str(p) for p in Path(path).parent.glob("*.py"))
@@ -35,11 +85,7 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     get_config = _call(path, lambda: runpy.run_path(path)).get("get_config")
     if not callable(get_config):
         raise ConfigError(f"{path}: defines no get_config(variant='') that returns the configuration")
-    config = _call(file, lambda: get_config(variant))
-    if not isinstance(config, ConfigDict):
-        raise_all(errors_in(config))
-    override(config, overrides)
-    return config
+    return _call(file, lambda: get_config(variant))
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> None:

@@ -27,8 +27,8 @@ from flaxseg.config.allowed import (
 )
 from flaxseg.data import DATASETS
 from flaxseg.data.class_weights import WEIGHTINGS
-from flaxseg.data.pipeline import CACHES
-from flaxseg.errors import DECAY_RATE, NON_NEGATIVE, Range
+from flaxseg.data.pipeline import CACHES, RESIZES
+from flaxseg.errors import DECAY_RATE, NON_NEGATIVE, POSITIVE, Range
 from flaxseg.losses import LOSSES
 from flaxseg.metrics import METRICS, SCORES
 from flaxseg.models import MODELS
@@ -85,7 +85,12 @@ SCHEMA = (
         Key("data.train_split", "train", STRING, "The split to train on, such as train or train[:90%]."),
         Key("data.eval_split", "test", STRING, "The split to evaluate on."),
         Key("data.options", {}, Options("data.name", DATASETS, ("data_dir",)), "Options of the dataset."),
-        Key("data.image_size", (128, 128), IMAGE_SIZE, "Height and width, in pixels, that images are resized to."),
+        Key("data.image_size", (128, 128), IMAGE_SIZE,
+            "Height and width, in pixels, of what the network is trained on: whole images resized, or crops."),
+        Key("data.resize", "stretch", choice(RESIZES),
+            "Resize images to data.image_size, or keep their aspect ratio and scale, train on random crops of "
+            "data.image_size and predict whole images by overlapping windows of that size."),
+        Key("data.scale", 1.0, POSITIVE, "Factor that the sides of images are multiplied by if data.resize is 'keep'."),
         Key("data.sampling", "uniform", STRING,
             "How training examples are drawn: 'uniform', 'class_balanced', or a text file of lines `ID WEIGHT`."),
         Key("data.skip_bad", 0, at_least(0), "Number of unreadable examples to skip and list before raising an error."),

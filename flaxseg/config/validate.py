@@ -109,6 +109,22 @@ def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
     messages = []
     if values.get("train.steps") == 0 and values.get("train.epochs") == 0:
         messages.append("config.train.steps = 0 and config.train.epochs = 0: one of them must be above 0")
+    if values.get("data.resize") == "keep":
+        if values.get("data.cache") == "device":
+            messages.append(
+                "config.data.cache = 'device': images that keep their sizes (data.resize = 'keep') do not fit into one "
+                "array; use data.cache = 'host', or data.resize = 'stretch'"
+            )
+        if values.get("eval.resolution") == "image_size":
+            messages.append(
+                "config.eval.resolution = 'image_size': images that keep their sizes (data.resize = 'keep') are scored "
+                "at their own resolution; use 'native', or data.resize = 'stretch'"
+            )
+    elif values.get("data.resize") == "stretch" and values.get("data.scale", 1) != 1:
+        messages.append(
+            f"config.data.scale = {values['data.scale']}: images are resized to data.image_size; use 1, or "
+            "data.resize = 'keep'"
+        )
     # sharding.make_mesh() checks batches against an axis that takes the remaining devices.
     data, fsdp = values.get("mesh.data", 1), values.get("mesh.fsdp", 1)
     shards = max(data, 1) * fsdp

@@ -1,7 +1,8 @@
 """Datasets, the sources that they read examples from, and the batches made of them."""
 
 from flaxseg.data.datasets import DATASETS, camvid, cityscapes, folder, oxford_iiit_pet, shapes, tfds, voc
-from flaxseg.data.pipeline import eval_batches, iterate, train_batches
+from flaxseg.data.evaluation import eval_batches
+from flaxseg.data.pipeline import iterate, train_batches
 from flaxseg.data.sources.wrappers import MappedSource, SortedSource, SourceWrapper, sort_by_id
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from flaxseg.data.types import IGNORE_LABEL, Batch, Example
-from flaxseg.errors import DataError
+from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset
+from flaxseg.errors import ArgumentError, DataError, check_integer
 
 _DTYPES = {"image": (np.dtype(np.uint8), np.dtype(np.float32)), "label": (np.dtype(np.uint8),)}
 
@@ -71,3 +71,18 @@ def check_label(label: np.ndarray, num_classes: int, example_id: str) -> None:
             f"{num_classes} classes, so only 0..{num_classes - 1} and {IGNORE_LABEL} (ignored) are allowed; map the "
             "values to classes where the dataset is read, or raise its num_classes"
         )
+
+
+def local_batch_size(dataset: SegmentationDataset, batch_size: int, process_index: int, process_count: int) -> int:
+    """Returns the number of examples of each batch that this process reads.
+
+    Raises:
+      ArgumentError: a batch size that is not a multiple of the number of processes.
+      DataError: an empty dataset.
+    """
+    if len(dataset.source) == 0:
+        raise DataError("the dataset has no examples; check its folder and the name of the split")
+    if batch_size < 1 or batch_size % process_count:
+        raise ArgumentError("batch_size", batch_size, f"must be a positive multiple of {process_count} process(es)")
+    check_integer("process_index", process_index, 0, process_count - 1)
+    return batch_size // process_count

@@ -60,6 +60,48 @@ class HostCache:
         return {"image": self._images[indices], "label": self._labels[indices]}
 
 
+class WholeImageCache:
+    """Examples of any sizes, each read once and then kept in memory; a function from an index to an example.
+
+    Args:
+      count: the number of examples.
+      read: function from an index to an example; the same index always gives the same example.
+
+    Raises:
+      DataError: the examples would not fit into the available memory if all were as large as the first.
+    """
+
+    def __init__(self, count: int, read: Callable[[int], Example]) -> None:
+        self._read = read
+        first = read(0)
+        self._examples: dict[int, Example] = {0: first}
+        self._bytes = 0
+        self._limit = int(_MAX_FRACTION * available_memory())
+        size = count * (first["image"].nbytes + first["label"].nbytes)
+        if size > self._limit:
+            raise self._too_large(f"caching {count:,} whole images like the first needs {size / 2**20:,.1f} MiB")
+
+    def __call__(self, index: int) -> Example:
+        """Returns an example, which the caller must not change.
+
+        Raises:
+          DataError: it cannot be read, or the examples so far fill the memory.
+        """
+        if index not in self._examples:
+            example = self._read(index)
+            self._bytes += example["image"].nbytes + example["label"].nbytes
+            if self._bytes > self._limit:
+                cached = len(self._examples)
+                raise self._too_large(f"the first {cached:,} cached images fill the host memory")
+            self._examples[index] = example
+        return self._examples[index]
+
+    def _too_large(self, problem: str) -> DataError:
+        return DataError(
+            f"{problem}, and {self._limit / 2**20:,.1f} MiB may be used; turn the cache off, or use a smaller scale"
+        )
+
+
 def available_memory() -> int:
     """Returns the number of bytes of host memory that can be allocated without swapping."""
     return int(psutil.virtual_memory().available)

@@ -1,24 +1,28 @@
-"""Batches from datasets: shuffled, repeated, resized to one canvas size. Element n is the batch of step n."""
+"""Training batches from datasets: shuffled, repeated, of one canvas size. Element n is the batch of step n."""
 
 import dataclasses
-import math
+import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import cv2
 import grain
 import numpy as np
 
-from flaxseg.data.batching import check_label, stack_arrays, stack_examples
-from flaxseg.data.decode.images import resize_image, resize_label
-from flaxseg.data.host_cache import HostCache
+from flaxseg.data.batching import check_label, local_batch_size, stack_examples
+from flaxseg.data.crops import crop_offsets, cut_canvases, scaled_reader
+from flaxseg.data.host_cache import HostCache, WholeImageCache
+from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.sampling import ExampleOrder
 from flaxseg.data.threads import thread_count
-from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
-from flaxseg.errors import ArgumentError, DataError, check_choice, check_integer
+from flaxseg.data.types import Batch, Example, SegmentationDataset
+from flaxseg.errors import ArgumentError, DataError, check_choice
 
 CACHES = ("none", "host", "device")
 """Where decoded training examples are kept for later epochs."""
+
+RESIZES = ("stretch", "keep")
+"""How images of different sizes become batches: resized to one size, or cropped at their own scale."""
 
 
 def train_batches(
@@ -27,6 +31,7 @@ def train_batches(
     canvas_size: tuple[int, int],
     batch_size: int,
     seed: int,
+    scale: float | None = None,
     cache: str = "none",
     weights: np.ndarray | None = None,
     process_index: int = 0,
@@ -39,11 +44,13 @@ def train_batches(
 
     Args:
       dataset: the dataset to draw from.
-      canvas_size: the height and width that every example is resized to.
+      canvas_size: height and width of the images in a batch.
       batch_size: the number of examples in a batch over all processes together.
-      seed: seed of the shuffling, at least 0.
-      cache: "host" keeps the decoded and resized examples in memory; the batches stay the same. With "device", another
-        cache holds the examples, and batches have an `index` only.
+      seed: seed of the shuffling and of the crops, at least 0.
+      scale: None resizes every example to `canvas_size`. A number keeps aspect ratios: the sides of every image are
+        multiplied by it, and a canvas is cut from the image at a random position; see `crops.cut_canvases`.
+      cache: "host" keeps the decoded and resized examples in memory, whole; the batches stay the same. With "device",
+        another cache holds the examples, and batches have an `index` only.
       weights: float[len(dataset.source)], the sampling weights of `flaxseg.data.sampling.ExampleOrder`; None draws
         every example once per epoch.
       process_index: the index of this process.
@@ -51,10 +58,12 @@ def train_batches(
 
     Returns:
       Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W], "index": int32[B]}`, where `index` is the
-      index of each example in the dataset and B = batch_size / process_count.
+      index of each example in the dataset and B = batch_size / process_count; with `scale` also `offset` and `extent`,
+      which `flaxseg.augment` continues the random crop with.
 
     Raises:
-      ArgumentError: an unknown cache, or a batch size that is not a multiple of the number of processes.
+      ArgumentError: an unknown cache, a cache on the device with `scale`, or a batch size that is not a multiple of the
+        number of processes.
       DataError: an empty dataset, or too little memory for the cache.
     """
     check_choice("cache", cache, CACHES)
@@ -65,7 +74,15 @@ def train_batches(
         weights=weights,
         process_index=process_index,
         process_count=process_count,
+        with_offsets=scale is not None,
     )
+    if scale is not None:
+        if cache == "device":
+            raise ArgumentError("cache", cache, "images that keep their sizes are not cached on devices; use 'host'")
+        read = scaled_reader(dataset, scale)
+        if cache == "host":
+            read = WholeImageCache(len(dataset.source), read)
+        return indices.map(functools.partial(_with_canvases, read=read, size=canvas_size))
     if cache == "device":
         return indices
     read = canvas_reader(dataset, canvas_size)
@@ -83,6 +100,7 @@ def train_indices(
     weights: np.ndarray | None = None,
     process_index: int = 0,
     process_count: int = 1,
+    with_offsets: bool = False,
 ) -> grain.MapDataset:
     """Returns the indices of the examples of `train_batches`, without reading the examples.
 
@@ -93,17 +111,21 @@ def train_indices(
       weights: float[len(dataset.source)], the sampling weights; None draws every example once per epoch.
       process_index: the index of this process.
       process_count: the number of processes; each gets an equal part of every batch.
+      with_offsets: add the random offsets of crops; see `crops.crop_offsets`.
 
     Returns:
-      Random access to `{"index": int32[B]}`.
+      Random access to `{"index": int32[B]}`, and `offset`, float32[B, 2], if requested.
 
     Raises:
       ArgumentError: a batch size that is not a multiple of the number of processes.
       DataError: an empty dataset.
     """
-    local_size = _local_batch_size(dataset, batch_size, process_index, process_count)
+    local_size = local_batch_size(dataset, batch_size, process_index, process_count)
     order = ExampleOrder(len(dataset.source), seed=seed, weights=weights)
-    return grain.MapDataset.source(_TrainIndices(order, batch_size, process_index * local_size, local_size))
+    offset_seed = seed if with_offsets else None
+    return grain.MapDataset.source(
+        _TrainIndices(order, batch_size, process_index * local_size, local_size, offset_seed)
+    )
 
 
 def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callable[[int], Example]:
@@ -119,56 +141,13 @@ def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callab
     return read
 
 
-def eval_batches(
-    dataset: SegmentationDataset,
-    *,
-    image_size: tuple[int, int],
-    batch_size: int,
-    native: bool,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> grain.MapDataset:
-    """Returns the batches of one evaluation: every example once, in order; padding completes the last batch.
-
-    Args:
-      dataset: the dataset to evaluate on.
-      image_size: the height and width that every image is resized to.
-      batch_size: the number of examples in a batch over all processes together.
-      native: keep each label at its native size, in the upper left of an array filled with IGNORE_LABEL. The sides of
-        that array are rounded up with `bucket_size`, so that few shapes have to be compiled. All processes must agree
-        on the shape, so with several of them each reads the labels of the whole batch.
-      process_index: the index of this process.
-      process_count: the number of processes; all get the same number of batches, of the same shapes.
-
-    Returns:
-      Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H', W']}` and with `native` also
-      `"size": int32[B, 2]`, the height and width of each label; 0, 0 for padding.
-
-    Raises:
-      ArgumentError: a batch size that is not a multiple of the number of processes.
-      DataError: an empty dataset.
-    """
-    _local_batch_size(dataset, batch_size, process_index, process_count)
-    return grain.MapDataset.source(
-        _EvalBatches(
-            dataset.source.reduced(image_size),
-            image_size,
-            dataset.num_classes,
-            batch_size,
-            native,
-            process_index,
-            process_count,
-        )
-    )
-
-
 def iterate(batches: grain.MapDataset, *, start: int = 0, num_threads: int, prefetch: int) -> Iterator[Batch]:
     """Yields `batches[start]`, `batches[start + 1]`, ..., prefetched by threads but always in this order.
 
     A late start costs nothing: no batch before `start` is read. Closing or deleting the iterator ends its threads.
 
     Args:
-      batches: the result of `train_batches` or `eval_batches`.
+      batches: the result of `train_batches` or `evaluation.eval_batches`.
       start: the first step.
       num_threads: the number of threads, each of which reads whole batches; 0 reads in the calling thread on demand,
         -1 uses one thread per core, at most 16.
@@ -184,16 +163,6 @@ def iterate(batches: grain.MapDataset, *, start: int = 0, num_threads: int, pref
     return _closing(batches[start:].to_iter_dataset(options))
 
 
-def bucket_size(length: int) -> int:
-    """Returns the smallest of 64, 96, 128, 192, 256, 384, ... (powers of two and 1.5 times those) >= `length`."""
-    power = 64
-    while power < length:
-        if length <= power * 3 // 2:
-            return power * 3 // 2
-        power *= 2
-    return power
-
-
 @dataclasses.dataclass(frozen=True)
 class _TrainIndices:
     """Random access to the indices of this process's part of each batch; endless.
@@ -206,73 +175,22 @@ class _TrainIndices:
     batch_size: int
     begin: int
     local_size: int
+    offset_seed: int | None
 
     def __len__(self) -> int:
         return sys.maxsize
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         first = step * self.batch_size + self.begin
-        return {"index": self.order[first : first + self.local_size].astype(np.int32)}
+        positions = range(first, first + self.local_size)
+        indices = {"index": self.order[positions.start : positions.stop].astype(np.int32)}
+        return indices if self.offset_seed is None else {**indices, "offset": crop_offsets(self.offset_seed, positions)}
 
 
-@dataclasses.dataclass(frozen=True)
-class _EvalBatches:
-    """Random access to evaluation batches; see `eval_batches`."""
-
-    source: Source
-    image_size: tuple[int, int]
-    num_classes: int
-    batch_size: int
-    native: bool
-    process_index: int
-    process_count: int
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.source) / self.batch_size)
-
-    def __getitem__(self, index: int) -> Batch:
-        first = index * self.batch_size
-        whole = range(first, min(first + self.batch_size, len(self.source)))
-        local_size = self.batch_size // self.process_count
-        begin = self.process_index * local_size
-        examples = [self._read(i) for i in whole[begin : begin + local_size]]
-        # A process that gets only padding still needs to know the number of channels.
-        like = examples[0] if examples else self._read(first)
-        padding: Example = {"image": np.zeros_like(like["image"]), "label": np.zeros((0, 0), np.uint8), "id": ""}
-        examples += [padding] * (local_size - len(examples))
-        labels = np.full((len(examples), *self._label_size(whole, examples)), IGNORE_LABEL, np.uint8)
-        for canvas, example in zip(labels, examples, strict=True):
-            height, width = example["label"].shape
-            canvas[:height, :width] = example["label"]
-        batch = {"image": stack_arrays(examples, "image"), "label": labels}
-        if self.native:
-            batch["size"] = np.array([example["label"].shape for example in examples], np.int32)
-        return batch
-
-    def _read(self, index: int) -> Example:
-        example = self.source[index]
-        label = example["label"] if self.native else resize_label(example["label"], self.image_size)
-        check_label(label, self.num_classes, example["id"])
-        return {"image": resize_image(example["image"], self.image_size), "label": label, "id": example["id"]}
-
-    def _label_size(self, whole: range, examples: Sequence[Example]) -> tuple[int, int]:
-        """Returns the height and width of the batch's label array, which is the same in every process."""
-        if not self.native:
-            return self.image_size
-        sizes = [example["label"].shape for example in examples]
-        if self.process_count > 1:
-            sizes = [self.source[i]["label"].shape for i in whole]
-        return bucket_size(max(height for height, _ in sizes)), bucket_size(max(width for _, width in sizes))
-
-
-def _local_batch_size(dataset: SegmentationDataset, batch_size: int, process_index: int, process_count: int) -> int:
-    """Returns the number of examples of each batch that this process reads."""
-    if len(dataset.source) == 0:
-        raise DataError("the dataset has no examples; check its folder and the name of the split")
-    if batch_size < 1 or batch_size % process_count:
-        raise ArgumentError("batch_size", batch_size, f"must be a positive multiple of {process_count} process(es)")
-    check_integer("process_index", process_index, 0, process_count - 1)
-    return batch_size // process_count
+def _with_canvases(
+    batch: dict[str, np.ndarray], *, read: Callable[[int], Example], size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    return {**batch, **cut_canvases([read(index) for index in batch["index"].tolist()], batch["offset"], size)}
 
 
 def _closing(batches: grain.IterDataset) -> Iterator[Batch]:

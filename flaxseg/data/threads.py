@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ import tqdm
 
 _MAX_THREADS = 16
 
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
@@ -19,6 +21,32 @@ def thread_count(num_threads: int) -> int:
         return num_threads
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MAX_THREADS)
+
+
+def read_ahead(items: Iterable[_S], read: Callable[[_S], _T], *, num_threads: int) -> Iterator[_T]:
+    """Yields `read(item)` for each item, in order; threads read at most two items each before they are asked for.
+
+    Args:
+      items: what to read.
+      read: function that several threads may call at once.
+      num_threads: the number of threads that read; 0 reads in the calling thread, -1 uses one thread per core.
+    """
+    threads = thread_count(num_threads)
+    if not threads:
+        yield from map(read, items)
+        return
+    pool = concurrent.futures.ThreadPoolExecutor(threads)
+    try:
+        reading: deque[concurrent.futures.Future[_T]] = deque()
+        for item in items:
+            reading.append(pool.submit(read, item))
+            if len(reading) > 2 * threads:
+                yield reading.popleft().result()
+        while reading:
+            yield reading.popleft().result()
+    finally:
+        # After an error or Ctrl-C, do not wait for the remaining reads.
+        pool.shutdown(cancel_futures=True)
 
 
 def read_in_order(

@@ -24,6 +24,10 @@ Batch = Mapping[str, Any]
 Evaluation at the images' native resolution adds a key: `size`, int32[B, 2], the height and width that each label
 occupies in the upper left of the `label` array, which is then larger than `image`. In padding examples, which only
 complete a batch, every pixel is IGNORE_LABEL.
+
+Where images keep their aspect ratio and scale, batches have two more keys: `extent`, int32[B, 2], the height and width
+of the part of `image` that is not padding, and for training `offset`, float32[B, 2] in 0..1, the random position of the
+crop; see `flaxseg.data.crops.cut_canvases`.
 """
 
 

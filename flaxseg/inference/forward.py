@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flaxseg.models.protocol import SegmentationModel, Variables
 
@@ -9,6 +10,30 @@ from flaxseg.models.protocol import SegmentationModel, Variables
 def inference_logits(variables: Variables, image: jax.Array, *, model: SegmentationModel) -> jax.Array:
     """Returns the logits float32[B, H, W, num_classes] of images [B, H, W, C] with values 0..255."""
     return jnp.asarray(model.apply(variables, normalize(image, model), train=False))
+
+
+def padded_logits(
+    variables: Variables, image: jax.Array, extent: jax.Array | None, *, model: SegmentationModel
+) -> jax.Array:
+    """Returns the logits of images that lie in the upper left of larger arrays.
+
+    Networks pad normalized images with zeros; so does this function, so that the padding changes nothing.
+
+    Args:
+      variables: `params` and `batch_stats` of the network.
+      image: [B, H, W, C] with values 0..255.
+      extent: int32[B, 2], the height and width of each image; None if images fill their arrays.
+      model: the network.
+
+    Returns:
+      float32[B, H, W, K].
+    """
+    normalized = normalize(image, model)
+    if extent is not None:
+        rows, columns = jnp.arange(image.shape[1])[:, None], jnp.arange(image.shape[2])
+        inside = (rows < extent[:, 0, None, None]) & (columns < extent[:, 1, None, None])
+        normalized = jnp.where(inside[..., None], normalized, 0)
+    return jnp.asarray(model.apply(variables, normalized, train=False))
 
 
 def normalize(image: jax.Array, model: SegmentationModel) -> jax.Array:
@@ -20,6 +45,11 @@ def normalize(image: jax.Array, model: SegmentationModel) -> jax.Array:
     """
     mean, std = (_per_channel(values, image.shape[-1]) for values in (model.mean, model.std))
     return (image.astype(jnp.float32) - mean) / std
+
+
+def padding_value(model: SegmentationModel, channels: int) -> tuple[float, ...]:
+    """Returns the value of each channel, 0..255, that `normalize` maps to 0, which networks pad images with."""
+    return tuple(float(value) for value in np.broadcast_to(_per_channel(model.mean, channels), channels))
 
 
 def _per_channel(values: float | tuple[float, ...], channels: int) -> jax.Array:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from flaxseg.data.decode.images import resize_image, resize_label
+from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.statistics import Statistics
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
 from flaxseg.report.drawing import add_legend, escape_math, figure_to_array, overlay, to_rgb

@@ -53,7 +53,7 @@ class TrainingSetup:
     """How a training run would use the dataset.
 
     Attributes:
-      image_size: the (height, width) to which images are resized.
+      image_size: the (height, width) to which images are resized; None if they keep their size.
       skip_bad: the number of unusable examples that training tolerates, in both splits together.
       train_batches: (train) -> the augmented batches of the training steps from step 0 on, endless; raises DataError
         if an example cannot be used.
@@ -61,7 +61,7 @@ class TrainingSetup:
       takes_mean_and_std: whether the model accepts the mean and standard deviation of the images.
     """
 
-    image_size: tuple[int, int]
+    image_size: tuple[int, int] | None
     skip_bad: int
     train_batches: Callable[[SegmentationDataset], Iterator[Batch]]
     takes_class_weights: bool
@@ -168,7 +168,7 @@ def _compare_splits(
     return [
         *comparison_checks.check_missing_classes(train, evaluation, train_data.class_names),
         *comparison_checks.check_class_balance(train, train_data.class_names),
-        *split_checks.check_image_size("train", train, training.image_size),
+        *(split_checks.check_image_size("train", train, training.image_size) if training.image_size else []),
         *comparison_checks.check_matching_channels(train, evaluation, options=dataset.suggestible),
         *comparison_checks.check_leakage(train, evaluation),
     ]

@@ -49,7 +49,7 @@ def dataset_to_inspect(config: ConfigDict) -> DatasetToInspect:
 def training_setup(config: ConfigDict) -> TrainingSetup:
     """Returns how a run of a valid configuration would use its dataset, for `inspect_dataset`."""
     return TrainingSetup(
-        image_size=tuple(config.data.image_size),
+        image_size=tuple(config.data.image_size) if config.data.resize == "stretch" else None,
         skip_bad=config.data.skip_bad,
         train_batches=functools.partial(augmented_batches, config),
         takes_class_weights=any("class_weights" in option_names(look_up(name, LOSSES)) for name in config.loss),
@@ -72,6 +72,7 @@ def augmented_batches(config: ConfigDict, train: SegmentationDataset) -> Iterato
 
 _KEYS = {
     "image_size": "data.image_size",
+    "resize": "data.resize",
     "skip_bad": "data.skip_bad",
     "class_weights": "class_weights",
     "cross_entropy": "loss.cross_entropy",

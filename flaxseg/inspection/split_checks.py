@@ -179,7 +179,8 @@ def check_image_size(split: str, statistics: Statistics, image_size: tuple[int, 
     shrink = min(height / image_size[0], width / image_size[1])
     if shrink > 2:
         text = f"{target} shrinks them {shrink:.1f} times and loses finer detail"
-        found.append(Finding("note", f"{images}; {text}; a larger one keeps more, and takes more time and memory"))
+        text = f"{images}; {text}; a larger one keeps more, and takes more time and memory"
+        found.append(Finding("note", text, (Setting("for all detail, on crops of that size", {"resize": "keep"}),)))
     stretch = (height / width) / (image_size[0] / image_size[1])
     if not 2 / 3 <= stretch <= 1.5:
         size = (

@@ -4,6 +4,7 @@ from flaxseg.ops.activation import gelu
 from flaxseg.ops.convolution import conv
 from flaxseg.ops.distance import squared_distance
 from flaxseg.ops.morphology import dilation, erosion
+from flaxseg.ops.platform import plain_forms
 from flaxseg.ops.pooling import adaptive_average_pool, max_pool
 from flaxseg.ops.resize import resize_bilinear, resize_bilinear_ragged, resize_nearest
 from flaxseg.ops.sample import sample_bilinear, sample_nearest
@@ -17,6 +18,7 @@ __all__ = [
     "erosion",
     "gelu",
     "max_pool",
+    "plain_forms",
     "resize_bilinear",
     "resize_bilinear_ragged",
     "resize_nearest",

@@ -11,6 +11,7 @@ from jax import lax
 
 from flaxseg.errors import ArgumentError
 from flaxseg.ops.depthwise import MAX_TAPS, Pads, depthwise, depthwise_input_gradient, depthwise_kernel_gradient
+from flaxseg.ops.platform import by_platform
 
 
 class _Spec(NamedTuple):
@@ -148,7 +149,7 @@ def _value(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:
     if not _is_depthwise(kernel.shape, spec):
         return plain(x, kernel)
     by_taps = functools.partial(depthwise, stride=spec.stride, dilation=spec.dilation, pads=spec.pads)
-    return lax.platform_dependent(x, kernel, cpu=by_taps, default=plain)
+    return by_platform(x, kernel, cpu=by_taps, default=plain)
 
 
 _conv = jax.custom_vjp(_value, nondiff_argnums=(2,))
@@ -169,13 +170,13 @@ def _conv_backward(
         by_taps = functools.partial(depthwise_input_gradient, size=x.shape[1:3], **options)
         for_taps = functools.partial(depthwise_kernel_gradient, kernel_size=kernel.shape[:2], **options)
         return (
-            lax.platform_dependent(gradient, kernel, cpu=by_taps, default=for_x),
-            lax.platform_dependent(x, gradient, cpu=for_taps, default=for_kernel),
+            by_platform(gradient, kernel, cpu=by_taps, default=for_x),
+            by_platform(x, gradient, cpu=for_taps, default=for_kernel),
         )
     if not _is_faster_in_chunks(gradient.shape, spec):
         return for_x(gradient, kernel), for_kernel(x, gradient)
     chunked = functools.partial(_kernel_gradient_by_rows, kernel_size=kernel.shape[:2], spec=spec)
-    return for_x(gradient, kernel), lax.platform_dependent(x, gradient, cpu=chunked, default=for_kernel)
+    return for_x(gradient, kernel), by_platform(x, gradient, cpu=chunked, default=for_kernel)
 
 
 _conv.defvjp(_conv_forward, _conv_backward)

@@ -1,10 +1,14 @@
 """Max and average pooling."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from flaxseg.ops.platform import uses_plain_forms
 
 
 def max_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, padding: int = 0) -> jax.Array:
@@ -12,7 +16,7 @@ def max_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, paddin
 
     It equals `flax.linen.max_pool`, including its gradient: among equal values the first in row-major order receives
     the gradient. The maximum of a window with NaN is NaN. Implemented as a chain of selections, because the gradient of
-    a windowed reduction is slow on the CPU.
+    a windowed reduction is slow on the CPU; within `plain_forms` it is that reduction.
 
     Args:
       x: float[B, H, W, C].
@@ -23,7 +27,12 @@ def max_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, paddin
     Returns:
       float[B, H', W', C], where H' = (H + 2 * padding - window) // stride + 1, and W' correspondingly.
     """
-    best, *others = _taps(x, window, window if stride is None else stride, padding, fill=-jnp.inf)
+    stride = window if stride is None else stride
+    if uses_plain_forms():
+        # Padded first, because the conversion to ONNX ignores the padding of a pooling.
+        windows, strides = (window, window), (stride, stride)
+        return nn.max_pool(_padded(x, padding), window_shape=windows, strides=strides, padding="VALID")
+    best, *others = _taps(_padded(x, padding), window, stride)
     for other in others:
         best = jnp.where((best >= other) | jnp.isnan(best), best, other)
     return best
@@ -44,16 +53,19 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
     """
     if size == 1:
         return x.mean((1, 2), keepdims=True)
-    rows, columns = (jnp.asarray(_cells(length, size), x.dtype) for length in x.shape[1:3])
+    rows, columns = (_cells(length, size).astype(x.dtype) for length in x.shape[1:3])
     highest = jax.lax.Precision.HIGHEST
     return jnp.einsum("bhwc,ih,jw->bijc", x, rows, columns, precision=highest)
 
 
-def _taps(x: jax.Array, window: int, stride: int, padding: int, *, fill: float) -> Iterator[jax.Array]:
+def _padded(x: jax.Array, padding: int) -> jax.Array:
+    """Returns `x` with rows and columns of -inf on each side."""
+    pads = (padding, padding)
+    return jnp.pad(x, ((0, 0), pads, pads, (0, 0)), constant_values=-jnp.inf) if padding else x
+
+
+def _taps(x: jax.Array, window: int, stride: int) -> Iterator[jax.Array]:
     """Yields, for each position in the window in row-major order, the values there in every window."""
-    if padding:
-        pads = (padding, padding)
-        x = jnp.pad(x, ((0, 0), pads, pads, (0, 0)), constant_values=fill)
     height, width = ((length - window) // stride + 1 for length in x.shape[1:3])
     for position in range(window * window):
         row, column = divmod(position, window)
@@ -61,9 +73,11 @@ def _taps(x: jax.Array, window: int, stride: int, padding: int, *, fill: float) 
         yield x[:, rows, column : column + (width - 1) * stride + 1 : stride]
 
 
-def _cells(length: int, size: int) -> np.ndarray:
-    """Returns float64[size, length]: row i holds the weight of each pixel in the mean of cell i."""
-    first = np.arange(size) * length // size
-    end = -(-(np.arange(size) + 1) * length // size)
-    inside = (np.arange(length) >= first[:, None]) & (np.arange(length) < end[:, None])
-    return inside / inside.sum(1, keepdims=True)
+def _cells(length: int, size: int) -> jax.Array:
+    """Returns float[size, length]: row i holds the weight of each pixel in the mean of cell i."""
+    # Known lengths give a constant, and symbolic ones a computation.
+    xp: Any = np if isinstance(length, int) else jnp
+    cell, pixel, total = xp.arange(size), xp.arange(length), xp.asarray(length)
+    first, end = cell * total // size, -(-(cell + 1) * total // size)
+    inside = (pixel >= first[:, None]) & (pixel < end[:, None])
+    return jnp.asarray(inside / inside.sum(1, keepdims=True))

@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from flaxseg.ops.platform import uses_plain_forms
+
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool = False) -> jax.Array:
     """Resizes images bilinearly; equals `jax.image.resize(..., antialias=False)`.
 
     Implemented as two products with constant matrices, which run on matrix units and export with a symbolic batch size.
+    Symbolic heights and widths are supported as well; the matrices are then computed by the program.
 
     Args:
       x: float[B, h, w, C].
@@ -23,31 +26,42 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool 
     (height, width), (new_height, new_width) = x.shape[1:3], size
     if (height, width) == (new_height, new_width):
         return x
-    weights = _corner_weights if align_corners else _constant_weights
-    rows = jnp.asarray(weights(height, new_height), x.dtype)
-    columns = jnp.asarray(weights(width, new_width), x.dtype)
-    # The order with the smaller intermediate array.
-    if new_height * width <= height * new_width:
+    rows = _resize_weights(height, new_height, align_corners).astype(x.dtype)
+    columns = _resize_weights(width, new_width, align_corners).astype(x.dtype)
+    # The order with the smaller intermediate array, where the sizes are known.
+    known = all(isinstance(length, int) for length in (height, width, new_height, new_width))
+    if not known or new_height * width <= height * new_width:
         x = _einsum("bhwc,Hh->bHwc", x, rows)
         return _einsum("bhwc,Ww->bhWc", x, columns)
     x = _einsum("bhwc,Ww->bhWc", x, columns)
     return _einsum("bhwc,Hh->bHwc", x, rows)
 
 
-def resize_bilinear_ragged(x: jax.Array, sizes: jax.Array, canvas: tuple[int, int]) -> jax.Array:
+def resize_bilinear_ragged(
+    x: jax.Array,
+    sizes: jax.Array,
+    canvas: tuple[int, int],
+    *,
+    old_sizes: jax.Array | None = None,
+    first_row: jax.Array | int = 0,
+) -> jax.Array:
     """Resizes each image bilinearly to its own size, in the upper left of a common canvas.
 
     Args:
       x: float[B, h, w, C].
       sizes: int[B, 2], the new height and width of each image, at least 1 and at most the canvas's; may be traced.
       canvas: height and width of the output.
+      old_sizes: int[B, 2], the height and width that each image occupies in the upper left of `x`; None if it fills it.
+      first_row: the row that the output begins at, to compute a large result in parts; may be traced.
 
     Returns:
-      float[B, *canvas, C]; the upper left of image i, of size `sizes[i]`, is `resize_bilinear(x[i], sizes[i])`. All
-      other values are finite and otherwise unspecified.
+      float[B, *canvas, C]; with `first_row` = 0, the upper left of image i, of size `sizes[i]`, is
+      `resize_bilinear(x[i], sizes[i])`. All other values are finite and otherwise unspecified.
     """
-    rows = _dynamic_weights(x.shape[1], sizes[:, 0], canvas[0]).astype(x.dtype)
-    columns = _dynamic_weights(x.shape[2], sizes[:, 1], canvas[1]).astype(x.dtype)
+    if old_sizes is None:
+        old_sizes = jnp.broadcast_to(jnp.asarray(x.shape[1:3]), sizes.shape)
+    rows = _dynamic_weights(x.shape[1], old_sizes[:, 0], sizes[:, 0], canvas[0], first_row).astype(x.dtype)
+    columns = _dynamic_weights(x.shape[2], old_sizes[:, 1], sizes[:, 1], canvas[1]).astype(x.dtype)
     if canvas[0] * x.shape[2] <= x.shape[1] * canvas[1]:
         return _einsum("bhwc,bWw->bhWc", _einsum("bhwc,bHh->bHwc", x, rows), columns)
     return _einsum("bhwc,bHh->bHwc", _einsum("bhwc,bWw->bhWc", x, columns), rows)
@@ -71,6 +85,19 @@ def _einsum(formula: str, x: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.einsum(formula, x, weights, precision=lax.Precision.HIGHEST)
 
 
+def _resize_weights(old: int, new: int, align_corners: bool) -> jax.Array:
+    """Returns float[new, old]: row i holds the weights of the old positions in new position i."""
+    if isinstance(old, int) and isinstance(new, int):
+        return jnp.asarray((_corner_weights if align_corners else _constant_weights)(old, new))
+    position, old_length, new_length = jnp.arange(new), jnp.asarray(old), jnp.asarray(new)
+    if align_corners:
+        numerator, denominator = position * (old_length - 1), jnp.maximum(new_length - 1, 1)
+    else:
+        denominator = 2 * new_length
+        numerator = jnp.clip((2 * position + 1) * old_length - new_length, 0, denominator * (old_length - 1))
+    return _weights_at_fractions(numerator, denominator, old)
+
+
 def _constant_weights(old: int, new: int) -> np.ndarray:
     """Returns float64[new, old]: row i holds the weights of the old positions in new position i."""
     return _weights_at((np.arange(new) + 0.5) * (old / new) - 0.5, old)
@@ -86,22 +113,27 @@ def _weights_at(source: np.ndarray, old: int) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old)))
 
 
-def _dynamic_weights(old: int, new: jax.Array, canvas: int) -> jax.Array:
-    """Returns float32[B, canvas, old]: `_constant_weights(old, new)` of each image, then repeats of its last row.
+def _dynamic_weights(length: int, old: jax.Array, new: jax.Array, canvas: int, first: jax.Array | int = 0) -> jax.Array:
+    """Returns float32[B, canvas, length]: `_constant_weights(old, new)[first:]` of each image, then its last row again.
 
     Positions are computed as fractions of integers, so that rounding errors do not grow with the size of the image.
     """
-    new = jnp.maximum(new.astype(jnp.int32), 1)[:, None]
-    numerator = jnp.clip((2 * jnp.arange(canvas) + 1) * old - new, 0, 2 * new * (old - 1))
-    lower = numerator // (2 * new)
-    upper_weight = (numerator - lower * 2 * new) / (2 * new)
-    distance = jnp.arange(old) - lower[..., None]
-    lower_part = jnp.where(distance == 0, 1 - upper_weight[..., None], 0)
-    return lower_part + jnp.where(distance == 1, upper_weight[..., None], 0)
+    old, new = (jnp.maximum(size.astype(jnp.int32), 1)[:, None] for size in (old, new))
+    numerator = jnp.clip((2 * (jnp.arange(canvas) + first) + 1) * old - new, 0, 2 * new * (old - 1))
+    return _weights_at_fractions(numerator, 2 * new, length)
+
+
+def _weights_at_fractions(numerator: jax.Array, denominator: jax.Array, length: int) -> jax.Array:
+    """Returns float32[..., n, length], the weights of the old positions at `numerator / denominator`, int32[..., n]."""
+    lower = numerator // denominator
+    upper_weight = ((numerator - lower * denominator) / denominator)[..., None]
+    distance = jnp.arange(length) - lower[..., None]
+    return jnp.where(distance == 0, 1 - upper_weight, 0) + jnp.where(distance == 1, upper_weight, 0)
 
 
 def _nearest_along(x: jax.Array, axis: int, new: int) -> jax.Array:
     old = x.shape[axis]
-    if new % old == 0:
+    if new % old == 0 and not uses_plain_forms():
         return jnp.repeat(x, new // old, axis)
-    return jnp.take(x, (2 * np.arange(new) + 1) * old // (2 * new), axis)
+    # By keyword, because the conversion to ONNX takes the axis in no other way.
+    return jnp.take(x, (2 * np.arange(new) + 1) * old // (2 * new), axis=axis)

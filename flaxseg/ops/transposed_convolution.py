@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flaxseg.ops.convolution import conv
+from flaxseg.ops.platform import by_platform
 
 
 def conv_transpose(x: jax.Array, kernel: jax.Array, *, stride: int = 2) -> jax.Array:
@@ -35,7 +36,7 @@ def _value(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     plain = functools.partial(_xla_conv_transpose, stride=stride)
     if kernel.shape[0] % stride or kernel.shape[1] % stride:
         return plain(x, kernel)
-    return lax.platform_dependent(x, kernel, cpu=functools.partial(_by_phases, stride=stride), default=plain)
+    return by_platform(x, kernel, cpu=functools.partial(_by_phases, stride=stride), default=plain)
 
 
 _overlapping = jax.custom_vjp(_value, nondiff_argnums=(2,))
@@ -50,7 +51,7 @@ def _backward(stride: int, residuals: tuple[jax.Array, jax.Array], gradient: jax
         functools.partial(_gradients, form=functools.partial(form, stride=stride))
         for form in (_by_phases, _xla_conv_transpose)
     )
-    return lax.platform_dependent(*residuals, gradient, cpu=by_phases, default=plain)
+    return by_platform(*residuals, gradient, cpu=by_phases, default=plain)
 
 
 _overlapping.defvjp(_forward, _backward)

@@ -1,5 +1,6 @@
 """Drawing labels in the colors of their classes, legends, and PNG files."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from PIL import Image, ImageDraw, ImageFont
 
 from flaxseg.data.types import IGNORE_LABEL
 
@@ -15,6 +17,9 @@ IGNORE_COLOR = (230, 230, 230)
 
 MAX_LEGEND = 23
 """The number of classes that a legend names; it leaves out further ones."""
+
+_LEGEND_FONT = 12
+"""The size in pixels of the text of `append_legend`, and of its patches."""
 
 _STRIPE = 4
 """Width in pixels of the stripes over ignored pixels, and of the gaps between them."""
@@ -97,6 +102,33 @@ def add_legend(
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 6), fontsize=8)
 
 
+def append_legend(image: np.ndarray, class_names: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Returns an image with a legend of the class colors below it, whose pixels are otherwise unchanged.
+
+    Args:
+      image: uint8[H, W, 3].
+      class_names: one name per class; the first `MAX_LEGEND` are shown.
+      palette: one RGB color per class, each channel in 0..255.
+
+    Returns:
+      uint8[H + h, W, 3].
+    """
+    font, side, gap, width = ImageFont.load_default(_LEGEND_FONT), _LEGEND_FONT, 6, image.shape[1]
+    places, x, y = [], gap, gap
+    for name in class_names[:MAX_LEGEND]:
+        length = side + gap + math.ceil(font.getlength(name)) + 2 * gap
+        if x > gap and x + length > width:
+            x, y = gap, y + side + gap
+        places.append((x, y))
+        x += length
+    strip = Image.new("RGB", (width, y + side + gap + 2), "white")
+    draw = ImageDraw.Draw(strip)
+    for (x, y), name, color in zip(places, class_names, palette, strict=False):
+        draw.rectangle((x, y, x + side, y + side), fill=tuple(color), outline="gray")
+        draw.text((x + side + gap, y), name, fill="black", font=font)
+    return np.concatenate([image, np.asarray(strip)])
+
+
 def _patch(color: tuple[int, int, int], name: str, hatch: str = "") -> Patch:
     # Matplotlib hides legend entries whose text starts with an underscore.
     text = f" {name}" if name.startswith("_") else name
@@ -117,6 +149,4 @@ def figure_to_array(figure: Figure) -> np.ndarray:
 
 def save_png(path: Path, image: np.ndarray) -> None:
     """Writes an image, uint8[H, W, 3], to a PNG file."""
-    from PIL import Image
-
     Image.fromarray(image).save(path)

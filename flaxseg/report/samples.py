@@ -36,8 +36,12 @@ class SampleImages:
           prediction: the most likely class of each pixel, uint8[B, H, W].
         """
         for index, (image, label) in enumerate(zip(batch["image"], batch["label"], strict=True)):
+            predicted = prediction[index]
             if "size" in batch:
                 height, width = batch["size"][index]
                 label = label[:height, :width]
+            if "extent" in batch:
+                height, width = batch["extent"][index]
+                image, predicted = image[:height, :width], predicted[:height, :width]
             if self.wants_more and (label != IGNORE_LABEL).any():
-                self._rows.append((image, label, prediction[index]))
+                self._rows.append((image, label, predicted))

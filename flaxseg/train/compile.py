@@ -49,7 +49,8 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
         return step_of_batch(state, batch, key)
 
-    score = functools.partial(score_logits, metrics=run.loop.evaluation.metrics)
+    plan = run.loop.evaluation
+    score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
     return Compiled(
         step=jax.jit(step, donate_argnums=0, out_shardings=(placement, everywhere)),
         logits=jax.jit(functools.partial(predict_logits, model=model)),

@@ -1,12 +1,16 @@
 """The evaluation of a run's state on its evaluation set."""
 
 import dataclasses
-from collections import deque
+import functools
+from collections.abc import Iterator
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
-from flaxseg.inference.scoring import EvalMetrics
+from flaxseg.data.types import Batch
+from flaxseg.inference.blending import windowed_logits
+from flaxseg.inference.scoring import EvalMetrics, merge_all
 from flaxseg.report.samples import SampleImages
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Compiled
@@ -32,27 +36,34 @@ def evaluate(run: Run, compiled: Compiled, state: TrainState, *, num_images: int
       state: the state.
       num_images: number of images that are collected with their predictions.
     """
-    total: EvalMetrics | None = None
     images = SampleImages(num_images)
-    pending: deque[EvalMetrics] = deque()
+    total = merge_all(_score_batches(run, compiled, state, images))
+    return Evaluation(total, total.compute(), images)
+
+
+def _score_batches(run: Run, compiled: Compiled, state: TrainState, images: SampleImages) -> Iterator[EvalMetrics]:
+    """Yields the scores of each batch, on the devices, and collects images on the way."""
     batches = run.data.eval_batches
-
-    def collect() -> EvalMetrics:
-        measured = pending.popleft().to_host()
-        return measured if total is None else total.merge(measured)
-
     with tqdm(total=len(batches), desc="evaluate", unit="batch", leave=False, mininterval=0.5, disable=None) as bar:
         for batch in run.data.iterate(batches):
             placed = place_batch(batch, run.loop.mesh)
-            logits = compiled.logits(state, placed["image"])
-            pending.append(compiled.score(logits, {key: value for key, value in placed.items() if key != "image"}))
+            logits = image_logits(run, compiled, state, placed)
+            yield compiled.score(logits, {key: value for key, value in placed.items() if key != "image"})
             if images.wants_more:
                 images.add(batch, np.asarray(compiled.label(logits)))
-            # One batch behind: the device works on this one while the counts of the last are fetched.
-            if len(pending) > 1:
-                total = collect()
             bar.update()
-    while pending:
-        total = collect()
-    assert total is not None, "an evaluation set has examples"
-    return Evaluation(total, total.compute(), images)
+
+
+def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) -> jax.Array:
+    """Returns the logits of an evaluation batch's images: at once, or window by window for images of their own sizes.
+
+    Args:
+      run: the run.
+      compiled: its jitted functions.
+      state: the state.
+      batch: a batch on the devices; for images of their own sizes, also with `extent`.
+    """
+    if run.loop.evaluation.windows is None:
+        return compiled.logits(state, batch["image"])
+    network = functools.partial(compiled.logits, state)
+    return windowed_logits(network, batch["image"], batch["extent"], windows=run.loop.evaluation.windows)

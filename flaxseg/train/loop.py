@@ -16,6 +16,7 @@ from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.compile import compile_run
 from flaxseg.train.describe import describe
 from flaxseg.train.evaluation import Evaluation, evaluate
+from flaxseg.train.parts.model import describe_model
 from flaxseg.train.preemption import StopSignals
 from flaxseg.train.progress import ProgressBar
 from flaxseg.train.result import Result
@@ -48,7 +49,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
         load()  # Fails here, if it does, before anything is written.
-    directory.claim(config, run.data.splits)
+    directory.claim(config, run.data.splits, describe_model(config, run.model, run.data.train))
     plan = run.loop.checkpoints
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(

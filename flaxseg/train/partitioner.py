@@ -1,6 +1,6 @@
 """Workarounds for XLA's partitioner, which computes some sharded convolutions wrongly and without an error.
 
-With jax 0.10.2 on the CPU backend, the gradients of two convolutions in a row are wrong in these cases:
+With jax 0.10.2 and 0.12.0 on the CPU backend, the gradients of a residual block are wrong in these cases:
 
 - kernels are split over `fsdp`, rows of images over `spatial`, and each device has one example of a few rows;
 - features have fewer rows than the number of devices that they are split over.

@@ -1,7 +1,6 @@
 """The outcome of a run."""
 
 import dataclasses
-import textwrap
 
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.train.step import TrainState
@@ -33,9 +32,4 @@ class Result:
         """Returns the last evaluation as text: a table of the classes, and one for each further metric."""
         if self.scores is None:
             return "no evaluation yet"
-        tables = [self.scores.confusion.table(self.class_names)]
-        for name, metric in self.scores.others.items():
-            scores = [f"{key.partition('/')[2]} {value:.4g}" for key, value in metric.compute().items()]
-            means = textwrap.fill(f"{name}: {', '.join(scores)}", 100, subsequent_indent="  ")
-            tables.append(f"{means}\n{metric.table(self.class_names)}")
-        return "\n\n".join(tables)
+        return self.scores.table(self.class_names)

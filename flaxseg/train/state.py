@@ -9,12 +9,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import traverse_util
 from tqdm import tqdm
 
 from flaxseg.errors import ConfigError, WeightsError
-from flaxseg.models.pretrained.load import PUBLIC, load_pretrained, put_arrays
+from flaxseg.models.pretrained.load import PUBLIC, load_pretrained
 from flaxseg.models.protocol import Variables
 from flaxseg.train.build import Run
 from flaxseg.train.checkpoints import Checkpoints
@@ -82,8 +81,7 @@ def start_from(
     Args:
       variables: `params` and perhaps `batch_stats` of the network, arrays or their shapes.
       model: the network.
-      source: as for `load_pretrained`, or the directory of a run, of its checkpoints, or of one of them. From a run,
-        the latest checkpoint is taken, and the moving average of its parameters if it has one.
+      source: as for `load_pretrained`.
       sha256: the beginning of the file's SHA-256; "" does not check it. A directory has none.
       partial: load what fits, and leave the rest.
 
@@ -95,10 +93,7 @@ def start_from(
         raise WeightsError(
             f"config.model.pretrained = {source!r}: there is no file or directory {path}; give one, or {PUBLIC!r}"
         )
-    if not path.is_dir():
-        return load_pretrained(variables, model, source, sha256=sha256, partial=partial)
-    directory = _checkpoint(path)
-    return put_arrays(variables, _arrays(directory), name=str(directory), partial=partial)
+    return load_pretrained(variables, model, source, sha256=sha256, partial=partial)
 
 
 def _shapes_and_sharding(run: Run) -> tuple[Any, Any]:
@@ -142,34 +137,3 @@ def _announce(variables: Loaded, source: str) -> None:
     parts = ", ".join(f"{part} {sum(found)} of {len(found)}" for part, found in loaded.items())
     if jax.process_index() == 0:
         tqdm.write(f"parameters loaded from {source}: {parts}", file=sys.stderr)
-
-
-def _checkpoint(directory: Path) -> Path:
-    """Returns the directory of one checkpoint's state."""
-    for inner in (directory, directory / "checkpoints"):
-        if (inner / "state").is_dir():
-            return inner / "state"
-        steps = [path for path in inner.glob("*") if path.name.isdigit() and (path / "state").is_dir()]
-        if steps:
-            return max(steps, key=lambda path: int(path.name)) / "state"
-    raise WeightsError(
-        f"config.model.pretrained = {str(directory)!r}: is a directory without a checkpoint; give the --workdir of a "
-        "run, one of the folders in its checkpoints/, or a weights file"
-    )
-
-
-def _arrays(directory: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of a checkpoint by path, `params/...` and `batch_stats/...`."""
-    try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            shapes = checkpointer.metadata(directory).item_metadata.tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-            state = checkpointer.restore(directory, restore_args=as_numpy)
-    # Orbax has no error type for damage: what it raises depends on the damaged file.
-    except Exception as error:
-        raise WeightsError(
-            f"{directory}: this checkpoint cannot be read ({type(error).__name__}); give another one of that run"
-        ) from error
-    params = state.get("ema_params") or state["params"]
-    flat = traverse_util.flatten_dict({"params": params, "batch_stats": state.get("batch_stats") or {}}, sep="/")
-    return {path: np.asarray(value) for path, value in flat.items()}

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError
+from flaxseg.inference.description import FILE_NAME, ModelDescription
 
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
@@ -23,7 +24,9 @@ Another length also means another learning-rate schedule, from the step on at wh
 
 
 class Workdir:
-    """The files of a run: `config.json`, `data.json`, `class_weights.json`, `checkpoints/`, `images/` and event files.
+    """The files of a run: `config.json`, `data.json`, `model.json`, `class_weights.json`, and what it produces.
+
+    These are `checkpoints/`, `images/` and event files.
 
     Args:
       path: the directory; `claim` creates it.
@@ -35,6 +38,7 @@ class Workdir:
         self.class_weights = self.path / "class_weights.json"
         self._config = self.path / "config.json"
         self._data = self.path / "data.json"
+        self._model = self.path / FILE_NAME
 
     def has_checkpoint(self) -> bool:
         """Returns whether there is a checkpoint to resume from."""
@@ -88,8 +92,15 @@ class Workdir:
                 "the weights learned here, or the data of the run that is there"
             )
 
-    def claim(self, config: ConfigDict, splits: Mapping[str, SegmentationDataset]) -> None:
-        """Creates the directory and records the run's configuration and data in it, both checked before.
+    def claim(
+        self, config: ConfigDict, splits: Mapping[str, SegmentationDataset], description: ModelDescription
+    ) -> None:
+        """Creates the directory and records the run's configuration, data and network in it.
+
+        Args:
+          config: the configuration, checked before.
+          splits: the datasets, checked before.
+          description: describes the network, for those who load it. A run that was begun without it gets it.
 
         Raises:
           CheckpointError: the directory cannot be written to.
@@ -99,6 +110,7 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             _write_atomically(self._data, json.dumps(_record(splits), indent=2, ensure_ascii=False))
+            _write_atomically(self._model, description.to_json())
             _write_atomically(self._config, config.to_json(indent=2))
         except OSError as error:
             raise CheckpointError(
@@ -137,7 +149,7 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _write_atomically(path: Path, text: str) -> None:
     """Writes a file so that a killed run never leaves, and another process never reads, half of it."""
     new = path.with_suffix(".json.new")
-    new.write_text(text + "\n", encoding="utf-8")
+    new.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     new.replace(path)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from flaxseg.config.files import load_config, override
-from flaxseg.config.schema import default_config
+from flaxseg.config.schema import default_config, leaves
 from flaxseg.config.validate import validate
 from flaxseg.errors import ConfigError
 
@@ -74,3 +74,35 @@ def test_unusable_files_are_reported(tmp_path):
         validate(load_config(str(tmp_path / "d.py")))
     with pytest.raises(ConfigError, match="variant 'big': the only variant is 'tiny'"):
         load_config("configs/shapes.py:big")
+
+
+def test_the_configuration_of_a_run_is_read_back(tmp_path):
+    """As it was: with groups whose contents depend on names, tuples, and numbers of the same type."""
+    overrides = ["loss.dice=0.5", "data.options.size=(20,24)", "optimizer.lr_scale=(('encoder',0.1),)"]
+    config = load_config("configs/shapes.py:tiny", overrides)
+    (tmp_path / "config.json").write_text(config.to_json())
+    for file in (str(tmp_path), str(tmp_path / "config.json")):
+        found = load_config(file)
+        validate(found)
+        assert dict(leaves(found)) == dict(leaves(config))
+        assert found.data.image_size == (32, 32) and isinstance(found.data.image_size, tuple)
+    assert load_config(str(tmp_path), ["train.batch_size=3"]).train.batch_size == 3
+
+
+def test_a_run_without_a_newer_key_has_its_default(tmp_path):
+    config = default_config()
+    del config.augment["hue"]
+    (tmp_path / "config.json").write_text(config.to_json())
+    assert dict(leaves(load_config(str(tmp_path)))) == dict(leaves(default_config()))
+
+
+def test_other_files_and_folders_are_not_the_configuration_of_a_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"is a directory without the config.json of a run"):
+        load_config(str(tmp_path))
+    for text in ("{", "[]", '{"model_type": "unet"}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ConfigError, match=r"config.json: is not the configuration of a run"):
+            load_config(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"trian": {"steps": 1}}')
+    with pytest.raises(ConfigError, match=r"config.trian.steps.*did you mean 'train.steps'"):
+        validate(load_config(str(tmp_path)))

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from flaxseg.data.pipeline import bucket_size, eval_batches, iterate, train_batches
+from flaxseg.data.evaluation import bucket_size, eval_batches
+from flaxseg.data.pipeline import iterate, train_batches
 from flaxseg.data.types import IGNORE_LABEL, Example, SegmentationDataset, Source
 from flaxseg.errors import ArgumentError, DataError
 

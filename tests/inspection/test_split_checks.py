@@ -102,17 +102,21 @@ def test_duplicates_within_a_split():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "texts", "image_sizes"),
+    ("sizes", "texts", "settings"),
     [
         ([(100, 200)] * 3, [], []),
-        ([(300, 500)] * 3, ["shrinks them 2.5 times"], []),
-        ([(60, 80), (60, 80), (900, 900)], ["2 of 3 images are smaller"], [(60, 80)]),
-        ([(200, 100)] * 3, ["distorts them 4.0 times"], [(200, 100)]),
-        ([(300, 2400)] * 3, ["shrinks them 3.0 times", "distorts them 4.0 times"], [(50, 400)]),
+        ([(300, 500)] * 3, ["shrinks them 2.5 times"], [{"resize": "keep"}]),
+        ([(60, 80), (60, 80), (900, 900)], ["2 of 3 images are smaller"], [{"image_size": (60, 80)}]),
+        ([(200, 100)] * 3, ["distorts them 4.0 times"], [{"image_size": (200, 100)}]),
+        (
+            [(300, 2400)] * 3,
+            ["shrinks them 3.0 times", "distorts them 4.0 times"],
+            [{"resize": "keep"}, {"image_size": (50, 400)}],
+        ),
     ],
 )
-def test_image_sizes(sizes, texts, image_sizes):
+def test_image_sizes(sizes, texts, settings):
     found = check_image_size("train", make_statistics([[1, 1, 0]] * 3, sizes=sizes), (100, 200))
     assert len(found) == len(texts) and all(text in finding.text for text, finding in zip(texts, found, strict=True))
-    assert [arg for finding in found for arg in arguments(finding)] == [{"image_size": size} for size in image_sizes]
+    assert [arg for finding in found for arg in arguments(finding)] == settings
     assert all(finding.severity == "note" for finding in found)

@@ -17,19 +17,26 @@ from flaxseg.registry import option_errors, options_of
 from flaxseg.train import sharding
 from flaxseg.train.partitioner import partition_safely
 
-SMALL_ENCODER = {"encoder": "resnet18"}
-SHALLOW_ENCODER = SMALL_ENCODER | {"encoder_depth": 3}
+pytestmark = pytest.mark.usefixtures("small_encoder")
+
+SHALLOW_ENCODER = {"encoder": "small", "encoder_depth": 3}
 
 SMALL_OPTIONS = {
     "plain_unet": {"width": 4, "depth": 2},
     "attention_unet": {"width": 4, "depth": 2},
     "resunet": {"width": 4, "depth": 2},
-    "unet": SMALL_ENCODER | {"decoder_channels": (32, 16, 16, 8, 8)},
-    "fcn8s": SMALL_ENCODER | {"width": 8},
-    "fpn": SMALL_ENCODER,
-    "pspnet": SMALL_ENCODER,
+    # One architecture with a real encoder.
+    "unet": {"encoder": "resnet18", "encoder_depth": 4, "decoder_channels": (16, 16, 8, 8)},
+    "unet_mobilenet": {"decoder_channels": (32, 16, 16, 8)},
+    "fcn8s": {"encoder": "small", "width": 8},
+    "fpn": {"encoder": "small", "pyramid_channels": 16, "segmentation_channels": 32},
+    "pspnet": {"encoder": "small", "decoder_channels": 16},
     "unetplusplus": SHALLOW_ENCODER | {"decoder_channels": (32, 16, 8)},
     "manet": SHALLOW_ENCODER | {"decoder_channels": (32, 16, 8)},
+    "deeplabv3": SHALLOW_ENCODER | {"decoder_channels": 16},
+    "deeplabv3plus": SHALLOW_ENCODER | {"decoder_channels": 16},
+    "upernet": SHALLOW_ENCODER | {"decoder_channels": 16},
+    "segformer": SHALLOW_ENCODER | {"decoder_channels": 16},
 }
 """Options that make a network quick to compile. Other architectures get SHALLOW_ENCODER, and other functions none."""
 
@@ -162,8 +169,8 @@ def test_a_sharded_batch_gives_one_devices_gradients(name):
     variables = jax.device_put(variables_of(name), sharding.replicated(mesh))
     spread = jax.device_put(images(*BATCH), sharding.batch_sharding(mesh))
     train = name in BATCH_STATISTICS_OVER_DEVICES
-    whole = loss_and_grads(partition_safely(build(name), mesh), train=train)
-    sharded = whole(variables["params"], variables.get("batch_stats", {}), spread)
+    wrapped = loss_and_grads(partition_safely(build(name), mesh), train=train)
+    sharded = wrapped(variables["params"], variables.get("batch_stats", {}), spread)
     for a, b in zip(jax.tree.leaves(run(name, train=train)), jax.tree.leaves(sharded), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE * max(1e-2, np.abs(a).max()))
 

@@ -12,7 +12,7 @@ CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 6), (7, 1), (9, 8)])
-def test_equal_scipy(shape):
+def test_erosion_and_dilation_equal_those_of_scipy(shape):
     maps = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     eroded, dilated = jax.jit(lambda x: (erosion(x), dilation(x)))(maps)
     np.testing.assert_array_equal(

@@ -65,3 +65,11 @@ def test_ragged_is_exact_for_large_images():
     x, size = random_images(1, 2, 700, 1), (2, 4096)
     resized = jax.jit(resize_bilinear_ragged, static_argnums=2)(x, np.array([size]), size)
     np.testing.assert_allclose(resized, resize_bilinear(x, size), rtol=0, atol=2e-6)
+
+
+def test_a_ragged_result_can_be_computed_in_parts():
+    x = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    sizes = np.array([[9, 7], [3, 8]], np.int32)
+    whole = resize_bilinear_ragged(x, sizes, (12, 8))
+    parts = [resize_bilinear_ragged(x, sizes, (4, 8), first_row=first) for first in (0, 4, 8)]
+    np.testing.assert_allclose(np.concatenate(parts, 1), whole, atol=1e-6)

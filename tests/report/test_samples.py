@@ -14,7 +14,7 @@ def batch_of(count, filled):
     return {"image": np.zeros((count, 8, 8, 3), np.uint8), "label": label, "size": size}
 
 
-def test_the_first_images_that_are_no_padding_are_collected():
+def test_the_first_images_are_collected_without_padding():
     images = SampleImages(3)
     prediction = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((4, 8, 8), np.uint8)
     images.add(batch_of(4, filled=2), prediction)

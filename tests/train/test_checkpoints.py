@@ -1,4 +1,4 @@
-"""What is kept, and what comes back."""
+"""Which checkpoints are kept, how they are restored on any mesh, and what happens to damaged ones."""
 
 import shutil
 
@@ -16,7 +16,8 @@ def state(value):
     return {"params": {"kernel": jnp.full((4, 8), value), "bias": jnp.full(3, value)}, "ema_params": None}
 
 
-def like(mesh):
+def abstract_state(mesh):
+    """Returns the shapes, types and shardings of a state on a mesh."""
     shapes = jax.eval_shape(lambda: state(0.0))
     placement = sharding.state_sharding(shapes, mesh)
     return jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placement)
@@ -39,32 +40,32 @@ def test_the_latest_and_the_best_are_kept(saved):
         assert checkpoints.best_step == 2
 
 
-def test_any_mesh_restores_what_was_saved(saved):
+def test_a_checkpoint_is_restored_on_any_mesh(saved):
     with Checkpoints(saved, keep=2, best_metric="miou") as checkpoints:
         for parts in ({"data": 1}, {"data": 2, "fsdp": 4}):
-            restored = checkpoints.restore(like(sharding.make_mesh(**parts)), step=2)
+            restored = checkpoints.restore(abstract_state(sharding.make_mesh(**parts)), step=2)
             np.testing.assert_array_equal(restored["params"]["kernel"], np.full((4, 8), 2.0))
             assert restored["params"]["kernel"].sharding.mesh.size == np.prod(list(parts.values()))
             assert restored["ema_params"] is None
-        latest = checkpoints.restore_latest(like(sharding.make_mesh(data=1)))
+        latest = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
         np.testing.assert_array_equal(latest["params"]["bias"], np.full(3, 6.0))
 
 
-def test_a_step_that_is_there_is_left_alone(saved):
+def test_an_existing_step_is_not_overwritten(saved):
     with Checkpoints(saved, keep=2, best_metric="miou") as checkpoints:
         checkpoints.save(6, state(-1.0))
         checkpoints.wait()
         np.testing.assert_array_equal(
-            checkpoints.restore_latest(like(sharding.make_mesh()))["params"]["bias"], np.full(3, 6.0)
+            checkpoints.restore_latest(abstract_state(sharding.make_mesh()))["params"]["bias"], np.full(3, 6.0)
         )
 
 
-def test_a_step_that_is_not_there_is_named(saved):
+def test_restoring_a_missing_step_lists_the_existing_ones(saved):
     with (
         Checkpoints(saved, keep=2, best_metric="miou") as checkpoints,
         pytest.raises(CheckpointError, match="no checkpoint of step 3; steps there: 2, 5, 6"),
     ):
-        checkpoints.restore(like(sharding.make_mesh()), step=3)
+        checkpoints.restore(abstract_state(sharding.make_mesh()), step=3)
 
 
 def damaged_copy(saved, target, how):
@@ -83,29 +84,29 @@ def damaged_copy(saved, target, how):
 
 
 @pytest.mark.parametrize("how", ["empty directory", "cut-off metadata", "empty file"])
-def test_a_damaged_latest_is_set_aside_for_the_one_before(saved, tmp_path, how):
+def test_a_damaged_checkpoint_is_renamed_and_the_previous_one_restored(saved, tmp_path, how):
     directory = damaged_copy(saved, tmp_path / "checkpoints", how)
     with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
-        restored = checkpoints.restore_latest(like(sharding.make_mesh(data=1)))
+        restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
         np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))
         assert checkpoints.latest_step == 5
         checkpoints.save(6, state(60.0), {"miou": 0.1})
     assert (directory / "6.damaged").is_dir()
     with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
-        latest = checkpoints.restore_latest(like(sharding.make_mesh(data=1)))
+        latest = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
         np.testing.assert_array_equal(latest["params"]["bias"], np.full(3, 60.0))
 
 
 def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):
     with Checkpoints(tmp_path / "none", keep=2, best_metric="miou") as checkpoints:
-        assert checkpoints.restore_latest(like(sharding.make_mesh(data=1))) is None
+        assert checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1))) is None
         assert checkpoints.is_best({"miou": 0.0}) and not checkpoints.is_best({"miou": float("nan")})
 
 
-def test_better_scores_are_told_from_worse(saved):
+def test_only_a_higher_score_is_the_best(saved):
     with Checkpoints(saved, keep=2, best_metric="miou") as checkpoints:
-        told = [checkpoints.is_best({"miou": miou}) for miou in (0.91, 0.9, 0.5, float("nan"))]
-    assert told == [True, False, False, False]
+        is_best = [checkpoints.is_best({"miou": miou}) for miou in (0.91, 0.9, 0.5, float("nan"))]
+    assert is_best == [True, False, False, False]
 
 
 def test_scores_are_compared_while_a_save_is_under_way(tmp_path):

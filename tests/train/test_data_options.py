@@ -18,7 +18,7 @@ def test_a_dataset_cached_on_the_devices_trains_like_one_on_the_host(tmp_path):
         config = load_config("configs/shapes.py:tiny", [*overrides, f"data.cache={cache}"])
         result = train_and_evaluate(config, tmp_path / cache)
         states[cache] = jax.device_get(result.state.params), result.scores.confusion.counts
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), states["none"][0], states["device"][0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), states["none"][0], states["device"][0])
     np.testing.assert_array_equal(states["none"][1], states["device"][1])
 
 
@@ -61,7 +61,7 @@ def test_damaged_files_are_skipped_counted_and_listed(damaged, tmp_path, capfd):
 
 def test_damaged_masks_are_skipped_when_class_values_are_inferred(damaged):
     mask = damaged / "masks/train/a.png"
-    mask.write_bytes(b"no picture at all")
+    mask.write_bytes(b"not an image")
     config = settings(damaged, 3)
     del config.data.options["class_names"]
     data = build(config).data
@@ -70,7 +70,7 @@ def test_damaged_masks_are_skipped_when_class_values_are_inferred(damaged):
     assert len(data.bad_examples.messages) == 2
 
 
-def test_splits_with_other_channels_are_refused_before_training(damaged):
+def test_splits_with_different_channels_are_refused_before_training(damaged):
     for path in (damaged / "images/val").iterdir():
         np.save(path.with_suffix(".npy"), np.zeros((16, 16, 5), np.uint8))
         path.unlink()
@@ -78,7 +78,7 @@ def test_splits_with_other_channels_are_refused_before_training(damaged):
         build(settings(damaged, 2))
 
 
-def test_one_damaged_file_too_many_stops_the_run(damaged, tmp_path):
+def test_more_damaged_files_than_allowed_stop_the_run(damaged, tmp_path):
     with pytest.raises(DataError, match=r"(?s)2 examples cannot be read, and skip_bad = 1.*d\.png.*h\.png"):
         train_and_evaluate(settings(damaged, 1), tmp_path / "run")
     with pytest.raises(DataError, match=r"^[^\n]*d\.png: cannot be decoded"):

@@ -1,4 +1,4 @@
-"""A dataset on the devices gives the batches that the host gives, on any mesh."""
+"""A dataset cached on the devices yields the same batches as one on the host, on any mesh."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ def read(index, channels=3):
 
 
 @pytest.mark.parametrize("parts", [(1, 1, 1), (8, 1, 1), (2, 2, 2)])
-def test_taken_batches_are_the_examples(parts):
+def test_a_batch_holds_the_examples_of_its_indices(parts):
     mesh = make_mesh(**dict(zip(("data", "fsdp", "spatial"), parts, strict=True)))
     stored = device_cache.load(13, read, mesh, num_threads=2)
     split = parts[0] * parts[1]
@@ -31,13 +31,13 @@ def test_taken_batches_are_the_examples(parts):
         assert batch["image"].sharding.is_equivalent_to(stored["image"].sharding, 4)
 
 
-def test_each_example_is_read_once_but_the_first():
+def test_the_first_example_is_read_twice_and_every_other_one_once():
     seen = []
     device_cache.load(5, lambda index: seen.append(index) or read(index), make_mesh(), num_threads=0)
     assert sorted(seen) == [0, 0, 1, 2, 3, 4]
 
 
-def test_too_little_memory_and_other_channels(monkeypatch):
+def test_too_little_memory_and_different_channels_are_errors(monkeypatch):
     mesh = make_mesh()
     with pytest.raises(DataError, match=r"3: image is uint8\[8, 6, 1\] where 0 has uint8\[8, 6, 3\]"):
         device_cache.load(5, lambda i: read(i, 1 if i == 3 else 3), mesh, num_threads=1)

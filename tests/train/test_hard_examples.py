@@ -15,7 +15,7 @@ from flaxseg.train.hard_examples import HARDEST, HardExamples, hardest_examples
 LOSS = weighted_sum({"cross_entropy": 1.0, "lovasz_softmax": 1.0})
 
 
-def found(loss, index):
+def hard_examples(loss, index):
     return HardExamples(np.float32(loss), np.int32(index))
 
 
@@ -36,13 +36,13 @@ def test_fewer_examples_than_requested_leave_padding_that_is_not_listed():
     batch = {"label": jnp.zeros((2, 1, 1), jnp.int32), "index": jnp.array([7, 0], jnp.int32)}
     few = jax.jit(partial(HardExamples.from_model_output, loss_fn=LOSS, count=4))(jnp.zeros((2, 1, 1, 2)), batch)
     assert [index for index, _ in few.pairs()] == [7, 0]
-    assert [index for index, _ in few.merge(found([2, 1, -np.inf, -np.inf], [3, 0, 0, 0])).pairs()] == [3, 0, 7]
+    assert [index for index, _ in few.merge(hard_examples([2, 1, -np.inf, -np.inf], [3, 0, 0, 0])).pairs()] == [3, 0, 7]
 
 
-def test_an_example_of_both_appears_once_with_its_larger_loss():
-    both = found([5, 3, 1], [4, 2, 9]).merge(found([4, 3, 2], [2, 8, 7]))
+def test_an_example_in_both_lists_appears_once_with_its_larger_loss():
+    both = hard_examples([5, 3, 1], [4, 2, 9]).merge(hard_examples([4, 3, 2], [2, 8, 7]))
     assert both.pairs() == [(4, 5.0), (2, 4.0), (8, 3.0)]
-    assert found([4, 3, 2], [2, 8, 7]).merge(found([5, 3, 1], [4, 2, 9])).pairs() == both.pairs()
+    assert hard_examples([4, 3, 2], [2, 8, 7]).merge(hard_examples([5, 3, 1], [4, 2, 9])).pairs() == both.pairs()
 
 
 def test_a_step_lists_the_same_examples_on_any_number_of_devices():

@@ -75,7 +75,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *trees)
 
 
-def test_a_frozen_encoder_of_another_run_stays_unchanged(run, tmp_path):
+def test_an_encoder_loaded_from_another_run_and_frozen_stays_unchanged(run, tmp_path):
     # From another run, the moving average of the parameters is taken if it has one.
     before = run[1].state
     before = before.replace(params=before.ema_params or before.params)

@@ -1,6 +1,6 @@
 """A whole run: what it writes, which checkpoints it keeps, and that a killed run resumes bit for bit."""
 
-import dataclasses
+import contextlib
 import itertools
 import re
 import signal
@@ -15,8 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from flaxseg.config.files import load_config
-from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import CheckpointError, ConfigError, DataError, TrainingError
+from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.report.samples import SampleImages
@@ -26,7 +25,6 @@ from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.evaluation import Evaluation
 from flaxseg.train.loop import train_and_evaluate
-from flaxseg.train.parts import data as data_builder
 from flaxseg.train.state import restore_or_create
 
 CLASSES = ("background", "disc", "square", "triangle", "border")
@@ -65,7 +63,7 @@ def test_every_example_is_scored_once_at_its_own_size(run):
     assert run[2].scores.confusion.counts.dtype == np.int64
 
 
-def test_nothing_compiles_twice(run):
+def test_each_function_compiles_once(run):
     assert [function._cache_size() for function in run[3]] == [1, 1, 1, 1]
 
 
@@ -77,7 +75,7 @@ def test_tensorboard_holds_every_scalar(events):
         assert [step for step, _ in events[f"eval/{name}"]] == [3, 6], name
 
 
-def test_scalars_are_those_of_the_run(run, events):
+def test_tensorboard_scalars_match_the_run(run, events):
     schedule = build(run[0]).optim.schedule
     rates = {step: float(value) for step, value in events["train/learning_rate"]}
     assert rates == pytest.approx({step: float(schedule(step - 1)) for step in (2, 3, 4, 6)})
@@ -91,7 +89,7 @@ def test_tensorboard_holds_figures(events):
         assert events[name][0][1][2].startswith(b"\x89PNG")
 
 
-def test_figures_are_files_as_well(run):
+def test_figures_are_also_png_files(run):
     names = sorted(path.name for path in (run[1] / "images").iterdir())
     assert names == [f"000000{step}_{name}.png" for step in (3, 6) for name in ("confusion_matrix", "predictions")]
     panel = np.asarray(Image.open(run[1] / "images" / "0000006_predictions.png"))
@@ -113,7 +111,7 @@ def test_a_finished_run_is_only_evaluated_again(run):
     assert sorted(str(path) for path in (workdir / "checkpoints").rglob("*")) == before
 
 
-def test_another_experiment_is_not_overwritten(run):
+def test_a_workdir_of_another_configuration_is_refused(run):
     config, workdir, _, _ = run
     other = config.copy_and_resolve_references()
     other.optimizer.learning_rate = 1.0
@@ -147,186 +145,6 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(run, tmp_path):
     assert re.search(r"and \d+ more", message)
 
 
-def test_splits_of_other_classes_are_refused(run):
-    data = build(run[0]).data
-    renamed = dataclasses.replace(data.evaluation, class_names=("a", "b", "c", "d", "e"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            data_builder, "open_dataset", lambda name, split, **_: data.train if split == "train" else renamed
-        )
-        with pytest.raises(DataError, match="the splits differ in their classes"):
-            build(run[0])
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        (
-            "loss_options.cross_entropy.class_weights=(1,2,3)",
-            "config.loss_options.cross_entropy.class_weights = .*3 weights for 5",
-        ),
-        ("class_weights=(1,2,3)", r"config.class_weights = \(1.0, 2.0, 3.0\): 3 weights for 5 classes"),
-        ("optimizer.freeze=('encodr',)", "config.optimizer.freeze = 'encodr': matches no parameter"),
-        ("optimizer.freeze=('.*',)", "config.optimizer.freeze = .*covers every parameter"),
-        ("optimizer.lr_scale=(('heads',2),)", "config.optimizer.lr_scale = 'heads': matches no parameter"),
-        (
-            "optimizer.accumulate_steps=3",
-            "does not divide into optimizer.accumulate_steps = 3 micro-batches",
-        ),
-        (
-            "optimizer.schedule=plateau",
-            "config.optimizer.schedule_options.window = 100: with patience = 5 .* run has only 4",
-        ),
-        ("model.options.std=(1.0,2.0)", "config.model: plain_unet with these options cannot take images .*32, 32, 3"),
-    ],
-)
-def test_errors_that_depend_on_the_data_are_raised_before_training(tmp_path, override, message):
-    config = load_config("configs/shapes.py:tiny", [override])
-    with pytest.raises(ConfigError, match=message):
-        train_and_evaluate(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def falling(monkeypatch):
-    """Makes the first evaluation perfect, and every later one entirely wrong."""
-    total = np.eye(5, dtype=np.int64)
-    counts = itertools.chain([total], itertools.repeat(total[::-1]))
-
-    def evaluate(*_, num_images):
-        metrics = EvalMetrics(ConfusionMatrix(next(counts)))
-        return Evaluation(metrics, metrics.compute(), SampleImages(0))
-
-    monkeypatch.setattr(loop, "evaluate", evaluate)
-
-
-SEVEN_STEPS = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
-
-
-def test_the_best_checkpoint_is_kept_whenever_it_is_evaluated(tmp_path, falling):
-    """Evaluations after 2, 4 and 6 of 7 steps, checkpoints after 3 and 6: the best, of step 2, is kept to the end."""
-    result = train_and_evaluate(load_config("configs/shapes.py:tiny", SEVEN_STEPS), tmp_path)
-    assert result.best_step == 2 and not result.stopped_early
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "7"]
-
-
-def test_a_run_stops_early_without_improvement_and_is_not_resumed(tmp_path, falling):
-    config = load_config("configs/shapes.py:tiny", [*SEVEN_STEPS, "train.early_stop=2"])
-    result = train_and_evaluate(config, tmp_path)
-    assert (result.best_step, int(result.state.step), result.stopped_early) == (2, 4, True)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
-    again = train_and_evaluate(config, tmp_path)
-    assert (int(again.state.step), again.stopped_early) == (4, True)
-
-
-def test_a_dataset_of_one_class_is_refused(run):
-    data = build(run[0]).data
-    alone = dataclasses.replace(data.train, num_classes=1, class_names=("all",), palette=((0, 0, 0),))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data_builder, "open_dataset", lambda *_, **__: alone)
-        with pytest.raises(DataError, match="the dataset has one class, 'all'"):
-            build(run[0])
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ["eval.resolution=image_size"],
-        ["train.precision=bfloat16"],
-        ["mesh.fsdp=2", "mesh.spatial=2", "optimizer.accumulate_steps=2", "optimizer.name=muon", "log.hardest=2"],
-    ],
-)
-def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
-    config = load_config("configs/shapes.py:tiny", [*overrides, "data.image_size=(24,20)", "train.steps=3"])
-    result = train_and_evaluate(config, tmp_path)
-    pixels = 24 * 20 if "image_size" in overrides[0] else 32 * 32
-    assert result.scores.confusion.counts.sum() == 16 * pixels
-    assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {np.dtype("float32")}
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(result.state.params)))
-
-
-def test_an_update_that_is_not_finite_is_never_saved(tmp_path):
-    """The loss and its gradient belong to the parameters before the step, and are finite."""
-    overrides = ["optimizer.learning_rate=3e38", "optimizer.warmup_steps=0", "train.steps=1", "eval.every=1"]
-    with pytest.raises(TrainingError, match=r"step 1: the loss, its gradient or the update is not .*= inf"):
-        train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
-    assert not list((tmp_path / "checkpoints").iterdir())
-
-
-def test_an_invalid_configuration_makes_no_workdir(tmp_path):
-    config = load_config("configs/shapes.py:tiny")
-    config.train.batch_size = 12
-    with pytest.raises(ConfigError, match="config.train.batch_size = 12: does not divide over 8 devices"):
-        train_and_evaluate(config, tmp_path / "run")
-    config.train.batch_size = 16
-    config.data.train_split = "trian"
-    with pytest.raises(ConfigError, match="config.data.train_split = 'trian'"):
-        train_and_evaluate(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-OVERRIDES = [
-    "optimizer.ema_decay=0.9",
-    "checkpoint.every=2",
-    "augment.scale=(0.9,1.2)",
-    "model.options.decoder_dropout=0.2",
-]
-
-KILLED = """
-import os, signal, sys
-from flaxseg.config.files import load_config
-from flaxseg.train import loop
-
-def restore_or_create(run, checkpoints, load):
-    def kill(*arguments, **options):
-        checkpoints.wait()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    loop.evaluate = kill
-    return original(run, checkpoints, load)
-
-original, loop.restore_or_create = loop.restore_or_create, restore_or_create
-loop.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys.argv[1])
-"""
-
-
-def test_a_killed_run_resumes_bit_for_bit(tmp_path):
-    """Six steps in one process equal a process killed at step 3, after checkpoint 2, and a second that resumes it."""
-    config = load_config("configs/shapes.py:tiny", OVERRIDES)
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "parts"), *OVERRIDES]
-    killed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    with Checkpoints(tmp_path / "parts" / "checkpoints", keep=2, best_metric="miou") as checkpoints:
-        assert checkpoints.latest_step == 2
-    before = (tmp_path / "parts" / "config.json").read_text()
-    whole, parts = (train_and_evaluate(config, tmp_path / name) for name in ("whole", "parts"))
-    assert (tmp_path / "parts" / "config.json").read_text() == before
-    states = jax.device_get((whole.state, parts.state))
-    assert states[0].step == 6
-    assert states[0].ema_params is not None
-    jax.tree.map(np.testing.assert_array_equal, *states)
-    np.testing.assert_array_equal(whole.scores.confusion.counts, parts.scores.confusion.counts)
-
-
-def test_the_batch_of_a_step_does_not_depend_on_where_iteration_starts(run):
-    data = build(run[0]).data
-    batches, late = data.train_batches, data.iterate(data.train_batches, start=4)
-    for step in (4, 5, 6):
-        batch = next(late)
-        np.testing.assert_array_equal(batch["image"], batches[step]["image"])
-        np.testing.assert_array_equal(batch["label"], batches[step]["label"])
-        assert (batch["label"] != IGNORE_LABEL).all()
-    late.close()
-
-
-def test_a_warm_up_longer_than_the_run_is_shortened(capfd):
-    config = load_config("configs/shapes.py:tiny", ["optimizer.warmup_steps=50", "train.steps=20"])
-    schedule = build(config).optim.schedule
-    assert "optimizer.warmup_steps = 50 is shortened to 2, a tenth of the run's 20 steps" in capfd.readouterr().err
-    rates = [float(schedule(step)) for step in range(4)]
-    assert rates[0] < rates[1] < rates[2] == pytest.approx(config.optimizer.learning_rate) and rates[3] < rates[2]
-
-
 class Recorder(Callback):
     """Records the events of a run."""
 
@@ -354,12 +172,44 @@ class Recorder(Callback):
         self.events.append(("end", int(result.state.step)))
 
 
-def test_callbacks_see_every_event_in_order(tmp_path, falling):
+@contextlib.contextmanager
+def falling_scores():
+    """Makes the first evaluation perfect, and every later one entirely wrong."""
+    total = np.eye(5, dtype=np.int64)
+    counts = itertools.chain([total], itertools.repeat(total[::-1]))
+
+    def evaluate(*_, num_images):
+        metrics = EvalMetrics(ConfusionMatrix(next(counts)))
+        return Evaluation(metrics, metrics.compute(), SampleImages(0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "evaluate", evaluate)
+        yield
+
+
+SEVEN_STEPS = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
+
+
+@pytest.fixture(scope="module")
+def seven_steps(tmp_path_factory):
+    """Returns the directory, result and recorded events of a run of seven steps whose first evaluation is the best."""
+    workdir, recorder = tmp_path_factory.mktemp("seven_steps"), Recorder()
+    with falling_scores():
+        result = train_and_evaluate(load_config("configs/shapes.py:tiny", SEVEN_STEPS), workdir, callbacks=[recorder])
+    return workdir, result, recorder.events
+
+
+def test_the_best_checkpoint_is_kept_to_the_end(seven_steps):
+    """Evaluations after 2, 4 and 6 of 7 steps, checkpoints after 3 and 6: the best, of step 2, is kept to the end."""
+    workdir, result, _ = seven_steps
+    assert result.best_step == 2 and not result.stopped_early
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["2", "7"]
+
+
+def test_callbacks_see_every_event_in_order(seven_steps):
     """Evaluated after 2, 4, 6 and 7 of 7 steps, saved after 3, 6, 7 and at the best; averages after every 2 steps."""
-    recorder = Recorder()
-    config = load_config("configs/shapes.py:tiny", SEVEN_STEPS)
-    train_and_evaluate(config, tmp_path, callbacks=[recorder])
-    assert recorder.events == [
+    events = seven_steps[2]
+    assert events == [
         ("start", 0),
         ("step", 1),
         ("step", 2), ("log", 2), ("evaluation", 2), ("checkpoint", 2, True),
@@ -370,3 +220,97 @@ def test_callbacks_see_every_event_in_order(tmp_path, falling):
         ("step", 7), ("log", 7), ("evaluation", 7), ("checkpoint", 7, True),
         ("end", 7),
     ]  # fmt: skip
+
+
+def test_a_run_stops_early_without_improvement_and_is_not_resumed(tmp_path):
+    config = load_config("configs/shapes.py:tiny", [*SEVEN_STEPS, "train.early_stop=2"])
+    with falling_scores():
+        result = train_and_evaluate(config, tmp_path)
+        assert (result.best_step, int(result.state.step), result.stopped_early) == (2, 4, True)
+        assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
+        again = train_and_evaluate(config, tmp_path)
+    assert (int(again.state.step), again.stopped_early) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["eval.resolution=image_size"],
+        ["train.precision=bfloat16"],
+        ["mesh.fsdp=2", "mesh.spatial=2", "optimizer.accumulate_steps=2", "optimizer.name=muon", "log.hardest=2"],
+    ],
+)
+def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
+    config = load_config("configs/shapes.py:tiny", [*overrides, "data.image_size=(24,20)", "train.steps=3"])
+    result = train_and_evaluate(config, tmp_path)
+    pixels = 24 * 20 if "image_size" in overrides[0] else 32 * 32
+    assert result.scores.confusion.counts.sum() == 16 * pixels
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.state.params)} == {np.dtype("float32")}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(result.state.params)))
+
+
+def test_an_update_that_is_not_finite_is_never_saved(tmp_path):
+    """The loss and its gradient belong to the parameters before the step, and are finite."""
+    overrides = ["optimizer.learning_rate=3e38", "optimizer.warmup_steps=0", "train.steps=1", "eval.every=1"]
+    with pytest.raises(TrainingError, match=r"step 1: the loss, its gradient or the update is not .*= inf"):
+        train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.batch_size=12", "config.train.batch_size = 12: does not divide over 8 devices"),
+        ("data.train_split=trian", "config.data.train_split = 'trian'"),
+        ("optimizer.freeze=('encodr',)", "config.optimizer.freeze = 'encodr': matches no parameter"),
+    ],
+)
+def test_an_invalid_configuration_creates_no_workdir(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        train_and_evaluate(load_config("configs/shapes.py:tiny", [override]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+OVERRIDES = [
+    "optimizer.ema_decay=0.9",
+    "checkpoint.every=2",
+    "augment.scale=(0.9,1.2)",
+    "model.options.decoder_dropout=0.2",
+]
+
+KILLED = """
+import os, signal, sys, unittest.mock
+from flaxseg.config.files import load_config
+from flaxseg.train import loop
+
+def restore_or_create(run, checkpoints, load):
+    def kill(*arguments, **options):
+        checkpoints.wait()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    loop.evaluate = kill
+    return original(run, checkpoints, load)
+
+# Summaries are not tested here, and writing them imports TensorFlow.
+loop.Summaries = unittest.mock.MagicMock()
+original, loop.restore_or_create = loop.restore_or_create, restore_or_create
+loop.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys.argv[1])
+"""
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    """Six steps in one process equal a process killed at step 3, after checkpoint 2, and a second that resumes it."""
+    config = load_config("configs/shapes.py:tiny", OVERRIDES)
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "parts"), *OVERRIDES]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    with Checkpoints(tmp_path / "parts" / "checkpoints", keep=2, best_metric="miou") as checkpoints:
+        assert checkpoints.latest_step == 2
+    before = (tmp_path / "parts" / "config.json").read_text()
+    whole, parts = (train_and_evaluate(config, tmp_path / name) for name in ("whole", "parts"))
+    assert (tmp_path / "parts" / "config.json").read_text() == before
+    states = jax.device_get((whole.state, parts.state))
+    assert states[0].step == 6
+    assert states[0].ema_params is not None
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    np.testing.assert_array_equal(whole.scores.confusion.counts, parts.scores.confusion.counts)

@@ -1,4 +1,4 @@
-"""Micro-batches: a step on them is the step on the whole batch."""
+"""Micro-batches: a step on them equals a step on the whole batch."""
 
 from functools import partial
 
@@ -53,7 +53,7 @@ def without_batch_norm(batch):
 
 
 @pytest.mark.parametrize(("parts", "devices"), [(2, 1), (8, 1), (2, 4)])
-def test_a_step_on_micro_batches_is_the_step_on_the_whole_batch(batch, without_batch_norm, parts, devices):
+def test_a_step_on_micro_batches_equals_one_on_the_whole_batch(batch, without_batch_norm, parts, devices):
     model, (whole, metrics) = without_batch_norm
     mesh = sharding.make_mesh(data=devices) if devices > 1 else None
     new, found = one_step(model, batch, mesh, accumulate_steps=parts)

@@ -2,24 +2,31 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 PROGRAM = """
-import json, sys
+import json, sys, unittest.mock
 import jax
 
 index, count, port, workdir = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if count > 1:
     jax.distributed.initialize(f"localhost:{port}", count, index)
 from flaxseg.config.files import load_config
+from flaxseg.train import loop
 from flaxseg.train.loop import train_and_evaluate
 
+if index > 0 or count == 1:
+    # Only what the first of two processes writes is tested, and writing summaries imports TensorFlow.
+    loop.Summaries = unittest.mock.MagicMock()
+
 overrides = ["train.steps=3", "augment.scale=(0.8,1.2)", "augment.brightness=0.2", "data.options.count=20"]
-config = load_config("configs/shapes.py:tiny", overrides)
+config = load_config("configs/shapes.py:tiny", [*overrides, *sys.argv[5:]])
 result = train_and_evaluate(config, workdir)
 head = jax.device_get(result.state.params["head"]["kernel"])
 counts = result.scores.confusion.counts.tolist()
@@ -27,9 +34,9 @@ print(json.dumps({"devices": jax.device_count(), "counts": counts, "head": head.
 """
 
 
-def start(index, count, devices, port, workdir):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    command = [sys.executable, "-c", PROGRAM, str(index), str(count), str(port), str(workdir)]
+def start(index, count, devices, port, workdir, overrides):
+    flags = re.sub(r"device_count=\d+", f"device_count={devices}", os.environ["XLA_FLAGS"])
+    command = [sys.executable, "-c", PROGRAM, str(index), str(count), str(port), str(workdir), *overrides]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, **pipes)
 
@@ -40,12 +47,17 @@ def result_of(process):
     return json.loads(output.splitlines()[-1])
 
 
-def test_two_processes_train_as_one(tmp_path):
+@pytest.mark.parametrize(
+    "overrides",
+    [(), pytest.param(("data.resize=keep", "data.image_size=(24,24)"), marks=pytest.mark.long)],
+    ids=["resized", "windows"],
+)
+def test_two_processes_train_as_one(tmp_path, overrides):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    processes = [start(i, 2, 2, port, tmp_path / "two") for i in range(2)]
-    one = result_of(start(0, 1, 4, port, tmp_path / "one"))
+    processes = [start(i, 2, 2, port, tmp_path / "two", overrides) for i in range(2)]
+    one = result_of(start(0, 1, 4, port, tmp_path / "one", overrides))
     first, second = (result_of(process) for process in processes)
     assert one["devices"] == first["devices"] == 4
     assert first == second
@@ -54,4 +66,4 @@ def test_two_processes_train_as_one(tmp_path):
     assert first["counts"] == one["counts"]
     np.testing.assert_allclose(first["head"], one["head"], atol=1e-5)
     written = sorted(path.name for path in (tmp_path / "two").iterdir())
-    assert [name.split(".")[0] for name in written] == ["checkpoints", "config", "data", "events", "images"]
+    assert [name.split(".")[0] for name in written] == ["checkpoints", "config", "data", "events", "images", "model"]

@@ -1,3 +1,5 @@
+"""The state that a run starts from: its own checkpoint, another run, a file of weights, or initial values."""
+
 import jax
 import numpy as np
 import pytest
@@ -5,7 +7,8 @@ import safetensors.numpy
 
 from flaxseg.config.files import load_config
 from flaxseg.errors import ConfigError, WeightsError
-from flaxseg.train import state as state_module
+from flaxseg.models.pretrained import load as load_module
+from flaxseg.models.pretrained.load import load_pretrained
 from flaxseg.train.build import build
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.loop import train_and_evaluate
@@ -40,6 +43,12 @@ def test_a_new_run_starts_from_the_moving_average_of_another(run, place, tmp_pat
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
 
 
+def test_load_pretrained_takes_the_directory_of_a_run(run):
+    _, workdir, ended = run
+    found = load_pretrained(variables_of(ended), build(run[0]).model.module, str(workdir))
+    jax.tree.map(np.testing.assert_array_equal, found, {"params": ended.ema_params, "batch_stats": ended.batch_stats})
+
+
 def test_weights_of_another_network_are_refused_before_anything_is_written(run, tmp_path):
     config, workdir, _ = run
     config = config.copy_and_resolve_references()
@@ -52,7 +61,7 @@ def test_weights_of_another_network_are_refused_before_anything_is_written(run, 
     assert not (tmp_path / "new").exists()
 
 
-def test_fitting_weights_are_loaded_on_request(run):
+def test_partial_loads_the_weights_that_fit(run):
     config, workdir, ended = run
     wider = config.copy_and_resolve_references()
     wider.model.options.max_width = 4
@@ -91,7 +100,7 @@ def test_a_new_run_starts_from_a_file_of_encoder_weights(tmp_path, capsys):
     """Only the encoder is loaded, under torchvision's names; the decoder is initialized from the seed."""
     config = load_config("configs/shapes.py:tiny", OVERRIDES)
     config.model.name = "unet"
-    config.model.options = {"encoder": "resnet18", "decoder_channels": (8, 8, 8, 8, 8)}
+    config.model.options = {"encoder": "resnet18", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
     model = build(config).model.module
     image = np.zeros((1, 32, 32, 3), np.float32)
     new = jax.jit(lambda key: model.init(key, image, train=False))(jax.random.key(config.seed))
@@ -107,7 +116,7 @@ def test_a_new_run_starts_from_a_file_of_encoder_weights(tmp_path, capsys):
     assert (at(state.params, ("encoder", "stem", "conv", "kernel")) == 0.25).all()
     assert (at(state.ema_params, ("encoder", "stem", "conv", "kernel")) == 0.25).all()
     assert (at(state.batch_stats, ("encoder", "stem", "norm", "mean")) == 0.5).all()
-    assert "encoder.safetensors: decoder 0 of 30, encoder 1 of 60, head 0 of 2" in capsys.readouterr().err
+    assert "encoder.safetensors: decoder 0 of 18, encoder 1 of 30, head 0 of 2" in capsys.readouterr().err
     head = ("head", "kernel")
     np.testing.assert_allclose(at(state.params, head), at(new["params"], head), rtol=1e-6)
 
@@ -119,7 +128,7 @@ def test_frozen_parameters_without_weights_are_refused_before_anything_is_writte
     assert not (tmp_path / "new").exists()
 
 
-def test_a_run_is_found_by_a_relative_path(run, tmp_path, monkeypatch):
+def test_a_run_is_loaded_from_a_relative_path(run, tmp_path, monkeypatch):
     config, workdir, _ = run
     config = config.copy_and_resolve_references()
     monkeypatch.chdir(workdir.parent)
@@ -152,7 +161,7 @@ def test_weights_are_read_once(run, tmp_path, monkeypatch):
     config = config.copy_and_resolve_references()
     config.model.pretrained = str(workdir)
     config.train.steps, reads = 1, []
-    read = state_module._arrays
-    monkeypatch.setattr(state_module, "_arrays", lambda directory: reads.append(directory) or read(directory))
+    read = load_module.read_checkpoint
+    monkeypatch.setattr(load_module, "read_checkpoint", lambda directory: reads.append(directory) or read(directory))
     train_and_evaluate(config, tmp_path)
     assert len(reads) == 1

@@ -9,7 +9,16 @@ import optax
 import pytest
 from flax import linen as nn
 
-from flaxseg import StepOptions, create_train_state, eval_step, make_augment, predict_label, train_step, weighted_sum
+from flaxseg import (
+    StepOptions,
+    create_train_state,
+    eval_step,
+    make_augment,
+    predict_label,
+    predict_logits,
+    train_step,
+    weighted_sum,
+)
 from flaxseg.errors import ArgumentError
 from flaxseg.inference.forward import normalize
 from flaxseg.models import plain_unet
@@ -93,7 +102,7 @@ def test_a_state_starts_from_given_variables():
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(3, [4, 1.5, 1]), (1, [11 / 6.5]), (5, [4, 1.5, 1, 4, 1.5])])
-def test_rgb_mean_and_std_serve_images_with_other_channels(channels, expected):
+def test_rgb_mean_and_std_apply_to_any_number_of_channels(channels, expected):
     model = Linear(mean=(10.0, 20.0, 21.0), std=(2.5, 4.0, 13.0))
     image = jnp.asarray([20, 26, 34, 20, 26][:channels], jnp.uint8).reshape(1, 1, 1, channels)
     image = jnp.full_like(image, 28) if channels == 1 else image
@@ -143,6 +152,12 @@ def network(batch):
     return model, make, step
 
 
+@pytest.fixture(scope="module")
+def state(network):
+    """Returns the network's initial state."""
+    return jax.jit(network[1])(KEY)
+
+
 def on_devices(network, batch, **parts):
     """Takes three steps and evaluates on a mesh; returns losses, confusion matrix, parameters, step and state."""
     model, make, step = network
@@ -172,7 +187,7 @@ def test_loss_falls(one_device):
 
 
 @pytest.mark.parametrize("parts", [{"data": 8}, {"data": 2, "fsdp": 2, "spatial": 2}])
-def test_any_mesh_gives_the_same(network, batch, one_device, parts):
+def test_any_mesh_gives_the_results_of_one_device(network, batch, one_device, parts):
     losses, confusion, params, _, state = on_devices(network, batch, **parts)
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5, atol=1e-5)
     assert confusion.sum() == 8 * 13 * 16
@@ -189,40 +204,30 @@ def test_the_step_compiles_once(one_device):
     assert one_device[3]._cache_size() == 1
 
 
-def test_random_draws_differ_between_steps_and_repeat_exactly(network, batch):
-    _, make, step = network
-    state = make(KEY)
-    jitted = jax.jit(step)
+def test_random_draws_differ_between_steps_and_repeat_exactly(network, state, batch):
+    jitted = jax.jit(network[2])
     first, again = (jax.device_get(jitted(state, batch, KEY)[1].loss.total) for _ in range(2))
     assert first == again
     later = jax.device_get(jitted(state.replace(step=jnp.int32(5)), batch, KEY)[1].loss.total)
     assert first != later
 
 
-def test_evaluation_uses_the_moving_average_and_takes_any_size(network, batch):
-    model, make, _ = network
-    state = make(KEY)
+def test_evaluation_uses_the_moving_average_and_takes_any_size(network, state, batch):
+    predict = jax.jit(partial(predict_label, model=network[0]))
     other = state.replace(params=jax.tree.map(jnp.zeros_like, state.params))
-    np.testing.assert_array_equal(
-        predict_label(state, batch["image"], model=model), predict_label(other, batch["image"], model=model)
-    )
-    assert predict_label(state, batch["image"][:, :11, :13], model=model).shape == (8, 11, 13)
+    np.testing.assert_array_equal(predict(state, batch["image"]), predict(other, batch["image"]))
+    assert jax.eval_shape(predict, state, batch["image"][:, :11, :13]).shape == (8, 11, 13)
 
 
-def test_native_size_is_scored_at_the_labels_own_size(network, batch):
-    """Labels of another size are scored at their own size, against resized logits."""
-    model, make, _ = network
-    state = make(KEY)
+def test_labels_of_another_size_are_scored_at_their_own_size(network, state, batch):
     label = np.full((8, 40, 32), 255, np.uint8)
     sizes = np.array([(20 + 2 * i, 32 - 3 * i) for i in range(8)], np.int32)
     for i, (height, width) in enumerate(sizes):
         label[i, :height, :width] = i % 3
     native = {"image": batch["image"], "label": jnp.asarray(label), "size": jnp.asarray(sizes)}
-    counts = np.asarray(eval_step(state, native, model=model).confusion.counts)
+    counts = np.asarray(jax.jit(partial(eval_step, model=network[0]))(state, native).confusion.counts)
     assert counts.sum() == sizes.prod(1).sum()
-    from flaxseg import predict_logits
-
-    logits = predict_logits(state, batch["image"], model=model)
+    logits = jax.jit(partial(predict_logits, model=network[0]))(state, batch["image"])
     expected = np.zeros((3, 3), int)
     for i, (height, width) in enumerate(sizes):
         resized = jax.image.resize(logits[i], (height, width, 3), "bilinear", antialias=False)

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from saved_run import DESCRIPTION
 
 from flaxseg.config.schema import default_config
 from flaxseg.data import folder
 from flaxseg.errors import CheckpointError
+from flaxseg.inference.description import read_description
 from flaxseg.train.workdir import Workdir
 
 
@@ -26,7 +28,7 @@ def claim_workdir(path, config, data):
     workdir = Workdir(path)
     workdir.check_config(config)
     workdir.check_data(data)
-    workdir.claim(config, data)
+    workdir.claim(config, data, DESCRIPTION)
 
 
 @pytest.fixture
@@ -99,3 +101,11 @@ def test_a_run_without_a_record_of_its_data_is_resumed(tmp_path, data):
         with pytest.raises(CheckpointError, match="data.json is not a record of a run's data of flaxseg"):
             claim_workdir(tmp_path, default_config(), data)
         assert (tmp_path / "data.json").read_text() == text
+
+
+def test_a_run_records_its_network_also_when_it_was_begun_without(tmp_path, data):
+    claim_workdir(tmp_path, default_config(), data)
+    assert read_description(tmp_path / "model.json") == DESCRIPTION
+    (tmp_path / "model.json").unlink()
+    claim_workdir(tmp_path, default_config(), data)
+    assert read_description(tmp_path / "model.json") == DESCRIPTION

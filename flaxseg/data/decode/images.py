@@ -1,4 +1,4 @@
-"""Decoding of images and masks of every format to arrays, and resizing."""
+"""Decoding of images and masks of every format to arrays."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from flaxseg.data.decode import jpeg, pillow_files, png
 from flaxseg.data.decode.intensities import ValueRange, to_intensities
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS, decoding_errors
-from flaxseg.data.decode.pillow_files import apply_exif_orientation, open_image
+from flaxseg.data.decode.pillow_files import apply_exif_orientation, image_pixels, open_image
 from flaxseg.data.decode.tiff_npy import apply_orientation, is_array_file, read_array
 from flaxseg.data.masks.class_colors import colored_mask_error
 from flaxseg.errors import DataError
@@ -148,55 +148,6 @@ def read_palette(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXE
     return np.array(colors, np.uint8).reshape(-1, 3) if colors else None
 
 
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes an image: by area averaging along each axis that shrinks to a half or less, otherwise bilinearly.
-
-    Along an axis that keeps more than half of its length, bilinear interpolation still reads every pixel, and it is
-    several times faster.
-
-    Args:
-      image: uint8 or float32[H, W, C].
-      size: the new height and width.
-
-    Returns:
-      [size[0], size[1], C] of the same dtype; `image` itself if it has that size.
-    """
-    height, width = (new if 2 * new <= old else old for old, new in zip(image.shape, size, strict=False))
-    return _resample(_resample(image, (height, width), cv2.INTER_AREA), tuple(size), cv2.INTER_LINEAR)
-
-
-def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes a label: each new pixel takes the value at its center, aligned with `resize_image`.
-
-    Args:
-      label: uint8[H, W].
-      size: the new height and width.
-
-    Returns:
-      uint8[size[0], size[1]]; `label` itself if it has that size.
-    """
-    if label.shape == tuple(size):
-        return label
-    rows, columns = (_center_indices(old, new) for old, new in zip(label.shape, size, strict=True))
-    return label[rows].take(columns, axis=1)
-
-
-def _resample(image: np.ndarray, size: tuple[int, ...], interpolation: int) -> np.ndarray:
-    if image.shape[:2] == size:
-        return image
-    # cv2 averages up to four channels at once, and drops the axis of a single one.
-    groups = (image[..., first : first + 4] for first in range(0, image.shape[2], 4))
-    resized = [
-        cv2.resize(group, size[::-1], interpolation=interpolation).reshape(*size, group.shape[2]) for group in groups
-    ]
-    return resized[0] if len(resized) == 1 else np.concatenate(resized, axis=2)
-
-
-def _center_indices(old: int, new: int) -> np.ndarray:
-    """Returns which of `old` pixels the center of each of `new` pixels lies in, in exact integer arithmetic."""
-    return (2 * np.arange(new) + 1) * old // (2 * new)
-
-
 def _stored_pixels(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
     """Returns [H, W, C] with the stored values, upright; RGB except for TIFF and NPY."""
     if is_array_file(data):
@@ -209,13 +160,7 @@ def _stored_pixels(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
     if data.startswith(png.SIGNATURE) and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
         # Pillow has dropped the lower eight bits.
         return apply_orientation(_decode_16_bit_png(data, name), pillow_files.exif_orientation(image))
-    image = apply_exif_orientation(image, name=name)
-    if image.mode.startswith("I") or image.mode == "F":
-        return np.repeat(np.asarray(image)[..., None], 3, axis=2)
-    if image.mode in ("P", "PA"):
-        # Pillow warns about a palette with transparency unless it is converted by way of RGBA.
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
+    return image_pixels(image, name=name)
 
 
 def _decode_plain_png(data: bytes, name: str, max_megapixels: float) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from flaxseg.data.decode.limits import REMEDY, check_size, decoding_errors, too_large_error
@@ -53,3 +54,19 @@ def apply_exif_orientation(image: Image.Image, *, name: str) -> Image.Image:
     """
     with decoding_errors(name):
         return ImageOps.exif_transpose(image) if exif_orientation(image) != 1 else image
+
+
+def image_pixels(image: Image.Image, *, name: str) -> np.ndarray:
+    """Returns the pixels of an image, upright, [H, W, 3]: gray is repeated, and transparency dropped.
+
+    Raises:
+      DataError: the pixels cannot be decoded, or invalid EXIF data.
+    """
+    image = apply_exif_orientation(image, name=name)
+    with decoding_errors(name):
+        if image.mode.startswith("I") or image.mode == "F":
+            return np.repeat(np.asarray(image)[..., None], 3, axis=2)
+        if image.mode in ("P", "PA"):
+            # Pillow warns about a palette with transparency unless it is converted by way of RGBA.
+            image = image.convert("RGBA")
+        return np.array(image.convert("RGB"))

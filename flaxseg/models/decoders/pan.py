@@ -124,8 +124,9 @@ class PANDecoder(Decoder):
 
 def _halved(x: jax.Array) -> jax.Array:
     """Returns the maximum of each 2x2 block; a single row or column is repeated, so that images can be any size."""
-    rows, columns = ((0, int(length == 1)) for length in x.shape[1:3])
-    return ops.max_pool(jnp.pad(x, ((0, 0), rows, columns, (0, 0)), mode="edge"))
+    for axis in (1, 2):
+        x = jnp.concatenate([x, x], axis) if x.shape[axis] == 1 else x
+    return ops.max_pool(x)
 
 
 def _resized_to(target: jax.Array, x: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """Loads pretrained weights of an encoder or of a whole network into a network's variables."""
 
 import functools
+import os
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from flax import traverse_util
 from flaxseg.errors import WeightsError, did_you_mean
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import ENCODERS, make_encoder
+from flaxseg.models.pretrained.checkpoints import checkpoint_directory, read_checkpoint
 from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import download
 from flaxseg.models.pretrained.torch_names import TorchNames, convert_tensors, nested
@@ -36,30 +38,46 @@ def load_pretrained(
     Weights of an encoder, under the names of timm, torchvision or segmentation_models_pytorch, fill the encoder;
     weights of a whole network of segmentation_models_pytorch (`encoder.*`, `decoder.*`, `segmentation_head.*`) fill a
     network of the same architecture. If images do not have three channels, the kernel of the first convolution is
-    summed over its channels for one channel, and otherwise repeated and scaled to the same sum.
+    summed over its channels for one channel, and otherwise repeated and scaled to the same sum. Weights that flaxseg
+    itself wrote, in a run or in a file, fill any network of the same architecture.
 
     Args:
       variables: `params` and perhaps `batch_stats`, arrays or their shapes, as `model.init` returns them.
-      model: a network of an `Architecture`.
-      source: "imagenet" for the encoder's public weights, downloaded from the Hugging Face hub, or the path of a
-        safetensors, npz or PyTorch file.
-      sha256: the expected SHA-256 of the file, or its first digits; "": not checked.
+      model: the network; for weights under PyTorch's names a network of an `Architecture`.
+      source: "imagenet" for the encoder's public weights, downloaded from the Hugging Face hub; the path of a
+        safetensors, npz or PyTorch file; or the directory of a run, of its checkpoints, or of one of them. From a run,
+        the latest checkpoint is taken, and the moving average of its parameters if it has one.
+      sha256: the expected SHA-256 of the file, or its first digits; "": not checked. A directory has none.
       partial: load the arrays that fit, and keep the others.
 
     Returns:
       Variables of the same structure; loaded leaves are numpy arrays of float32.
 
     Raises:
-      WeightsError: the network has no encoder; the file is missing or cannot be read; unless `partial`, names or shapes
-        differ from the network's, all of which the message lists; or, with `partial`, no array fits.
+      WeightsError: weights of an encoder for a network without one; the file or checkpoint is missing or cannot be
+        read; unless `partial`, names or shapes differ from the network's, all of which the message lists; or, with
+        `partial`, no array fits.
     """
-    if not isinstance(model, EncoderDecoder):
-        raise WeightsError(
-            f"source = {source!r}: {type(model).__name__} has no encoder that weights could be loaded into; "
-            "choose an architecture with the option `encoder`, such as unet"
-        )
-    name, tensors = _tensors(model, source, sha256)
-    return put_tensors(variables, model, tensors, name=name, partial=partial)
+    if source != PUBLIC and os.path.isdir(os.path.expanduser(source)):
+        directory = checkpoint_directory(os.path.expanduser(source))
+        return put_arrays(variables, read_checkpoint(directory), name=str(directory), partial=partial)
+    if source == PUBLIC:
+        name, tensors = _public_tensors(_with_encoder(model, source), sha256)
+    else:
+        name, tensors = str(source), read_weights(source, sha256=sha256)
+    if own := own_arrays(tensors):
+        return put_arrays(variables, own, name=name, partial=partial)
+    return put_tensors(variables, _with_encoder(model, source), tensors, name=name, partial=partial)
+
+
+def own_arrays(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the tensors of a file by their path in a network's variables; {} if flaxseg did not name them.
+
+    Args:
+      tensors: arrays by name, such as `params/head/kernel` or `params.head.kernel`.
+    """
+    paths = {name.replace(".", "/"): value for name, value in tensors.items()}
+    return paths if all(path.startswith(("params/", "batch_stats/")) for path in paths) else {}
 
 
 def put_tensors(
@@ -140,10 +158,17 @@ def torch_names_of(model: EncoderDecoder, *, whole: bool) -> TorchNames:
     return names
 
 
-def _tensors(model: EncoderDecoder, source: str, sha256: str) -> tuple[str, dict[str, np.ndarray]]:
-    """Returns the origin of the weights, for error messages, and their tensors."""
-    if source != PUBLIC:
-        return str(source), read_weights(source, sha256=sha256)
+def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
+    if not isinstance(model, EncoderDecoder):
+        raise WeightsError(
+            f"source = {source!r}: {type(model).__name__} has no encoder that these weights could be loaded into; give "
+            "the directory of a run of this network, or choose an architecture with the option `encoder`, such as unet"
+        )
+    return model
+
+
+def _public_tensors(model: EncoderDecoder, sha256: str) -> tuple[str, dict[str, np.ndarray]]:
+    """Returns the origin of an encoder's public weights, for error messages, and their tensors."""
     public = ENCODERS[model.encoder_name].pretrained
     if public is None:
         published = [name for name, encoder in ENCODERS.items() if encoder.pretrained]

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from flaxseg.augment import canvas_size
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
-from flaxseg.data.pipeline import canvas_reader, eval_batches, iterate, train_batches
+from flaxseg.data.evaluation import eval_batches
+from flaxseg.data.pipeline import canvas_reader, iterate, train_batches
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
@@ -85,6 +86,7 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
             image_size=tuple(settings.image_size),
             batch_size=config.eval.batch_size,
             native=config.eval.resolution == "native",
+            scale=options["scale"],
             process_index=options["process_index"],
             process_count=options["process_count"],
         ),
@@ -97,8 +99,10 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
 
 def train_batch_options(config: ConfigDict) -> dict[str, Any]:
     """Returns the arguments of `train_batches` that a valid configuration determines without reading its data."""
+    keep = config.data.resize == "keep"
     return {
-        "canvas_size": canvas_size(tuple(config.data.image_size), config.augment.scale),
+        "canvas_size": canvas_size(tuple(config.data.image_size), config.augment.scale, keep=keep),
+        "scale": float(config.data.scale) if keep else None,
         "batch_size": config.train.batch_size,
         "seed": config.seed,
         "process_index": jax.process_index(),

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key
 from flaxseg.errors import ConfigError
+from flaxseg.inference.blending import Windows
 from flaxseg.train.sharding import batch_divisor, make_mesh
 
 
@@ -20,11 +21,15 @@ class EvaluationPlan:
       every: number of steps between evaluations.
       metrics: names of `metrics.METRICS` to measure beside the confusion matrix.
       images: number of images shown with their label and prediction.
+      windows: the windows that whole images are predicted by; None if images are resized to one size.
+      scale: the factor that the sides of images are multiplied by; None if images are resized to one size.
     """
 
     every: int
     metrics: tuple[str, ...]
     images: int
+    windows: Windows | None
+    scale: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +137,7 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
     total_steps = config.train.steps or max(round(config.train.epochs * steps_per_epoch), 1)
     # Once per epoch; but the epochs of a small dataset are short, so at most about twenty times per run.
     evaluate_every = config.eval.every or min(max(steps_per_epoch, math.ceil(total_steps / 20)), total_steps)
+    keep = config.data.resize == "keep"
     return LoopPart(
         mesh=mesh,
         seed=config.seed,
@@ -139,7 +145,13 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         batch_size=config.train.batch_size,
         log_every=config.log.every,
         patience=config.train.early_stop,
-        evaluation=EvaluationPlan(evaluate_every, tuple(config.eval.metrics), config.log.images),
+        evaluation=EvaluationPlan(
+            evaluate_every,
+            tuple(config.eval.metrics),
+            config.log.images,
+            windows=Windows(tuple(config.data.image_size)) if keep else None,
+            scale=float(config.data.scale) if keep else None,
+        ),
         checkpoints=CheckpointPlan(
             config.checkpoint.every or evaluate_every, config.checkpoint.keep, config.checkpoint.best_metric
         ),

@@ -1,17 +1,22 @@
 """The network of a run."""
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key
+from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import ConfigError
+from flaxseg.inference.description import ModelDescription, installed_versions, resolved_options
 from flaxseg.inference.forward import inference_logits
 from flaxseg.models import build_model
+from flaxseg.models.arguments import ChannelValues
 from flaxseg.models.freezing import freeze
 from flaxseg.models.protocol import SegmentationModel, Variables
 from flaxseg.optimizers import freezing
@@ -99,6 +104,38 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int) -> Mod
         if given.pretrained
         else None,
     )
+
+
+def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDataset) -> ModelDescription:
+    """Returns what a run records about its network, so that its weights can be used without configuration and data.
+
+    Args:
+      config: the run's valid configuration.
+      model: its network.
+      dataset: a split of its data, which has the classes.
+    """
+    given = json.loads(config.model.options.to_json())
+    return ModelDescription(
+        name=model.name,
+        options=resolved_options(model.name, given),
+        num_classes=model.num_classes,
+        channels=model.image_shape[-1],
+        image_size=model.image_shape[:2],
+        class_names=dataset.class_names,
+        palette=dataset.palette,
+        mean=_plain(model.module.mean),
+        std=_plain(model.module.std),
+        resize=config.data.get("resize", "stretch"),
+        scale=float(config.data.get("scale", 1.0)),
+        precision=config.train.precision,
+        value_range=config.data.options.get("value_range"),
+        versions=installed_versions(),
+    )
+
+
+def _plain(values: Any) -> ChannelValues:
+    """Returns a mean or standard deviation as Python numbers; that of a network of the user's own may be an array."""
+    return tuple(map(float, values)) if np.ndim(values) else float(values)
 
 
 def _trace(module: Any, name: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[Variables, tuple[str, ...]]:

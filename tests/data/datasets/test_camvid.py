@@ -10,7 +10,7 @@ from flaxseg.data.datasets.camvid import camvid
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import ArgumentError, DataError
 
-pytest_plugins = ("true_layouts",)
+pytest_plugins = ("published_layouts",)
 
 
 def test_splits_classes_and_void(camvid_folder: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ from flaxseg.data.datasets.cityscapes import cityscapes
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import ArgumentError, DataError
 
-pytest_plugins = ("true_layouts",)
+pytest_plugins = ("published_layouts",)
 
 
 def examples(dataset) -> dict:

@@ -12,6 +12,7 @@ import numpy as np
 import prepare_pets
 import pytest
 from PIL import Image
+from saved_run import DESCRIPTION
 
 from flaxseg.config.schema import default_config
 from flaxseg.data.datasets.folder import folder
@@ -22,7 +23,7 @@ from flaxseg.data.statistics import compute_statistics
 from flaxseg.errors import ArgumentError, CheckpointError, DataError
 from flaxseg.train.workdir import Workdir
 
-pytest_plugins = ("true_layouts",)
+pytest_plugins = ("published_layouts",)
 ROOT = pathlib.Path(__file__).parents[3]
 
 
@@ -82,11 +83,11 @@ def test_a_resumed_run_recognizes_its_prepared_examples(
         return {role: oxford_iiit_pet(split, data_dir=str(root), **options) for role, split in names.items()}
 
     for task in ("trimap", "binary"):
-        Workdir(tmp_path / task).claim(default_config(), splits("train", task=task))
+        Workdir(tmp_path / task).claim(default_config(), splits("train", task=task), DESCRIPTION)
         Workdir(tmp_path / task).check_data(splits("train", task=task))
         # The original layout has the same examples in the same order.
         Workdir(tmp_path / task).check_data(splits("train", pets, task=task))
-    Workdir(tmp_path / "half").claim(default_config(), splits("train[:50%]"))
+    Workdir(tmp_path / "half").claim(default_config(), splits("train[:50%]"), DESCRIPTION)
     with pytest.raises(CheckpointError, match=r"train: as many examples \(4\), but not the same"):
         Workdir(tmp_path / "half").check_data(splits("train[50%:]"))
 

@@ -10,7 +10,7 @@ from flaxseg.data.datasets.voc import voc
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import ArgumentError, DataError
 
-pytest_plugins = ("true_layouts",)
+pytest_plugins = ("published_layouts",)
 
 
 def ids(dataset) -> list[str]:

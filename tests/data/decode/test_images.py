@@ -13,7 +13,7 @@ import pytest
 from encoded_files import npy
 from PIL import Image
 
-from flaxseg.data.decode.images import decode_image, decode_label, read_palette, resize_image, resize_label
+from flaxseg.data.decode.images import decode_image, decode_label, read_palette
 from flaxseg.errors import DataError
 
 
@@ -203,55 +203,6 @@ def test_the_palette_is_read_and_gray_has_none() -> None:
     palette = read_palette(encoded(image), name="x")
     assert palette is not None
     np.testing.assert_array_equal(palette[:2], [[1, 2, 3], [4, 5, 6]])
-
-
-def test_resizing_to_the_same_size_returns_the_input(rgb: np.ndarray) -> None:
-    assert resize_image(rgb, (6, 9)) is rgb
-    assert resize_label(rgb[..., 0], (6, 9)).base is rgb
-
-
-def test_shrinking_averages_areas_and_growing_interpolates_between_centers() -> None:
-    image = np.array([[[0], [100], [40], [60]]], np.uint8)
-    np.testing.assert_array_equal(resize_image(image, (1, 2))[0, :, 0], [50, 50])
-    grown = resize_image(np.array([[[0], [100]]], np.uint8), (1, 4))[0, :, 0]
-    np.testing.assert_allclose(grown, [0, 25, 75, 100], atol=1)
-    # One axis shrinks by averaging while the other one grows.
-    mixed = resize_image(np.array([[[0], [100]]], np.uint8), (2, 1))[..., 0]
-    np.testing.assert_array_equal(mixed, [[50], [50]])
-
-
-@pytest.mark.parametrize("channels", [1, 2, 4, 5, 13])
-def test_any_number_of_channels_is_resized_channel_by_channel(channels: int) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (12, 20, channels), dtype=np.uint8)
-    whole = resize_image(image, (5, 31))
-    for channel in range(channels):
-        np.testing.assert_array_equal(whole[..., channel : channel + 1], resize_image(image[..., [channel]], (5, 31)))
-
-
-def test_float32_is_resized_like_uint8_except_for_rounding(rgb: np.ndarray) -> None:
-    for size in ((3, 4), (14, 20), (3, 30)):
-        wide = resize_image(rgb.astype(np.float32), size)
-        assert wide.dtype == np.float32
-        np.testing.assert_allclose(wide, resize_image(rgb, size), atol=2)
-
-
-@pytest.mark.parametrize("size", [(3, 3), (18, 27), (7, 4), (1, 1), (64, 5)])
-def test_labels_take_the_value_under_each_pixel_center(size: tuple[int, int]) -> None:
-    label = np.arange(54, dtype=np.uint8).reshape(6, 9)
-    small = resize_label(label, size)
-    for row in range(size[0]):
-        for column in range(size[1]):
-            y, x = (row + 0.5) * 6 / size[0], (column + 0.5) * 9 / size[1]
-            assert small[row, column] == label[int(y + 1e-9), int(x + 1e-9)]
-
-
-@pytest.mark.parametrize("bar", [np.s_[30:60], np.s_[:, 41:101]])
-def test_image_and_label_stay_aligned_when_both_shrink(bar: tuple[slice, ...]) -> None:
-    label = np.zeros((90, 120), np.uint8)
-    label[bar] = 1
-    image = np.repeat(label[..., None] * 255, 3, 2)
-    small_image, small_label = resize_image(image, (31, 37)), resize_label(label, (31, 37))
-    np.testing.assert_array_equal(small_image[..., 0] > 127, small_label == 1)
 
 
 def test_real_files_with_a_wrong_extension_are_read(shared_data: pathlib.Path) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flaxseg.data.decode.images import decode_image, decode_reduced, resize_image
+from flaxseg.data.decode.images import decode_image, decode_reduced
+from flaxseg.data.resize import resize_image
 
 
 def jpeg(height: int, width: int, *, orientation: int = 1) -> bytes:

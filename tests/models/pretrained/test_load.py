@@ -129,9 +129,29 @@ def test_weights_without_any_match_are_refused_even_in_part():
         put({"visual.proj": np.zeros((4, 4), np.float32)}, partial=True)
 
 
-def test_the_error_for_a_network_without_encoder_names_an_alternative():
-    with pytest.raises(WeightsError, match="UNet has no encoder that weights could be loaded into"):
-        load_pretrained({}, plain_unet(num_classes=2), "weights.pth")
+def test_the_error_for_a_network_without_encoder_names_an_alternative(tmp_path):
+    safetensors.numpy.save_file({"conv1.weight": np.zeros((1, 1, 3, 3), np.float32)}, tmp_path / "w.safetensors")
+    for source in (str(tmp_path / "w.safetensors"), "imagenet"):
+        with pytest.raises(WeightsError, match="UNet has no encoder that these weights could be loaded into"):
+            load_pretrained({}, plain_unet(num_classes=2), source)
+
+
+@pytest.mark.parametrize("separator", ["/", "."])
+def test_a_file_of_flaxsegs_own_arrays_fills_any_network(tmp_path, separator):
+    model = plain_unet(num_classes=2, width=4, depth=1)
+    image = jax.ShapeDtypeStruct((1, 8, 8, 3), np.float32)
+    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)
+    flat = traverse_util.flatten_dict(dict(shapes), sep=separator)
+    arrays = {path: np.full(leaf.shape, number, np.float32) for number, (path, leaf) in enumerate(sorted(flat.items()))}
+    safetensors.numpy.save_file(arrays, tmp_path / "w.safetensors")
+    found = load_pretrained(shapes, model, str(tmp_path / "w.safetensors"))
+    assert {
+        path: value[..., 0].flat[0] for path, value in traverse_util.flatten_dict(found, sep=separator).items()
+    } == {path: number for number, path in enumerate(sorted(flat))}
+    del arrays[next(iter(arrays))]
+    safetensors.numpy.save_file(arrays, tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="in the network, but not in the file: 1"):
+        load_pretrained(shapes, model, str(tmp_path / "w.safetensors"))
 
 
 def test_arrays_by_path_can_belong_to_a_part_of_the_network():

@@ -1,16 +1,20 @@
-"""Fixtures: small datasets in the published layouts of the real ones, and as prepared by TensorFlow Datasets.
+"""Fixtures: small datasets in the layouts in which the real ones are published, and prepared by TensorFlow Datasets.
 
-A test file lists this one in `pytest_plugins`. Preparing a dataset takes 15 seconds, so tests that need it belong to
-the xdist group `prepared`, in which one process prepares it for all of them.
+A test file lists this one in `pytest_plugins`. Preparing a dataset takes seconds, so one of pytest's worker processes
+prepares it for all of them.
 """
 
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 REPOSITORY = pathlib.Path(__file__).parents[1]
@@ -38,7 +42,7 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def prepare():
-    """A function (source, target) that prepares pets in the original layout with the real builder, in `target`."""
+    """Returns a function (source, target) that prepares pets in the original layout into the folder `target`."""
 
     def run(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
         _run(str(REPOSITORY / "tests" / "prepare_pets.py"), str(source), str(target))
@@ -49,7 +53,8 @@ def prepare():
 
 @pytest.fixture(scope="session")
 def prepared_pets(pets: pathlib.Path, prepare, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    return prepare(pets, tmp_path_factory.mktemp("prepared_pets"))
+    """The pets, prepared by TensorFlow Datasets."""
+    return _prepare_once(tmp_path_factory, "prepared_pets", lambda target: prepare(pets, target))
 
 
 @pytest.fixture(scope="session")
@@ -89,10 +94,13 @@ def scene_archives(scenes: pathlib.Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def prepared_scenes(scene_archives: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    root = tmp_path_factory.mktemp("prepared_scenes")
-    call = f"cityscapes('train', data_dir={str(root)!r}, manual_dir={str(scene_archives)!r})"
-    _run("-c", f"from flaxseg.data import cityscapes; {call}")
-    return root
+    """The scenes, prepared by TensorFlow Datasets."""
+
+    def prepare(target: pathlib.Path) -> None:
+        call = f"cityscapes('train', data_dir={str(target)!r}, manual_dir={str(scene_archives)!r})"
+        _run("-c", f"from flaxseg.data import cityscapes; {call}")
+
+    return _prepare_once(tmp_path_factory, "prepared_scenes", prepare)
 
 
 @pytest.fixture
@@ -131,7 +139,24 @@ def camvid_folder(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path
 
 
+def _prepare_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, prepare: Callable[[pathlib.Path], object]
+) -> pathlib.Path:
+    """Returns a directory that `prepare(directory)` has filled in the first worker process that needs it."""
+    root = tmp_path_factory.getbasetemp()
+    # Each worker process of pytest-xdist has a directory below that of the run.
+    directory = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    done = directory.with_suffix(".done")
+    with FileLock(directory.with_suffix(".lock")):
+        if not done.exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            prepare(directory)
+            done.touch()
+    return directory
+
+
 def _run(*arguments: str) -> None:
-    """In a process of its own: unpacking archives imports TensorFlow, which no test should then find loaded."""
+    """Runs Python in a separate process, so that TensorFlow, which prepares datasets, is not imported into this one."""
     done = subprocess.run([sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,0 +1,108 @@
+"""The data that a saved network is evaluated on: that of its run, of another configuration, or a folder."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from flaxseg.config.files import load_config, override
+from flaxseg.config.schema import default_config
+from flaxseg.config.validate import config_key, validate
+from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
+from flaxseg.data.splits import open_dataset
+from flaxseg.data.types import SegmentationDataset
+from flaxseg.deploy.saved import SavedModel
+from flaxseg.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationData:
+    """The data of an evaluation, and how it is evaluated.
+
+    Attributes:
+      name: the dataset and its split, such as `folder DIR, split val`.
+      dataset: the dataset.
+      batch_size: the number of images that are predicted at once.
+      resolution: "native" or "image_size", where scores are computed.
+      metrics: names of the metrics beside the confusion matrix.
+      num_threads: the number of threads that read images.
+      skipped: the examples that could not be read so far.
+    """
+
+    name: str
+    dataset: SegmentationDataset
+    batch_size: int
+    resolution: str
+    metrics: tuple[str, ...]
+    num_threads: int
+    skipped: BadExamples
+
+
+def evaluation_config(
+    saved: SavedModel, *, config: str = "", overrides: Sequence[str] = (), data: str = ""
+) -> ConfigDict:
+    """Returns the valid configuration whose data a network is evaluated on.
+
+    Args:
+      saved: the network.
+      config: a configuration file; "" takes the configuration of the network's run.
+      overrides: strings `key=value`.
+      data: a folder with the folders `images` and `masks`, to evaluate on instead. If the configuration is for the
+        dataset `folder`, its options are kept; otherwise the masks hold the indices of the network's classes.
+
+    Raises:
+      ConfigError: no configuration, or an invalid one.
+    """
+    file = config or (str(saved.config) if saved.config else "")
+    if not file and not data:
+        raise ConfigError(
+            f"{saved.name}: records no data to evaluate on, because it is not a run; give --config=FILE, or --data=DIR "
+            "for a folder of images and masks"
+        )
+    found = load_config(file) if file else default_config()
+    if data:
+        _select_folder(found, data, saved.description.class_names)
+    override(found, overrides)
+    validate(found)
+    return found
+
+
+def open_evaluation_data(config: ConfigDict, *, split: str = "") -> EvaluationData:
+    """Returns the data that a valid configuration evaluates on.
+
+    Args:
+      config: from `evaluation_config`.
+      split: the split; "" takes that of the configuration.
+
+    Raises:
+      ConfigError: an option of the dataset, or a split, that does not fit.
+      DataError: the dataset is missing or cannot be used.
+    """
+    settings, split = config.data, split or config.data.eval_split
+    with config_key("data", data_dir="dir", split="eval_split"):
+        dataset = open_dataset(settings.name, split, data_dir=settings.dir, options=settings.options)
+    skipped = BadExamples(settings.skip_bad, functools.partial(tqdm.write, file=sys.stderr))
+    if settings.skip_bad:
+        dataset = skip_bad_examples(dataset, skipped, split, ignored=True)
+    return EvaluationData(
+        name=" ".join(filter(None, (settings.name, settings.dir))) + f", split {split}",
+        dataset=dataset,
+        batch_size=config.eval.batch_size,
+        resolution=config.eval.resolution,
+        metrics=tuple(config.eval.metrics),
+        num_threads=settings.num_threads,
+        skipped=skipped,
+    )
+
+
+def _select_folder(config: ConfigDict, directory: str, class_names: Sequence[str]) -> None:
+    """Changes a configuration so that it evaluates on a folder."""
+    if config.data.name != "folder":
+        config.data.name = "folder"
+        config.data.options = ConfigDict({"class_names": tuple(class_names)}, type_safe=False)
+    config.data.dir = directory
+    if not any("{split}" in str(value) for value in config.data.options.values()):
+        config.data.eval_split = "all"

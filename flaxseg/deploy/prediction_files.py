@@ -1,0 +1,164 @@
+"""The files that predictions are written to: masks, overlays, probabilities, and a summary of the class areas."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from flaxseg.data.decode.images import decode_label
+from flaxseg.data.sources.files import read_file
+from flaxseg.data.types import Color
+from flaxseg.deploy.files import write_file
+from flaxseg.deploy.network import Prediction
+from flaxseg.deploy.prediction_inputs import InputImage
+from flaxseg.errors import DataError
+from flaxseg.report.drawing import append_legend, overlay
+
+_RECORD = "prediction.json"
+_RESULTS = ("masks", "overlays", "probabilities", "summary.csv")
+_ANY_SIZE = 1e6
+"""Megapixels; masks that are there were once predicted, so that their size was checked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionFiles:
+    """The files of a folder of predictions.
+
+    These are `masks/STEM.png`, class indices with the palette; `overlays/STEM.png` and `probabilities/STEM.npz`, where
+    asked for; `summary.csv`; and `prediction.json`, which names the network.
+
+    Attributes:
+      folder: the folder.
+      class_names: one name per class.
+      palette: one color per class.
+      overlays: write overlays, with a legend.
+      probabilities: write probabilities, float16[H, W, K], as the array `probabilities`.
+      overwrite: replace files that exist.
+    """
+
+    folder: Path
+    class_names: Sequence[str]
+    palette: Sequence[Color]
+    overlays: bool = False
+    probabilities: bool = False
+    overwrite: bool = False
+
+    def claim(self, images: Sequence[InputImage], network: str, digest: str) -> None:
+        """Records the network in the folder, so that the results of two networks are never mixed.
+
+        Args:
+          images: the images to predict.
+          network: the name of the network.
+          digest: the digest of its weights.
+
+        Raises:
+          DataError: results would replace images; the folder holds predictions of another network or files of the
+            user's under the names of results; or it cannot be written to.
+        """
+        path = self.folder / _RECORD
+        if self.folder.exists() and not self.folder.is_dir():
+            raise DataError(f"{self.folder}: is a file; give the name of a folder as --output")
+        results = {os.path.realpath(each) for image in images for each in self._paths(image)}
+        for image in images:
+            if os.path.realpath(image.path) in results:
+                raise DataError(f"{image.path}: would be replaced by a result; give another --output")
+        foreign = [name for name in _RESULTS if (self.folder / name).exists()]
+        if foreign and not path.exists() and not self.overwrite:
+            raise DataError(
+                f"{self.folder}: has {', '.join(foreign)}, which this command has not written; give another --output, "
+                "or --overwrite to replace files of the same names"
+            )
+        if path.exists() and not self.overwrite:
+            there = _read_record(path)
+            if there.get("digest") != digest:
+                raise DataError(
+                    f"{self.folder}: holds predictions of {there.get('network', 'something else')}, but these are of "
+                    f"{network}; give another --output, or --overwrite"
+                )
+        content = {"network": network, "digest": digest, "classes": [*self.class_names]}
+        write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def missing(self, image: InputImage) -> list[Path]:
+        """Returns the files of an image that are still to be written."""
+        return [path for path in self._paths(image) if self.overwrite or not path.exists()]
+
+    def _paths(self, image: InputImage) -> list[Path]:
+        kinds = [("masks", ".png")]
+        kinds += [("overlays", ".png")] if self.overlays else []
+        kinds += [("probabilities", ".npz")] if self.probabilities else []
+        return [self.folder / kind / f"{image.stem}{suffix}" for kind, suffix in kinds]
+
+    def write(self, paths: Iterable[Path], prediction: Prediction, original: np.ndarray | None) -> np.ndarray:
+        """Writes the files of an image, and returns the number of pixels of each class, int64[K].
+
+        Args:
+          paths: from `missing`.
+          prediction: the prediction for the image.
+          original: the image at its own size; needed for an overlay.
+
+        Raises:
+          DataError: a file cannot be written.
+        """
+        # The mask comes last: where it is, an interrupted command has written everything else.
+        for path in sorted(paths, key=lambda path: path.relative_to(self.folder).parts[0] == "masks"):
+            kind = path.relative_to(self.folder).parts[0]
+            if kind == "masks":
+                write_file(path, self._mask(prediction.label))
+            elif kind == "overlays":
+                assert original is not None, "an overlay needs the image"
+                drawn = overlay(original, prediction.label, self.palette)
+                write_file(path, _png(Image.fromarray(append_legend(drawn, self.class_names, self.palette))))
+            else:
+                assert prediction.probabilities is not None, "probabilities have to be predicted"
+                buffer = io.BytesIO()
+                np.savez_compressed(buffer, probabilities=prediction.probabilities.astype(np.float16))
+                write_file(path, buffer.getvalue())
+        return self._areas(prediction.label)
+
+    def areas(self, image: InputImage) -> tuple[tuple[int, int], np.ndarray]:
+        """Returns the height and width of the mask of an image that exists, and the number of pixels of each class."""
+        path = str(self.folder / "masks" / f"{image.stem}.png")
+        label = decode_label(read_file(path), name=path, max_megapixels=_ANY_SIZE)
+        return (label.shape[0], label.shape[1]), self._areas(label)
+
+    def write_summary(self, rows: Iterable[tuple[InputImage, tuple[int, int], np.ndarray]]) -> None:
+        """Writes `summary.csv`: a row for each image, with its size and the number of pixels of each class.
+
+        Raises:
+          DataError: the file cannot be written.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["image", "mask", "height", "width", *self.class_names])
+        for image, size, areas in rows:
+            writer.writerow([image.path, f"masks/{image.stem}.png", *size, *areas.tolist()])
+        write_file(self.folder / "summary.csv", text.getvalue().encode())
+
+    def _mask(self, label: np.ndarray) -> bytes:
+        mask = Image.fromarray(label)
+        mask.putpalette(np.asarray(self.palette, np.uint8).tobytes())
+        return _png(mask)
+
+    def _areas(self, label: np.ndarray) -> np.ndarray:
+        return np.bincount(label.ravel(), minlength=len(self.class_names))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=3)  # A third of the default level's time, for files a tenth larger.
+    return buffer.getvalue()

@@ -1,0 +1,84 @@
+"""Which images to predict, and what the files made of each are called."""
+
+import dataclasses
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flaxseg.data.sources.image_files import SUFFIXES, list_image_files
+from flaxseg.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class InputImage:
+    """An image to predict.
+
+    Attributes:
+      path: its file.
+      stem: the path of the files made of it, below their folder and without extension, such as `day1/a`.
+    """
+
+    path: str
+    stem: str
+
+
+def find_images(inputs: Sequence[str], *, output: Path) -> list[InputImage]:
+    """Returns the images that a user's arguments name, in the order of their names.
+
+    An image in a folder keeps its path below that folder, one that a pattern finds its path below the part of the
+    pattern without wildcards, and a file its name. Where names differ in their extension only, it becomes part of the
+    stem.
+
+    Args:
+      inputs: files, folders, which are searched with their subfolders, and patterns such as `images/**/*.jpg`.
+      output: the folder that the results go to; images in it are left out.
+
+    Raises:
+      DataError: an input that does not exist or contains no images, images whose results would have the same name, or
+        an input that is the output.
+    """
+    found: dict[str, str] = {}
+    for each in inputs:
+        for path, name in _named(os.path.expanduser(each), output):
+            earlier = found.setdefault(name, path)
+            if os.path.realpath(earlier) != os.path.realpath(path):
+                raise DataError(
+                    f"{earlier} and {path}: their results would have the same name, {name}; give the folder that "
+                    "contains both as --input, or predict them into two folders"
+                )
+    stems = Counter(os.path.splitext(name)[0] for name in found)
+    images = []
+    for name, path in sorted(found.items()):
+        stem = os.path.splitext(name)[0]
+        images.append(InputImage(path, (stem if stems[stem] == 1 else name).replace(os.sep, "/")))
+    return images
+
+
+def _named(given: str, output: Path) -> Iterator[tuple[str, str]]:
+    """Yields the path of each image that one argument names, and its path below what the argument names."""
+    if os.path.isdir(given):
+        if os.path.realpath(given) == os.path.realpath(output):
+            raise DataError(f"{given}: is the folder of the images and of the results; give another --output")
+        names = list_image_files(given, exclude=str(output))
+        if not names:
+            raise DataError(f"{given}: contains no images; files of these types are read: {' '.join(SUFFIXES)}")
+        yield from ((os.path.join(given, name), name) for name in names)
+    elif os.path.exists(given):
+        yield given, os.path.basename(given)
+    else:
+        yield from _matching(given, output)
+
+
+def _matching(pattern: str, output: Path) -> Iterator[tuple[str, str]]:
+    if not glob.has_magic(pattern):
+        raise DataError(f"{pattern}: does not exist; give a file, a folder, or a pattern such as 'images/*.jpg'")
+    parts = Path(pattern).parts
+    plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    base, results = os.path.join(*parts[:plain], ""), os.path.realpath(output)
+    paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
+    paths = [path for path in paths if not os.path.realpath(path).startswith(results + os.sep)]
+    if not paths:
+        raise DataError(f"{pattern}: no file matches this pattern; quote it, and check the part without wildcards")
+    yield from ((path, os.path.relpath(path, base or ".")) for path in paths)

@@ -1,0 +1,98 @@
+"""The function that is exported: images in, logits, probabilities or classes out, with the weights inside."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxseg.errors import ArgumentError, ExportError, check_choice
+from flaxseg.inference.forward import normalize
+from flaxseg.models.protocol import SegmentationModel, Variables
+
+OUTPUTS = ("logits", "probabilities", "classes")
+"""What a program returns: logits or probabilities, float32[B, H, W, num_classes], or class indices, uint8[B, H, W]."""
+
+Program = Callable[[Any], jax.Array]
+"""A function of images, float32[B, H, W, C]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """The image sizes that an exported program accepts.
+
+    Attributes:
+      multiple: heights and widths have to be multiples of this number, the network's stride.
+      smallest: the smallest height and width.
+      fixed: the one height and width, where the format or the network allows no other; None: any that fits.
+    """
+
+    multiple: int
+    smallest: int
+    fixed: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        if self.fixed:
+            return f"{self.fixed[0]} x {self.fixed[1]} pixels"
+        return f"multiples of {self.multiple} from {self.smallest} pixels on"
+
+
+def make_program(model: SegmentationModel, variables: Variables, *, normalized: bool, output: str) -> Program:
+    """Returns the function that is exported.
+
+    Args:
+      model: the network.
+      variables: its weights, which become constants of the program. Weights of float16 are stored as such, and
+        converted to float32 when the program runs.
+      normalized: images are given with values 0..255 and normalized in the program; False: they are given as
+        `(image - mean) / std`.
+      output: "logits", "probabilities" or "classes".
+
+    Raises:
+      ArgumentError: the output is unknown.
+    """
+    check_choice("output", output, OUTPUTS)
+
+    def program(image: jax.Array) -> jax.Array:
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32), variables)
+        image = normalize(image, model) if normalized else image
+        logits = jnp.asarray(model.apply(wide, image, train=False))
+        if output == "probabilities":
+            return jax.nn.softmax(logits)
+        return logits.argmax(-1).astype(jnp.uint8) if output == "classes" else logits
+
+    return program
+
+
+def half_precision(variables: Variables) -> Variables:
+    """Returns variables with the parameters in float16; batch statistics stay float32.
+
+    Raises:
+      ExportError: a parameter is too large for float16.
+    """
+    largest = max(float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(variables["params"]))
+    limit = float(np.finfo(np.float16).max)
+    if not largest <= limit:
+        raise ExportError(f"a parameter is {largest:g}, and float16 ends at {limit:g}; export the weights as float32")
+    return {**variables, "params": jax.tree.map(lambda leaf: np.asarray(leaf, np.float16), variables["params"])}
+
+
+def stride_of(model: SegmentationModel) -> int:
+    """Returns the stride to whose multiples a network pads its images; 32 where a network does not say."""
+    return int(getattr(model, "stride", 32))
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Returns the height and width in `HEIGHT,WIDTH`; None for None.
+
+    Raises:
+      ArgumentError: they are not two integers.
+    """
+    if text is None:
+        return None
+    height, _, width = text.replace("x", ",").partition(",")
+    if not (height.strip().isdecimal() and width.strip().isdecimal()):
+        raise ArgumentError("image_size", text, "must be HEIGHT,WIDTH, such as 512,768")
+    return int(height), int(width)

@@ -1,0 +1,88 @@
+"""Exports a trained network: `python -m flaxseg.export --model=runs/pet --format=onnx --output=exported/pet`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from flaxseg import cli
+from flaxseg.deploy.folder import FORMATS, WEIGHTS, ExportOptions, check_output, export_network
+from flaxseg.deploy.hub import push
+from flaxseg.deploy.program import parse_size
+from flaxseg.deploy.trained import read_trained
+
+DESCRIPTION = """\
+Writes a folder with the weights of a trained network (model.safetensors, model.json), programs that run without
+flaxseg, and a model card. Each file is loaded by its own runtime and compared with the network before it is kept.
+
+exit status: 0, everything was written; 1, an argument is wrong or a file does not compute what the network does, and
+nothing was written; 130, stopped by Ctrl-C.
+"""
+
+EPILOG = """\
+examples:
+  python -m flaxseg.export --model=runs/pet --output=exported/pet
+        weights, their description and a model card, for flaxseg.load
+  python -m flaxseg.export --model=runs/pet --output=exported/pet --format=onnx --argmax
+        also an ONNX file that returns class indices
+  python -m flaxseg.export --model=runs/pet --output=exported/pet --format=stablehlo,onnx --data=images
+        compare on the images of a folder
+  python -m flaxseg.export --model=runs/pet --output=exported/pet --push=OWNER/NAME --license=cc-by-4.0
+        also upload the folder to the Hugging Face hub
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flaxseg.export",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", metavar="DIR", required=True, help="the --workdir of a run, or an exported folder")
+    add("--output", metavar="DIR", required=True, help="the folder to write")
+    add("--format", metavar="NAME[,NAME]", default="safetensors", help=f"{', '.join(FORMATS)} (default: safetensors)")
+    add("--step", metavar="N", type=int, help="the checkpoint (default: the best)")
+    add("--data", metavar="DIR", help="compare on the first images of this folder (default: on random images)")
+    add("--images", metavar="N", type=int, default=20, help="number of images to compare on (default: 20)")
+    add("--argmax", action="store_true", help="programs return class indices instead of logits")
+    add("--softmax", action="store_true", help="programs return probabilities instead of logits")
+    add("--normalize", action=argparse.BooleanOptionalAction, default=True, help="programs take values of 0..255")
+    add("--image_size", metavar="H,W", help="fix the size of the images (default: any where possible)")
+    add("--weights", metavar="TYPE", default="float32", help=f"{' or '.join(WEIGHTS)} (default: float32)")
+    add("--license", metavar="NAME", help="license of the weights for the model card, such as cc-by-4.0")
+    add("--push", metavar="OWNER/NAME", help="upload the folder to this repository of the Hugging Face hub")
+    add("--private", action="store_true", help="with --push, create a private repository")
+    add("--overwrite", action="store_true", help="replace the files of an earlier export")
+    arguments = parser.parse_args(argv)
+    if arguments.argmax and arguments.softmax:
+        parser.error("--argmax and --softmax exclude each other; give one of them")
+    return cli.exit_status(lambda: _run(arguments), interrupted="stopped; nothing was written")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    options = ExportOptions(
+        formats=tuple(arguments.format.split(",")),
+        output="classes" if arguments.argmax else "probabilities" if arguments.softmax else "logits",
+        normalized=arguments.normalize,
+        weights=arguments.weights,
+        image_size=parse_size(arguments.image_size),
+        images=arguments.images,
+        license=arguments.license,
+    )
+    cli.set_log_level(verbose=False)
+    output, source = Path(arguments.output), Path(arguments.model)
+    check_output(output, source, overwrite=arguments.overwrite)
+    network = read_trained(source, step=arguments.step)
+    export_network(network, output, options, data=arguments.data, say=print)
+    print(f"\nwritten  {output}")
+    if arguments.push:
+        print(f"pushed   {push(output, arguments.push, private=arguments.private)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

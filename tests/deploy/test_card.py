@@ -1,0 +1,70 @@
+"""The model card says what is known, and says so where something is not."""
+
+import dataclasses
+
+from exported_networks import trained
+
+from flaxseg.deploy.card import model_card
+
+REPORT = {
+    "input": {"name": "image", "layout": "float32[batch, height, width, channels]", "values": "0..255"},
+    "weights": "float32",
+    "compared_on": "20 random images",
+    "formats": {
+        "onnx": {
+            "file": "model.onnx",
+            "bytes": 2_500_000,
+            "output": "classes",
+            "image_size": "64 x 96 pixels",
+            "images": 20,
+            "pixels": 122880,
+            "differing_pixels": 3,
+            "largest_logit": 12.5,
+            "largest_difference": 2.5e-5,
+        }
+    },
+}
+CONFIG = {"data": {"name": "camvid", "dir": "/home/someone/data"}, "train": {"steps": 700}, "log": {"every": 9}}
+
+
+def test_everything_known_is_stated():
+    network = dataclasses.replace(
+        trained("plain_unet", width=2, depth=1),
+        config=CONFIG,
+        data={"train": 1600, "eval": 400},
+        scores={"miou": 0.71234, "per_image/miou": 0.5},
+        step=700,
+    )
+    card = model_card(network, REPORT, license="cc-by-4.0")
+    front, text = card.removeprefix("---\n").split("\n---\n")
+    assert front.splitlines()[:3] == ["library_name: flaxseg", "pipeline_tag: image-segmentation", "license: cc-by-4.0"]
+    for line in (
+        "# plain_unet",
+        "License of the weights: cc-by-4.0.",
+        "| 1 | class 1 | #0102fe |",
+        "- Dataset: camvid.",
+        "- train: 1,600 examples.",
+        "- The weights are those of step 700.",
+        "| miou | 0.7123 |",
+        "| `model.onnx` | 2.5 MB | 2.5e-05 | 12.5 | 3 of 122,880 |",
+        "| `width` | `2` |",
+        "| `train.steps` | `700` |",
+        '(classes,) = session.run(None, {"image": image})',
+    ):
+        assert line in text.splitlines(), line
+    # Neither private paths nor what does not concern the result.
+    assert "/home/someone" not in card and "log.every" not in card
+
+
+def test_what_is_unknown_is_stated_too():
+    card = model_card(trained("plain_unet", width=2, depth=1), REPORT)
+    assert "license:" not in card and "License of the weights: not stated." in card
+    assert "## Data\n\nNot recorded." in card and "## Scores\n\nNot recorded." in card
+    assert "## Configuration" not in card
+
+
+def test_names_cannot_break_a_table():
+    network = trained("plain_unet", width=2, depth=1, num_classes=1)
+    description = dataclasses.replace(network.description, class_names=("a|b\n<i>",))
+    card = model_card(dataclasses.replace(network, description=description), REPORT)
+    assert "| 0 | a\\|b &lt;i> | #0000ff |" in card.splitlines()

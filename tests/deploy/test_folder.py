@@ -1,0 +1,133 @@
+"""Exported folders: what they hold, what is checked before, and what stays untouched."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported_networks import trained
+
+from flaxseg.deploy import folder as folder_module
+from flaxseg.deploy.folder import ExportOptions, check_output, export_network
+from flaxseg.deploy.program import parse_size
+from flaxseg.deploy.trained import read_trained
+from flaxseg.errors import ArgumentError, ExportError
+
+
+@pytest.fixture(scope="module")
+def network():
+    return trained("plain_unet", width=2, depth=1, image_size=(8, 12))
+
+
+def test_a_folder_holds_weights_program_report_and_card(network, tmp_path):
+    lines = []
+    report = export_network(network, tmp_path / "out", ExportOptions(("stablehlo",), images=5), say=lines.append)
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"model.safetensors", "model.json", "model.stablehlo", "export.json", "README.md"}
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+    assert json.loads((tmp_path / "out" / "export.json").read_text()) == report
+    for name in ("safetensors", "stablehlo"):
+        entry = report["formats"][name]
+        assert entry["images"] == 5 and entry["differing_pixels"] == 0
+        assert entry["largest_difference"] <= 1e-5 * entry["largest_logit"]
+    assert report["formats"]["stablehlo"]["image_size"] == "multiples of 2 from 2 pixels on"
+    assert any("model.stablehlo" in line and "0 of 504 pixels differ" in line for line in lines)
+    again = read_trained(tmp_path / "out")
+    assert again.description == network.description
+
+
+@pytest.mark.parametrize("changes", [{"weights": "float16"}, {"normalized": False}, {"output": "classes"}])
+def test_options(network, tmp_path, changes):
+    options = ExportOptions(("stablehlo",), images=2, image_size=(8, 8), **changes)
+    report = export_network(network, tmp_path / "out", options)
+    entry = report["formats"]["stablehlo"]
+    limit = 1e-2 if changes.get("weights") == "float16" else 1e-5
+    assert entry["largest_difference"] <= limit * entry["largest_logit"]
+    assert report["input"]["values"] == ("0..255" if options.normalized else "(image - mean) / std")
+
+
+def test_a_program_that_differs_is_not_written_and_changes_nothing(network, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "model.stablehlo").write_text("earlier")
+    read = folder_module.stablehlo.read_stablehlo
+    monkeypatch.setattr(folder_module.stablehlo, "read_stablehlo", lambda path: lambda image: read(path)(image) + 1)
+    with pytest.raises(ExportError, match=r"stablehlo \(model\.stablehlo\): its outputs differ .*it was not written"):
+        export_network(network, tmp_path / "out", ExportOptions(("stablehlo",), images=2))
+    assert [file.name for file in tmp_path.rglob("*")] == ["out", "model.stablehlo"]
+    assert (tmp_path / "out" / "model.stablehlo").read_text() == "earlier"
+
+
+def test_a_later_export_replaces_only_its_own_files(network, tmp_path):
+    (tmp_path / "model.onnx").write_text("of an earlier network")
+    (tmp_path / "notes.txt").write_text("mine")
+    export_network(network, tmp_path, ExportOptions(images=1))
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not (tmp_path / "model.onnx").exists()
+    assert (tmp_path / "model.safetensors").exists()
+
+
+def test_a_full_disk_is_one_error(network, tmp_path, monkeypatch):
+    def fails(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_text", fails)
+    with pytest.raises(ExportError, match=r"out: cannot be written \(No space left on device: .*enough space"):
+        export_network(network, tmp_path / "out", ExportOptions(images=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_cpu_the_error_says_how_to_add_it(network, tmp_path, monkeypatch):
+    def devices(platform: str) -> None:
+        raise RuntimeError(f"Unknown backend {platform}")
+
+    monkeypatch.setattr(folder_module.jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    with pytest.raises(ExportError, match=r"outputs are compared on the CPU; add it: JAX_PLATFORMS=cuda,cpu"):
+        export_network(network, tmp_path / "out", ExportOptions(images=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_would_destroy_something_are_refused(tmp_path):
+    source = tmp_path / "run"
+    (source / "checkpoints").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "README.md").touch()
+    for name in ("new", "."):
+        check_output(tmp_path / name, source, overwrite=False)
+    check_output(tmp_path / "old", source, overwrite=True)
+    with pytest.raises(ExportError, match=r"old: already holds README\.md; give another folder, or --overwrite"):
+        check_output(tmp_path / "old", source, overwrite=False)
+    with pytest.raises(ExportError, match="file: is a file; give a folder"):
+        check_output(tmp_path / "file", source, overwrite=True)
+    for other in (source, tmp_path / "elsewhere"):
+        with pytest.raises(ExportError, match="is a run, or the folder that the network is read from"):
+            check_output(source, other, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"formats": ("onxx",)}, "format = 'onxx': must be one of 'safetensors', 'stablehlo', 'onnx'; did you mean"),
+        ({"weights": "int4"}, "weights = 'int4': must be one of 'float32', 'float16'"),
+        ({"images": 0}, "images = 0: must be an integer of at least 1"),
+        ({"image_size": (0, 8)}, "image_size = 0: must be an integer of at least 1"),
+    ],
+)
+def test_invalid_options(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        ExportOptions(**options)
+
+
+def test_sizes_are_parsed():
+    assert [parse_size(text) for text in (None, "512,768", "512x768")] == [None, (512, 768), (512, 768)]
+    with pytest.raises(ArgumentError, match="image_size = '512': must be HEIGHT,WIDTH, such as 512,768"):
+        parse_size("512")
+
+
+def test_batch_statistics_matter(network):
+    # Otherwise the comparisons above would show nothing.
+    assert any(
+        np.ptp(leaf) > 0 for leaf in network.variables["batch_stats"]["encoder"]["level0"]["block0"]["norm"].values()
+    )

@@ -1,0 +1,69 @@
+"""Which images the arguments name, and what their results are called."""
+
+import pytest
+
+from flaxseg.deploy.prediction_inputs import find_images
+from flaxseg.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.jpg", "a.PNG", "day1/a.png", "day1/deep/c.tif", "notes.txt", ".hidden.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    return tmp_path / "in"
+
+
+def stems(*inputs, output):
+    return {image.stem: image.path for image in find_images([str(each) for each in inputs], output=output)}
+
+
+def test_a_folder_keeps_its_structure(folder, tmp_path):
+    found = stems(folder, output=tmp_path / "out")
+    assert found == {stem: str(folder / name) for stem, name in (
+        ("a", "a.PNG"), ("b", "b.jpg"), ("day1/a", "day1/a.png"), ("day1/deep/c", "day1/deep/c.tif"))}  # fmt: skip
+
+
+def test_a_pattern_keeps_the_structure_below_its_plain_part(folder, tmp_path, monkeypatch):
+    assert stems(folder / "**" / "*.png", output=tmp_path / "out") == {"day1/a": str(folder / "day1" / "a.png")}
+    monkeypatch.chdir(folder)
+    assert stems("d*/*.png", output=tmp_path / "out") == {"day1/a": "day1/a.png"}
+
+
+def test_a_file_keeps_its_name_whatever_its_extension(folder, tmp_path):
+    assert list(stems(folder / "day1" / "a.png", folder / "notes.txt", output=tmp_path / "out")) == ["a", "notes"]
+
+
+def test_names_that_differ_in_their_extension_keep_it(folder, tmp_path):
+    (folder / "b.png").touch()
+    assert list(stems(folder, output=tmp_path / "out"))[:3] == ["a", "b.jpg", "b.png"]
+
+
+def test_an_image_that_is_named_twice_is_predicted_once(folder, tmp_path):
+    assert list(stems(folder / "b.jpg", folder / "*.jpg", output=tmp_path / "out")) == ["b"]
+
+
+def test_results_below_the_input_are_not_predicted_again(folder):
+    (folder / "out" / "masks").mkdir(parents=True)
+    (folder / "out" / "masks" / "a.png").touch()
+    assert "out/masks/a" not in stems(folder, output=folder / "out")
+    assert list(stems(folder / "**" / "a.png", output=folder / "out")) == ["day1/a"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["in"], "is the folder of the images and of the results"),
+        (["none"], "none: does not exist; give a file, a folder, or a pattern"),
+        (["in/*.bmp"], r"\*.bmp: no file matches this pattern"),
+        (["empty"], "empty: contains no images; files of these types are read: .jpg"),
+        (["in/day1/a.png", "other/a.png"], "their results would have the same name, a.png"),
+    ],
+)
+def test_mistakes_are_named(folder, tmp_path, monkeypatch, inputs, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.png").touch()
+    with pytest.raises(DataError, match=message):
+        stems(*inputs, output=folder)

@@ -1,0 +1,109 @@
+"""Small networks of every architecture, and a table of how exactly each format reproduces them.
+
+`python tests/exported_networks.py [NAME ...]` prints the table of docs/exporting.md.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxseg.deploy.folder import ExportOptions, export_network
+from flaxseg.deploy.trained import TrainedNetwork
+from flaxseg.errors import ExportError
+from flaxseg.inference.description import ModelDescription, installed_versions, resolved_options
+from flaxseg.models import build_model
+
+SMALL: dict[str, dict[str, Any]] = {
+    "unet": {"encoder": "resnet18", "decoder_channels": (32, 16, 16, 8, 8)},
+    "unetplusplus": {"encoder": "resnet18", "decoder_channels": (32, 16, 16, 8, 8)},
+    "manet": {"encoder": "resnet18", "decoder_channels": (32, 16, 16, 8, 8)},
+    "linknet": {"encoder": "resnet18"},
+    "fpn": {"encoder": "resnet18", "pyramid_channels": 32, "segmentation_channels": 32},
+    "deeplabv3": {"encoder": "resnet18", "decoder_channels": 32},
+    "deeplabv3plus": {"encoder": "mobilenet_v2", "decoder_channels": 32},
+    "pspnet": {"encoder": "resnet18", "decoder_channels": 32},
+    "pan": {"encoder": "resnet18"},
+    "upernet": {"encoder": "resnet18", "decoder_channels": 32},
+    "segformer": {"encoder": "mit_b0", "decoder_channels": 32},
+    "fcn8s": {"encoder": "vgg11_bn", "width": 32},
+    "plain_unet": {"width": 8},
+    "attention_unet": {"width": 8},
+    "resunet": {"width": 8},
+    "unet_mobilenet": {"decoder_channels": (32, 32, 16, 16)},
+}
+"""Options of each entry of MODELS, for a network that exports quickly."""
+
+ENCODERS = (
+    "convnext_tiny",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "mit_b0",
+    "mobilenet_v2",
+    "vgg11",
+    "resnext50_32x4d",
+)
+"""An encoder of each family, for the U-Net."""
+
+
+def trained(
+    name: str, *, image_size: tuple[int, int] = (64, 96), num_classes: int = 4, **options: Any
+) -> TrainedNetwork:
+    """Returns a network with random weights and batch statistics."""
+    model = build_model(name, num_classes=num_classes, **options)
+    init = jax.jit(lambda key, image: model.init(key, image, train=False))
+    variables = jax.tree.map(np.asarray, dict(init(jax.random.key(0), jnp.zeros((1, *image_size, 3)))))
+    rng = np.random.default_rng(0)
+    if "batch_stats" in variables:
+        # As if trained: all zeros and ones would hide a mistake.
+        variables["batch_stats"] = jax.tree.map(
+            lambda leaf: leaf + rng.uniform(0.0, 0.3, leaf.shape).astype(np.float32), variables["batch_stats"]
+        )
+    description = ModelDescription(
+        name=name,
+        options=resolved_options(name, options),
+        num_classes=num_classes,
+        channels=3,
+        image_size=image_size,
+        class_names=tuple(f"class {index}" for index in range(num_classes)),
+        palette=tuple((index, 2 * index, 255 - index) for index in range(num_classes)),
+        mean=model.mean,
+        std=model.std,
+        versions=installed_versions(),
+    )
+    return TrainedNetwork(variables, description)
+
+
+def rows(name: str, options: dict[str, Any], image_size: tuple[int, int]) -> list[str]:
+    """Returns the rows of a network in the table."""
+    network, found = trained(name, image_size=image_size, **options), []
+    for kind in ("stablehlo", "onnx"):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                report = export_network(network, Path(folder) / "out", ExportOptions((kind,), images=5))
+            except ExportError as error:
+                found.append(f"| {name} | {options.get('encoder', '')} | {kind} | {error} | | |")
+                continue
+        entry = report["formats"][kind]
+        relative = entry["largest_difference"] / entry["largest_logit"]
+        pixels = f"{entry['differing_pixels']} of {entry['pixels']:,}"
+        found.append(
+            f"| {name} | {options.get('encoder', '')} | {kind} | {entry['image_size']} | {relative:.1e} | {pixels} |"
+        )
+    return found
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
+    print("| network | encoder | format | image sizes | difference / largest logit | pixels that differ |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    cases = [(name, SMALL[name]) for name in SMALL]
+    cases += [("unet", {"encoder": encoder, "decoder_channels": (32, 16, 16, 8, 8)}) for encoder in ENCODERS]
+    for name, options in cases:
+        if not sys.argv[1:] or name in sys.argv[1:] or options.get("encoder") in sys.argv[1:]:
+            for row in rows(name, options, (64, 96)):
+                print(row, flush=True)

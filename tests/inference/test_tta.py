@@ -1,0 +1,77 @@
+"""Test-time augmentation by hand, and its symmetries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxseg.errors import ArgumentError
+from flaxseg.inference.tta import tta_probabilities
+
+IMAGE = jax.random.uniform(jax.random.key(0), (2, 12, 10, 3), maxval=255)
+
+
+def per_pixel(x):
+    """Logits that depend on the pixel's own values alone."""
+    return x / 50
+
+
+def directional(x):
+    """Logits that depend on the pixel to the left and the pixel above."""
+    return per_pixel(x) + jnp.roll(x, 1, 2) / 70 + jnp.roll(x, 1, 1) / 90
+
+
+def test_without_augmentation_it_is_the_softmax():
+    result = tta_probabilities(directional, IMAGE, flips=())
+    np.testing.assert_allclose(result, jax.nn.softmax(directional(IMAGE)), rtol=1e-6)
+
+
+def test_flips_do_not_change_a_symmetric_network():
+    result = tta_probabilities(per_pixel, IMAGE, flips=("horizontal", "vertical", "both"))
+    np.testing.assert_allclose(result, jax.nn.softmax(per_pixel(IMAGE)), rtol=1e-5)
+
+
+def test_two_views_by_hand():
+    flipped = directional(IMAGE[:, :, ::-1])[:, :, ::-1]
+    expected = (jax.nn.softmax(directional(IMAGE)) + jax.nn.softmax(flipped)) / 2
+    np.testing.assert_allclose(tta_probabilities(directional, IMAGE), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "axis"), [("horizontal", 2), ("vertical", 1)])
+def test_a_flipped_image_has_flipped_probabilities(name, axis):
+    result = tta_probabilities(directional, IMAGE, flips=(name,), scales=(1.0, 0.5))
+    mirrored = tta_probabilities(directional, jnp.flip(IMAGE, axis), flips=(name,), scales=(1.0, 0.5))
+    np.testing.assert_allclose(mirrored, jnp.flip(result, axis), rtol=1e-4)
+
+
+def test_scales_keep_the_size_and_the_sum():
+    sizes = []
+
+    def logits_fn(x):
+        sizes.append(x.shape[1:3])
+        return per_pixel(x)
+
+    result = jax.jit(lambda x: tta_probabilities(logits_fn, x, scales=(0.5, 1.0, 1.26)))(IMAGE)
+    assert result.shape == IMAGE.shape
+    assert sizes == [(6, 5)] * 2 + [(12, 10)] * 2 + [(15, 13)] * 2
+    np.testing.assert_allclose(result.sum(-1), 1, rtol=1e-5)
+
+
+def test_a_constant_image_is_the_same_at_each_scale():
+    image = jnp.broadcast_to(jnp.array([10.0, 80.0, 200.0]), (1, 9, 7, 3))
+    result = tta_probabilities(per_pixel, image, scales=(0.5, 0.75, 2.0))
+    np.testing.assert_allclose(result, jax.nn.softmax(per_pixel(image)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"scales": ()}, "at least one factor"),
+        ({"scales": (1.0, 0.0)}, "above 0"),
+        ({"flips": ("diagonal",)}, "'horizontal', 'vertical', 'both'"),
+        ({"flips": ("both", "both")}, "must not repeat"),
+    ],
+)
+def test_bad_arguments(options, problem):
+    with pytest.raises(ArgumentError, match=problem):
+        tta_probabilities(per_pixel, IMAGE, **options)

@@ -1,0 +1,40 @@
+"""An encoder with few layers and channels, with which networks compile quickly."""
+
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxseg.models.encoders.encoder import Encoder, stage_dilation
+from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.pretrained.torch_names import TorchNames
+
+
+class SmallEncoder(nn.Module):
+    """One 3x3 convolution for each feature. See `Encoder` for the attributes."""
+
+    depth: int = 5
+    output_stride: int = 32
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    torch_names: ClassVar[TorchNames] = ()
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        return (4, 6, 8, 10, 12)[: self.depth]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
+        features = [x]
+        for level, channels in enumerate(self.channels, 1):
+            stride, dilation = stage_dilation(2**level, self.output_stride)
+            layer = ConvNormAct(
+                channels, 3, stride, dilation, padding="SYMMETRIC", dtype=self.dtype, name=f"layer{level}"
+            )
+            features.append(apply_block(layer, features[-1], train=train, remat=self.remat))
+        return features
+
+
+SMALL_ENCODER = Encoder(SmallEncoder, pretrained=None)

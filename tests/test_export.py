@@ -1,0 +1,91 @@
+"""The command flaxseg.export: what it writes, its exit status, and wrong arguments."""
+
+import jax
+import numpy as np
+import pytest
+from exported_networks import trained
+from saved_network import write_run
+
+from flaxseg import export as command
+from flaxseg.deploy.program import make_program
+from flaxseg.deploy.stablehlo import read_stablehlo
+from flaxseg.deploy.trained import read_trained
+from flaxseg.export import main
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    network = trained("plain_unet", width=2, depth=1, image_size=(8, 12))
+    return write_run(tmp_path_factory.mktemp("runs") / "run", network)
+
+
+def flags(run, output, *more):
+    return [f"--model={run}", f"--output={output}", "--images=2", *more]
+
+
+def test_a_run_becomes_a_folder_that_is_exported_again(run, tmp_path, capsys):
+    assert main(flags(run, tmp_path / "out", "--format=stablehlo", "--argmax", "--license=mit")) == 0
+    assert f"written  {tmp_path}/out" in capsys.readouterr().out
+    network = read_trained(run)
+    image = np.random.default_rng(0).uniform(0, 255, (1, 8, 12, 3)).astype(np.float32)
+    program = make_program(network.description.build(), network.variables, normalized=True, output="classes")
+    found = read_stablehlo(tmp_path / "out" / "model.stablehlo")(image)
+    np.testing.assert_array_equal(found, jax.jit(program)(image))
+    card = (tmp_path / "out" / "README.md").read_text()
+    # No path of this computer leaves it.
+    assert "someone" not in card + (tmp_path / "out" / "config.json").read_text()
+    assert "license: mit" in card and "| miou | 0.7500 |" in card and "- train: 1,600 examples." in card
+    assert main(flags(tmp_path / "out", tmp_path / "again")) == 0
+    for name in ("model.safetensors", "model.json", "config.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_an_export_is_pushed(run, tmp_path, capsys, monkeypatch):
+    pushed = []
+    monkeypatch.setattr(command, "push", lambda folder, name, private: pushed.append((folder, name, private)) or "URL")
+    assert main(flags(run, tmp_path / "out", "--push=lab/net", "--private")) == 0
+    assert pushed == [(tmp_path / "out", "lab/net", True)]
+    assert "pushed   URL" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten_unless_asked(run, tmp_path, capsys):
+    (tmp_path / "README.md").write_text("mine")
+    assert main(flags(run, tmp_path)) == 1
+    assert f"error: --output={tmp_path}: already holds README.md" in capsys.readouterr().err
+    assert (tmp_path / "README.md").read_text() == "mine"
+    assert main(flags(run, tmp_path, "--overwrite")) == 0
+    assert (tmp_path / "README.md").read_text() != "mine"
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--format=onxx", "format = 'onxx': must be one of 'safetensors', 'stablehlo', 'onnx'; did you mean 'onnx'?"),
+        ("--weights=int8", "weights = 'int8': must be one of 'float32', 'float16'"),
+        ("--step=11", ""),
+        ("--data=nowhere", "--data=nowhere: is not a folder"),
+        ("--image_size=8", "image_size = '8': must be HEIGHT,WIDTH"),
+        ("--model=nowhere", "nowhere: does not exist"),
+        ("--images=0", "images = 0: must be an integer of at least 1"),
+    ],
+)
+def test_wrong_arguments_are_one_error(run, tmp_path, capsys, flag, message):
+    assert main(flags(run, tmp_path / "out", flag)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}") and error.count("error:") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c(run, tmp_path, capsys, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "export_network", interrupted)
+    assert main(flags(run, tmp_path / "out")) == 130
+    assert "stopped; nothing was written" in capsys.readouterr().err
+
+
+def test_argmax_and_softmax_exclude_each_other(run, tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        main(flags(run, tmp_path / "out", "--argmax", "--softmax"))
+    assert caught.value.code == 2

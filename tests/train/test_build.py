@@ -1,0 +1,180 @@
+"""From a configuration to the parts of a run: each builder alone, and all of them together."""
+
+import contextlib
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxseg.config.files import load_config
+from flaxseg.data.types import IGNORE_LABEL
+from flaxseg.errors import CheckpointError, ConfigError, DataError
+from flaxseg.models import plain_unet
+from flaxseg.train.build import build, build_data, build_loop, build_mesh, build_model_part, build_schedule
+from flaxseg.train.parts import data as data_builder
+from flaxseg.train.parts.model import describe_model
+from flaxseg.train.workdir import Workdir
+
+
+def tiny(*overrides):
+    return load_config("configs/shapes.py:tiny", overrides)
+
+
+@pytest.fixture(scope="module")
+def run():
+    return build(tiny())
+
+
+def test_a_run_has_four_frozen_parts_of_at_most_eight_fields(run):
+    parts = [getattr(run, field.name) for field in dataclasses.fields(run)]
+    assert len(parts) == 4
+    for part in parts:
+        fields = dataclasses.fields(part)
+        assert 1 <= len(fields) <= 8, type(part).__name__
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, fields[0].name, None)
+
+
+def test_the_model_needs_no_data():
+    config = tiny("data.name=folder", "data.dir=/does/not/exist", "data.options={}")
+    part = build_model_part(config, 7, 4)
+    assert part.module == plain_unet(num_classes=7, width=4, depth=1)
+    assert (part.num_classes, part.image_shape) == (7, (32, 32, 4))
+    first, head = part.variables["params"]["encoder"]["level0"]["block0"]["conv"], part.variables["params"]["head"]
+    assert first["kernel"] == jax.ShapeDtypeStruct((3, 3, 4, 4), jnp.float32)
+    assert head["bias"] == jax.ShapeDtypeStruct((7,), jnp.float32)
+    assert part.pretrained is None and part.frozen is None
+    with pytest.raises(DataError, match="/does/not/exist"):
+        build(config)
+
+
+def test_the_course_of_a_run_needs_only_the_number_of_examples(run):
+    config = tiny("train.steps=0", "train.epochs=2.5", "eval.every=0", "mesh.data=4")
+    loop = build_loop(config, build_mesh(config), num_examples=100)
+    assert dict(loop.mesh.shape) == {"data": 4, "fsdp": 1, "spatial": 1}
+    # An epoch of 100 examples has six batches of 16.
+    assert (loop.total_steps, loop.evaluation.every, loop.checkpoints.every) == (15, 6, 6)
+    assert build_loop(tiny(), build_mesh(tiny()), num_examples=16) == run.loop
+
+
+def test_the_data_needs_no_model(run):
+    data = build_data(tiny(), build_mesh(tiny()))
+    assert (data.train.num_classes, data.channels, len(data.train.source)) == (5, 3, 16)
+    np.testing.assert_array_equal(data.train_batches[3]["image"], run.data.train_batches[3]["image"])
+
+
+def test_the_batch_of_a_step_does_not_depend_on_where_iteration_starts(run):
+    batches, late = run.data.train_batches, run.data.iterate(run.data.train_batches, start=4)
+    with contextlib.closing(late):
+        for step in (4, 5, 6):
+            batch = next(late)
+            np.testing.assert_array_equal(batch["image"], batches[step]["image"])
+            np.testing.assert_array_equal(batch["label"], batches[step]["label"])
+            assert (batch["label"] != IGNORE_LABEL).all()
+
+
+def test_nothing_is_computed_on_a_device():
+    compiled = []
+
+    def count(event, seconds, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(seconds)
+
+    before = {id(array) for array in jax.live_arrays()}
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        # Sizes of no other test, for which nothing is compiled yet.
+        run = build(tiny("data.image_size=(38,22)", "optimizer.layer_decay=0.9", "class_weights=median_frequency"))
+        jax.jit(lambda: jnp.arange(3) * 38)()
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+    assert len(compiled) == 1, "the listener hears the last line, and nothing of the run was compiled"
+    del run
+    assert {id(array) for array in jax.live_arrays()} <= before
+
+
+def test_a_given_schedule_is_used(capfd):
+    # The warm-up of the configuration's own schedule is longer than the run, which prints a notice.
+    config = tiny(
+        "optimizer.name=sgd", "optimizer.options={}", "optimizer.options.momentum=0.0", "optimizer.weight_decay=0.0",
+        "optimizer.grad_clip=0.0", "optimizer.warmup_steps=50",
+    )  # fmt: skip
+    run = build(config, schedule=lambda step: 0.25 + step)
+    assert capfd.readouterr().err == ""
+    params = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), run.model.variables["params"]["head"])
+    state = run.optim.tx.init({"head": params})
+    for rate in (0.25, 1.25):
+        updates, state = run.optim.tx.update({"head": params}, state, {"head": params})
+        np.testing.assert_allclose(updates["head"]["bias"], np.full(5, -rate))
+
+
+def test_a_warm_up_longer_than_the_run_is_shortened(capfd):
+    config = tiny("optimizer.warmup_steps=50")
+    schedule = build_schedule(config, 20)
+    assert "optimizer.warmup_steps = 50 is shortened to 2, a tenth of the run's 20 steps" in capfd.readouterr().err
+    rates = [float(schedule(step)) for step in range(4)]
+    assert rates[0] < rates[1] < rates[2] == pytest.approx(config.optimizer.learning_rate) and rates[3] < rates[2]
+
+
+def contents(directory):
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_workdir_is_only_read(tmp_path):
+    config, workdir = tiny("class_weights=median_frequency"), Workdir(tmp_path / "run")
+    run = build(config, workdir=workdir)
+    assert not workdir.path.exists()
+    workdir.claim(config, run.data.splits, describe_model(config, run.model, run.data.train))
+    names, before = run.data.train.class_names, contents(workdir.path)
+    assert build(config, workdir=workdir).optim.class_weights == run.optim.class_weights
+    assert contents(workdir.path) == before
+    workdir.class_weights.write_text(json.dumps(dict(zip(names, (1.0, 2.0, 3.0, 4.0, 5.0), strict=True))))
+    assert build(config, workdir=workdir).optim.class_weights == (1.0, 2.0, 3.0, 4.0, 5.0)
+    with pytest.raises(CheckpointError, match="config.seed"):
+        build(tiny("class_weights=median_frequency", "seed=5"), workdir=workdir)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "loss_options.cross_entropy.class_weights=(1,2,3)",
+            "config.loss_options.cross_entropy.class_weights = .*3 weights for 5",
+        ),
+        ("class_weights=(1,2,3)", r"config.class_weights = \(1.0, 2.0, 3.0\): 3 weights for 5 classes"),
+        ("optimizer.freeze=('encodr',)", "config.optimizer.freeze = 'encodr': matches no parameter"),
+        ("optimizer.freeze=('.*',)", "config.optimizer.freeze = .*covers every parameter"),
+        ("optimizer.lr_scale=(('heads',2),)", "config.optimizer.lr_scale = 'heads': matches no parameter"),
+        (
+            "optimizer.accumulate_steps=3",
+            "does not divide into optimizer.accumulate_steps = 3 micro-batches",
+        ),
+        (
+            "optimizer.schedule=plateau",
+            "config.optimizer.schedule_options.window = 100: with patience = 5 .* run has only 4",
+        ),
+        ("model.options.std=(1.0,2.0)", "config.model: plain_unet with these options cannot take images .*32, 32, 3"),
+    ],
+)
+def test_an_error_that_depends_on_the_data_names_its_key(override, message):
+    with pytest.raises(ConfigError, match=message):
+        build(tiny(override))
+
+
+def test_splits_with_different_classes_are_refused(run, monkeypatch):
+    renamed = dataclasses.replace(run.data.evaluation, class_names=("a", "b", "c", "d", "e"))
+    monkeypatch.setattr(
+        data_builder, "open_dataset", lambda name, split, **_: run.data.train if split == "train" else renamed
+    )
+    with pytest.raises(DataError, match="the splits differ in their classes"):
+        build(tiny())
+
+
+def test_a_dataset_of_one_class_is_refused(run, monkeypatch):
+    alone = dataclasses.replace(run.data.train, num_classes=1, class_names=("all",), palette=((0, 0, 0),))
+    monkeypatch.setattr(data_builder, "open_dataset", lambda *_, **__: alone)
+    with pytest.raises(DataError, match="the dataset has one class, 'all'"):
+        build(tiny())
