@@ -1,8 +1,10 @@
 """flaxseg: semantic segmentation in JAX and Flax: train a network, and use it."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from flaxseg.augment import make_augment
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
-from flaxseg.deploy.predictor import Predictor, load
 from flaxseg.errors import (
     ArgumentError,
     CheckpointError,
@@ -29,6 +31,9 @@ from flaxseg.train.step import (
     train_step,
 )
 from flaxseg.train.step_metrics import TrainMetrics
+
+if TYPE_CHECKING:
+    from flaxseg.deploy.predictor import Predictor, load
 
 __version__ = "0.1.0"
 
@@ -69,3 +74,10 @@ __all__ = [
     "weighted_sum",
     "with_frozen_parameters",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use what training does not need."""
+    if name in ("Predictor", "load"):
+        return getattr(importlib.import_module("flaxseg.deploy.predictor"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """Looks up entries of tables (models, losses, datasets, ...) by name, and lists and checks their options."""
 
 import dataclasses
+import functools
 import importlib
 import inspect
 import re
@@ -100,8 +101,12 @@ def options_of(entry: Entry) -> list[Option]:
 
 
 def argument_options(function: Callable[..., Any]) -> list[Option]:
-    """Returns the keyword-only arguments of a function, described by the `Args:` section of its docstring."""
-    annotations, docs = _annotations(function), described(function, "Args")
+    """Returns the keyword-only arguments of a function, described by the `Args:` section of its docstring.
+
+    A `functools.partial` has the arguments of its function, with its own defaults.
+    """
+    inner = function.func if isinstance(function, functools.partial) else function
+    annotations, docs = _annotations(inner), described(inner, "Args")
     return [
         Option(name, annotations.get(name, Any), parameter.default, docs.get(name, ""))
         for name, parameter in inspect.signature(function).parameters.items()

@@ -3,8 +3,8 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import grain
 import numpy as np
 
 from flaxseg.data.batching import check_label, local_batch_size, stack_arrays
@@ -12,6 +12,9 @@ from flaxseg.data.crops import check_channels
 from flaxseg.data.resize import resize_image, resize_label, scaled_size
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
 from flaxseg.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import grain
 
 
 def eval_batches(
@@ -23,7 +26,7 @@ def eval_batches(
     scale: float | None = None,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.MapDataset:
+) -> "grain.MapDataset":
     """Returns the batches of one evaluation: every example once, in order; padding completes the last batch.
 
     Args:
@@ -48,6 +51,8 @@ def eval_batches(
       ArgumentError: `scale` without `native`, or a batch size that is not a multiple of the number of processes.
       DataError: an empty dataset.
     """
+    import grain  # It takes long to load.
+
     local_batch_size(dataset, batch_size, process_index, process_count)
     if scale is not None and not native:
         raise ArgumentError("native", native, "must be True for images that keep their sizes (`scale`)")

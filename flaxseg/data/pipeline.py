@@ -4,9 +4,9 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import cv2
-import grain
 import numpy as np
 
 from flaxseg.data.batching import check_label, local_batch_size, stack_examples
@@ -17,6 +17,9 @@ from flaxseg.data.sampling import ExampleOrder
 from flaxseg.data.threads import thread_count
 from flaxseg.data.types import Batch, Example, SegmentationDataset
 from flaxseg.errors import ArgumentError, DataError, check_choice
+
+if TYPE_CHECKING:
+    import grain
 
 CACHES = ("none", "host", "device")
 """Where decoded training examples are kept for later epochs."""
@@ -36,7 +39,7 @@ def train_batches(
     weights: np.ndarray | None = None,
     process_index: int = 0,
     process_count: int = 1,
-) -> grain.MapDataset:
+) -> "grain.MapDataset":
     """Returns the endless training batches; element n is a function of `(seed, n)` alone.
 
     Each epoch is a fresh permutation of the examples. Batches continue across the end of an epoch, so that no example
@@ -101,7 +104,7 @@ def train_indices(
     process_index: int = 0,
     process_count: int = 1,
     with_offsets: bool = False,
-) -> grain.MapDataset:
+) -> "grain.MapDataset":
     """Returns the indices of the examples of `train_batches`, without reading the examples.
 
     Args:
@@ -120,6 +123,8 @@ def train_indices(
       ArgumentError: a batch size that is not a multiple of the number of processes.
       DataError: an empty dataset.
     """
+    import grain  # It takes long to load.
+
     local_size = local_batch_size(dataset, batch_size, process_index, process_count)
     order = ExampleOrder(len(dataset.source), seed=seed, weights=weights)
     offset_seed = seed if with_offsets else None
@@ -141,7 +146,7 @@ def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callab
     return read
 
 
-def iterate(batches: grain.MapDataset, *, start: int = 0, num_threads: int, prefetch: int) -> Iterator[Batch]:
+def iterate(batches: "grain.MapDataset", *, start: int = 0, num_threads: int, prefetch: int) -> Iterator[Batch]:
     """Yields `batches[start]`, `batches[start + 1]`, ..., prefetched by threads but always in this order.
 
     A late start costs nothing: no batch before `start` is read. Closing or deleting the iterator ends its threads.
@@ -156,6 +161,8 @@ def iterate(batches: grain.MapDataset, *, start: int = 0, num_threads: int, pref
     Raises:
       DataError: an example cannot be read; raised by the `next` that would have returned its batch.
     """
+    import grain  # It takes long to load.
+
     # The threads started here already use all cores; threads of cv2 would only compete with them.
     cv2.setNumThreads(0)
     threads = thread_count(num_threads)
@@ -193,7 +200,7 @@ def _with_canvases(
     return {**batch, **cut_canvases([read(index) for index in batch["index"].tolist()], batch["offset"], size)}
 
 
-def _closing(batches: grain.IterDataset) -> Iterator[Batch]:
+def _closing(batches: "grain.IterDataset") -> Iterator[Batch]:
     iterator = iter(batches)
     try:
         yield from iterator

@@ -2,8 +2,8 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import grain
 import jax
 from tqdm import tqdm
 
@@ -14,10 +14,13 @@ from flaxseg.inference.blending import Windows, windowed_logits
 from flaxseg.inference.description import ModelDescription
 from flaxseg.inference.scoring import EvalMetrics, merge_all, score_logits
 
+if TYPE_CHECKING:
+    import grain
+
 
 def score_batches(
     logits_fn: Callable[[jax.Array], jax.Array],
-    batches: grain.MapDataset,
+    batches: "grain.MapDataset",
     *,
     windows: Windows | None = None,
     scale: float | None = None,

@@ -14,6 +14,7 @@ from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import CheckpointError, ConfigError, DataError
 from flaxseg.models import plain_unet
 from flaxseg.train.build import build, build_data, build_loop, build_mesh, build_model_part, build_schedule
+from flaxseg.train.loop import train_and_evaluate
 from flaxseg.train.parts import data as data_builder
 from flaxseg.train.parts.model import describe_model
 from flaxseg.train.workdir import Workdir
@@ -159,9 +160,10 @@ def test_a_workdir_is_only_read(tmp_path):
         ("model.options.std=(1.0,2.0)", "config.model: plain_unet with these options cannot take images .*32, 32, 3"),
     ],
 )
-def test_an_error_that_depends_on_the_data_names_its_key(override, message):
+def test_an_error_that_depends_on_the_data_names_its_key_and_creates_no_workdir(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
-        build(tiny(override))
+        train_and_evaluate(tiny(override), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_splits_with_different_classes_are_refused(run, monkeypatch):

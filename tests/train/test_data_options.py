@@ -12,13 +12,16 @@ from flaxseg.train.loop import train_and_evaluate
 
 
 def test_a_dataset_cached_on_the_devices_trains_like_one_on_the_host(tmp_path):
+    # The tests' compiler flags round the two steps differently (by default they are equal). Adam would divide such
+    # errors by gradients that are almost 0.
     overrides = ["augment.scale=(0.9,1.2)", "train.steps=3", "mesh.spatial=2"]
+    overrides += ["optimizer.name=sgd", "optimizer.options={}", "optimizer.options.momentum=0.9"]
     states = {}
     for cache in ("none", "device"):
         config = load_config("configs/shapes.py:tiny", [*overrides, f"data.cache={cache}"])
         result = train_and_evaluate(config, tmp_path / cache)
         states[cache] = jax.device_get(result.state.params), result.scores.confusion.counts
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), states["none"][0], states["device"][0])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), states["none"][0], states["device"][0])
     np.testing.assert_array_equal(states["none"][1], states["device"][1])
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from flaxseg.errors import WeightsError
@@ -74,6 +73,8 @@ def read_checkpoint(directory: Path) -> dict[str, np.ndarray]:
     Raises:
       WeightsError: the checkpoint is damaged.
     """
+    import orbax.checkpoint as ocp  # It takes long to load.
+
     try:
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
             wanted = _parameters(handler.metadata(directory).tree)

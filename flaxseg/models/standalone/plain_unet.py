@@ -55,6 +55,7 @@ def plain_unet(
     decoder_dropout_from: int = 0,
     head_convs: int = 0,
     head_dropout: float = 0.0,
+    gate_from: int | None = None,
     mean: NormalizationValues = None,
     std: NormalizationValues = None,
     dtype: Any = jnp.float32,
@@ -75,43 +76,11 @@ def plain_unet(
       decoder_dropout_from: the finest level, 0 at full resolution, that has this dropout.
       head_convs: number of further convolutions at full resolution before the head.
       head_dropout: dropout rate after each of these convolutions.
+      gate_from: the finest level, 0 at full resolution, whose skip has an attention gate (see `AttentionGate`); None:
+        there are no gates. Gates have neither normalization nor the blocks' activation.
       mean: subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
       std: what the difference is divided by: one number, or one per channel; None: 127.5.
       dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
-
-    Raises:
-      ArgumentError: an argument is out of range.
-    """
-    return checked_unet(
-        num_classes=num_classes,
-        width=width,
-        depth=depth,
-        max_width=max_width,
-        mean=mean,
-        std=std,
-        kernel_size=kernel_size,
-        norm=norm,
-        activation=activation,
-        negative_slope=negative_slope,
-        upsampling=upsampling,
-        decoder_dropout=decoder_dropout,
-        decoder_dropout_from=decoder_dropout_from,
-        head_convs=head_convs,
-        head_dropout=head_dropout,
-        dtype=dtype,
-    )
-
-
-def checked_unet(
-    *,
-    width: int,
-    depth: int,
-    max_width: int | None,
-    mean: NormalizationValues,
-    std: NormalizationValues,
-    **fields: Any,
-) -> "UNet":
-    """Returns a `UNet` with the given fields; `plain_unet` documents the other arguments.
 
     Raises:
       ArgumentError: an argument is out of range.
@@ -121,17 +90,28 @@ def checked_unet(
     if max_width is not None:
         check_integer("max_width", max_width, 1)
     network = UNet(
+        num_classes=num_classes,
         widths=tuple(min(width * 2**level, max_width or width * 2**level) for level in range(depth + 1)),
+        kernel_size=kernel_size,
+        norm=norm,
+        activation=activation,
+        negative_slope=negative_slope,
+        upsampling=upsampling,
+        decoder_dropout=decoder_dropout,
+        decoder_dropout_from=decoder_dropout_from,
+        head_convs=head_convs,
+        head_dropout=head_dropout,
+        gate_from=gate_from,
         mean=channel_values("mean", 127.5 if mean is None else mean),
         std=channel_values("std", 127.5 if std is None else std, positive=True),
-        **fields,
+        dtype=dtype,
     )
     network.check()
     return network
 
 
 class UNet(nn.Module):
-    """U-Net with `len(widths)` levels. See `plain_unet` and `attention_unet`.
+    """U-Net with `len(widths)` levels. See `plain_unet`.
 
     Parameters are named `encoder/level{i}/block{j}/...`, `decoder/level{i}/{gate,up,block{j}}/...`, `head/...`, with
     level 0 at full resolution.
@@ -140,7 +120,6 @@ class UNet(nn.Module):
 
     Attributes:
       widths: channels of each level, from full resolution.
-      gate_from: the finest level whose skip has a gate; None: there are no gates.
     """
 
     num_classes: int
@@ -152,12 +131,12 @@ class UNet(nn.Module):
     upsampling: str
     decoder_dropout: float
     decoder_dropout_from: int
+    head_convs: int
+    head_dropout: float
+    gate_from: int | None
     mean: ChannelValues
     std: ChannelValues
     dtype: Any
-    head_convs: int = 0
-    head_dropout: float = 0.0
-    gate_from: int | None = None
 
     @property
     def stride(self) -> int:
