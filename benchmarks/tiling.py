@@ -79,7 +79,7 @@ def anonymous_memory() -> int:
 def predict_mapped(folder: Path, size: int, tiling_name: str) -> dict[str, Any]:
     """Returns the memory that a prediction of a memory-mapped image takes at most."""
     exact, logits_fn = network("plain_unet", width=2, depth=1)
-    tiling: Tiling = exact if tiling_name == "exact" else BlendTiling(overlap=0.25, stride=exact.stride)
+    tiling: Tiling = exact if tiling_name == "exact" else BlendTiling(overlap=0.25)
     image = np.memmap(folder / "image", np.uint8, "w+", shape=(size, size, 3))
     for row in range(0, size, 500):
         image[row : row + 500] = np.arange(size, dtype=np.uint16)[:, None] % 251

@@ -4,7 +4,7 @@
 
 DIR contains leftImg8bit/ and gtFine/, or it is a tfds folder, in which the dataset is prepared on first use from
 leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in DIR/downloads/manual. Scores are those of `val` at full
-resolution, predicted by overlapping windows, as published results report them. Crops of 512x1024 at half to twice the
+resolution, predicted in overlapping tiles, as published results report them. Crops of 512x1024 at half to twice the
 scale are common, for example in MMSegmentation. For whole scenes at half resolution: --config.data.resize=stretch.
 
 Dataset: Cordts et al. 2016, https://www.cityscapes-dataset.com/

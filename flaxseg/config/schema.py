@@ -89,7 +89,7 @@ SCHEMA = (
             "Height and width, in pixels, of what the network is trained on: whole images resized, or crops."),
         Key("data.resize", "stretch", choice(RESIZES),
             "Resize images to data.image_size, or keep their aspect ratio and scale, train on random crops of "
-            "data.image_size and predict whole images by overlapping windows of that size."),
+            "data.image_size and predict whole images in overlapping tiles of that size."),
         Key("data.scale", 1.0, POSITIVE, "Factor that the sides of images are multiplied by if data.resize is 'keep'."),
         Key("data.sampling", "uniform", STRING,
             "How training examples are drawn: 'uniform', 'class_balanced', or a text file of lines `ID WEIGHT`."),

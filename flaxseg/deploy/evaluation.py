@@ -10,9 +10,10 @@ from tqdm import tqdm
 from flaxseg.data.pipeline import iterate
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.errors import ArgumentError
-from flaxseg.inference.blending import Windows, windowed_logits
+from flaxseg.inference.blending import blended_logits
 from flaxseg.inference.description import ModelDescription
 from flaxseg.inference.scoring import EvalMetrics, merge_all, score_logits
+from flaxseg.inference.tiling import BlendTiling
 
 if TYPE_CHECKING:
     import grain
@@ -22,7 +23,7 @@ def score_batches(
     logits_fn: Callable[[jax.Array], jax.Array],
     batches: "grain.MapDataset",
     *,
-    windows: Windows | None = None,
+    tile: tuple[int, int] | None = None,
     scale: float | None = None,
     metrics: Sequence[str] = (),
     num_threads: int = -1,
@@ -32,7 +33,7 @@ def score_batches(
     Args:
       logits_fn: returns the logits float32[B, H, W, K] of images [B, H, W, C] with values 0..255.
       batches: from `eval_batches`.
-      windows: the windows that images of their own sizes are predicted by; None predicts images at once.
+      tile: height and width of the tiles that images of their own sizes are predicted in; None predicts them at once.
       scale: the scale of images of their own sizes; see `score_logits`.
       metrics: names of `flaxseg.metrics.METRICS` to measure beside the confusion matrix.
       num_threads: the number of threads that read images; -1: one per core.
@@ -43,9 +44,10 @@ def score_batches(
     score = jax.jit(functools.partial(score_logits, metrics=tuple(metrics), scale=scale))
 
     def logits_of(batch: Batch) -> jax.Array:
-        if windows is None:
+        if tile is None:
             return logits_fn(batch["image"])
-        return windowed_logits(logits_fn, *map(jax.numpy.asarray, (batch["image"], batch["extent"])), windows=windows)
+        image, extent = jax.device_put((batch["image"], batch["extent"]))
+        return blended_logits(logits_fn, image, extent, tile=tile, tiling=BlendTiling())
 
     def measured() -> Iterator[EvalMetrics]:
         reading = iterate(batches, num_threads=num_threads, prefetch=4)

@@ -15,7 +15,7 @@ from flaxseg.deploy.images import NetworkImage
 from flaxseg.deploy.saved import SavedModel
 from flaxseg.errors import ArgumentError, check_choice, check_integer
 from flaxseg.inference.exactness import exact_tiling, verify_exact
-from flaxseg.inference.forward import padded_logits, padding_value
+from flaxseg.inference.forward import padded_logits
 from flaxseg.inference.tiling import BlendTiling, Tiling, tiled_logits
 from flaxseg.ops import resize_bilinear_ragged
 
@@ -143,7 +143,7 @@ class Network:
             exact = exact_tiling(model, self._saved.variables, channels)
             verify_exact(self.logits, tile=self._tile, tiling=exact, channels=channels)
             return exact
-        return BlendTiling(stride=getattr(model, "stride", 1), fill=padding_value(model, channels))
+        return BlendTiling()
 
     def _resized(self, logits: jax.Array, row: int, size: tuple[int, int], probabilities: bool) -> Any:
         """Returns classes and probabilities at one image's own size, on the device, or on the host if it is large.

@@ -14,7 +14,6 @@ from flaxseg.deploy.images import ImageReader, NetworkImage
 from flaxseg.deploy.network import Network, Prediction
 from flaxseg.deploy.saved import SavedModel, read_model
 from flaxseg.errors import POSITIVE, check_choice, check_integer
-from flaxseg.inference.blending import Windows
 from flaxseg.inference.description import ModelDescription
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.inference.tiling import Tiling
@@ -186,7 +185,7 @@ class Predictor:
         return score_batches(
             self._network.logits,
             batches,
-            windows=Windows(self.description.image_size) if keep else None,
+            tile=self.description.image_size if keep else None,
             scale=scale,
             metrics=metrics,
             num_threads=num_threads,

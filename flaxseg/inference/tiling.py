@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from flaxseg.errors import POSITIVE, ArgumentError, Range, check_integer
-from flaxseg.inference.windows import Axis, blend_axis, exact_axis
+from flaxseg.inference.windows import Axis, blend_axis, exact_axis, gaussian
 
 LogitsFn = Callable[[Any], Any]
 """Returns the logits [B, h, w, K] of images float32[B, h, w, C] with values 0..255; jitted, parameters inside."""
@@ -75,30 +75,33 @@ class ExactTiling:
 class BlendTiling:
     """Overlapping tiles whose logits are averaged with Gaussian weights, for any network.
 
-    The weights of all tiles at a pixel sum to 1. (Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z)
+    Pixels near the border of a tile, which the network sees little context of, count less. The weights of all tiles at
+    a pixel sum to 1 (Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z). Tiles lie at equal distances
+    from the upper left, except for the last, which ends where the image does.
 
     Attributes:
-      overlap: fraction of a tile that the next one overlaps.
+      overlap: fraction of a tile that the next one overlaps at least, from 0 to below 1.
       sigma: standard deviation of the weights, as a fraction of the tile.
-      stride: tiles begin at multiples of this number of pixels; best the network's stride.
-      fill: see `ExactTiling`; images smaller than the tile are padded with it to multiples of `stride`.
     """
 
     overlap: float = 0.5
     sigma: float = 0.125
-    stride: int = 1
-    fill: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         Range(0, 1, below=True).check("overlap", self.overlap)
         POSITIVE.check("sigma", self.sigma)
-        check_integer("stride", self.stride, 1)
+
+    def step(self, tile: int) -> int:
+        """Returns the distance of neighboring tiles of this length, in pixels."""
+        return max(int(tile * (1 - self.overlap)), 1)
+
+    def weights(self, tile: int) -> np.ndarray:
+        """Returns the weights of the pixels along a tile, float64[tile], before they are made to sum to 1."""
+        return gaussian(tile, self.sigma)
 
     def axis(self, length: int, tile: int) -> Axis:
         """Returns the tiles along an axis of an image."""
-        step = max(int(tile * (1 - self.overlap)), 1)
-        pad = self.fill is not None
-        return blend_axis(length, tile, step=step, sigma=self.sigma * tile, stride=self.stride, pad=pad)
+        return blend_axis(length, tile, step=self.step(tile), weights=self.weights(tile))
 
 
 Tiling = ExactTiling | BlendTiling
@@ -141,7 +144,8 @@ def tiled_logits(
     """
     check_integer("batch_size", batch_size, 1)
     plan = _plan(image.shape, tile, tiling)
-    computed = _computed(logits_fn, image, plan, batch_size, tiling.fill)
+    fill = tiling.fill if isinstance(tiling, ExactTiling) else None
+    computed = _computed(logits_fn, image, plan, batch_size, fill)
     blocks = _cropped(computed, plan) if isinstance(tiling, ExactTiling) else _blended(computed, plan)
     for rows, columns, block in blocks:
         if num_classes not in (None, block.shape[-1]):

@@ -58,35 +58,40 @@ def exact_axis(length: int, tile: int, *, halo: int, stride: int, pad: bool) -> 
     return Axis(total, tile, starts, kept, NO_WEIGHTS)
 
 
-def blend_axis(length: int, tile: int, *, step: int, sigma: float, stride: int, pad: bool) -> Axis:
-    """Returns tiles with Gaussian weights, at most `step` apart; an image shorter than a tile is a tile of its own.
+def blend_axis(length: int, tile: int, *, step: int, weights: np.ndarray) -> Axis:
+    """Returns tiles that are blended, at most `step` apart; an image shorter than a tile is a tile of its own.
 
     Args:
       length: length of the image.
       tile: length of the tiles.
       step: the largest distance between the beginnings of tiles, at most `tile`.
-      sigma: standard deviation of the weights, in pixels.
-      stride: tiles begin at multiples of it where `step` is as long, except for the last without `pad`.
-      pad: let the last tile cover the image as padded to a multiple of the stride.
+      weights: float64[tile], above 0, the weights of a tile's pixels before they are made to sum to 1 per pixel.
     """
-    total = length + (-length % stride if pad else 0)
-    if tile >= total:
-        return Axis(total, total, [0], [], np.ones((1, total), np.float32))
-    starts = _starts(total, tile, step // stride * stride or step)
-    distance = np.arange(tile) - (tile - 1) / 2
-    # Far from the center, weights would underflow; where there is only one tile, any positive weight is 1.
-    gaussian = np.maximum(np.exp(-0.5 * (distance / sigma) ** 2), MIN_WEIGHT)
-    sums = np.zeros(total)
+    if tile >= length:
+        return Axis(length, length, [0], [], np.ones((1, length), np.float32))
+    starts = _starts(length, tile, step)
+    sums = np.zeros(length)
     for start in starts:
-        sums[start : start + tile] += gaussian
-    weights = np.stack([gaussian / sums[start : start + tile] for start in starts])
-    return Axis(total, tile, starts, [], weights.astype(np.float32))
+        sums[start : start + tile] += weights
+    normalized = np.stack([weights / sums[start : start + tile] for start in starts])
+    return Axis(length, tile, starts, [], normalized.astype(np.float32))
+
+
+def gaussian(tile: int, sigma: float) -> np.ndarray:
+    """Returns the weights of the pixels along a tile, float64[tile]: 1 in the middle, and at least MIN_WEIGHT.
+
+    Args:
+      tile: length of the tile.
+      sigma: standard deviation, as a fraction of the tile.
+    """
+    distance = (np.arange(tile) + 0.5) / tile - 0.5
+    return np.maximum(np.exp(-0.5 * (distance / sigma) ** 2), MIN_WEIGHT)
 
 
 NO_WEIGHTS = np.empty((0, 0), np.float32)
 
 MIN_WEIGHT = 1e-3
-"""The smallest weight of a pixel, relative to the center of the tile."""
+"""The smallest weight of a pixel, so that none rests on rounding errors."""
 
 
 def _starts(length: int, tile: int, step: int) -> list[int]:

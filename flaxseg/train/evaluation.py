@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from flaxseg.data.types import Batch
-from flaxseg.inference.blending import windowed_logits
+from flaxseg.inference.blending import blended_logits
 from flaxseg.inference.scoring import EvalMetrics, merge_all
+from flaxseg.inference.tiling import BlendTiling
 from flaxseg.report.samples import SampleImages
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Compiled
@@ -55,7 +56,7 @@ def _score_batches(run: Run, compiled: Compiled, state: TrainState, images: Samp
 
 
 def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) -> jax.Array:
-    """Returns the logits of an evaluation batch's images: at once, or window by window for images of their own sizes.
+    """Returns the logits of an evaluation batch's images: at once, or tile by tile for images of their own sizes.
 
     Args:
       run: the run.
@@ -63,7 +64,8 @@ def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) 
       state: the state.
       batch: a batch on the devices; for images of their own sizes, also with `extent`.
     """
-    if run.loop.evaluation.windows is None:
+    tile = run.loop.evaluation.tile
+    if tile is None:
         return compiled.logits(state, batch["image"])
     network = functools.partial(compiled.logits, state)
-    return windowed_logits(network, batch["image"], batch["extent"], windows=run.loop.evaluation.windows)
+    return blended_logits(network, batch["image"], batch["extent"], tile=tile, tiling=BlendTiling())

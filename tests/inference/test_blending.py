@@ -1,38 +1,25 @@
-"""Windows cover every pixel of every image, and blend to what the definition gives, whatever else is in the batch."""
+"""Tiles cover every pixel of every image, and blend to what the definition gives, whatever else is in the batch."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.errors import ArgumentError
-from flaxseg.inference.blending import Windows, windowed_logits
+from flaxseg.inference.blending import blended_logits, tile_grid, tile_starts
+from flaxseg.inference.tiling import BlendTiling, tiled_logits
 
 
 @pytest.mark.parametrize("extent", [(5, 9), (16, 20), (17, 30), (47, 63)])
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.7])
-def test_windows_reach_from_edge_to_edge_and_overlap_enough(extent: tuple[int, int], overlap: float) -> None:
-    windows = Windows((16, 20), overlap)
-    starts_of = jax.jit(windows.starts)
-    rows, columns = windows.grid((64, 64))
-    used = {
-        tuple(np.asarray(start[0]).tolist())
-        for row, column in np.ndindex(rows, columns)
-        for start, is_used in [starts_of(jnp.asarray([extent]), np.int32(row), np.int32(column))]
-        if is_used[0]
-    }
-    for axis, (side, length) in enumerate(zip((16, 20), extent, strict=True)):
-        starts = sorted({start[axis] for start in used})
-        assert starts[0] == 0 and starts[-1] == max(length - side, 0)
-        assert np.diff(starts).max(initial=0) <= windows.strides[axis]
-        assert starts[:-1] == [index * windows.strides[axis] for index in range(len(starts) - 1)]
-    assert len(used) == np.prod([len({start[axis] for start in used}) for axis in (0, 1)])
-
-
-@pytest.mark.parametrize("overlap", [-0.1, 1.0])
-def test_an_overlap_out_of_range_is_rejected(overlap: float) -> None:
-    with pytest.raises(ArgumentError, match="overlap = .*from 0 to below 1"):
-        Windows((8, 8), overlap)
+def test_tiles_lie_where_those_of_a_single_image_do(extent: tuple[int, int], overlap: float) -> None:
+    tile, tiling = (16, 20), BlendTiling(overlap)
+    used = []
+    for index in np.ndindex(tile_grid((64, 64), tile=tile, tiling=tiling)):
+        start, is_used = tile_starts(jnp.asarray([extent]), np.array(index, np.int32), tile=tile, tiling=tiling)
+        used += [tuple(start[0].tolist())] if is_used[0] else []
+    rows, columns = (tiling.axis(length, side).starts for length, side in zip(extent, tile, strict=True))
+    assert used == [(row, column) for row in rows for column in columns]
+    assert all(np.diff(starts).max(initial=0) <= tiling.step(side) for starts, side in ((rows, 16), (columns, 20)))
 
 
 def padded(images: list[np.ndarray], canvas: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
@@ -50,31 +37,31 @@ def pointwise(image: jax.Array) -> jax.Array:
 SIZES = ((48, 56), (16, 16), (10, 40), (7, 5), (37, 16))
 
 
-def test_a_network_without_context_gives_the_same_by_windows() -> None:
+def test_a_network_without_context_gives_the_same_by_tiles() -> None:
     images = [np.random.default_rng(i).uniform(0, 255, (*size, 3)) for i, size in enumerate(SIZES)]
     batch, extent = padded(images, (48, 64))
-    logits = windowed_logits(pointwise, batch, extent, windows=Windows((16, 16)))
+    logits = blended_logits(pointwise, batch, extent, tile=(16, 16), tiling=BlendTiling())
     assert logits.shape == (5, 48, 64, 4)
     for index, (height, width) in enumerate(SIZES):
         expected = pointwise(batch[index : index + 1])[0, :height, :width]
         np.testing.assert_allclose(logits[index, :height, :width], expected, rtol=2e-5, atol=1e-3)
 
 
-def test_an_image_within_one_window_gets_the_networks_own_logits() -> None:
+def test_an_image_within_one_tile_gets_the_networks_own_logits() -> None:
     batch, extent = padded([np.random.default_rng(0).uniform(0, 255, (9, 14, 2))], (16, 16))
-    logits = windowed_logits(pointwise, batch, extent, windows=Windows((16, 16)))
+    logits = blended_logits(pointwise, batch, extent, tile=(16, 16), tiling=BlendTiling())
     np.testing.assert_array_equal(logits, pointwise(batch))
 
 
 @jax.jit
 def position_dependent(image: jax.Array) -> jax.Array:
-    """Differs from window to window, and at each place of a window."""
+    """Differs from tile to tile, and at each place of a tile."""
     place = jnp.arange(image.shape[1])[:, None] * 3.0 + jnp.arange(image.shape[2])
     return jnp.stack([image.mean((1, 2))[:, None, None, 0] + place, image[..., 0]], -1)
 
 
 def blended(image: np.ndarray, side: int) -> np.ndarray:
-    """Returns what windows of a square size give for one image, with loops in float64."""
+    """Returns what tiles of a square size give for one image, with loops in float64."""
     height, width = image.shape[:2]
     total, weights = np.zeros((height, width, 2)), np.zeros((height, width, 1))
     distance = ((np.arange(side) + 0.5) / side - 0.5) / (1 / 8)
@@ -93,15 +80,17 @@ def blended(image: np.ndarray, side: int) -> np.ndarray:
     return total / weights
 
 
-def test_overlapping_windows_equal_a_reference_with_loops_for_any_batch() -> None:
+def test_overlapping_tiles_equal_a_reference_with_loops_for_any_batch() -> None:
     images = [np.random.default_rng(i).uniform(0, 255, (*size, 1)) for i, size in enumerate([(40, 29), (16, 33)])]
     batch, extent = padded(images, (48, 64))
-    windows = Windows((16, 16))
-    together = windowed_logits(position_dependent, batch, extent, windows=windows)
+    options = {"tile": (16, 16), "tiling": BlendTiling()}
+    together = blended_logits(position_dependent, batch, extent, **options)
     for index, image in enumerate(images):
         height, width = image.shape[:2]
         np.testing.assert_allclose(together[index, :height, :width], blended(image, 16), rtol=1e-4, atol=1e-2)
         # The canvas and the other images of the batch change nothing.
         alone, own = padded([image], (40, 33))
-        single = windowed_logits(position_dependent, alone, own, windows=windows)[0, :height, :width]
+        single = blended_logits(position_dependent, alone, own, **options)[0, :height, :width]
         np.testing.assert_allclose(single, together[index, :height, :width], rtol=1e-6)
+        streamed = tiled_logits(position_dependent, image.astype(np.float32), **options)
+        np.testing.assert_allclose(single, streamed, rtol=1e-5)

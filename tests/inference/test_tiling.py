@@ -14,7 +14,7 @@ from flaxseg.inference.exactness import exact_tiling, tiling_error, verify_exact
 from flaxseg.inference.forward import inference_logits, normalize, padding_value
 from flaxseg.inference.receptive_field import NotLocal
 from flaxseg.inference.tiling import BlendTiling, ExactTiling, overhead, tiled_logits
-from flaxseg.inference.windows import blend_axis, exact_axis
+from flaxseg.inference.windows import exact_axis
 from flaxseg.models import build_model
 
 
@@ -59,12 +59,12 @@ def test_a_short_axis_is_one_tile_at_its_own_size():
     assert exact_axis(37, 40, halo=16, stride=4, pad=True)[:4] == (40, 40, [0], [slice(0, 37)])
     assert exact_axis(34, 40, halo=16, stride=4, pad=True)[:4] == (36, 36, [0], [slice(0, 34)])
     assert exact_axis(34, 40, halo=16, stride=4, pad=False)[:4] == (34, 34, [0], [slice(0, 34)])
-    assert blend_axis(34, 40, step=20, sigma=5.0, stride=4, pad=True)[:3] == (36, 36, [0])
+    assert BlendTiling().axis(34, 40)[:3] == (34, 34, [0])
 
 
 @pytest.mark.parametrize("length", [40, 41, 99, 100, 101, 1000])
 def test_weights_of_blended_tiles_sum_to_one(length):
-    axis = blend_axis(length, 40, step=17, sigma=5.0, stride=4, pad=False)
+    axis = BlendTiling(overlap=0.57, sigma=0.125).axis(length, 40)
     assert axis.starts[-1] + axis.tile == axis.length == length
     sums = np.zeros(length)
     for start, weights in zip(axis.starts, axis.weights, strict=True):
@@ -158,7 +158,7 @@ def test_one_program_serves_images_of_all_sizes():
     assert traced == [(2, 64, 64, 3)]
 
 
-@pytest.mark.parametrize("tiling", [BlendTiling(), BlendTiling(0.3, 0.25, stride=8, fill=(0.0,) * 3), BlendTiling(0)])
+@pytest.mark.parametrize("tiling", [BlendTiling(), BlendTiling(0.3, 0.25), BlendTiling(0)])
 @pytest.mark.parametrize("size", [(100, 77), (50, 130), (20, 30)])
 def test_a_constant_network_gives_a_constant_image(tiling, size):
     tiled = tiled_logits(constant, random_image(*size), tile=32, tiling=tiling, batch_size=4)

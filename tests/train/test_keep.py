@@ -1,4 +1,4 @@
-"""Whole runs on images that keep their sizes: trained on crops, evaluated by windows, every pixel once."""
+"""Whole runs on images that keep their sizes: trained on crops, evaluated in tiles, every pixel once."""
 
 import jax
 import numpy as np
@@ -75,7 +75,7 @@ def test_evaluation_counts_every_pixel_once_and_equals_a_reference_for_any_batch
 
 
 def predicted(network, image, side):
-    """Returns the classes of one image by blended windows, with loops in float64."""
+    """Returns the classes of one image in blended tiles, with loops in float64."""
     height, width = image.shape[:2]
     canvas = np.zeros((max(height, side), max(width, side), 3), np.uint8)
     canvas[:height, :width] = image

@@ -50,7 +50,7 @@ def result_of(process):
 @pytest.mark.parametrize(
     "overrides",
     [(), pytest.param(("data.resize=keep", "data.image_size=(24,24)"), marks=pytest.mark.long)],
-    ids=["resized", "windows"],
+    ids=["resized", "tiles"],
 )
 def test_two_processes_train_as_one(tmp_path, overrides):
     with socket.socket() as free:

@@ -9,7 +9,6 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key
 from flaxseg.errors import ConfigError
-from flaxseg.inference.blending import Windows
 from flaxseg.train.sharding import batch_divisor, make_mesh
 
 
@@ -21,14 +20,15 @@ class EvaluationPlan:
       every: number of steps between evaluations.
       metrics: names of `metrics.METRICS` to measure beside the confusion matrix.
       images: number of images shown with their label and prediction.
-      windows: the windows that whole images are predicted by; None if images are resized to one size.
+      tile: height and width of the tiles that images of their own sizes are predicted in; None if images are resized
+        to one size.
       scale: the factor that the sides of images are multiplied by; None if images are resized to one size.
     """
 
     every: int
     metrics: tuple[str, ...]
     images: int
-    windows: Windows | None
+    tile: tuple[int, int] | None
     scale: float | None
 
 
@@ -149,7 +149,7 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
             evaluate_every,
             tuple(config.eval.metrics),
             config.log.images,
-            windows=Windows(tuple(config.data.image_size)) if keep else None,
+            tile=tuple(config.data.image_size) if keep else None,
             scale=float(config.data.scale) if keep else None,
         ),
         checkpoints=CheckpointPlan(
