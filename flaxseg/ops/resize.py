@@ -1,4 +1,4 @@
-"""Bilinear and nearest-neighbor resizing without antialiasing."""
+"""Bilinear and nearest-neighbor resizing, without antialiasing unless it is asked for."""
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ def resize_bilinear_ragged(
     *,
     old_sizes: jax.Array | None = None,
     first_row: jax.Array | int = 0,
+    antialias: bool = False,
 ) -> jax.Array:
     """Resizes each image bilinearly to its own size, in the upper left of a common canvas.
 
@@ -53,6 +54,7 @@ def resize_bilinear_ragged(
       canvas: height and width of the output.
       old_sizes: int[B, 2], the height and width that each image occupies in the upper left of `x`; None if it fills it.
       first_row: the row that the output begins at, to compute a large result in parts; may be traced.
+      antialias: average over the pixels that fall together where an image shrinks, as `jax.image.resize` does.
 
     Returns:
       float[B, *canvas, C]; with `first_row` = 0, the upper left of image i, of size `sizes[i]`, is
@@ -60,8 +62,9 @@ def resize_bilinear_ragged(
     """
     if old_sizes is None:
         old_sizes = jnp.broadcast_to(jnp.asarray(x.shape[1:3]), sizes.shape)
-    rows = _dynamic_weights(x.shape[1], old_sizes[:, 0], sizes[:, 0], canvas[0], first_row).astype(x.dtype)
-    columns = _dynamic_weights(x.shape[2], old_sizes[:, 1], sizes[:, 1], canvas[1]).astype(x.dtype)
+    weights = _antialiased_weights if antialias else _dynamic_weights
+    rows = weights(x.shape[1], old_sizes[:, 0], sizes[:, 0], canvas[0], first_row).astype(x.dtype)
+    columns = weights(x.shape[2], old_sizes[:, 1], sizes[:, 1], canvas[1], 0).astype(x.dtype)
     if canvas[0] * x.shape[2] <= x.shape[1] * canvas[1]:
         return _einsum("bhwc,bWw->bhWc", _einsum("bhwc,bHh->bHwc", x, rows), columns)
     return _einsum("bhwc,bHh->bHwc", _einsum("bhwc,bWw->bhWc", x, columns), rows)
@@ -113,7 +116,7 @@ def _weights_at(source: np.ndarray, old: int) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old)))
 
 
-def _dynamic_weights(length: int, old: jax.Array, new: jax.Array, canvas: int, first: jax.Array | int = 0) -> jax.Array:
+def _dynamic_weights(length: int, old: jax.Array, new: jax.Array, canvas: int, first: jax.Array | int) -> jax.Array:
     """Returns float32[B, canvas, length]: `_constant_weights(old, new)[first:]` of each image, then its last row again.
 
     Positions are computed as fractions of integers, so that rounding errors do not grow with the size of the image.
@@ -121,6 +124,16 @@ def _dynamic_weights(length: int, old: jax.Array, new: jax.Array, canvas: int, f
     old, new = (jnp.maximum(size.astype(jnp.int32), 1)[:, None] for size in (old, new))
     numerator = jnp.clip((2 * (jnp.arange(canvas) + first) + 1) * old - new, 0, 2 * new * (old - 1))
     return _weights_at_fractions(numerator, 2 * new, length)
+
+
+def _antialiased_weights(length: int, old: jax.Array, new: jax.Array, canvas: int, first: jax.Array | int) -> jax.Array:
+    """Returns the weights like `_dynamic_weights`, of all old positions that a new one covers where images shrink."""
+    old, new = (jnp.maximum(size.astype(jnp.int32), 1)[:, None, None] for size in (old, new))
+    # In units of 1 / (2 * new), so that positions are integers.
+    distance = 2 * new * jnp.arange(length) - ((2 * (jnp.arange(canvas) + first)[:, None] + 1) * old - new)
+    weights = jnp.maximum(0, 1 - jnp.abs(distance) / (2 * jnp.maximum(old, new)))
+    weights = jnp.where(jnp.arange(length) < old, weights, 0)
+    return weights / jnp.maximum(weights.sum(-1, keepdims=True), np.finfo(np.float32).eps)
 
 
 def _weights_at_fractions(numerator: jax.Array, denominator: jax.Array, length: int) -> jax.Array:

@@ -6,52 +6,61 @@ import numpy as np
 import pytest
 
 from flaxseg.errors import ArgumentError
-from flaxseg.inference.tta import tta_probabilities
+from flaxseg.inference.tta import TTA, tta_probabilities
 
 IMAGE = jax.random.uniform(jax.random.key(0), (2, 12, 10, 3), maxval=255)
 
 
-def per_pixel(x):
+def per_pixel(x, extent=None):
     """Logits that depend on the pixel's own values alone."""
     return x / 50
 
 
-def directional(x):
+def shifted(x, axis):
+    """Returns images moved by a pixel, with zeros at the border."""
+    return jnp.roll(x, 1, axis).at[(slice(None),) * axis + (0,)].set(0)
+
+
+def directional(x, extent=None):
     """Logits that depend on the pixel to the left and the pixel above."""
-    return per_pixel(x) + jnp.roll(x, 1, 2) / 70 + jnp.roll(x, 1, 1) / 90
+    return per_pixel(x) + shifted(x, 2) / 70 + shifted(x, 1) / 90
+
+
+def probabilities(logits_fn, image, extent=None, *, scales=(1.0,), flips=("horizontal",)):
+    return tta_probabilities(logits_fn, image, extent, tta=TTA(tuple(scales), tuple(flips)))
 
 
 def test_without_augmentation_it_is_the_softmax():
-    result = tta_probabilities(directional, IMAGE, flips=())
+    result = probabilities(directional, IMAGE, flips=())
     np.testing.assert_allclose(result, jax.nn.softmax(directional(IMAGE)), rtol=1e-6)
 
 
 def test_flips_do_not_change_a_symmetric_network():
-    result = tta_probabilities(per_pixel, IMAGE, flips=("horizontal", "vertical", "both"))
+    result = probabilities(per_pixel, IMAGE, flips=("horizontal", "vertical", "both"))
     np.testing.assert_allclose(result, jax.nn.softmax(per_pixel(IMAGE)), rtol=1e-5)
 
 
 def test_two_views_by_hand():
     flipped = directional(IMAGE[:, :, ::-1])[:, :, ::-1]
     expected = (jax.nn.softmax(directional(IMAGE)) + jax.nn.softmax(flipped)) / 2
-    np.testing.assert_allclose(tta_probabilities(directional, IMAGE), expected, rtol=1e-5)
+    np.testing.assert_allclose(probabilities(directional, IMAGE), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "axis"), [("horizontal", 2), ("vertical", 1)])
 def test_a_flipped_image_has_flipped_probabilities(name, axis):
-    result = tta_probabilities(directional, IMAGE, flips=(name,), scales=(1.0, 0.5))
-    mirrored = tta_probabilities(directional, jnp.flip(IMAGE, axis), flips=(name,), scales=(1.0, 0.5))
+    result = probabilities(directional, IMAGE, flips=(name,), scales=(1.0, 0.5))
+    mirrored = probabilities(directional, jnp.flip(IMAGE, axis), flips=(name,), scales=(1.0, 0.5))
     np.testing.assert_allclose(mirrored, jnp.flip(result, axis), rtol=1e-4)
 
 
 def test_scales_keep_the_size_and_the_sum():
     sizes = []
 
-    def logits_fn(x):
+    def logits_fn(x, extent):
         sizes.append(x.shape[1:3])
         return per_pixel(x)
 
-    result = jax.jit(lambda x: tta_probabilities(logits_fn, x, scales=(0.5, 1.0, 1.26)))(IMAGE)
+    result = jax.jit(lambda x: probabilities(logits_fn, x, scales=(0.5, 1.0, 1.26)))(IMAGE)
     assert result.shape == IMAGE.shape
     assert sizes == [(6, 5)] * 2 + [(12, 10)] * 2 + [(15, 13)] * 2
     np.testing.assert_allclose(result.sum(-1), 1, rtol=1e-5)
@@ -59,7 +68,7 @@ def test_scales_keep_the_size_and_the_sum():
 
 def test_a_constant_image_is_the_same_at_each_scale():
     image = jnp.broadcast_to(jnp.array([10.0, 80.0, 200.0]), (1, 9, 7, 3))
-    result = tta_probabilities(per_pixel, image, scales=(0.5, 0.75, 2.0))
+    result = probabilities(per_pixel, image, scales=(0.5, 0.75, 2.0))
     np.testing.assert_allclose(result, jax.nn.softmax(per_pixel(image)), rtol=1e-4)
 
 
@@ -74,4 +83,25 @@ def test_a_constant_image_is_the_same_at_each_scale():
 )
 def test_bad_arguments(options, problem):
     with pytest.raises(ArgumentError, match=problem):
-        tta_probabilities(per_pixel, IMAGE, **options)
+        TTA(**options)
+
+
+def test_an_image_in_a_larger_array_gets_what_it_gets_alone():
+    image = jax.random.uniform(jax.random.key(1), (2, 16, 20, 3), maxval=255)
+    extent = jnp.array([[12, 10], [9, 17]], jnp.int32)
+    options = {"scales": (0.5, 1.0, 1.5), "flips": ("horizontal", "vertical", "both")}
+
+    def masked(x, inner):
+        rows, columns = jnp.arange(x.shape[1])[:, None], jnp.arange(x.shape[2])
+        inside = (rows < inner[:, 0, None, None]) & (columns < inner[:, 1, None, None])
+        return directional(jnp.where(inside[..., None], x, 0))
+
+    together = jax.jit(lambda x, e: probabilities(masked, x, e, **options))(image, extent)
+    for one, found, (height, width) in zip(image, together, extent.tolist(), strict=True):
+        alone = probabilities(directional, one[None, :height, :width], **options)[0]
+        np.testing.assert_allclose(found[:height, :width], alone, atol=1e-5)
+
+
+def test_the_number_of_copies():
+    assert TTA((0.5, 1.0, 2.0), ("horizontal", "both")).copies == 9
+    assert TTA().is_identity and not TTA((1.0,), ("vertical",)).is_identity

@@ -1,5 +1,7 @@
 """Resizing by hand and compared with jax.image.resize, exporting, and ragged sizes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +61,17 @@ def test_ragged_resizes_each_image_to_its_own_size(canvas):
     for one, size, image in zip(resized, SIZES, x, strict=True):
         expected = reference(image, size, "bilinear")
         np.testing.assert_allclose(one[: size[0], : size[1]], expected, rtol=0, atol=2e-6)
+
+
+def test_ragged_with_antialiasing_equals_jax_image_resize():
+    x, sizes = random_images(len(SIZES), 9, 12, 3), np.array([*SIZES[:-1], (9, 12)], np.int32)
+    old = np.array([(5, 7), (9, 12), (9, 12), (8, 9), (2, 3), (9, 12)], np.int32)
+    resize = jax.jit(functools.partial(resize_bilinear_ragged, antialias=True), static_argnums=2)
+    resized = resize(x, sizes, (21, 15), old_sizes=old)
+    assert np.isfinite(resized).all()
+    for one, size, image, (height, width) in zip(resized, sizes.tolist(), x, old.tolist(), strict=True):
+        expected = jax.image.resize(image[:height, :width], (*size, 3), "bilinear", antialias=True)
+        np.testing.assert_allclose(one[: size[0], : size[1]], expected, rtol=0, atol=3e-6)
 
 
 def test_ragged_is_exact_for_large_images():
