@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each (default: 3)")
     arguments = parser.parse_args()
     saved = saved_model(arguments.model, arguments.size, classes=3)
-    model = Predictor(saved, batch_size=arguments.batch_size)
-    network = Network(saved, batch_size=arguments.batch_size)
+    model = Predictor([saved], batch_size=arguments.batch_size)
+    network = Network([saved], batch_size=arguments.batch_size)
     images = find_images([arguments.input], output=Path(os.devnull))
     images = images[: len(images) // arguments.batch_size * arguments.batch_size]
     times: dict[str, list[tuple[float, float]]] = {"bare": [], "predict": []}

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from flaxseg.errors import FlaxsegError
 
@@ -43,6 +44,26 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
     parser.add_argument("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
     parser.set_defaults(config_is_required=required)
     return parser
+
+
+def add_inference_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say how a trained network predicts: `--step`, `--scales`, `--flips`, `--tile`."""
+    add = parser.add_argument
+    add("--step", metavar="N", type=int, help="step of a run's checkpoint (default: the best)")
+    add("--scales", metavar="X,...", type=_numbers, default=(1.0,), help="average over copies of these scales")
+    add(
+        "--flips",
+        metavar="NAME,...",
+        type=_names,
+        default=(),
+        help="average over flipped copies: horizontal, vertical, both",
+    )
+    add("--tile", metavar="N", type=int, help="side of the tiles of large images (default: as trained)")
+
+
+def inference_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options of `add_inference_options` as the arguments of `flaxseg.load`."""
+    return {name: getattr(arguments, name) for name in ("step", "scales", "flips", "tile")}
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -118,6 +139,17 @@ def set_log_level(verbose: bool) -> None:
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow announces oneDNN on stderr; unused here.
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be numbers, as in 0.75,1,1.25") from None
 
 
 def _print_help(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:

@@ -38,15 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--model", metavar="MODEL", required=True, help="a run, checkpoint, export or weights")
-    parser.add_argument("--step", metavar="N", type=int, help="step of the run's checkpoint (default: the best)")
+    parser.add_argument("--model", metavar="MODEL", nargs="+", required=True, help="runs, exports or weights")
     parser.add_argument("--input", metavar="PATH", nargs="+", required=True, help="images, folders, or patterns")
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder of the results")
     parser.add_argument("--overlay", action="store_true", help="write the classes drawn over the images")
     parser.add_argument("--probabilities", action="store_true", help="write the probabilities of the classes")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--batch_size", metavar="N", type=int, default=1, help="images predicted at once (default: 1)")
-    parser.add_argument("--tile", metavar="N", type=int, help="side of the tiles of large images (default: as trained)")
+    cli.add_inference_options(parser)
+    parser.add_argument("--halo", metavar="N", type=int, help="halo of exact tiles (default: what the network needs)")
     parser.add_argument("--tiling", choices=("auto", "blend", "exact"), default="auto", help="default: auto")
     parser.add_argument("--max_megapixels", metavar="N", type=float, default=64.0, help="largest image (default: 64)")
     parser.add_argument("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
@@ -64,8 +64,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     images = find_images(arguments.input, output=arguments.output)
     options = {"batch_size": arguments.batch_size, "max_megapixels": arguments.max_megapixels}
-    tiles = {"tile": arguments.tile, "tiling": arguments.tiling}
-    model = load(arguments.model, step=arguments.step, **tiles, **options)
+    tiles = {"tiling": arguments.tiling, "halo": arguments.halo}
+    model = load(arguments.model, **cli.inference_options(arguments), **tiles, **options)
+    if model.tiles.note:
+        print(model.tiles.note, file=sys.stderr)
     files = PredictionFiles(
         arguments.output,
         model.classes,
@@ -74,12 +76,12 @@ def _run(arguments: argparse.Namespace) -> int:
         probabilities=arguments.probabilities,
         overwrite=arguments.overwrite,
     )
-    files.claim(images, model.saved.name, model.saved.digest())
+    files.claim(images, model.name, model.digest())
     outcome = predict_files(model, images, files)
     for name, pixels in zip(model.classes, outcome.pixels, strict=True):
         print(f"{name:<20}  {pixels / max(outcome.pixels.sum(), 1):7.2%} of the pixels")
     kept = f", {outcome.kept:,} were there before" if outcome.kept else ""
-    print(f"{model.saved.name}: {outcome.written:,} images predicted{kept}; results in {arguments.output}")
+    print(f"{model.name}: {outcome.written:,} images predicted{kept}; results in {arguments.output}")
     if outcome.failed:
         print(f"error: {len(outcome.failed):,} of {len(images):,} images were not predicted:", file=sys.stderr)
         print("\n".join(f"  {message}" for message in outcome.failed), file=sys.stderr)

@@ -1,9 +1,10 @@
-"""A saved network on the device, which predicts batches of images at their own sizes."""
+"""Saved networks on the device, which predict batches of images at their own sizes."""
 
 import dataclasses
 import functools
+import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +13,18 @@ import numpy as np
 
 from flaxseg.data.evaluation import bucket_size
 from flaxseg.deploy.images import NetworkImage
+from flaxseg.deploy.members import make_ensemble
 from flaxseg.deploy.saved import SavedModel
-from flaxseg.errors import ArgumentError, check_choice, check_integer
-from flaxseg.inference.exactness import exact_tiling, verify_exact
-from flaxseg.inference.forward import padded_logits
-from flaxseg.inference.tiling import BlendTiling, Tiling, tiled_logits
+from flaxseg.deploy.tiles import make_tiles
+from flaxseg.errors import ArgumentError, check_choice
+from flaxseg.inference.ensemble import ensemble_logits
+from flaxseg.inference.tiling import ExactTiling, ImageLike, Tiling, Writable, tiled_logits
+from flaxseg.inference.tta import NO_TTA, TTA
+from flaxseg.inference.uncertainty import apply_temperature, entropy, margin
 from flaxseg.ops import resize_bilinear_ragged
+
+UNCERTAINTIES = ("entropy", "margin", "disagreement")
+"""The measures of uncertainty; see `flaxseg.inference.uncertainty`."""
 
 _MAX_STRIP_BYTES = 2**28
 """The size of resized logits on the device; larger images are finished in strips of rows."""
@@ -29,58 +36,114 @@ class Prediction:
 
     Attributes:
       label: uint8[H, W], the most likely class of each pixel.
-      probabilities: float32[H, W, K]; None unless asked for.
+      maps: what else was asked for, by name: "probabilities", float32[H, W, K], and the UNCERTAINTIES, float32[H, W].
     """
 
     label: np.ndarray
-    probabilities: np.ndarray | None = None
+    maps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Network:
-    """A saved network on the device.
+    """A saved network, or several whose probabilities are averaged, on the device.
 
     Args:
-      saved: the network and its weights.
+      members: the networks and their weights, which go together (`check_members`).
       batch_size: the number of images, or of tiles of one image, that are predicted at once.
-      tile: height and width of the tiles of a network that keeps the scale of images; one number for both. None takes
-        the size of the images that it was trained on.
-      tiling: "blend", "exact", "auto" (which is "blend"), or a tiling of `flaxseg.inference.tiling`.
+      tile: height and width of the tiles of a network that keeps the scale of images; see `make_tiles`.
+      tiling: the name of a tiling, or a tiling; see `make_tiles`.
+      halo: the halo of exact tiles; see `make_tiles`.
+      tta: the copies of an image whose probabilities are averaged.
+
+    Attributes:
+      tiles: how large images are predicted.
+      tta: the copies of an image whose probabilities are averaged.
+      stride: images are padded to multiples of this number.
     """
 
     def __init__(
         self,
-        saved: SavedModel,
+        members: Sequence[SavedModel],
         *,
         batch_size: int,
         tile: int | tuple[int, int] | None = None,
         tiling: str | Tiling = "auto",
+        halo: int | None = None,
+        tta: TTA = NO_TTA,
     ) -> None:
-        self._saved = saved
-        self._tile = _tile(saved, tile)
+        self.tta = tta
+        self._description = members[0].description
         self._batch_size = batch_size
-        self._variables = jax.device_put(saved.variables)
-        self._logits = jax.jit(functools.partial(padded_logits, model=saved.model))
-        self._finish = jax.jit(_finish, static_argnames=("canvas", "probabilities"))
-        self._tiling = self._make_tiling(tiling)
+        self.stride = math.lcm(*(getattr(member.model, "stride", 1) for member in members))
+        self._ensemble, variables = make_ensemble(members, tta)
+        # The probabilities of several members have been divided by their temperatures already.
+        self._temperature = self._description.temperature if self._ensemble.is_single else 1.0
+        self._variables = jax.device_put(variables)
+        self._compute = jax.jit(ensemble_logits, static_argnames="ensemble")
+        self._finish = jax.jit(_finish, static_argnames=("canvas", "num_classes", "maps"))
 
-    def logits(self, image: Any, extent: Any = None) -> jax.Array:
-        """Returns the logits float32[B, H, W, K] of images [B, H, W, C]; see `padded_logits`."""
-        return self._logits(self._variables, image, extent)
+        def compile(image: jax.ShapeDtypeStruct) -> Any:
+            return self._compute.lower(self._variables, image, None, ensemble=self._ensemble).compile()
 
-    def predict(self, images: Iterable[NetworkImage], *, probabilities: bool = False) -> Iterator[Prediction]:
+        self.tiles = make_tiles(
+            members, self.logits, compile, tile=tile, tiling=tiling, halo=halo, batch_size=batch_size
+        )
+        if isinstance(self.tiles.tiling, ExactTiling) and not tta.is_identity:
+            raise ArgumentError("tiling", "exact", "cannot be combined with test-time augmentation; use 'blend'")
+
+    def logits(self, image: Any, extent: Any = None, *, maps: Sequence[str] = ()) -> jax.Array:
+        """Returns the logits float32[B, H, W, K] of images [B, H, W, C]; see `ensemble_logits`.
+
+        Args:
+          image: [B, H, W, C] with values 0..255.
+          extent: int32[B, 2], the height and width of each image in the upper left; None if images fill the arrays.
+          maps: with "disagreement" among them, it becomes a further channel.
+        """
+        ensemble = dataclasses.replace(self._ensemble, with_disagreement="disagreement" in maps)
+        return self._compute(self._variables, image, extent, ensemble=ensemble)
+
+    def predict(self, images: Iterable[NetworkImage], *, maps: Sequence[str] = ()) -> Iterator[Prediction]:
         """Yields the prediction for each image, in order; the device computes a batch while the last is fetched.
 
         Args:
-          images: from `reader`. Consecutive ones of the same shape and dtype are predicted together.
-          probabilities: compute probabilities, too.
+          images: from `ImageReader`. Consecutive ones of the same shape and dtype are predicted together.
+          maps: what to compute beside the classes: "probabilities", or a name of UNCERTAINTIES.
+
+        Raises:
+          ArgumentError: an unknown name.
         """
+        for name in maps:
+            check_choice("maps", name, ("probabilities", *UNCERTAINTIES))
+        wanted = tuple(maps)
         running: list[tuple[Any, list[NetworkImage]]] = []
         for batch in self._batches(images):
-            running.append((self._start(batch, probabilities), batch))
+            running.append((self._start(batch, wanted), batch))
             if len(running) > 1:
                 yield from _fetch(*running.pop(0))
         for started in running:
             yield from _fetch(*started)
+
+    def predict_into(self, image: ImageLike, out: Writable) -> None:
+        """Predicts an image of any size in tiles, none of which stays in memory; see `Predictor.predict_into`.
+
+        Args:
+          image: [H, W, C] with values 0..255, of which blocks are read.
+          out: what the most likely classes uint8[h, w] of blocks are assigned to.
+
+        Raises:
+          ArgumentError: the network takes images of one size only, or rescales them.
+        """
+        described = self._description
+        if described.resize != "keep" or described.scale != 1:
+            rule = (
+                f"resized to {described.image_size}" if described.resize != "keep" else f"scaled by {described.scale}"
+            )
+            raise ArgumentError(
+                "image",
+                list(image.shape),
+                f"cannot be predicted in tiles, because the network was trained on images that were {rule}; train one "
+                "with data.resize=keep and data.scale=1, or predict the image whole",
+            )
+        self._tiled_logits(image, (), reduce=lambda logits: logits.argmax(-1).astype(np.uint8), out=out)
 
     def _batches(self, images: Iterable[NetworkImage]) -> Iterator[list[NetworkImage]]:
         batch: list[NetworkImage] = []
@@ -94,88 +157,77 @@ class Network:
         if batch:
             yield batch
 
-    def _start(self, batch: Sequence[NetworkImage], probabilities: bool) -> Any:
+    def _start(self, batch: Sequence[NetworkImage], maps: tuple[str, ...]) -> Any:
         """Sends a batch of images of one shape to the device.
 
         Returns:
-          For each image its row in arrays that will hold the classes and the probabilities, and these arrays.
+          For each image its row in arrays that will hold the classes and the maps, and these arrays by name.
         """
         if self._is_tiled(batch[0]):
-            return [(0, self._tiled(batch[0], probabilities))]
+            return [(0, self._tiled(batch[0], maps))]
         rows, columns, channels = batch[0].pixels.shape
-        stride = 1 if self._saved.description.resize == "stretch" else getattr(self._saved.model, "stride", 1)
+        stride = 1 if self._description.resize == "stretch" else self.stride
         height, width = -(-rows // stride) * stride, -(-columns // stride) * stride
         # One image alone compiles by itself; a batch that is not full is completed, to compile no further program.
         count = 1 if len(batch) == 1 else self._batch_size
         pixels = np.zeros((count, height, width, channels), batch[0].pixels.dtype)
         pixels[: len(batch), :rows, :columns] = [image.pixels for image in batch]
         extent = None if (rows, columns) == (height, width) else np.full((count, 2), (rows, columns), np.int32)
-        logits = self.logits(pixels, extent)
-        if self._saved.description.resize == "keep" and all(image.size == (rows, columns) for image in batch):
-            finished = self._finish(logits, 0, None, 0, canvas=None, probabilities=probabilities)
+        logits = self.logits(pixels, extent, maps=maps)
+        if self._description.resize == "keep" and all(image.size == (rows, columns) for image in batch):
+            finished = self._finished(logits, maps)
             return [(row, finished) for row in range(len(batch))]
         logits = logits if extent is None else logits[:, :rows, :columns]
-        return [(0, self._resized(logits, row, image.size, probabilities)) for row, image in enumerate(batch)]
+        return [(0, self._resized(logits, row, image.size, maps)) for row, image in enumerate(batch)]
 
     def _is_tiled(self, image: NetworkImage) -> bool:
         size = image.pixels.shape[:2]
-        return self._saved.description.resize == "keep" and any(map(operator.gt, size, self._tile))
+        return self._description.resize == "keep" and any(map(operator.gt, size, self.tiles.size))
 
-    def _tiled(self, image: NetworkImage, probabilities: bool) -> Any:
-        """Returns classes and probabilities of a large image, on the host."""
-        tiled = functools.partial(
-            tiled_logits, self.logits, image.pixels, tile=self._tile, tiling=self._tiling, batch_size=self._batch_size
-        )
+    def _tiled(self, image: NetworkImage, maps: tuple[str, ...]) -> Any:
+        """Returns the classes and the maps of a large image, on the host."""
         if image.size != image.pixels.shape[:2]:
-            return self._resized(jnp.asarray(tiled()[None]), 0, image.size, probabilities)
-        if probabilities:
-            logits = tiled()
-            weights = np.exp(logits - logits.max(-1, keepdims=True))
-            return logits.argmax(-1).astype(np.uint8)[None], (weights / weights.sum(-1, keepdims=True))[None]
-        return tiled(reduce=lambda logits: logits.argmax(-1).astype(np.uint8))[None], None
+            return self._resized(jnp.asarray(self._tiled_logits(image.pixels, maps)[None]), 0, image.size, maps)
+        if not maps:
+            reduce = functools.partial(np.argmax, axis=-1)
+            label = self._tiled_logits(image.pixels, maps, reduce=lambda logits: reduce(logits).astype(np.uint8))
+            return {"label": label[None]}
+        logits = self._tiled_logits(image.pixels, maps)
+        rows = max(_MAX_STRIP_BYTES // logits[0].nbytes, 1)
+        strips = [
+            jax.device_get(self._finished(jnp.asarray(logits[None, first : first + rows]), maps))
+            for first in range(0, len(logits), rows)
+        ]
+        return _joined(strips)
 
-    def _make_tiling(self, tiling: str | Tiling) -> Tiling:
-        if not isinstance(tiling, str):
-            return tiling
-        check_choice("tiling", tiling, ("auto", "blend", "exact"))
-        model, channels = self._saved.model, self._saved.description.channels
-        if tiling == "exact":
-            exact = exact_tiling(model, self._saved.variables, channels)
-            verify_exact(self.logits, tile=self._tile, tiling=exact, channels=channels)
-            return exact
-        return BlendTiling()
+    def _tiled_logits(self, image: ImageLike, maps: tuple[str, ...], **options: Any) -> np.ndarray:
+        logits_fn = functools.partial(self.logits, maps=maps)
+        size, tiling = self.tiles.size, self.tiles.tiling
+        return tiled_logits(logits_fn, image, tile=size, tiling=tiling, batch_size=self._batch_size, **options)
 
-    def _resized(self, logits: jax.Array, row: int, size: tuple[int, int], probabilities: bool) -> Any:
-        """Returns classes and probabilities at one image's own size, on the device, or on the host if it is large.
+    def _finished(self, logits: jax.Array, maps: tuple[str, ...]) -> Any:
+        """Returns the classes and the maps of logits at the sizes of the images."""
+        options = {"canvas": None, "num_classes": self._description.num_classes, "maps": maps}
+        return self._finish(logits, 0, None, 0, self._temperature, **options)
+
+    def _resized(self, logits: jax.Array, row: int, size: tuple[int, int], maps: tuple[str, ...]) -> Any:
+        """Returns the classes and the maps at one image's own size, on the device, or on the host if it is large.
 
         Large images are computed in strips, because logits at the size of a photograph can need gigabytes.
         """
         height, width = bucket_size(size[0]), bucket_size(size[1])
-        rows, row_bytes = height, 4 * width * self._saved.description.num_classes
+        rows, row_bytes = height, 4 * width * logits.shape[-1]
         while rows * row_bytes > _MAX_STRIP_BYTES and rows % 2 == 0:
             rows //= 2
-        options = {"canvas": (rows, width), "probabilities": probabilities}
-        finish = functools.partial(self._finish, logits, row, np.array([size], np.int32), **options)
+        options = {"canvas": (rows, width), "num_classes": self._description.num_classes, "maps": maps}
+        sizes = np.array([size], np.int32)
+
+        def finish(first: int) -> Any:
+            return self._finish(logits, row, sizes, first, self._temperature, **options)
+
         if rows == height:
             return finish(0)
-        strips = [jax.device_get(finish(first)) for first in range(0, size[0], rows)]
-        return jax.tree.map(lambda *parts: np.concatenate(parts, 1), *strips)
-
-
-def _tile(saved: SavedModel, tile: int | tuple[int, int] | None) -> tuple[int, int]:
-    if tile is None:
-        return saved.description.image_size
-    if saved.description.resize != "keep":
-        raise ArgumentError(
-            "tile",
-            tile,
-            f"this network was trained on images that were resized to {saved.description.image_size}, and predicts "
-            "them whole; leave it out",
-        )
-    height, width = (tile, tile) if isinstance(tile, int) else tile
-    check_integer("tile", height, 1)
-    check_integer("tile", width, 1)
-    return height, width
+        return _joined([jax.device_get(finish(first)) for first in range(0, size[0], rows)])
 
 
 def _finish(
@@ -183,23 +235,43 @@ def _finish(
     row: jax.Array,
     size: jax.Array | None,
     first_row: jax.Array,
+    temperature: jax.Array,
     *,
     canvas: tuple[int, int] | None,
-    probabilities: bool,
-) -> tuple[jax.Array, jax.Array | None]:
-    """Returns classes and probabilities: of all images, or of one of them, resized to its own size in the upper left.
+    num_classes: int,
+    maps: tuple[str, ...],
+) -> dict[str, jax.Array]:
+    """Returns the classes and the maps: of all images, or of one of them, resized to its own size in the upper left.
 
     Images are resized one by one, because the canvas of one is smaller than that of several.
     """
     if size is not None and canvas is not None:
         one = jax.lax.dynamic_slice_in_dim(logits, row, 1)
         logits = resize_bilinear_ragged(one, size, canvas, first_row=first_row)
-    return logits.argmax(-1).astype(jnp.uint8), jax.nn.softmax(logits) if probabilities else None
+    own = logits[..., :num_classes]
+    found = {"label": own.argmax(-1).astype(jnp.uint8)}
+    if maps:
+        probabilities = apply_temperature(own, temperature)
+        compute = {
+            "probabilities": lambda: probabilities,
+            "entropy": lambda: entropy(probabilities),
+            "margin": lambda: margin(probabilities),
+            "disagreement": lambda: logits[..., num_classes],
+        }
+        found |= {name: compute[name]() for name in maps}
+    return found
+
+
+def _joined(strips: Sequence[Any]) -> Any:
+    """Returns arrays [1, H, ...] of strips of rows."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts, 1), *strips)
 
 
 def _fetch(computed: Sequence[Any], batch: Sequence[NetworkImage]) -> Iterator[Prediction]:
     for (row, finished), image in zip(computed, batch, strict=True):
         height, width = image.size
-        label, probabilities = jax.device_get(finished)
-        found = None if probabilities is None else np.ascontiguousarray(probabilities[row, :height, :width])
-        yield Prediction(np.ascontiguousarray(label[row, :height, :width]), found)
+        maps = {
+            name: np.ascontiguousarray(values[row, :height, :width])
+            for name, values in jax.device_get(finished).items()
+        }
+        yield Prediction(maps.pop("label"), maps)

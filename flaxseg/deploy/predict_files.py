@@ -81,7 +81,7 @@ def predict_files(
                     yield job.given
 
         def write_all() -> Iterator[Callable[[], Row]]:
-            for prediction in model.predict(readable(), probabilities=files.probabilities):
+            for prediction in model.predict(readable(), maps=("probabilities",) if files.probabilities else ()):
                 job = started.popleft()
                 yield lambda job=job, prediction=prediction: (  # type: ignore[misc]
                     job.image,

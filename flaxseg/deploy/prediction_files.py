@@ -116,9 +116,8 @@ class PredictionFiles:
                 drawn = overlay(original, prediction.label, self.palette)
                 write_file(path, _png(Image.fromarray(append_legend(drawn, self.class_names, self.palette))))
             else:
-                assert prediction.probabilities is not None, "probabilities have to be predicted"
                 buffer = io.BytesIO()
-                np.savez_compressed(buffer, probabilities=prediction.probabilities.astype(np.float16))
+                np.savez_compressed(buffer, probabilities=prediction.maps["probabilities"].astype(np.float16))
                 write_file(path, buffer.getvalue())
         return self._areas(prediction.label)
 

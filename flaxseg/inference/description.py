@@ -46,6 +46,7 @@ class ModelDescription:
       scale: with "keep", the number that the sides of every image were multiplied by.
       precision: "float32" or "bfloat16", the data type of the activations.
       value_range: the values of image files that became 0 and 255; None where the file format defines them.
+      temperature: what logits are divided by before the softmax, so that probabilities are calibrated.
       versions: the versions of flaxseg, jax and flax that trained it.
     """
 
@@ -62,6 +63,7 @@ class ModelDescription:
     scale: float = 1.0
     precision: str = "float32"
     value_range: Any = None
+    temperature: float = 1.0
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -177,6 +179,7 @@ def _problems(given: ModelDescription) -> list[ArgumentError]:
         "resize": (given.resize in RESIZE_RULES, f"must be one of {', '.join(map(repr, RESIZE_RULES))}"),
         "scale": (_is_number(given.scale) and given.scale > 0, "must be a number above 0"),
         "precision": (given.precision in ("float32", "bfloat16"), "must be 'float32' or 'bfloat16'"),
+        "temperature": (_is_number(given.temperature) and given.temperature > 0, "must be a number above 0"),
         "versions": (isinstance(given.versions, Mapping), "must be a group of versions"),
     }
     return [ArgumentError(key, getattr(given, key), text) for key, (holds, text) in rules.items() if not holds]

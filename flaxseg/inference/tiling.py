@@ -104,6 +104,9 @@ class BlendTiling:
         return blend_axis(length, tile, step=self.step(tile), weights=self.weights(tile))
 
 
+BLEND = BlendTiling()
+"""The tiling of evaluations, and of predictions unless another is given."""
+
 Tiling = ExactTiling | BlendTiling
 
 

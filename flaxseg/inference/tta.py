@@ -68,7 +68,8 @@ def tta_probabilities(logits_fn: LogitsFn, image: jax.Array, extent: jax.Array |
       logits_fn: the network, which accepts every size that the scales result in.
       image: [B, H, W, C] with values 0..255.
       extent: int32[B, 2], the height and width of each image, which lies in the upper left; None if images fill the
-        arrays.
+        arrays. Where a copy is then padded further than the network pads it itself, its logits near that border can
+        differ a little from those of the image alone.
       tta: the copies.
 
     Returns:

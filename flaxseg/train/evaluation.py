@@ -11,7 +11,7 @@ from tqdm import tqdm
 from flaxseg.data.types import Batch
 from flaxseg.inference.blending import blended_logits
 from flaxseg.inference.scoring import EvalMetrics, merge_all
-from flaxseg.inference.tiling import BlendTiling
+from flaxseg.inference.tiling import BLEND
 from flaxseg.report.samples import SampleImages
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Compiled
@@ -68,4 +68,4 @@ def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) 
     if tile is None:
         return compiled.logits(state, batch["image"])
     network = functools.partial(compiled.logits, state)
-    return blended_logits(network, batch["image"], batch["extent"], tile=tile, tiling=BlendTiling())
+    return blended_logits(network, batch["image"], batch["extent"], tile=tile, tiling=BLEND)

@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
+import re
 import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 from PIL import Image
 from saved_run import save_run
 
@@ -16,10 +19,12 @@ from flaxseg.config.files import load_config
 from flaxseg.data.datasets import shapes
 from flaxseg.data.resize import resize_image
 from flaxseg.data.splits import open_dataset
-from flaxseg.deploy import network
+from flaxseg.deploy import network, tiles
 from flaxseg.deploy.predictor import Predictor
 from flaxseg.errors import ArgumentError
 from flaxseg.inference.forward import inference_logits, padded_logits
+from flaxseg.inference.receptive_field import NotLocal
+from flaxseg.inference.tta import TTA
 from flaxseg.ops import resize_bilinear
 from flaxseg.train.compile import compile_run
 from flaxseg.train.evaluation import evaluate
@@ -61,7 +66,7 @@ def images(*sizes, channels=3):
 
 def test_the_best_checkpoint_is_loaded_with_its_moving_average(saved, model):
     directory, *_, states = saved
-    jax.tree.map(np.testing.assert_array_equal, dict(model.saved.variables), variables(states[2]))
+    jax.tree.map(np.testing.assert_array_equal, dict(model.members[0].variables), variables(states[2]))
     assert model.classes == ("background", "disc", "square", "triangle", "border")
     assert len(model.palette) == 5
     assert repr(model) == f"Predictor({directory} (step 2): plain_unet, 5 classes)"
@@ -72,8 +77,8 @@ def test_a_checkpoint_is_chosen_by_its_step_or_directory(saved, place):
     directory, *_, states = saved
     step = None if place.endswith("4") else 4
     loaded = flaxseg.load(str(directory / place), step=step)
-    jax.tree.map(np.testing.assert_array_equal, dict(loaded.saved.variables), variables(states[4]))
-    assert loaded.saved.step == 4
+    jax.tree.map(np.testing.assert_array_equal, dict(loaded.members[0].variables), variables(states[4]))
+    assert loaded.members[0].step == 4
 
 
 def test_scores_equal_those_of_training_to_the_last_count(saved, model):
@@ -82,7 +87,7 @@ def test_scores_equal_those_of_training_to_the_last_count(saved, model):
     found = model.evaluate(run.data.evaluation, metrics=METRICS)
     np.testing.assert_array_equal(found.confusion.counts, expected.metrics.confusion.counts)
     assert found.compute() == expected.scores
-    by_three = Predictor(model.saved).evaluate(run.data.evaluation, batch_size=3)
+    by_three = Predictor(model.members).evaluate(run.data.evaluation, batch_size=3)
     np.testing.assert_array_equal(by_three.confusion.counts, found.confusion.counts)
 
 
@@ -147,9 +152,9 @@ def test_an_overlay_has_the_colors_of_the_predicted_classes(model):
 
 def test_images_that_keep_their_scale_are_padded_without_an_effect(saved):
     """Only to the stride, so that the prediction is that of the image alone, at its own size."""
-    saved_model = flaxseg.load(saved[0]).saved
+    saved_model = flaxseg.load(saved[0]).members[0]
     keep = dataclasses.replace(saved_model, description=dataclasses.replace(saved_model.description, resize="keep"))
-    model = Predictor(keep, batch_size=2, tile=64)
+    model = Predictor([keep], batch_size=2, tile=64)
     given = images((31, 45), (31, 45), (8, 8))
     for image, mask in zip(given, model(given), strict=True):
         logits = logits_of(keep.variables, image[None], keep.model)
@@ -157,32 +162,156 @@ def test_images_that_keep_their_scale_are_padded_without_an_effect(saved):
     half = dataclasses.replace(keep, description=dataclasses.replace(keep.description, scale=0.5))
     logits = logits_of(keep.variables, resize_image(given[0], (16, 22))[None], keep.model)
     expected = jax.nn.softmax(resize_bilinear(logits, (31, 45)))[0]
-    np.testing.assert_allclose(Predictor(half).probabilities(given[0]), expected, atol=1e-5)
+    np.testing.assert_allclose(Predictor([half]).probabilities(given[0]), expected, atol=1e-5)
 
 
 def test_images_larger_than_the_tile_are_predicted_in_tiles(saved):
     """Exact tiles give the classes of the whole image; blended ones of a constant image its own."""
-    loaded = flaxseg.load(saved[0]).saved
+    loaded = flaxseg.load(saved[0]).members[0]
     keep = dataclasses.replace(loaded, description=dataclasses.replace(loaded.description, resize="keep"))
     image = images((150, 97))[0]
-    whole = Predictor(keep, tile=(160, 160))
+    whole = Predictor([keep], tile=(160, 160))
     for options in ({"tiling": "exact", "tile": 64}, {"tiling": "exact", "tile": (64, 128), "batch_size": 3}):
-        tiled = Predictor(keep, **options)
+        tiled = Predictor([keep], **options)
         np.testing.assert_array_equal(tiled(image), whole(image))
         np.testing.assert_allclose(tiled.probabilities(image), whole.probabilities(image), atol=1e-5)
-    blended = Predictor(keep)
+    blended = Predictor([keep])
     assert blended(image).shape == (150, 97)
     assert [mask.shape for mask in blended([image, image[:20, :20], image])] == [(150, 97), (20, 20), (150, 97)]
     half = dataclasses.replace(keep, description=dataclasses.replace(keep.description, scale=0.5))
-    np.testing.assert_array_equal(Predictor(half, tiling="exact", tile=64)(image), Predictor(half, tile=96)(image))
+    np.testing.assert_array_equal(Predictor([half], tiling="exact", tile=64)(image), Predictor([half], tile=96)(image))
     with pytest.raises(ArgumentError, match="tile = 64: this network was trained on images that were resized"):
         flaxseg.load(saved[0], tile=64)
     with pytest.raises(ArgumentError, match="tiling = 'exakt': must be one of"):
-        Predictor(keep, tiling="exakt")
+        Predictor([keep], tiling="exakt")
+
+
+@pytest.fixture(scope="module")
+def keep(saved):
+    """Returns the network as one that keeps the scale of images."""
+    loaded = flaxseg.load(saved[0]).members[0]
+    return dataclasses.replace(loaded, description=dataclasses.replace(loaded.description, resize="keep"))
+
+
+def test_exact_tiles_are_as_large_as_the_memory_allows_and_say_what_they_cost(keep, monkeypatch):
+    exact = Predictor([keep], tiling="exact")
+    assert exact.tiles.tiling.halo == 8 and exact.tiles.size[0] % 2 == 0 and exact.tiles.size[0] > 500
+    monkeypatch.setattr(tiles, "_free_memory", lambda: 2**20)
+    small = Predictor([keep], tiling="exact")
+    side = small.tiles.size[0]
+    assert 20 <= side < 100
+    assert f"up to {(side / (side - 16)) ** 2:.2f} pixels are computed for each" in small.tiles.note
+    assert "the halo is 8 pixels, so that the result is that of the whole image" in small.tiles.note
+    image = images((side + 30, 70))[0]
+    np.testing.assert_array_equal(small(image), exact(image))
+
+
+def test_a_smaller_halo_tells_its_error(keep):
+    model = Predictor([keep], tiling="exact", tile=32, halo=2)
+    found = re.search(r"a halo of 2 instead of 8 pixels changes logits by (\S+) of the largest", model.tiles.note)
+    assert 1e-4 < float(found[1]) < 1
+    assert "up to 1.31 pixels" in model.tiles.note
+    for options, message in (
+        ({"tiling": "exact", "halo": 3}, "halo = 3: must be a multiple of stride = 2"),
+        ({"tiling": "exact", "tile": 16}, "tile = 16: must be a multiple of the stride, 2, and at least 18"),
+        ({"halo": 2}, "halo = 2: only exact tiles have a halo"),
+        ({"tiling": "exact", "tta": TTA(flips=("both",))}, "tiling = 'exact': cannot be combined with test-time"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            Predictor([keep], **options)
+
+
+def test_networks_that_need_the_whole_image_have_no_exact_tiles(tmp_path):
+    overrides = [*OVERRIDES, "data.resize=keep", "model.name=fpn", "model.options={}", "model.options.encoder=resnet18"]
+    save_run(tmp_path, scores={1: 0.5}, overrides=overrides)
+    with pytest.raises(NotLocal, match="decoder"):
+        flaxseg.load(tmp_path, tiling="exact")
+
+
+def test_an_ensemble_averages_probabilities(saved):
+    paths = [saved[0] / "checkpoints" / step for step in ("2", "4")]
+    both, (first, second) = flaxseg.load(paths, batch_size=2), (flaxseg.load(path) for path in paths)
+    assert both.name == f"{first.name} + {second.name}"
+    assert len({both.digest(), first.digest(), second.digest(), flaxseg.load(paths, flips=("both",)).digest()}) == 4
+    # At the size that the network computes, where nothing is resized.
+    given = images((32, 32), (32, 32))
+    mean = np.mean([model.probabilities(given) for model in (first, second)], 0)
+    np.testing.assert_allclose(both.probabilities(given), mean, atol=1e-6)
+    np.testing.assert_array_equal(both(given), mean.argmax(-1))
+    entropies = [
+        scipy.stats.entropy(each, axis=-1) for each in (first.probabilities(given), second.probabilities(given))
+    ]
+    expected = scipy.stats.entropy(mean, axis=-1) - np.mean(entropies, 0)
+    np.testing.assert_allclose(both.uncertainty(given, "disagreement"), expected, atol=1e-6)
+    np.testing.assert_allclose(both.uncertainty(given), scipy.stats.entropy(mean, axis=-1), atol=1e-6)
+    with pytest.raises(ArgumentError, match="kind = 'disagreement': needs an ensemble"):
+        first.uncertainty(given, "disagreement")
+    with pytest.raises(ArgumentError, match="kind = 'variance': must be one of 'entropy', 'margin', 'disagreement'"):
+        first.uncertainty(given, "variance")
+
+
+def test_networks_that_do_not_go_together_are_refused(saved):
+    loaded = flaxseg.load(saved[0]).members[0]
+    for field, value in (
+        ("class_names", tuple("abcde")),
+        ("channels", 1),
+        ("image_size", (32, 64)),
+        ("resize", "keep"),
+    ):
+        other = dataclasses.replace(loaded, description=dataclasses.replace(loaded.description, **{field: value}))
+        with pytest.raises(ArgumentError, match=f"cannot be combined with .*: its {field} is"):
+            Predictor([loaded, other])
+    with pytest.raises(ArgumentError, match="at least one network"):
+        flaxseg.load([])
+
+
+def test_test_time_augmentation_of_small_large_and_resized_images(saved, keep):
+    image = images((32, 20))[0]
+    whole = Predictor([keep], tta=TTA((1.0, 1.5), ("horizontal",)))
+    views = []
+    for size in ((32, 20), (48, 30)):
+        scaled = resize_bilinear(image[None].astype(np.float32), size)
+        for flip in (slice(None), slice(None, None, -1)):
+            logits = logits_of(keep.variables, scaled[:, :, flip], keep.model)[:, :, flip]
+            views.append(jax.nn.softmax(resize_bilinear(logits, (32, 20)))[0])
+    np.testing.assert_allclose(whole.probabilities(image), np.mean(views, 0), atol=1e-5)
+    large = images((70, 90))[0]
+    flipped = Predictor([keep], tta=TTA(flips=("horizontal",)), tile=96)
+    np.testing.assert_array_equal(flipped(large[:, ::-1])[:, ::-1], flipped(large))
+    assert Predictor([keep], tta=TTA(flips=("horizontal",)), tile=48)(large).shape == (70, 90)
+    model, plain = flaxseg.load(saved[0], flips=("vertical",)), flaxseg.load(saved[0])
+    counts = model.evaluate(saved[2].data.evaluation).confusion.counts
+    assert counts.sum() == plain.evaluate(saved[2].data.evaluation).confusion.counts.sum()
+    assert (counts != plain.evaluate(saved[2].data.evaluation).confusion.counts).any()
+
+
+def test_a_temperature_changes_probabilities_and_no_class(saved, model):
+    loaded = model.members[0]
+    warm = dataclasses.replace(loaded, description=dataclasses.replace(loaded.description, temperature=4.0))
+    given = images((32, 32))[0]
+    expected = scipy.special.softmax(np.log(np.maximum(model.probabilities(given), 1e-37)) / 4, -1)
+    np.testing.assert_allclose(Predictor([warm]).probabilities(given), expected, atol=1e-5)
+    np.testing.assert_array_equal(Predictor([warm])(given), model(given))
+    pair = Predictor([warm, dataclasses.replace(loaded)])
+    np.testing.assert_allclose(pair.probabilities(given), (expected + model.probabilities(given)) / 2, atol=1e-5)
+
+
+def test_uncertainty_of_resized_and_of_large_images(saved, keep):
+    model, image = flaxseg.load(saved[0]), images((40, 50))[0]
+    probabilities = np.sort(model.probabilities(image), -1)
+    np.testing.assert_allclose(model.uncertainty(image), scipy.stats.entropy(probabilities, axis=-1), atol=1e-5)
+    np.testing.assert_allclose(
+        model.uncertainty(image, "margin"), probabilities[..., -1] - probabilities[..., -2], atol=1e-6
+    )
+    large = Predictor([keep, keep], tile=32)
+    entropy = large.uncertainty([image, image[:9]])
+    assert [each.shape for each in entropy] == [(40, 50), (9, 50)]
+    np.testing.assert_allclose(entropy[0], scipy.stats.entropy(large.probabilities(image), axis=-1), atol=1e-5)
+    assert large.uncertainty(image, "disagreement").max() < 1e-6
 
 
 def test_padding_is_zero_after_normalization(saved):
-    keep = flaxseg.load(saved[0]).saved
+    keep = flaxseg.load(saved[0]).members[0]
     image = images((16, 24))[0][None]
     padded = np.full((1, 32, 32, 3), 77, np.uint8)
     padded[:, :16, :24] = image
@@ -237,7 +366,7 @@ def one_by_one(model, dataset):
     for index in range(len(source)):
         example = source[index]
         image, label = resize_image(example["image"], model.description.image_size), example["label"]
-        logits = np.asarray(logits_of(model.saved.variables, image[None], model.saved.model), np.float64)[0]
+        logits = np.asarray(logits_of(model.members[0].variables, image[None], model.members[0].model), np.float64)[0]
         resized = bilinear(bilinear(logits, label.shape[0]).swapaxes(0, 1), label.shape[1]).swapaxes(0, 1)
         prediction = resized.argmax(-1)
         for true in range(dataset.num_classes):
@@ -294,3 +423,11 @@ def test_a_network_that_keeps_the_scale_of_images_scores_and_predicts_as_its_tra
         example = dataset.source[index]
         np.add.at(counts, (example["label"], model(example["image"])), 1)
     np.testing.assert_array_equal(counts, scores.confusion.counts)
+    exact, counts = flaxseg.load(tmp_path, tiling="exact"), np.zeros((5, 5), np.int64)
+    for index in range(len(dataset.source)):
+        example = dataset.source[index]
+        np.add.at(counts, (example["label"], exact(example["image"])), 1)
+    np.testing.assert_array_equal(exact.evaluate(dataset, whole=True).confusion.counts, counts)
+    assert (counts != scores.confusion.counts).any()
+    with pytest.raises(ArgumentError, match="whole = False: must be True with exact tiles"):
+        exact.evaluate(dataset)
