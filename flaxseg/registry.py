@@ -106,7 +106,7 @@ def argument_options(function: Callable[..., Any]) -> list[Option]:
     A `functools.partial` has the arguments of its function, with its own defaults.
     """
     inner = function.func if isinstance(function, functools.partial) else function
-    annotations, docs = _annotations(inner), described(inner, "Args")
+    annotations, docs = _annotations(inner), docstring_entries(inner, "Args")
     return [
         Option(name, annotations.get(name, Any), parameter.default, docs.get(name, ""))
         for name, parameter in inspect.signature(function).parameters.items()
@@ -117,9 +117,12 @@ def argument_options(function: Callable[..., Any]) -> list[Option]:
 def field_options(cls: type) -> list[Option]:
     """Returns the fields of a dataclass or Flax module, described by the `Attributes:` section of its docstring.
 
-    The fields `parent` and `name` of every Flax module are left out.
+    Inherited fields that it does not describe have the description of the base class. The fields `parent` and `name`
+    of every Flax module are omitted.
     """
-    docs = described(cls, "Attributes")
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        docs |= docstring_entries(base, "Attributes")
     return [
         Option(field.name, field.type, _default_of(field), docs.get(field.name, ""))
         for field in dataclasses.fields(cls)
@@ -127,7 +130,7 @@ def field_options(cls: type) -> list[Option]:
     ]
 
 
-def described(documented: Any, section: str) -> dict[str, str]:
+def docstring_entries(documented: Any, section: str) -> dict[str, str]:
     """Returns the descriptions in a section of a Google-style docstring, by name, each on one line.
 
     Args:

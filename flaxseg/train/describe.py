@@ -19,7 +19,7 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
       run: the run.
       state: the state that it begins with.
       dataset: the name of the dataset.
-      precision: the type that activations are computed in.
+      precision: the data type of the activations.
     """
     data, optim, devices = run.data, run.optim, run.loop.mesh.devices
     tables = {

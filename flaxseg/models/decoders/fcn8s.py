@@ -25,7 +25,7 @@ class FCN8sDecoder(Decoder):
       width: channels of the two convolutions that replace the classifier's fully connected layers.
       dropout: dropout rate after each of these two convolutions.
       unpooled_features: the encoder's features are taken before each pooling; the paper uses the pooled ones.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     num_classes: int

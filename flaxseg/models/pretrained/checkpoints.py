@@ -21,7 +21,7 @@ def checkpoint_directory(path: str | Path, *, step: int | None = None) -> Path:
       step: the step of the checkpoint; None takes the latest.
 
     Raises:
-      WeightsError: there is no checkpoint, or none of that step; the message lists those that are there.
+      WeightsError: there is no checkpoint, or none of that step; the message lists the existing ones.
     """
     path = Path(path).absolute()
     if step is None and (path / "state").is_dir():
