@@ -16,10 +16,10 @@ from flaxseg.errors import ArgumentError, did_you_mean
 
 
 def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str = "name") -> Callable[..., Any]:
-    """Returns the entry of a table, or the user's function, that a name refers to.
+    """Returns the table entry, or the user's function, that a name refers to.
 
     Args:
-      name: a name in the table, or `package.module:function` for a function of the user's own.
+      name: a name in the table, or `package.module:function` for a user's function.
       table: the entries that flaxseg provides, by name.
       argument: the name of the caller's argument that holds `name`, for the error message.
 
@@ -161,13 +161,13 @@ def option_names(entry: Entry) -> list[str]:
 
 
 def option_errors(entry: Entry, options: Mapping[str, Any], *, key: str, given: Iterable[str] = ()) -> list[str]:
-    """Returns a message for each option that an entry lacks or does not take; none when they fit.
+    """Returns a message for each option that is missing, unknown, or of the wrong type; none if all are valid.
 
     Args:
       entry: a function or another entry of a table. A function with `**kwargs` takes every option.
       options: names and values of the options.
       key: what the messages put before an option's name, such as the configuration key that holds the options.
-      given: options that flaxseg sets itself, so that they are neither missing nor allowed.
+      given: options that flaxseg sets itself, which are therefore neither missing nor allowed.
     """
     if _takes_any_option(entry):
         return []

@@ -1,4 +1,4 @@
-"""Examples stacked into a batch, and the checks that they fit together."""
+"""Stacks examples into a batch, and checks that they fit together."""
 
 from collections.abc import Sequence
 from typing import Literal

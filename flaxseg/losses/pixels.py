@@ -17,7 +17,7 @@ def valid_mask(label: jax.Array) -> jax.Array:
 def masked_logits(logits: jax.Array, label: jax.Array) -> jax.Array:
     """Returns the logits as float32[..., K], with 0 at ignored pixels of label integer[...].
 
-    At ignored pixels the softmax is then finite and its gradient exactly 0, whatever the logits are.
+    At ignored pixels the softmax is then finite and its gradient exactly 0, for any logits.
     """
     return jnp.where(valid_mask(label)[..., None], logits.astype(jnp.float32), 0.0)
 

@@ -112,7 +112,7 @@ def one_cycle(
 def warmup_stable_decay(peak: float, steps: int, *, decay: float = 0.2, end: float = 0.0) -> optax.Schedule:
     """Returns a constant learning rate followed by a decay proportional to 1 minus a square root.
 
-    A run can be prolonged from a checkpoint of its constant phase. The warm-up is the `warmup_steps` that precede
+    A run can be extended from a checkpoint of its constant phase. The warm-up is the `warmup_steps` that precede
     every schedule. Hägele et al. 2024, https://arxiv.org/abs/2405.18392
 
     Args:

@@ -1,4 +1,4 @@
-"""What a run prints when it starts, and the tables that its summaries keep."""
+"""What a run prints when it starts, and the text tables of its summaries."""
 
 import sys
 
@@ -17,7 +17,7 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
 
     Args:
       run: the run.
-      state: the state that it begins with.
+      state: its initial state.
       dataset: the name of the dataset.
       precision: the data type of the activations.
     """

@@ -20,7 +20,7 @@ from flaxseg.train.step import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The scores of a state, each example counted once, and a few of the images with their predictions."""
+    """The metrics and scores of a state on the evaluation set, and a few of the images with their predictions."""
 
     metrics: EvalMetrics
     scores: dict[str, float]
@@ -34,7 +34,7 @@ def evaluate(run: Run, compiled: Compiled, state: TrainState, *, num_images: int
       run: the run.
       compiled: its jitted functions.
       state: the state.
-      num_images: number of images that are collected with their predictions.
+      num_images: number of images to collect with their predictions.
     """
     images = SampleImages(num_images)
     total = merge_all(_score_batches(run, compiled, state, images))
@@ -55,13 +55,13 @@ def _score_batches(run: Run, compiled: Compiled, state: TrainState, images: Samp
 
 
 def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) -> jax.Array:
-    """Returns the logits of an evaluation batch's images: at once, or window by window for images of their own sizes.
+    """Returns the logits of an evaluation batch; images that keep their sizes are predicted by sliding windows.
 
     Args:
       run: the run.
       compiled: its jitted functions.
       state: the state.
-      batch: a batch on the devices; for images of their own sizes, also with `extent`.
+      batch: a batch on the devices; with `extent` if images keep their sizes.
     """
     if run.loop.evaluation.windows is None:
         return compiled.logits(state, batch["image"])

@@ -55,7 +55,7 @@ class Conv(nn.Module):
     """Convolution with the parameters of `nn.Conv`: `kernel` float32[kh, kw, C // groups, O], `bias` float32[O].
 
     With several inputs the output equals that for their concatenation over channels, without copying them. Inputs
-    without channels, which some encoders have at a level, are left out.
+    without channels, which some encoders have at a level, are omitted.
 
     Attributes:
       features: number of output channels.

@@ -25,7 +25,7 @@ _FORMATS = "supported are safetensors, npz, and what torch.save() writes (.pt, .
 
 
 def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]:
-    """Returns the arrays of a safetensors, npz or PyTorch file, whatever its name is.
+    """Returns the arrays of a safetensors, npz or PyTorch file, regardless of its name.
 
     Args:
       path: path of the file; `~` stands for the home directory.
