@@ -13,7 +13,10 @@ _OFFSET_STREAM = np.uint64(2**64 - 1)
 
 
 def scaled_reader(dataset: SegmentationDataset, scale: float) -> Callable[[int], Example]:
-    """Returns a function that reads the example with an index, multiplies its sides by `scale` and checks its label."""
+    """Returns a function that reads the example with an index, multiplies its sides by `scale` and checks its label.
+
+    The function raises DataError if the example cannot be read or its label contains values that are not classes.
+    """
 
     def read(index: int) -> Example:
         example = dataset.source[index]

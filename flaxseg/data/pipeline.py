@@ -134,7 +134,10 @@ def train_indices(
 
 
 def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callable[[int], Example]:
-    """Returns a function that reads the example with an index, resizes it to `size` and checks its label."""
+    """Returns a function that reads the example with an index, resizes it to `size` and checks its label.
+
+    The function raises DataError if the example cannot be read or its label contains values that are not classes.
+    """
     source = dataset.source.reduced(size)
 
     def read(index: int) -> Example:

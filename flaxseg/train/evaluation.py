@@ -62,6 +62,9 @@ def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) 
       compiled: its jitted functions.
       state: the state.
       batch: a batch on the devices; with `extent` if images keep their sizes.
+
+    Returns:
+      float32[B, H, W, num_classes], for images [B, H, W, C].
     """
     if run.loop.evaluation.windows is None:
         return compiled.logits(state, batch["image"])

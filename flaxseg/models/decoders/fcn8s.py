@@ -69,7 +69,7 @@ class FCN8sDecoder(Decoder):
 
 
 def bilinear_initializer(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-    """Returns the kernel of a transposed convolution that upsamples bilinearly.
+    """Returns the kernel, of the given shape, of a transposed convolution that upsamples bilinearly.
 
     Args:
       key: not used; initializers have this argument.
