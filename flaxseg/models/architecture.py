@@ -16,7 +16,7 @@ from flaxseg.registry import Option, argument_options, field_options
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A row of MODELS: a decoder and the defaults that its paper gives it. Calling it returns a network.
+    """A row of MODELS: a decoder, and the defaults of the architecture. Calling it returns a network.
 
     Attributes:
       decoder: the decoder's class, whose fields are the architecture's own options.

@@ -28,7 +28,7 @@ def unet_mobilenet(
     std: NormalizationValues = None,
     dtype: Any = jnp.float32,
 ) -> EncoderDecoder:
-    """Returns a small U-Net whose skips are MobileNetV2's expanded features: 6,504,227 parameters for 3 classes.
+    """Returns a small U-Net whose skips are MobileNetV2's expanded features: 6,471,395 parameters for 3 classes.
 
     The tutorial keeps the pretrained encoder frozen.
 
