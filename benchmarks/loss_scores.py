@@ -1,8 +1,8 @@
 """Compares losses by the mIoU they reach with the same network and budget; prints a JSON line per loss and seed.
 
-`python benchmarks/loss_scores.py --root DIR`, where DIR holds CamVid in SegNet's layout, trains a plain U-Net of width
-16 with each loss in LOSSES, alone or added to cross-entropy, and with class weights from the training set. It prints
-the scores of the last evaluation on `val` as soon as a run ends.
+`python benchmarks/loss_scores.py --root DIR`, where DIR contains CamVid in SegNet's layout, trains a plain U-Net of
+width 16 with each loss in LOSSES, alone or added to cross-entropy, and with class weights from the training set. It
+prints the scores of the last evaluation on `val` as soon as a run ends.
 """
 
 import argparse

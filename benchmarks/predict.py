@@ -3,7 +3,7 @@
     python benchmarks/predict.py --input=DIR
 
 The network has random weights. Both read with the same threads; the bare one writes nothing, and does not resize logits
-to the images' own sizes. The two take turns, and the ratio of the medians is what the benchmark is about.
+to the images' own sizes. The two alternate, and the ratio of their medians is the result.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
 `python benchmarks/resize.py --images 'DIR/*.png' --peer PYTHON`, where PYTHON is an interpreter with torch. For each
 ratio of the old to the new size it prints the root mean square difference from PyTorch's result, in levels of 0..255;
-the deviation that stripes of one pixel (127.5 at first) keep, here and in PyTorch; and the milliseconds per image here,
-of cv2's bilinear resize without a filter, and of Pillow.
+the remaining deviation of stripes one pixel wide (127.5 at first), here and in PyTorch; and the milliseconds per image
+here, of cv2's bilinear resize without a filter, and of Pillow.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What the commands share: `--config`, keys set on the command line, help on keys, and the exit status."""
+"""Code that the commands share: `--config`, keys set on the command line, help on keys, and the exit status."""
 
 import argparse
 import os
@@ -15,10 +15,10 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
     """Returns a parser of `--config`, `--config.KEY`, `--help_config` and `--verbose`, for use with parse().
 
     Args:
-      prog: the command, as its user writes it.
+      prog: the command as typed in a shell.
       description: what the command does.
       epilog: examples.
-      required: `--config` has to be given.
+      required: whether `--config` is required.
     """
     parser = argparse.ArgumentParser(
         prog=prog,

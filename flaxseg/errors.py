@@ -1,4 +1,4 @@
-"""Errors that a user's input causes, each one clear message, and the checks of arguments that raise them."""
+"""Errors caused by a user's input, each with one clear message, and the checks of arguments that raise them."""
 
 import dataclasses
 import difflib
@@ -27,7 +27,7 @@ class ArgumentError(FlaxsegError):
         self.problem = problem
 
     def under(self, group: str) -> "ArgumentError":
-        """Returns the same error for an argument that the caller took as a member of `group`."""
+        """Returns the same error about `group.ARGUMENT`, for a caller that takes it as a member of `group`."""
         return ArgumentError(f"{group}.{self.argument}", self.value, self.problem)
 
 
@@ -102,7 +102,7 @@ class WeightsError(FlaxsegError):
 
 
 class ExportError(FlaxsegError):
-    """A network cannot be exported, or an exported file not be used; the message names the file or the format."""
+    """A network cannot be exported, or an exported file cannot be used; the message names the file or the format."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +112,8 @@ class Range:
     Attributes:
       low: the smallest number allowed.
       high: the largest number allowed.
-      above: exclude `low` itself.
-      below: exclude `high` itself.
+      above: numbers must be above `low`, not equal to it.
+      below: numbers must be below `high`, not equal to it.
       integer: allow integers only.
     """
 
@@ -175,7 +175,7 @@ def check_choice(argument: str, value: Any, allowed: Collection[str]) -> None:
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether a value is a number; a bool is not."""
+    """Returns whether a value is an int or a float; a bool is not a number."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -16,7 +16,7 @@ from flaxseg.train.lr_range import RangeTest, rising_schedule, sweep_learning_ra
 
 DESCRIPTION = """\
 Trains for a few steps while the learning rate rises from very low to very high, and suggests a learning rate from the
-course of the loss (the range test of Smith 2017). Writes a plot and the losses; no checkpoint is kept.
+loss at each rate (the range test of Smith 2017). Writes a plot and the losses; no checkpoint is kept.
 """
 
 EPILOG = """\
@@ -46,9 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     lowest, highest, steps = arguments.lowest, arguments.highest, arguments.steps
     if not 0 < lowest < highest < float("inf"):
-        raise ConfigError(f"--lowest={lowest:g} --highest={highest:g}: must be above 0, and the lowest rate first")
+        raise ConfigError(
+            f"--lowest={lowest:g} --highest={highest:g}: must be above 0 and finite, the lower rate first"
+        )
     if steps < 10:
-        raise ConfigError(f"--steps={steps}: must be at least 10, so that the course of the loss can be seen")
+        raise ConfigError(f"--steps={steps}: must be at least 10, so that the trend of the loss is visible")
     config = load_config(arguments.config, overrides)
     cli.set_log_level(arguments.verbose)
     run = build(config, schedule=rising_schedule(lowest, highest, steps))

@@ -30,8 +30,7 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status.
 
-    0: success; 1: an error in what the user gave, whose message is on stderr; 128 plus the number of a signal:
-    stopped by that signal.
+    0: success; 1: invalid input, with a message on stderr; 128 plus the number of a signal: stopped by that signal.
     """
     parser = cli.config_parser("python -m flaxseg.main", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
@@ -62,7 +61,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     result = train_and_evaluate(config, workdir)
     print(f"\n{result.table()}\n")
     print(f"images        {workdir / 'images'}")
-    best = "none is evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
+    best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
     print(f"checkpoints   {workdir / 'checkpoints'} ({best})")
     print(f"TensorBoard   tensorboard --logdir {workdir}")
     for message in result.skipped:

@@ -16,10 +16,10 @@ from flaxseg.errors import ArgumentError, did_you_mean
 
 
 def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str = "name") -> Callable[..., Any]:
-    """Returns the entry of a table, or the user's function, that a name refers to.
+    """Returns the table entry, or the user's function, that a name refers to.
 
     Args:
-      name: a name in the table, or `package.module:function` for a function of the user's own.
+      name: a name in the table, or `package.module:function` for a user's function.
       table: the entries that flaxseg provides, by name.
       argument: the name of the caller's argument that holds `name`, for the error message.
 
@@ -106,7 +106,7 @@ def argument_options(function: Callable[..., Any]) -> list[Option]:
     A `functools.partial` has the arguments of its function, with its own defaults.
     """
     inner = function.func if isinstance(function, functools.partial) else function
-    annotations, docs = _annotations(inner), described(inner, "Args")
+    annotations, docs = _annotations(inner), docstring_entries(inner, "Args")
     return [
         Option(name, annotations.get(name, Any), parameter.default, docs.get(name, ""))
         for name, parameter in inspect.signature(function).parameters.items()
@@ -117,9 +117,12 @@ def argument_options(function: Callable[..., Any]) -> list[Option]:
 def field_options(cls: type) -> list[Option]:
     """Returns the fields of a dataclass or Flax module, described by the `Attributes:` section of its docstring.
 
-    The fields `parent` and `name` of every Flax module are left out.
+    Inherited fields that it does not describe have the description of the base class. The fields `parent` and `name`
+    of every Flax module are omitted.
     """
-    docs = described(cls, "Attributes")
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        docs |= docstring_entries(base, "Attributes")
     return [
         Option(field.name, field.type, _default_of(field), docs.get(field.name, ""))
         for field in dataclasses.fields(cls)
@@ -127,7 +130,7 @@ def field_options(cls: type) -> list[Option]:
     ]
 
 
-def described(documented: Any, section: str) -> dict[str, str]:
+def docstring_entries(documented: Any, section: str) -> dict[str, str]:
     """Returns the descriptions in a section of a Google-style docstring, by name, each on one line.
 
     Args:
@@ -158,13 +161,13 @@ def option_names(entry: Entry) -> list[str]:
 
 
 def option_errors(entry: Entry, options: Mapping[str, Any], *, key: str, given: Iterable[str] = ()) -> list[str]:
-    """Returns a message for each option that an entry lacks or does not take; none when they fit.
+    """Returns a message for each option that is missing, unknown, or of the wrong type; none if all are valid.
 
     Args:
       entry: a function or another entry of a table. A function with `**kwargs` takes every option.
       options: names and values of the options.
       key: what the messages put before an option's name, such as the configuration key that holds the options.
-      given: options that flaxseg sets itself, so that they are neither missing nor allowed.
+      given: options that flaxseg sets itself, which are therefore neither missing nor allowed.
     """
     if _takes_any_option(entry):
         return []

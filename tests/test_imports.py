@@ -25,7 +25,7 @@ FLOORS = {
     "inspection": "config data errors losses models registry report train",
     "commands": "cli config data deploy errors inference inspection report train",
 }
-"""From the ground floor up: for each package or file, what it may import beside itself; equal ones share a row."""
+"""From the ground floor up: for each package or file, what it may import besides itself; equal ones share a row."""
 
 COMMANDS = ("cli", "main", "evaluate", "export", "inspect_data", "lr_find", "predict")
 

@@ -125,7 +125,7 @@ def test_every_defect_at_once(tmp_path, capsys):
         ["dog", "12.50%", "5", "12.50%", "3"],
     ]
     # 11 masks can be read, of 6 x 8 pixels each.
-    unknown = f"2 masks hold 1 value(s) that belong to no class: 11 ({12 / (11 * 48):.2%} of all pixels, 2 masks). "
+    unknown = f"2 masks contain 1 value(s) that belong to no class: 11 ({12 / (11 * 48):.2%} of all pixels, 2 masks). "
     assert texts(values, "error") == [
         unknown + "One of these settings may be right:",
         "2 of 10 train examples cannot be decoded, or their image and mask do not match; repair each, or remove both "
@@ -151,7 +151,7 @@ def test_examples_that_training_skips_are_warnings(tmp_path, capsys):
         capsys, tmp_path / "out", *folder_flags(tmp_path, NAMES, "--config.data.skip_bad=2"), images=1
     )
     assert status == 0 and texts(values, "error") == []
-    assert "2 masks" not in str(values) and "1 masks hold 1 value(s)" in texts(values, "warning")[0]
+    assert "2 masks" not in str(values) and "1 masks contain 1 value(s)" in texts(values, "warning")[0]
     assert "training skips them, as skip_bad = 2 allows" in texts(values, "warning")[1]
     assert (tmp_path / "out" / "batch_0.png").exists()
 
@@ -247,7 +247,7 @@ def test_suggested_colors_repair_the_finding(tmp_path, capsys):
     assert status == 0 and not texts(after, "error")
     two = "--config.data.options.colors=((0,0,0),(200,0,0))"
     status, text, some = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path), two)
-    assert status == 1 and "6 masks hold 1 color(s) that belong to no class: (0,90,255)" in text
+    assert status == 1 and "6 masks contain 1 color(s) that belong to no class: (0,90,255)" in text
     assert "--config.data.options.ignore_colors='((0,90,255),)'" in flags_of(some)
     assert "--config.data.options.colors='((0,0,0),(200,0,0),(0,90,255))'" in flags_of(some)
 
@@ -256,7 +256,7 @@ def test_only_earlier_reports_are_overwritten(tmp_path, capsys):
     arguments = ["--config=configs/shapes.py:tiny", "--images=0", f"--output={tmp_path}"]
     (tmp_path / "index.html").write_text("mine")
     assert main(arguments) == 1
-    assert "holds index.html, which inspect_data did not write; name another directory" in capsys.readouterr().err
+    assert "contains index.html, which inspect_data did not write; name another directory" in capsys.readouterr().err
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("index.html", "mine")]
     (tmp_path / "index.html").rename(tmp_path / "notes.txt")
     for _ in range(2):

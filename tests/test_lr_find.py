@@ -30,7 +30,7 @@ def test_an_output_that_cannot_be_created_is_refused_before_training(tmp_path, c
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
-        ("--lowest=2", "--lowest=2 --highest=1: must be above 0, and the lowest rate first"),
+        ("--lowest=2", "--lowest=2 --highest=1: must be above 0 and finite, the lower rate first"),
         ("--steps=3", "--steps=3: must be at least 10"),
     ],
 )

@@ -78,9 +78,9 @@ def canvas_size(crop_size: tuple[int, int], scale: tuple[float, float], *, keep:
       crop_size: height and width of the crops.
       scale: the range of the random scale.
       keep: False if images are resized to the canvas, which is then large enough that the largest scale does not blur
-        them; True if they keep their scale, and the canvas has to hold what the smallest scale shows.
+        them; True if they keep their scale, and the canvas has to contain what the smallest scale shows.
     """
     if keep:
-        # Less a little, because 256 / 0.8 may be slightly above 320.
+        # With a tolerance, because rounding errors can make 256 / 0.8 slightly larger than 320.
         return (math.ceil(crop_size[0] / scale[0] - 1e-6), math.ceil(crop_size[1] / scale[0] - 1e-6))
     return (round(crop_size[0] * max(scale[1], 1.0)), round(crop_size[1] * max(scale[1], 1.0)))

@@ -1,4 +1,8 @@
-"""Random changes of an image's values that leave its label unchanged, on the device."""
+"""Random changes of an image's values that leave its label unchanged, on the device.
+
+Each takes a random key, an image float32[B, H, W, C] in 0..255 and a strength, and returns an image of the same shape,
+not yet clipped to 0..255.
+"""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Where in the canvas each pixel of a crop is sampled, given the random transform of its image."""
+"""The positions in the canvas at which the pixels of a crop are sampled, given the random transform of its image."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 class Placement(NamedTuple):
-    """Where the images of a batch lie in canvases that were cut from them at their own scale."""
+    """The positions of the images of a batch in canvases that were cut from them at their own scale."""
 
     offset: jax.Array
     """float32[B, 2] in 0..1, where the crop lies between its first and its last position in the whole image."""
@@ -17,7 +17,7 @@ class Placement(NamedTuple):
     def begin_and_extent(self, canvas: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
         """Returns where the images begin in a canvas of this size, and their extent, float32[B, 2] each."""
         extent = self.extent.astype(jnp.float32)
-        # Rounded as where the canvas is cut.
+        # Rounded as in `flaxseg.data.crops.cut_canvases`.
         return jnp.round(self.offset * (jnp.asarray(canvas, jnp.float32) - extent)), extent
 
 
@@ -75,18 +75,18 @@ def positions(
 def _fixed_point(
     transform: Transform, crop_offset: jax.Array, crop_size: tuple[int, int], canvas: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, tuple[float, float]]:
-    """Returns the point that flips and rotations leave in place, and how much larger the canvas's pixels are.
+    """Returns the fixed point of flips and rotations, and the number of canvas pixels per pixel of the crop.
 
     Returns:
       The point in the crop and in the canvas, float32[B or 1, 2] each, both in pixels of the crop at a zoom of 1; and
-      the number of pixels of the canvas in one of those, along each axis.
+      the number of canvas pixels per such pixel along each axis.
     """
     crop, zoom = jnp.asarray(crop_size, jnp.float32), transform.zoom[:, None]
     if transform.kept is None:
         # The center of the canvas.
         in_crop = crop * ((1.0 - zoom) * crop_offset + 0.5 * zoom)
         return in_crop, crop[None] / 2, (canvas[0] / crop_size[0], canvas[1] / crop_size[1])
-    # The center of the crop: flipped about that of a canvas, the crop could lie in the padding.
+    # The center of the crop, because a crop that is flipped about the center of the canvas could lie in the padding.
     begin, extent = transform.kept
     in_canvas = begin + crop_offset * (extent - crop / zoom) + crop / (2 * zoom)
     return crop[None] / 2, in_canvas, (1.0, 1.0)

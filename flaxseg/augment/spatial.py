@@ -1,4 +1,4 @@
-"""Random spatial transforms: where in the original image each pixel of an augmented crop is sampled."""
+"""Random spatial transforms: the positions in the original image at which the pixels of a crop are sampled."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -70,9 +70,10 @@ def make_spatial_transform(
       flip: the probability of a horizontal flip.
       flip_vertical: the probability of a vertical flip.
       rotate90: the probability of a rotation by 90, 180 or 270 degrees. A crop that is not square keeps its shape, so
-        that a rotation by 90 or 270 degrees loses what does not fit.
+        that a rotation by 90 or 270 degrees cuts off what does not fit.
       rotate: the largest rotation around the center, in degrees, in either direction.
-      shear: the largest shear, the angle by which columns lean, in degrees, in either direction; at most 89.
+      shear: the largest horizontal shear, as the angle by which columns are tilted, in degrees, in either direction; at
+        most 89.
       elastic: the standard deviation of smooth random displacements, as a fraction of the sides of the crop; up to
         0.05 is common, and images fold over from about 0.1.
       max_class_fraction: the largest fraction of the crop that one class should occupy; 0 disables this. The first of
@@ -158,12 +159,13 @@ def _quarter_turns(key: jax.Array, batch: int, probability: float) -> jax.Array:
 
 
 def _inverse_rotation_and_shear(key: jax.Array, batch: int, rotate: float, shear: float) -> jax.Array:
-    """Returns the inverses of random shears of rows followed by rotations, of at most these degrees, [B, 2, 2]."""
+    """Returns the inverses of random horizontal shears followed by rotations, of at most these degrees, [B, 2, 2]."""
     limits = jnp.asarray([[rotate], [shear]])
-    angle, lean = jnp.deg2rad(jax.random.uniform(key, (2, batch), minval=-1.0) * limits)
+    rotation_angle, shear_angle = jnp.deg2rad(jax.random.uniform(key, (2, batch), minval=-1.0) * limits)
     one, zero = jnp.ones(batch), jnp.zeros(batch)
-    inverse_rotation = _matrix(jnp.cos(angle), jnp.sin(angle), -jnp.sin(angle), jnp.cos(angle))
-    return _matmul(_matrix(one, zero, -jnp.tan(lean), one), inverse_rotation)
+    cosine, sine = jnp.cos(rotation_angle), jnp.sin(rotation_angle)
+    inverse_shear = _matrix(one, zero, -jnp.tan(shear_angle), one)
+    return _matmul(inverse_shear, _matrix(cosine, sine, -sine, cosine))
 
 
 def _displacement(key: jax.Array, batch: int, crop_size: tuple[int, int], strength: float) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The kinds of values that configuration keys hold, each with its check and its description.
+"""The kinds of values that configuration keys can have, each with its check and its description.
 
 `flaxseg.errors.Range`, for a number, is one of them.
 """
@@ -15,7 +15,7 @@ from flaxseg.registry import look_up
 
 
 class Allowed(Protocol):
-    """The values that a key may hold; `str()` describes them in words that complete the sentence "must be ..."."""
+    """The allowed values of a key; `str()` describes them in words that complete the sentence "must be ..."."""
 
     def check(self, argument: str, value: Any) -> None:
         """Raises ArgumentError unless the value is allowed."""
@@ -32,12 +32,12 @@ class Rule:
 
     Attributes:
       words: completes the sentence "must be ...".
-      holds: returns whether a value is allowed.
+      is_allowed: returns whether a value is allowed.
       names: the names that a value may be or contain; the error suggests the nearest.
     """
 
     words: str
-    holds: Callable[[Any], bool]
+    is_allowed: Callable[[Any], bool]
     names: Collection[str] = ()
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Rule:
 
     def check(self, argument: str, value: Any) -> None:
         """Raises ArgumentError unless the value is allowed."""
-        if not self.holds(value):
+        if not self.is_allowed(value):
             raise ArgumentError(argument, as_plain(value), f"must be {self}{self._nearest(value)}")
 
     def _nearest(self, value: Any) -> str:
@@ -56,7 +56,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class EntryName:
-    """The name of an entry of a table, or `package.module:function` for a function of the user's own."""
+    """The name of an entry of a table, or `package.module:function` for a user's function."""
 
     table: Mapping[str, Any]
 
@@ -75,17 +75,17 @@ class Options:
     """A group of the options of the entry that another key names.
 
     Attributes:
-      of: the key that names the entry.
+      entry_key: the key that names the entry.
       table: the entries by name.
       filled_in: arguments that flaxseg passes itself, which are therefore not options.
     """
 
-    of: str
+    entry_key: str
     table: Mapping[str, Any]
     filled_in: Sequence[str] = ()
 
     def __str__(self) -> str:
-        return f"a group of the options of {self.of}"
+        return f"a group of the options of {self.entry_key}"
 
     def check(self, argument: str, value: Any) -> None:
         """Raises ArgumentError unless the value is a group of keys."""
@@ -111,14 +111,14 @@ def group(words: str) -> Rule:
 def class_weights(methods: Collection[str]) -> Rule:
     """Returns the rule for 'none', a method's name, or one weight per class."""
 
-    def holds(value: Any) -> bool:
+    def is_allowed(value: Any) -> bool:
         if isinstance(value, str):
             return value == "none" or value in methods
         are_weights = bool(value) and _is_tuple_of(value, lambda weight: is_number(weight) and weight >= 0)
         return are_weights and 0 < sum(value) < math.inf
 
     listing = ", ".join(map(repr, ("none", *methods)))
-    return Rule(f"{listing}, or one number per class, each at least 0 and not all 0", holds, ("none", *methods))
+    return Rule(f"{listing}, or one number per class, each at least 0 and not all 0", is_allowed, ("none", *methods))
 
 
 def as_plain(value: Any) -> Any:
@@ -134,8 +134,8 @@ def _is_tuple(value: Any) -> bool:
     return isinstance(value, tuple | list)
 
 
-def _is_tuple_of(value: Any, holds: Callable[[Any], bool]) -> bool:
-    return _is_tuple(value) and all(map(holds, value))
+def _is_tuple_of(value: Any, is_allowed: Callable[[Any], bool]) -> bool:
+    return _is_tuple(value) and all(map(is_allowed, value))
 
 
 def _is_pair_of(value: Any, numbers: Range) -> bool:

@@ -1,4 +1,4 @@
-"""Configuration files, `configs/NAME.py:variant` or that of a run, and `key=value` overrides of single keys."""
+"""Reads configuration files, `configs/NAME.py:variant` or `RUN/config.json`, and applies `key=value` overrides."""
 
 import ast
 import json
@@ -18,7 +18,7 @@ from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads `configs/NAME.py`, `configs/NAME.py:variant` or `RUN/config.json` and applies overrides.
 
-    Values are not checked.
+    Values are not validated.
 
     Args:
       file: path of a Python file that defines `get_config(variant="")`, optionally followed by `:variant`; of the
@@ -52,7 +52,7 @@ def _recorded_file(file: str) -> Path | None:
 
 
 def _read_recorded(path: Path) -> ConfigDict:
-    """Returns the configuration in the `config.json` of a run; a key that the run did not know has its default."""
+    """Returns the configuration in the `config.json` of a run; keys missing from it have their defaults."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -94,7 +94,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> None:
     Args:
       config: the configuration, which is changed.
       overrides: strings `key=value`. The value is taken as a string where the key accepts that string, or, for an
-        option, where its present value is a string; otherwise as a Python literal, and as a string if it is none.
+        option, where its present value is a string; otherwise as a Python literal, or as a string if it is not one.
 
     Raises:
       ConfigError: a string without `=`, or a key that does not exist; one message lists all of them, together with

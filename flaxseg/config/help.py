@@ -16,7 +16,7 @@ from flaxseg.registry import Option, look_up, options_of, type_name
 
 _WIDTH = 100
 _WIDEST_DEFAULT = 24
-"""Characters; a longer default value has the line of its key for itself."""
+"""Characters; after a longer default value, the description begins on the next line."""
 
 _OPTION_GROUPS = (*(name for name, key in KEYS.items() if isinstance(key.allowed, Options)), "loss_options")
 
@@ -49,7 +49,7 @@ def config_help(config: ConfigDict, prefix: str = "") -> str:
     is_of_options = any(_is_below(prefix, group) for group in _OPTION_GROUPS)
     tables = list(_option_tables(config, prefix) if is_of_options else _schema_tables())
     found = [dataclasses.replace(t, rows=[row for row in t.rows if _is_below(row.key, prefix)]) for t in tables]
-    # A group without any option is shown, too.
+    # A group without options is shown, too.
     shown = [table for table in found if table.rows or _is_below(table.name, prefix)]
     if not shown:
         known = [section.name for section in SCHEMA] + [*KEYS] + [row.key for table in tables for row in table.rows]
@@ -104,12 +104,12 @@ def _option_tables(config: ConfigDict, prefix: str) -> Iterator[_Table]:
     values = dict(leaves(config))
     for key in KEYS.values():
         if isinstance(key.allowed, Options) and _is_below(prefix, key.name):
-            of, filled_in = key.allowed.of, key.allowed.filled_in
-            name = values.get(of, KEYS[of].default)
+            entry_key, filled_in = key.allowed.entry_key, key.allowed.filled_in
+            name = values.get(entry_key, KEYS[entry_key].default)
             with config_key(""):
-                KEYS[of].allowed.check(of, name)
+                KEYS[entry_key].allowed.check(entry_key, name)
             options = [o for o in options_of(look_up(name, key.allowed.table)) if o.name not in filled_in]
-            yield _table_of_options(key.name, f"{of} = {name!r}", options)
+            yield _table_of_options(key.name, f"{entry_key} = {name!r}", options)
     if _is_below(prefix, "loss_options"):
         weighted = [key.removeprefix("loss.") for key in values if key.startswith("loss.")]
         for name in prefix.split(".")[1:2] or weighted:
@@ -118,9 +118,9 @@ def _option_tables(config: ConfigDict, prefix: str) -> Iterator[_Table]:
             yield _table_of_options(f"loss_options.{name}", f"the loss {name!r}", options_of(loss))
 
 
-def _table_of_options(group: str, of: str, options: Iterable[Option]) -> _Table:
+def _table_of_options(group: str, owner: str, options: Iterable[Option]) -> _Table:
     rows = [_row_of_option(group, option) for option in options]
-    return _Table(group, f"{group}: The options of {of}" + ("" if rows else ", which has none"), rows)
+    return _Table(group, f"{group}: The options of {owner}" + ("" if rows else ", which has none"), rows)
 
 
 def _row_of_option(group: str, option: Option) -> _Row:
@@ -131,7 +131,7 @@ def _row_of_option(group: str, option: Option) -> _Row:
 
 def _text(table: _Table) -> str:
     """Returns a table as aligned text, with the meaning and the allowed values below one another in a third column."""
-    # The title of a group of options names the group, whose name is long.
+    # Options are shown without the long name of their group, which the title gives.
     shown = {row.key: row.key.removeprefix(f"{table.name}.") if "." in table.name else row.key for row in table.rows}
     keys = max(map(len, shown.values()), default=0)
     defaults = min(max((len(row.default) for row in table.rows), default=0), _WIDEST_DEFAULT)

@@ -1,4 +1,4 @@
-"""The configuration: each key is declared once, with its default, the values that it may hold, and its meaning."""
+"""The configuration: each key is declared once, with its default, its allowed values, and its meaning."""
 
 import copy
 import dataclasses
@@ -42,7 +42,7 @@ class Key:
     Attributes:
       name: its full name, such as `train.batch_size`.
       default: its value in default_config(); a dict for a group whose contents depend on names chosen elsewhere.
-      allowed: the values that it may hold.
+      allowed: its allowed values.
       doc: its meaning, in one sentence.
     """
 

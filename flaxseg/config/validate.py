@@ -1,4 +1,4 @@
-"""The check of a configuration, which finds every error at once, before any device or file is touched."""
+"""Validation of a configuration, which reports every error at once, before any device or file is touched."""
 
 import contextlib
 import sys
@@ -141,7 +141,7 @@ _BUILD: dict[str, Callable[..., Any]] = {
     "optimizer.options": lambda optimizer, options: optimizer(float, 0.0, **options),
     "optimizer.schedule_options": lambda schedule, options: schedule(1.0, sys.maxsize, **options),
 }
-"""How to try options whose entry is built from numbers alone, so that the entry itself checks their values."""
+"""How to build an entry that needs only numbers, so that it checks the values of its options itself."""
 
 
 def _option_errors(values: Mapping[str, Any]) -> list[str]:
@@ -149,9 +149,9 @@ def _option_errors(values: Mapping[str, Any]) -> list[str]:
     messages = []
     for key in KEYS.values():
         allowed = key.allowed
-        if not (isinstance(allowed, Options) and {key.name, allowed.of} <= values.keys()):
+        if not (isinstance(allowed, Options) and {key.name, allowed.entry_key} <= values.keys()):
             continue
-        name, options = values[allowed.of], values[key.name]
+        name, options = values[allowed.entry_key], values[key.name]
         entry = look_up(name, allowed.table)
         found = option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in)
         if not found and key.name in _BUILD and name in allowed.table:

@@ -1,4 +1,4 @@
-"""Tolerating a bounded number of unreadable examples, each of which is counted and reported."""
+"""Tolerates a bounded number of unreadable examples, and counts and reports each of them."""
 
 import dataclasses
 import threading
@@ -12,7 +12,7 @@ from flaxseg.errors import ChangedFile, DataError
 
 
 class BadExamples:
-    """The unreadable examples of a run, in all of its splits together.
+    """Collects the unreadable examples of a run, in all of its splits together.
 
     Args:
       skip_bad: the number of examples that may be unreadable, at least 0.
@@ -73,14 +73,14 @@ class SkippingSource(SourceWrapper):
 
     def __getitem__(self, index: int, /) -> Example:
         for offset in range(len(self)):
-            place = (index + offset) % len(self)
+            position = (index + offset) % len(self)
             try:
-                example = self.source[place]
+                example = self.source[position]
             except ChangedFile:
-                # Skipping it would change batches that a resumed run has to reproduce.
+                # Skipping it would change batches that a resumed run must reproduce.
                 raise
             except DataError as error:
-                self.bad.add((self.split, place), error)
+                self.bad.add((self.split, position), error)
                 continue
             if offset and self.ignored:
                 return {**example, "label": np.full_like(example["label"], IGNORE_LABEL)}

@@ -1,4 +1,4 @@
-"""Examples stacked into a batch, and the checks that they fit together."""
+"""Stacks examples into a batch, and checks that they fit together."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -24,7 +24,7 @@ def stack_examples(examples: Sequence[Example]) -> Batch:
 
 
 def stack_arrays(examples: Sequence[Example], key: Literal["image", "label"]) -> np.ndarray:
-    """Returns the images or the labels of the examples as one array.
+    """Returns the images, [B, H, W, C], or the labels, [B, H, W], of the examples as one array.
 
     Raises:
       DataError: they differ in shape or dtype.

@@ -1,4 +1,4 @@
-"""Canvases cut from images at their own scale: a random part of a large image, or a small image with padding."""
+"""Cuts canvases from images at their own scale: a random part of a large image, or a small image with padding."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,11 +9,14 @@ from flaxseg.data.resize import resize_image, resize_label, scaled_size
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset
 
 _OFFSET_STREAM = np.uint64(2**64 - 1)
-"""Distinguishes the random numbers of the offsets from those of the order, whose second key is an epoch."""
+"""The second word of the random key of the offsets; that of the order is the number of an epoch."""
 
 
 def scaled_reader(dataset: SegmentationDataset, scale: float) -> Callable[[int], Example]:
-    """Returns a function that reads the example with an index, multiplies its sides by `scale` and checks its label."""
+    """Returns a function that reads the example with an index, multiplies its sides by `scale` and checks its label.
+
+    The function raises DataError if the example cannot be read or its label contains values that are not classes.
+    """
 
     def read(index: int) -> Example:
         example = dataset.source[index]
@@ -89,8 +92,8 @@ def check_channels(examples: Sequence[Example]) -> None:
 
 
 def _overlap(image: int, canvas: int, offset: np.float32) -> tuple[slice, slice]:
-    """Returns the parts of an image's axis and of the canvas's that cover each other."""
-    # In float32, as the device computes where the image begins.
+    """Returns the slices of the image and of the canvas that overlap along one axis."""
+    # In float32, like the computation of this position on the device.
     begin = int(np.rint(offset * np.float32(abs(image - canvas))))
     length = min(image, canvas)
     inner, whole = slice(begin, begin + length), slice(0, length)

@@ -1,4 +1,4 @@
-"""Batches of an evaluation: every example once, in order, at one size or at its own."""
+"""Batches for evaluation: every example once, in order, at a common size or at its own size."""
 
 import dataclasses
 import math
@@ -45,7 +45,7 @@ def eval_batches(
     Returns:
       Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H', W']}` and with `native` also
       `"size": int32[B, 2]`, the height and width of each label; with `scale` also `"extent": int32[B, 2]`, those of
-      each image. Both are 0 for padding.
+      each image. Both are 0 for padding examples.
 
     Raises:
       ArgumentError: `scale` without `native`, or a batch size that is not a multiple of the number of processes.
@@ -102,7 +102,7 @@ class _EvalBatches:
         local_size = self.batch_size // self.process_count
         begin = self.process_index * local_size
         examples = [self._read(i) for i in whole[begin : begin + local_size]]
-        # A process that gets only padding still needs to know the number of channels.
+        # A process with nothing but padding still needs the number of channels.
         like = examples[0]["image"] if examples else self._read(first)["image"]
         empty = (0, 0) if self.scale is not None else self.image_size
         padding: Example = {

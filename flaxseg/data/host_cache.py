@@ -16,7 +16,7 @@ _MAX_FRACTION = 0.8
 class HostCache:
     """Examples of one size, each read once and then kept in memory.
 
-    The memory needed is known in advance, but only occupied as examples are read. Several threads may read at once;
+    The required memory is known in advance, but only occupied as examples are read. Several threads may read at once;
     if two of them need the same example, both read it and store the same values.
 
     Args:
@@ -40,7 +40,7 @@ class HostCache:
                 f"{size / 2**20:,.1f} MiB, and {available / 2**20:,.1f} MiB are available; turn the cache off, or use "
                 "a smaller image_size"
             )
-        # The system provides memory only where it is written to, so that an unread example takes none.
+        # The operating system provides memory only when it is written to, so that an unread example takes none.
         self._images = np.empty((count, *shapes[0]), first["image"].dtype)
         self._labels = np.empty((count, *shapes[1]), np.uint8)
         self._is_cached = np.zeros(count, bool)

@@ -52,8 +52,8 @@ def train_batches(
       seed: seed of the shuffling and of the crops, at least 0.
       scale: None resizes every example to `canvas_size`. A number keeps aspect ratios: the sides of every image are
         multiplied by it, and a canvas is cut from the image at a random position; see `crops.cut_canvases`.
-      cache: "host" keeps the decoded and resized examples in memory, whole; the batches stay the same. With "device",
-        another cache holds the examples, and batches have an `index` only.
+      cache: "host" keeps the decoded and resized (not cropped) examples in memory; the batches stay the same. With
+        "device", batches have an `index` only, for a cache on the devices that contains the examples.
       weights: float[len(dataset.source)], the sampling weights of `flaxseg.data.sampling.ExampleOrder`; None draws
         every example once per epoch.
       process_index: the index of this process.
@@ -62,7 +62,7 @@ def train_batches(
     Returns:
       Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W], "index": int32[B]}`, where `index` is the
       index of each example in the dataset and B = batch_size / process_count; with `scale` also `offset` and `extent`,
-      which `flaxseg.augment` continues the random crop with.
+      from which `flaxseg.augment` continues the random crop.
 
     Raises:
       ArgumentError: an unknown cache, a cache on the device with `scale`, or a batch size that is not a multiple of the
@@ -134,7 +134,10 @@ def train_indices(
 
 
 def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callable[[int], Example]:
-    """Returns a function that reads the example with an index, resizes it to `size` and checks its label."""
+    """Returns a function that reads the example with an index, resizes it to `size` and checks its label.
+
+    The function raises DataError if the example cannot be read or its label contains values that are not classes.
+    """
     source = dataset.source.reduced(size)
 
     def read(index: int) -> Example:
@@ -163,7 +166,7 @@ def iterate(batches: "grain.MapDataset", *, start: int = 0, num_threads: int, pr
     """
     import grain  # It takes long to load.
 
-    # The threads started here already use all cores; threads of cv2 would only compete with them.
+    # The threads started here already use all cores, and those of OpenCV would compete with them.
     cv2.setNumThreads(0)
     threads = thread_count(num_threads)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(prefetch, threads))
@@ -175,7 +178,7 @@ class _TrainIndices:
     """Random access to the indices of this process's part of each batch; endless.
 
     The parts of the processes are consecutive slices of the global batch, in the order in which one process would read
-    it. Whatever is drawn per row of a batch, such as its augmentation, is then drawn for the same example.
+    it. Random values drawn per row of a batch, such as its augmentation, then belong to the same example.
     """
 
     order: ExampleOrder
@@ -205,7 +208,7 @@ def _closing(batches: "grain.IterDataset") -> Iterator[Batch]:
     try:
         yield from iterator
     except DataError as error:
-        # Raised again without the notes on its internals that grain adds to a message meant for the user.
+        # Raised again, without the notes about its internals that Grain adds to the message.
         raise DataError(str(error)) from error
     finally:
         iterator.close()

@@ -1,4 +1,4 @@
-"""Resizing of images, antialiased, and of labels, on the host."""
+"""Antialiased resizing of images, and resizing of labels, on the host."""
 
 import math
 
@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 
 _MAX_FILTERED = 6
-"""The largest ratio at which an axis is filtered at full length; above it, areas are averaged first."""
+"""The largest ratio at which an axis is filtered at full length; above it, pixel areas are averaged first."""
 
 _AVERAGED_LENGTH = 3
-"""To how many times its new length such an axis is reduced by averaging, as Pillow's `reducing_gap` of 3 does."""
+"""Averaging reduces such an axis to this multiple of its new length, as Pillow does with `reducing_gap=3`."""
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -61,7 +61,7 @@ def antialiasing_kernel(ratio: float) -> np.ndarray:
     """Returns the filter that an axis needs before it is interpolated linearly at every `ratio`-th pixel.
 
     Its weights are those of a triangle of half-width `ratio` and area 1 at integer positions, except for the outermost
-    two, which make the sum 1: (1, 2, 1) / 4 for a ratio of 2, and nothing but the center for a ratio of 1 or less.
+    two, which make the sum 1: (1, 2, 1) / 4 for a ratio of 2, and (1,) for a ratio of 1 or less.
 
     Args:
       ratio: old length / new length, above 0.
@@ -71,8 +71,8 @@ def antialiasing_kernel(ratio: float) -> np.ndarray:
     """
     if ratio <= 1:
         return np.ones(1, np.float32)
-    reach = math.ceil(ratio) - 1
-    weights = (1 - np.abs(np.arange(-reach, reach + 1)) / ratio) / ratio
+    radius = math.ceil(ratio) - 1
+    weights = (1 - np.abs(np.arange(-radius, radius + 1)) / ratio) / ratio
     weights[[0, -1]] = (1 - weights[1:-1].sum()) / 2
     return weights.astype(np.float32)
 
@@ -92,5 +92,5 @@ def _resize_group(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def _center_indices(old: int, new: int) -> np.ndarray:
-    """Returns which of `old` pixels the center of each of `new` pixels lies in, in exact integer arithmetic."""
+    """Returns the index of the old pixel at the center of each new pixel, in exact integer arithmetic."""
     return (2 * np.arange(new) + 1) * old // (2 * new)

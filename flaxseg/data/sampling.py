@@ -30,7 +30,7 @@ class ExampleOrder:
         self._count = count
         self._seed = seed
         self._cumulative = None if weights is None else np.cumsum(weights / weights.sum())
-        # Batches that are read at the same time lie in one or two epochs, or in a few more for a small dataset.
+        # Batches that are read at the same time belong to one or two epochs, or to a few more for a small dataset.
         self._epoch = functools.lru_cache(maxsize=8)(self._draw_epoch)
 
     def __getitem__(self, positions: slice) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The splits of a dataset, opened by name and checked against one another."""
+"""Opens the splits of a dataset by name, and checks that they match."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +17,11 @@ def open_dataset(
     Args:
       name: a name of DATASETS, or `package.module:function` for a dataset of your own.
       split: the split, as the dataset names it.
-      data_dir: the directory of the dataset; "" is the dataset's default. Ignored by datasets that have none.
+      data_dir: the directory of the dataset; "" for the dataset's default. Ignored by datasets without files.
       options: further keyword arguments of the dataset's function.
 
     Raises:
-      ArgumentError: an unknown name, or an option that does not fit.
+      ArgumentError: an unknown name, or an option that is unknown or out of range.
       DataError: the dataset is missing or cannot be used.
     """
     function = look_up(name, DATASETS)
@@ -40,7 +40,7 @@ def open_dataset(
 
 
 def check_same_classes(splits: Mapping[str, SegmentationDataset]) -> None:
-    """Checks that the splits of a dataset have the same classes, and more than one.
+    """Checks that the splits of a dataset have the same classes, and at least two.
 
     Args:
       splits: the splits by name.
@@ -63,7 +63,7 @@ def check_same_classes(splits: Mapping[str, SegmentationDataset]) -> None:
 
 
 def common_channels(splits: Mapping[str, SegmentationDataset]) -> int:
-    """Returns the number of channels of the images, judged by the first image of each split.
+    """Returns the number of channels of the images, according to the first image of each split.
 
     Args:
       splits: the splits by name.

@@ -254,5 +254,5 @@ def _pooled_moments(rows: list[_ExampleStatistics], pixels: np.ndarray) -> tuple
     """Returns the mean and the standard deviation over the pixels of all images together, float64[C]."""
     means, stds = np.array([row.mean for row in rows]), np.array([row.std for row in rows])
     mean = np.average(means, axis=0, weights=pixels)
-    # Taken around the common mean, because the difference of large squares would lose digits.
+    # Computed about the common mean, because the difference of large squares would lose digits.
     return mean, np.sqrt(np.average(stds**2 + (means - mean) ** 2, axis=0, weights=pixels))

@@ -1,4 +1,4 @@
-"""Reading many examples with several threads, in order, with a progress bar."""
+"""Reads many items with several threads, in order."""
 
 import concurrent.futures
 import contextlib
@@ -24,10 +24,10 @@ def thread_count(num_threads: int) -> int:
 
 
 def read_ahead(items: Iterable[_S], read: Callable[[_S], _T], *, num_threads: int) -> Iterator[_T]:
-    """Yields `read(item)` for each item, in order; threads read at most two items each before they are asked for.
+    """Yields `read(item)` for each item, in order; threads prefetch at most two items each.
 
     Args:
-      items: what to read.
+      items: the items to read.
       read: function that several threads may call at once.
       num_threads: the number of threads that read; 0 reads in the calling thread, -1 uses one thread per core.
     """

@@ -1,4 +1,4 @@
-"""The types that data flows in: examples and the source they come from, batches, and the dataset of one split."""
+"""The types of data: examples and the source that they come from, batches, and the dataset of one split."""
 
 import abc
 import dataclasses
@@ -66,14 +66,14 @@ class Source(abc.ABC):
         return self[index]["id"]
 
     def digest(self) -> str:
-        """Returns a text that differs between sources whose examples or order differ; "" if that is not known.
+        """Returns a string that differs between sources whose examples or order differ; "" if it is unknown.
 
-        It must not depend on the machine or the folder, and be cheap: no image is decoded for it.
+        It must not depend on the machine or the folder, and must be cheap: no image is decoded for it.
         """
         return ""
 
     def exif_orientation(self, index: int) -> int:
-        """Returns the EXIF orientation that was applied to an image, 1..8; 1, upright, if none was or it is unknown."""
+        """Returns the EXIF orientation that was applied to an image, 1..8; 1 (upright) if none was or it is unknown."""
         return 1
 
     def reduced(self, size: tuple[int, int]) -> "Source":
@@ -127,5 +127,7 @@ class SegmentationDataset:
         repeated = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
         if repeated:
             raise ArgumentError(
-                "class_names", self.class_names, f"{', '.join(repeated)} occurs twice; give each class its own name"
+                "class_names",
+                self.class_names,
+                f"repeats {', '.join(repeated)}; give each class its own name",
             )

@@ -87,7 +87,7 @@ def thumbnail(
     Args:
       image: uint8 or float32[H, W, C] of values in 0..255.
       label: uint8[H, W], or None to show the image alone.
-      caption: the caption; the beginning of a long one is cut off.
+      caption: the caption; a long one loses its beginning.
       palette: one RGB color per class, each channel in 0..255.
     """
     scale = min(_MAX_SIDE / max(image.shape[:2]), 1)

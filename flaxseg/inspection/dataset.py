@@ -71,13 +71,13 @@ class TrainingSetup:
 def inspect_dataset(
     dataset: DatasetToInspect, training: TrainingSetup, *, title: str, max_images: int = 24, num_threads: int = -1
 ) -> Inspection:
-    """Reads every example of both splits and returns what is wrong, what would repair it, and contact sheets.
+    """Reads every example of both splits, and returns problems with their repairs, and contact sheets.
 
     Args:
       dataset: the dataset.
       training: how training would use it.
       title: the title of the report.
-      max_images: the largest number of images of each split to show; 0 leaves out the contact sheets of the splits.
+      max_images: the largest number of images of each split to show; 0 omits the contact sheets of the splits.
       num_threads: threads that read and decode; 0 reads in the calling thread; -1 uses one per core.
     """
     splits = [
@@ -104,7 +104,7 @@ def inspect_dataset(
 
 
 def _read_split(dataset: DatasetToInspect, role: str, name: str, num_threads: int) -> Split:
-    """Opens and reads a split; if it cannot be opened, what can be read without knowing its classes."""
+    """Opens and reads a split; if it cannot be opened, reads what does not depend on its classes."""
     error, opened = "", None
     try:
         opened = dataset.open_split(name, dataset.options)
@@ -156,7 +156,7 @@ def _compare_splits(
     dataset: DatasetToInspect, training: TrainingSetup, splits: Sequence[Split], train: Statistics,
     evaluation: Statistics,
 ) -> list[Finding]:  # fmt: skip
-    """Runs the checks that need both splits; they see only the examples that can be used."""
+    """Runs the checks that need both splits, on the usable examples only."""
     train_data, eval_data = splits[0].dataset, splits[1].dataset
     assert train_data is not None and eval_data is not None
     try:

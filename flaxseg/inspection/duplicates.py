@@ -10,7 +10,7 @@ _MAX_DISTANCE = 4
 """Images look alike when their hashes differ in at most this many of 128 bits."""
 
 _MIN_BITS = 8
-"""Hashes with fewer set (or unset) bits come from uniform images or plain gradients and are not compared."""
+"""Hashes with fewer set (or unset) bits come from uniform images or plain gradients, and are not compared."""
 
 
 def duplicate_groups(statistics: Statistics) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""What a check reports: findings, each with the settings that may repair it."""
+"""Findings, which the checks report, each with the settings that may repair it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What an inspection takes from a configuration, and the flags that set what it suggests."""
+"""The inputs of an inspection from a configuration, and the command-line flags of the settings that it suggests."""
 
 import functools
 import itertools
@@ -79,7 +79,7 @@ _KEYS = {
     "mean": "model.options.mean",
     "std": "model.options.std",
 }
-"""The configuration keys of arguments that are no options of the dataset."""
+"""The configuration keys of arguments that are not options of the dataset."""
 
 
 def flag(argument: str, value: Any) -> str:

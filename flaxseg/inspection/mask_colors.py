@@ -11,7 +11,7 @@ from flaxseg.inspection.mask_values import MAX_FORGOTTEN_CLASSES, severity_of_un
 
 
 def check_unknown_colors(splits: Sequence[Statistics], *, options: Collection[str], skip_bad: int = 0) -> list[Finding]:
-    """Reports mask colors that belong to no class, with the settings that would give them a meaning.
+    """Reports mask colors that belong to no class, with the settings that may repair them.
 
     Args:
       splits: the statistics of all splits.
@@ -29,12 +29,12 @@ def check_unknown_colors(splits: Sequence[Statistics], *, options: Collection[st
         masks.update(error.counts.keys())
     unknown = [color for color, _ in pixels.most_common()]
     shown = abbreviate([f"({r},{g},{b}) ({pixels[r, g, b]:,} pixels, {masks[r, g, b]} masks)" for r, g, b in unknown])
-    text = f"{len(errors)} masks hold {len(unknown)} color(s) that belong to no class: {shown}. "
+    text = f"{len(errors)} masks contain {len(unknown)} color(s) that belong to no class: {shown}. "
     if len(unknown) > MAX_FORGOTTEN_CLASSES:
         text += "So many colors come from masks that were interpolated or saved as JPEG: export them again as PNG"
         return [Finding(severity, text)]
     if "colors" not in options:
-        text += "The masks of this dataset hold class numbers: check that these are its own masks, or read them with "
+        text += "Masks of this dataset contain class numbers: check that these are its own masks, or read them with "
         return [Finding(severity, text + "the dataset 'folder'")]
     colors, ignored = errors[0].colors, errors[0].ignore_colors
     when = "if these are additional classes" if colors else "if each of them is a class"

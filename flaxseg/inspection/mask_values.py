@@ -23,7 +23,7 @@ _MAX_ARTIFACT_FRACTION = 0.1
 def check_unknown_values(
     splits: Sequence[Statistics], *, options: Collection[str], has_class_names: bool, skip_bad: int = 0
 ) -> list[Finding]:
-    """Reports mask values that belong to no class, with the settings that would give them a meaning.
+    """Reports mask values that belong to no class, with the settings that may repair them.
 
     Args:
       splits: the statistics of all splits.
@@ -44,7 +44,7 @@ def check_unknown_values(
     unknown = sorted(pixels.keys() - {*flatten_values(values), *ignored, IGNORE_LABEL})
     total = pixels.total() + sum(int(split.counts.sum()) for split in splits)
     shown = abbreviate([f"{v} ({pixels[v] / total:.2%} of all pixels, {masks[v]} masks)" for v in unknown])
-    text = f"{len(errors)} masks hold {len(unknown)} value(s) that belong to no class: {shown}. "
+    text = f"{len(errors)} masks contain {len(unknown)} value(s) that belong to no class: {shown}. "
     artifacts = len(unknown) >= _MIN_ARTIFACTS and _pixel_fraction(errors, unknown) < _MAX_ARTIFACT_FRACTION
     if len(unknown) > MAX_FORGOTTEN_CLASSES or artifacts:
         text += "So many values on so few pixels come from masks that were interpolated or saved as JPEG: "
@@ -116,11 +116,13 @@ def check_ignored_second_class(
     why = "255 is ignored unless it is the value of a class"
     if not has_second.any():
         text = f"the second of two classes never occurs, but ignored pixels do: {why}"
-        setting = Setting("if the masks hold 0 and 255", _values([0, IGNORE_LABEL]))
+        setting = Setting("if the masks contain 0 and 255", _values([0, IGNORE_LABEL]))
     elif min(has_second.sum(), has_ignored.sum()) < 2:
         return []
     else:
-        text = f"{has_second.sum()} masks hold the second class, {has_ignored.sum()} others ignored pixels, none both"
+        text = (
+            f"{has_second.sum()} masks contain the second class, {has_ignored.sum()} others ignored pixels, none both"
+        )
         text += f": {why}"
         merged = _values([values[0], (*flatten_values([values[1]]), IGNORE_LABEL)])
         setting = Setting("if 255 is the second class in masks from another source", merged)
@@ -133,7 +135,7 @@ def check_inferred_values(
     """Reports that every value found in the masks became a class, with settings for values that are not classes.
 
     Args:
-      values: the mask value of each class, rising.
+      values: the mask value of each class, ascending.
       fractions: float[K], the fraction of the valid pixels that each class covers.
       ignored: the mask values that are ignored already.
       options: names of the dataset's options that settings may suggest.

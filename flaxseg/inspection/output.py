@@ -11,14 +11,14 @@ from flaxseg.report.drawing import save_png
 
 _FILES = ("index.html", "inspection.json", *SHEET_FILES)
 _MARK = {"written_by": "flaxseg.inspect_data"}
-"""An entry of inspection.json by which earlier results, which may be overwritten, differ from files of the user."""
+"""An entry of inspection.json that distinguishes earlier results, which may be overwritten, from a user's files."""
 
 
 def prepare_output(output: Path) -> None:
     """Creates a directory, or checks that writing a report into it overwrites nothing but an earlier report.
 
     Raises:
-      ArgumentError: the directory cannot be created, or holds files of a report's names that are no report.
+      ArgumentError: the directory cannot be created, or contains files with a report's names that are not a report.
     """
     if output.exists() and not output.is_dir():
         raise ArgumentError("output", str(output), "is a file; name a directory")
@@ -28,7 +28,7 @@ def prepare_output(output: Path) -> None:
         raise ArgumentError("output", str(output), f"cannot be created ({error.strerror}); name another") from None
     existing = [name for name in _FILES if (output / name).exists()]
     if existing and not _is_report(output):
-        problem = f"holds {', '.join(existing)}, which inspect_data did not write; name another directory"
+        problem = f"contains {', '.join(existing)}, which inspect_data did not write; name another directory"
         raise ArgumentError("output", str(output), problem)
 
 

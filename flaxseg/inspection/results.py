@@ -17,9 +17,9 @@ class Split:
       role: `train` or `eval`.
       name: the split's name in the dataset.
       error: why the split cannot be opened; "" if it can.
-      dataset: the opened split. Beside an error it is the split with every mask value as a class, or None if that
-        cannot be opened either.
-      statistics: the statistics of `dataset`; beside an error only image sizes, image values and problems are
+      dataset: the opened split. With an error, it is the split with every mask value as a class, or None if that cannot
+        be opened either.
+      statistics: the statistics of `dataset`; with an error, only image sizes, image values and problems are
         meaningful. None without a dataset.
     """
 

@@ -10,14 +10,14 @@ from flaxseg.inspection.duplicates import duplicate_groups
 from flaxseg.inspection.findings import Finding, Setting, abbreviate
 
 _LOW_CONTRAST = 64
-"""Images of more than 8 bits that span less than this part of 0..255 have low contrast."""
+"""Images of more than 8 bits whose values span less than this, within 0..255, have low contrast."""
 
 _CLIPPED = 0.05
 """A larger fraction of values at 255, or ten times as many at 0, means that values were clipped."""
 
 
 def check_unreadable(splits: Mapping[str, Statistics], *, skip_bad: int) -> list[Finding]:
-    """Reports how many examples cannot be read for another reason than mask values or colors without a class.
+    """Reports how many examples cannot be read for reasons other than mask values or colors without a class.
 
     Args:
       splits: the statistics of each split, by the name that messages use.

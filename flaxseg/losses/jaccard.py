@@ -57,7 +57,7 @@ def soft_iou(
               {\sum_i (p_{b,i,k} + t_{b,i,k} - p_{b,i,k} t_{b,i,k}) + s}
 
     with softmax probabilities p and one-hot targets t. Classes absent from an image's label are excluded from the
-    mean. Unlike in `jaccard`, a class counts the same in every image that contains it, whatever its area there.
+    mean. Unlike in `jaccard`, a class has the same weight in every image that contains it, regardless of its area.
 
     Args:
       logits: float[B, ..., K], K of at least 2.

@@ -51,7 +51,7 @@ def class_sums(logits: jax.Array, label: jax.Array, *, loss: str, per_image: boo
 
 
 def tversky_index(sums: ClassSums, *, alpha: float, beta: float, smooth: float) -> jax.Array:
-    r"""Returns the Tversky index of each class, with the shape of the sums.
+    r"""Returns the Tversky index of each class, float32[K] or float32[B, K] like the sums.
 
     .. math:: \frac{TP + s}{TP + \alpha FP + \beta FN + s}
 
@@ -66,7 +66,7 @@ def tversky_index(sums: ClassSums, *, alpha: float, beta: float, smooth: float) 
 
 
 def safe_ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """Returns the ratio of two arrays of values of at least 0; finite where both are 0."""
+    """Returns the ratio of two arrays [...] of values of at least 0; finite where both are 0."""
     return numerator / jnp.maximum(denominator, _MIN_DENOMINATOR)
 
 

@@ -17,7 +17,7 @@ def valid_mask(label: jax.Array) -> jax.Array:
 def masked_logits(logits: jax.Array, label: jax.Array) -> jax.Array:
     """Returns the logits as float32[..., K], with 0 at ignored pixels of label integer[...].
 
-    At ignored pixels the softmax is then finite and its gradient exactly 0, whatever the logits are.
+    At ignored pixels the softmax is then finite and its gradient exactly 0, for any logits.
     """
     return jnp.where(valid_mask(label)[..., None], logits.astype(jnp.float32), 0.0)
 
@@ -66,7 +66,7 @@ def target_log_probability(logits: jax.Array, label: jax.Array) -> jax.Array:
 
 
 def log_sigmoid(x: jax.Array) -> jax.Array:
-    """Returns log(1 / (1 + exp(-x))), accurate and with a finite gradient for finite x; faster than jax.nn's."""
+    """Returns [...]: log(1 / (1 + exp(-x))), accurate and with a finite gradient for finite x; faster than jax.nn's."""
     return jnp.minimum(x, 0) - jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
@@ -84,7 +84,7 @@ def pixel_weights(label: jax.Array, class_weights: Sequence[float] | None, num_c
 
 
 def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
-    """Returns the sum of `values * weights` divided by the sum of the weights; 0 if that sum is 0.
+    """Returns a scalar: the sum of `values * weights`, [...] each, divided by that of the weights; 0 if that is 0.
 
     Values of weight 0 have no effect and a gradient of 0, even if they are infinite or NaN.
     """
@@ -94,7 +94,7 @@ def weighted_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
 
 
 def safe_power(base: jax.Array, exponent: float) -> jax.Array:
-    """Returns `base ** exponent`, both at least 0, with a finite gradient.
+    """Returns [...]: `base ** exponent` of base [...], both at least 0, with a finite gradient.
 
     For a fractional exponent the gradient at a base of 0 is 0; for exponents below 1 it would otherwise be infinite.
     """

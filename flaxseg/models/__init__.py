@@ -52,7 +52,7 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "resunet": resunet,
     "unet_mobilenet": unet_mobilenet,
 }
-"""The networks by name: architectures with any encoder, and functions that return networks of their own."""
+"""The networks by name: architectures with any encoder, and functions that return networks with a fixed one."""
 
 
 __all__ = [

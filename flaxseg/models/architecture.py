@@ -16,15 +16,15 @@ from flaxseg.registry import Option, argument_options, field_options
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """A row of MODELS: a decoder and the defaults that its paper gives it. Calling it returns a network.
+    """A row of MODELS: a decoder, and the defaults of the architecture. Calling it returns a network.
 
     Attributes:
       decoder: the decoder's class, whose fields are the architecture's own options.
       encoder: name of the default encoder.
       encoder_depth: default number of times that the encoder halves the image.
       output_strides: the output strides that the architecture supports, the default first.
-      head_kernel_size: kernel size of the convolution that gives the logits; 0: the decoder itself gives them.
-      auxiliary_channels: default number of inner channels of an auxiliary head on the encoder's last feature but one;
+      head_kernel_size: kernel size of the convolution that computes the logits; 0: the decoder computes them itself.
+      auxiliary_channels: default number of inner channels of an auxiliary head on the encoder's second-to-last feature;
         0: there is no such head.
     """
 
@@ -56,17 +56,17 @@ class Architecture:
         Args:
           num_classes: number of classes, the channels of the logits.
           encoder: a name of ENCODERS; None: the architecture's default.
-          encoder_depth: number of times that the encoder halves the image, or would, if it were not dilated; None: the
+          encoder_depth: number of times that the encoder halves the image (or would, without dilation); None: the
             architecture's default.
           output_stride: the encoder's smallest features are at 1 / output_stride of the image's size; strides of less
             than 32 need an encoder that can be dilated; None: the architecture's default.
-          mean: subtracted from images with values 0..255: one number, or one per channel; None: the mean that the
-            encoder's public weights expect.
-          std: what the difference is divided by: one number, or one per channel; None: the standard deviation that the
-            encoder's public weights expect.
-          dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
-          remat: recompute the activations within the encoder's blocks for the gradient instead of storing them, which
-            takes less memory and a third more time.
+          mean: mean that is subtracted from images with values 0..255: one number, or one per channel; None: the mean
+            that the encoder's public weights expect.
+          std: standard deviation that the result is divided by: one number, or one per channel; None: the standard
+            deviation that the encoder's public weights expect.
+          dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
+          remat: recompute the activations within the encoder's blocks in the backward pass instead of storing them,
+            which takes less memory and a third more time.
           auxiliary_head: add auxiliary heads, whose logits the loss of a training step can include.
           auxiliary_channels: inner channels of the auxiliary head; None: the architecture's default.
           image_classes: number of classes of a head that classifies whole images; 0: no such head.
@@ -174,7 +174,7 @@ class Architecture:
         )
 
     def _check_auxiliary(self, head: bool, channels: int | None) -> int:
-        """Returns the inner channels of the auxiliary head on the encoder's last feature but one."""
+        """Returns the inner channels of the auxiliary head on the encoder's second-to-last feature."""
         check_boolean("auxiliary_head", head)
         if head and not self.has_auxiliary_head:
             raise ArgumentError("auxiliary_head", head, "this architecture has no auxiliary head; leave it out")

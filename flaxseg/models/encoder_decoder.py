@@ -13,7 +13,7 @@ from flaxseg.models.pretrained.torch_names import TorchNames
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder, a decoder that makes one feature map of its features, and heads. See `Architecture`.
+    """An encoder, a decoder that fuses its features into one feature map, and heads. See `Architecture`.
 
     Parameters are named `encoder/...`, `decoder/...`, `head/...`, `auxiliary_block/...`, `auxiliary_head{i}/...`,
     `image_head/...`.
@@ -23,13 +23,13 @@ class EncoderDecoder(nn.Module):
       encoder_name: the encoder's name in ENCODERS.
       encoder: the encoder's module, as `Encoder.make` returns it.
       decoder: the decoder's module, as `Decoder` describes it.
-      mean: subtracted from images with values 0..255: one number, or one per channel.
-      std: what the difference is divided by: one number, or one per channel.
-      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
-      head_kernel_size: kernel size of the head's convolution; 0: there is no head, and the decoder gives the logits.
-      auxiliary_head: add heads on the decoder's further maps and, with `auxiliary_channels`, on the encoder's last
-        feature but one.
-      auxiliary_channels: inner channels of the head on the encoder's last feature but one; 0: no such head.
+      mean: mean that is subtracted from images with values 0..255: one number, or one per channel.
+      std: standard deviation that the result is divided by: one number, or one per channel.
+      dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
+      head_kernel_size: kernel size of the head's convolution; 0: there is no head, and the decoder computes the logits.
+      auxiliary_head: add heads on the decoder's further maps and, with `auxiliary_channels`, on the encoder's
+        second-to-last feature.
+      auxiliary_channels: inner channels of the head on the encoder's second-to-last feature; 0: no such head.
       image_classes: number of classes of the head that classifies whole images; 0: no such head.
     """
 
@@ -88,7 +88,7 @@ class EncoderDecoder(nn.Module):
         return crop(logits, size)
 
     def _logits(self, x: jax.Array, name: str, kernel_size: int) -> jax.Array:
-        # In float32 whatever `dtype` is: rounded logits would show in the loss.
+        # In float32 regardless of `dtype`, because rounding errors of the logits would affect the loss.
         return Conv(self.num_classes, kernel_size, name=name)(x.astype(jnp.float32))
 
 

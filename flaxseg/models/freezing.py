@@ -21,7 +21,7 @@ def freeze(model: SegmentationModel, frozen: Callable[[str], bool]) -> Segmentat
 
     Args:
       model: the network.
-      frozen: whether the parameter, or everything below the module, of a path such as `encoder/stem/conv/kernel` is
+      frozen: whether the parameter, or everything below the module, at a path such as `encoder/stem/conv/kernel` is
         frozen; see `flaxseg.freezing`. Give the optimizer the same function, so that it keeps no state for them.
     """
     return _Frozen(model, frozen)

@@ -29,12 +29,12 @@ class SegmentationModel(Protocol):
 
     @property
     def mean(self) -> ChannelValues:
-        """Subtracted from images with values 0..255: one number, or one per channel."""
+        """Mean that is subtracted from images with values 0..255: one number, or one per channel."""
         ...
 
     @property
     def std(self) -> ChannelValues:
-        """What the difference is divided by: one number, or one per channel."""
+        """Standard deviation that the result is divided by: one number, or one per channel."""
         ...
 
     def init(self, rngs: Any, x: jax.Array, *, train: bool) -> Any:
@@ -43,7 +43,7 @@ class SegmentationModel(Protocol):
         Args:
           rngs: a random key, or keys by name ("params", "dropout").
           x: images, float[B, H, W, C]; the parameters depend on C alone.
-          train: False, unless variables of training alone are wanted.
+          train: False, unless variables that only training uses are wanted, too.
         """
         ...
 

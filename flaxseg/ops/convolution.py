@@ -47,7 +47,7 @@ def conv(
       dilation: the dilation of the kernel, for rows and columns.
       groups: the number of groups of channels; must be 1 for several inputs.
       padding: "SAME", "VALID", "SYMMETRIC" (as PyTorch's networks pad: half of the dilated kernel's extent on either
-        side, whatever the stride), or `((top, bottom), (left, right))`.
+        side, for any stride), or `((top, bottom), (left, right))`.
 
     Returns:
       float[B, H', W', O] of the inputs' dtype.

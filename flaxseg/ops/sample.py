@@ -73,7 +73,7 @@ def sample_nearest(label: jax.Array, rows: jax.Array, columns: jax.Array, *, out
 
 
 def _pyramid(image: jax.Array, max_shrinkage: float) -> list[jax.Array]:
-    """Returns the image, and as many repeated halvings of it as samples can be 2, 4, 8, ... pixels apart."""
+    """Returns the image, and a halving of it for each distance of 2, 4, 8, ... pixels that samples can have."""
     levels = [image]
     for _ in range(math.floor(math.log2(max(max_shrinkage, 1.0)))):
         levels.append(_halved(levels[-1]))

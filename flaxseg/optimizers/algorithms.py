@@ -22,6 +22,9 @@ def sgd(
       weight_decay: the weight-decay coefficient of kernels.
       momentum: the decay rate of the momentum, from 0 (no momentum) to below 1.
       nesterov: use Nesterov momentum.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     DECAY_RATE.check("momentum", momentum)
     direction = optax.trace(momentum, nesterov) if momentum else optax.identity()
@@ -47,6 +50,9 @@ def rmsprop(
       decay: the decay rate of the average of squared gradients, from 0 to below 1.
       momentum: the decay rate of the momentum, from 0 to below 1.
       eps: a positive constant added to the average of squared gradients, inside the square root.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     DECAY_RATE.check("decay", decay)
     DECAY_RATE.check("momentum", momentum)
@@ -68,6 +74,9 @@ def adam(
       b1: the decay rate of the average of gradients, from 0 to below 1.
       b2: the decay rate of the average of squared gradients, from 0 to below 1.
       eps: a positive constant added to the denominator.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     _check_moments(b1, b2, eps)
     direction = optax.scale_by_adam(b1, b2, eps)
@@ -85,6 +94,9 @@ def adamw(
       b1: the decay rate of the average of gradients, from 0 to below 1.
       b2: the decay rate of the average of squared gradients, from 0 to below 1.
       eps: a positive constant added to the denominator.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     _check_moments(b1, b2, eps)
     return _with_decoupled_weight_decay(optax.scale_by_adam(b1, b2, eps), schedule, weight_decay)
@@ -101,6 +113,9 @@ def lamb(
       b1: the decay rate of the average of gradients, from 0 to below 1.
       b2: the decay rate of the average of squared gradients, from 0 to below 1.
       eps: a positive constant added to the denominator.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     _check_moments(b1, b2, eps)
     return optax.lamb(schedule, b1, b2, eps, weight_decay=weight_decay, mask=decay_mask)
@@ -119,6 +134,9 @@ def lion(
       weight_decay: the weight-decay coefficient of kernels, decoupled from the gradient.
       b1: the weight of the momentum in its interpolation with the gradient, from 0 to below 1.
       b2: the decay rate of the momentum, from 0 to below 1.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     DECAY_RATE.check("b1", b1)
     DECAY_RATE.check("b2", b2)
@@ -143,6 +161,9 @@ def adafactor(
       decay_rate: the exponent of the second moments' decay, above 0; at step t their decay rate is 1 - t^-decay_rate.
       clipping_threshold: the largest root mean square of a parameter's update before the learning rate, above 0.
       scale_parameter: multiply each update by the root mean square of its parameter.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     POSITIVE.check("decay_rate", decay_rate)
     POSITIVE.check("clipping_threshold", clipping_threshold)
@@ -173,6 +194,9 @@ def muon(
       momentum: the decay rate of the momentum of kernels, from 0 to below 1.
       b1: the decay rate of Adam's average of gradients, from 0 to below 1.
       b2: the decay rate of Adam's average of squared gradients, from 0 to below 1.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     DECAY_RATE.check("momentum", momentum)
     DECAY_RATE.check("b1", b1)

@@ -151,7 +151,7 @@ def format_groups(
 
 
 def _align_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Joins rows to lines of aligned columns; the first column is aligned left, the others right."""
+    """Joins rows into lines of aligned columns; the first column is aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
     return "\n".join("  ".join(cells) for cells in lines)

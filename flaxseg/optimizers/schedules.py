@@ -33,6 +33,9 @@ def cosine(peak: float, steps: int, *, end: float = 0.0) -> optax.Schedule:
       peak: the initial learning rate.
       steps: the number of steps of the decay.
       end: the final learning rate as a fraction of the peak, from 0 to 1.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     FRACTION.check("end", end)
     return optax.cosine_decay_schedule(peak, max(steps, 1), alpha=end)
@@ -48,6 +51,9 @@ def polynomial(peak: float, steps: int, *, power: float = 0.9, end: float = 0.0)
       steps: the number of steps of the decay.
       power: the exponent, above 0; 1 is linear decay.
       end: the final learning rate as a fraction of the peak, from 0 to 1.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     POSITIVE.check("power", power)
     FRACTION.check("end", end)
@@ -61,6 +67,9 @@ def exponential(peak: float, steps: int, *, end: float = 0.01) -> optax.Schedule
       peak: the initial learning rate.
       steps: the number of steps of the decay.
       end: the final learning rate as a fraction of the peak, above 0 and at most 1.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     POSITIVE_FRACTION.check("end", end)
     return optax.exponential_decay(peak, max(steps, 1), end)
@@ -74,6 +83,9 @@ def step(peak: float, steps: int, *, boundaries: Sequence[float] = (0.6, 0.8), f
       steps: the number of steps of the run.
       boundaries: when the learning rate drops, as increasing fractions of `steps` between 0 and 1.
       factor: the factor of each drop, from 0 to 1.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     FRACTION.check("factor", factor)
     if list(boundaries) != sorted(set(boundaries)) or not all(0 < boundary < 1 for boundary in boundaries):
@@ -99,6 +111,9 @@ def one_cycle(
       pct_start: the fraction of the steps in which the learning rate rises, from 0 to 1.
       div_factor: the initial learning rate is the peak divided by this; above 0.
       final_div_factor: the final learning rate is the initial one divided by this; above 0.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     FRACTION.check("pct_start", pct_start)
     POSITIVE.check("div_factor", div_factor)
@@ -112,7 +127,7 @@ def one_cycle(
 def warmup_stable_decay(peak: float, steps: int, *, decay: float = 0.2, end: float = 0.0) -> optax.Schedule:
     """Returns a constant learning rate followed by a decay proportional to 1 minus a square root.
 
-    A run can be prolonged from a checkpoint of its constant phase. The warm-up is the `warmup_steps` that precede
+    A run can be extended from a checkpoint of its constant phase. The warm-up is the `warmup_steps` that precede
     every schedule. Hägele et al. 2024, https://arxiv.org/abs/2405.18392
 
     Args:
@@ -120,6 +135,9 @@ def warmup_stable_decay(peak: float, steps: int, *, decay: float = 0.2, end: flo
       steps: the number of steps of both phases.
       decay: the fraction of the steps in which the learning rate decays, above 0 and at most 1.
       end: the final learning rate as a fraction of the peak, from 0 to 1.
+
+    Raises:
+      ArgumentError: an option is out of range.
     """
     POSITIVE_FRACTION.check("decay", decay)
     FRACTION.check("end", end)
@@ -150,6 +168,9 @@ def plateau(
       min_improvement: an average loss counts as an improvement if it is lower than the lowest so far by more than
         this; at least 0.
       end: the lowest learning rate as a fraction of the peak, from 0 to 1.
+
+    Raises:
+      ArgumentError: an option is out of range, or the run is too short for a reduction.
     """
     Range(0, 1, above=True, below=True).check("factor", factor)
     check_integer("patience", patience, 1)

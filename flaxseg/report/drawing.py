@@ -16,7 +16,7 @@ IGNORE_COLOR = (230, 230, 230)
 """The light gray of ignored pixels."""
 
 MAX_LEGEND = 23
-"""The number of classes that a legend names; it leaves out further ones."""
+"""The largest number of classes in a legend; further ones are omitted."""
 
 _LEGEND_FONT = 12
 """The size in pixels of the text of `append_legend`, and of its patches."""
@@ -93,7 +93,7 @@ def add_legend(
       figure: the figure to draw on.
       class_names: one name per class; the first `MAX_LEGEND` are shown.
       palette: one RGB color per class, each channel in 0..255.
-      ignored: the text beside the color of ignored pixels.
+      ignored: the text for the color of ignored pixels.
       striped: whether the color of ignored pixels is hatched, as `overlay` draws them.
     """
     entries = list(zip(palette, class_names, strict=True))

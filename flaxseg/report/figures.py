@@ -127,7 +127,7 @@ def learning_rate_figure(
       rates: float64[N], the learning rate of each step.
       losses: float64[N], the training loss of each step.
       smoothed: float64[N], the losses after smoothing.
-      suggestions: learning rates to mark, each under the name that the legend gives it.
+      suggestions: learning rates to mark, by their names in the legend.
 
     Returns:
       uint8[height, width, 3].

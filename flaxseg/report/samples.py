@@ -1,4 +1,4 @@
-"""The images of an evaluation that are shown with their predictions."""
+"""The sample images of an evaluation that are shown with their predictions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ class SampleImages:
     """The first few examples of an evaluation with their predictions, collected batch by batch.
 
     Args:
-      count: how many are collected.
+      count: number of examples to collect.
     """
 
     def __init__(self, count: int) -> None:

@@ -27,7 +27,7 @@ class Summaries:
 
     Args:
       workdir: the working directory.
-      dataset: its class names and colors are shown.
+      dataset: the dataset whose class names and colors are shown.
     """
 
     def __init__(self, workdir: Path, dataset: SegmentationDataset) -> None:
@@ -103,7 +103,7 @@ class Summaries:
             rows.writerows((step, name, f"{loss:.6g}") for name, loss in examples)
 
     def drop_hardest_after(self, step: int) -> None:
-        """Removes the rows of later steps from `hardest_examples.csv`, because a resumed run takes them again."""
+        """Removes the rows of later steps from `hardest_examples.csv`, because a resumed run repeats those steps."""
         if self._is_writing and self._hardest.exists():
             header, *rows = self._hardest.read_text(encoding="utf-8").splitlines(keepends=True)
             kept = [row for row in rows if int(row.partition(",")[0]) <= step]

@@ -1,4 +1,4 @@
-"""From a configuration to a run: `build(config)`, and the builder of each part, which can be called alone."""
+"""Builds a run from a configuration: `build(config)`, and a builder for each part, which can be called alone."""
 
 import dataclasses
 
@@ -50,14 +50,14 @@ def build(config: ConfigDict, *, workdir: Workdir | None = None, schedule: optax
 
     Args:
       config: from a file of `configs/`, or `default_config()` with changes.
-      workdir: the run's working directory, which must not hold a run of another configuration or of other data. Class
-        weights that it holds are used instead of counting pixels. Nothing is written to it.
-      schedule: the learning rate at each step; None takes the configuration's.
+      workdir: the run's working directory, which must not contain a run of another configuration or of other data.
+        Class weights stored in it are used instead of counting pixels. Nothing is written to it.
+      schedule: the learning rate at each step; None for the schedule of the configuration.
 
     Raises:
       ConfigError: the configuration is invalid, or does not fit the data or the devices.
       DataError: a dataset cannot be used.
-      CheckpointError: the working directory holds a run of another configuration, or of other data.
+      CheckpointError: the working directory contains a run of another configuration, or of other data.
     """
     validate(config)
     if workdir:

@@ -1,4 +1,4 @@
-"""The events of a training loop, and the protocol of those that react to them."""
+"""The events of the training loop, and the base class of the callbacks that react to them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,10 +19,10 @@ class Callback:
         """Called once, before the first step; `state.step` is above 0 in a resumed run."""
 
     def on_step(self, step: int, metrics: TrainMetrics) -> None:
-        """Called after each step was dispatched. Reading `metrics` here makes the host wait for the device."""
+        """Called after each step has been dispatched. Reading `metrics` here makes the host wait for the device."""
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
-        """Called every few steps with averages since the last call, after the next step was dispatched.
+        """Called every few steps with averages since the last call, usually after the next step has been dispatched.
 
         Args:
           step: the last of the steps averaged over.
@@ -34,10 +34,10 @@ class Callback:
         """Called after each evaluation, before the checkpoint of its step."""
 
     def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
-        """Called when the state is to be saved; `scores` are those of an evaluation of this very state, if any."""
+        """Called when a checkpoint is to be saved; `scores` are those of this state, None if it was not evaluated."""
 
     def on_end(self, result: Result) -> None:
-        """Called once after the last step, unless the run ended by an exception."""
+        """Called once after the last step, unless an exception ends the run."""
 
 
 class Events(Callback):

@@ -18,9 +18,9 @@ class Checkpoints:
     """The checkpoints of a run; use it in a `with` block, which waits for the last save.
 
     Args:
-      directory: holds a folder for each step; created if it does not exist.
-      keep: how many of the latest checkpoints are kept.
-      best_metric: the score whose highest value marks the best checkpoint, which is kept as well.
+      directory: contains a folder for each step; created if it does not exist.
+      keep: number of latest checkpoints to keep.
+      best_metric: the score whose highest value selects the best checkpoint, which is kept, too.
     """
 
     def __init__(self, directory: Path, *, keep: int, best_metric: str) -> None:
@@ -33,12 +33,12 @@ class Checkpoints:
                 checkpoint_managers.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
-        # Without best_fn, Orbax stores no metrics, and the policy has nothing to compare.
+        # Without best_fn, Orbax stores no metrics, and the preservation policy has nothing to compare.
         options = ocp.CheckpointManagerOptions(preservation_policy=policies, best_fn=score, best_mode="max")
         self._manager = ocp.CheckpointManager(
             directory.absolute(), options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
         )
-        # Tracked here from now on: Orbax reads scores from the disk, where those of a pending save are not yet.
+        # Tracked here from now on: Orbax reads scores from the disk, where those of a pending save are still missing.
         best = self._manager.best_step()
         self._best_score = None if best is None else (self._manager.metrics(best) or {}).get(best_metric)
         self._best_step = best
@@ -70,9 +70,9 @@ class Checkpoints:
         """Saves a state in the background; returns once it has been copied off the device.
 
         Args:
-          step: its step; a checkpoint of this step that already exists is left unchanged.
+          step: its step; an existing checkpoint of this step is left unchanged.
           state: any tree of arrays.
-          scores: those of an evaluation of this state, if there was one.
+          scores: the scores of this state's evaluation; None if it was not evaluated.
         """
         if step in self._manager.all_steps():
             return
@@ -93,7 +93,7 @@ class Checkpoints:
           step: the step of the checkpoint.
 
         Raises:
-          CheckpointError: there is no checkpoint of that step, or its arrays differ (lists each with both shapes).
+          CheckpointError: there is no checkpoint of that step, or its arrays differ; the message lists both shapes.
         """
         if step not in self._manager.all_steps():
             there = ", ".join(map(str, self._manager.all_steps())) or "none"
@@ -115,7 +115,7 @@ class Checkpoints:
                 return self.restore(like, step)
             except CheckpointError:
                 raise
-            # Orbax has no error type for damage: what it raises depends on the damaged file.
+            # Orbax has no error type for damage; the type depends on the damaged file.
             except Exception as error:
                 damaged = self._directory / f"{step}.damaged"
                 message = "%s: the checkpoint of step %d cannot be read (%s: %s); renamed to %s"
@@ -140,7 +140,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"{self._directory}: the checkpoint of step {step} does not fit this configuration:\n"
                 + "\n".join(differing[:10] + more)
-                + "\nUse the configuration that it was trained with (config.json beside it), or another --workdir"
+                + "\nUse the configuration that it was trained with (config.json in the same run), or another --workdir"
             )
 
 

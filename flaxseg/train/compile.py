@@ -17,7 +17,7 @@ from flaxseg.train.step import TrainState, predict_logits, train_step
 
 
 class Compiled(NamedTuple):
-    """The jitted functions of a run, which compile when they are first called; all keep the state's sharding."""
+    """The jitted functions of a run, which compile when they are first called and preserve the state's sharding."""
 
     step: Callable[..., Any]
     """(state, batch, key, stored) -> (state, metrics); donates the state. A batch of indices is looked up in `stored`,
@@ -31,7 +31,7 @@ class Compiled(NamedTuple):
 
 
 def compile_run(run: Run, state: TrainState) -> Compiled:
-    """Returns the functions of a run for states with the sharding of this one."""
+    """Returns the jitted functions of a run, for states with the sharding of `state`."""
     mesh = run.loop.mesh
     placement, everywhere = jax.tree.map(lambda x: x.sharding, state), replicated(mesh)
     model = partition_safely(run.model.model, mesh)

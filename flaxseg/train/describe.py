@@ -1,4 +1,4 @@
-"""What a run prints when it starts, and the tables that its summaries keep."""
+"""What a run prints when it starts, and the text tables of its summaries."""
 
 import sys
 
@@ -17,9 +17,9 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
 
     Args:
       run: the run.
-      state: the state that it begins with.
+      state: its initial state.
       dataset: the name of the dataset.
-      precision: the type that activations are computed in.
+      precision: the data type of the activations.
     """
     data, optim, devices = run.data, run.optim, run.loop.mesh.devices
     tables = {

@@ -24,13 +24,14 @@ def load(count: int, read: Callable[[int], Example], mesh: Mesh, *, num_threads:
     """Returns all examples of a dataset on the devices; each process reads the examples of its own devices.
 
     Args:
-      count: the number of examples; padding makes it a multiple of the devices that examples are split over.
+      count: the number of examples; padding makes it a multiple of the number of shards.
       read: returns the example of an index; all have the same shape.
       mesh: the devices.
       num_threads: the number of threads that read and decode; 0 uses the calling thread, -1 one thread per core.
 
     Raises:
-      DataError: an example cannot be read or differs in its format, or there is too little memory (names both sizes).
+      DataError: an example cannot be read or has another format, or there is too little memory; the message names both
+        sizes.
     """
     first = read(0)
     parts = batch_divisor(mesh)
@@ -63,7 +64,7 @@ def load(count: int, read: Callable[[int], Example], mesh: Mesh, *, num_threads:
 def take(stored: Stored, index: jax.Array, mesh: Mesh) -> Batch:
     """Returns the batch of the examples `index`, int32[B], sharded like every batch; call it under jit."""
     if batch_divisor(mesh) == 1:
-        # One example after another: XLA would merge a single gather into what follows, and read byte by byte.
+        # One example after another, because XLA would fuse a single gather into what follows and read byte by byte.
         lookup = functools.partial(jax.lax.dynamic_index_in_dim, keepdims=False)
         return {key: jax.lax.map(functools.partial(lookup, value), index) for key, value in stored.items()}
 

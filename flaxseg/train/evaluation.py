@@ -21,7 +21,7 @@ from flaxseg.train.step import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The scores of a state, each example counted once, and a few of the images with their predictions."""
+    """The metrics and scores of a state on the evaluation set, and a few of the images with their predictions."""
 
     metrics: EvalMetrics
     scores: dict[str, float]
@@ -35,7 +35,7 @@ def evaluate(run: Run, compiled: Compiled, state: TrainState, *, num_images: int
       run: the run.
       compiled: its jitted functions.
       state: the state.
-      num_images: number of images that are collected with their predictions.
+      num_images: number of images to collect with their predictions.
     """
     images = SampleImages(num_images)
     total = merge_all(_score_batches(run, compiled, state, images))
@@ -56,13 +56,16 @@ def _score_batches(run: Run, compiled: Compiled, state: TrainState, images: Samp
 
 
 def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) -> jax.Array:
-    """Returns the logits of an evaluation batch's images: at once, or tile by tile for images of their own sizes.
+    """Returns the logits of an evaluation batch; images that keep their sizes are predicted in overlapping tiles.
 
     Args:
       run: the run.
       compiled: its jitted functions.
       state: the state.
-      batch: a batch on the devices; for images of their own sizes, also with `extent`.
+      batch: a batch on the devices; with `extent` if images keep their sizes.
+
+    Returns:
+      float32[B, H, W, num_classes], for images [B, H, W, C].
     """
     tile = run.loop.evaluation.tile
     if tile is None:

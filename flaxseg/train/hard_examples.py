@@ -1,4 +1,4 @@
-"""The training examples with the largest loss: wrong labels show up among them."""
+"""The training examples with the largest loss, among which wrong labels show up."""
 
 import functools
 
@@ -24,7 +24,7 @@ def hardest_examples(loss_fn: LossFn, count: int) -> MetricsFn:
 
     Args:
       loss_fn: evaluated on each example alone.
-      count: how many examples are listed, at least 1.
+      count: number of examples to list, at least 1.
     """
     return functools.partial(_hardest, loss_fn=loss_fn, count=count)
 
@@ -37,7 +37,7 @@ def _hardest(logits: jax.Array, batch: Batch, *, loss_fn: LossFn, count: int) ->
 
 @struct.dataclass
 class HardExamples(clu_metrics.Metric):
-    """The few examples with the largest loss among those seen, in falling order, as a CLU metric."""
+    """The few examples with the largest loss among those seen, in descending order, as a CLU metric."""
 
     loss: jax.Array | np.ndarray
     """float32[N]; -inf where fewer than N examples were seen."""
@@ -53,7 +53,7 @@ class HardExamples(clu_metrics.Metric):
         Args:
           logits: float[B, H, W, K].
           batch: `label` integer[B, H, W] and `index` int32[B].
-          loss_fn: evaluated on each example as a batch of one, which losses over a whole batch are defined for too.
+          loss_fn: evaluated on each example as a batch of one, so that losses over a whole batch are defined, too.
           count: N.
         """
         loss = jax.vmap(lambda one, label: loss_fn(one[None], label[None])[0])(logits, batch["label"])
@@ -62,7 +62,7 @@ class HardExamples(clu_metrics.Metric):
         return cls(jnp.pad(largest, missing, constant_values=-jnp.inf), jnp.pad(batch["index"][where], missing))
 
     def merge(self, other: "HardExamples") -> "HardExamples":
-        """Returns the hardest of both, on the host; an example in both appears once, with its larger loss."""
+        """Returns the hardest examples of both, on the host; an example in both appears once, with its larger loss."""
         loss, index = np.append(self.loss, other.loss), np.append(self.index, other.index)
         order = np.lexsort((index, -loss))
         size = len(self.loss)

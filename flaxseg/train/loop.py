@@ -1,4 +1,4 @@
-"""The training loop, and from a configuration to a trained network."""
+"""The training loop, and `train_and_evaluate`, which runs it as a configuration specifies."""
 
 import contextlib
 import functools
@@ -29,7 +29,7 @@ from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, Summa
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Sequence[Callback] = ()) -> Result:
-    """Trains as a configuration says, resuming from the latest checkpoint in the working directory if there is one.
+    """Trains as a configuration specifies, resuming from the latest checkpoint in the working directory, if any.
 
     Args:
       config: from a file of `configs/`, or `default_config()` with changes.
@@ -39,16 +39,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
     Raises:
       ConfigError: the configuration is invalid, or does not fit the data or the devices; nothing was written.
       DataError: the dataset cannot be used, or an example turns out to be unreadable.
-      WeightsError: pretrained weights that cannot be read or do not fit; nothing was written.
-      CheckpointError: the working directory holds a run of another configuration or of other data, or a checkpoint
+      WeightsError: pretrained weights cannot be read or do not fit; nothing was written.
+      CheckpointError: the working directory contains a run of another configuration or of other data, or a checkpoint
         that does not fit.
-      TrainingError: a loss, gradient or update that is not finite.
+      TrainingError: a loss, gradient or update is not finite.
     """
     directory = Workdir(workdir)
     run = build(config, workdir=directory)
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
-        load()  # Fails here, if it does, before anything is written.
+        load()  # Here, so that an error is raised before anything is written.
     directory.claim(config, run.data.splits, describe_model(config, run.model, run.data.train))
     plan = run.loop.checkpoints
     with contextlib.ExitStack() as stack:
@@ -71,14 +71,14 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
 
 
 def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequence[Callback]) -> Result:
-    """Trains from the state's step to the end of the run; evaluates and saves on the way.
+    """Trains from the state's step to the end of the run, evaluating and saving checkpoints on the way.
 
     A signal to stop (Ctrl-C, SIGTERM) ends the run after the current step, with a checkpoint of it.
 
     Args:
       run: the run.
-      state: the state to train from; its memory is reused.
-      checkpoints: those of the run, which know the best score so far.
+      state: the state to train from; its buffers are donated.
+      checkpoints: the checkpoints of the run, for the best score so far.
       callbacks: react to the events of the run; one of them saves the checkpoints.
     """
     plan, events, compiled = run.loop, Events(callbacks), compile_run(run, state)
@@ -96,14 +96,14 @@ def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequen
         stop = plan.should_stop(step, checkpoints.best_step)
         while not stop:
             state, metrics = compiled.step(state, next(batches), key, stored)
-            # Only now: the device works on this step while the host reads the ones before.
+            # The log is read only now, so that the device works on this step while the host reads earlier ones.
             if plan.should_log(step):
                 write_log()
             step += 1
             log.add(metrics)
             events.on_step(step, metrics)
             scores = None
-            # Evaluate before saving, so that a checkpoint comes with its scores and the best one can be kept.
+            # Evaluate before saving, so that each checkpoint has its scores and the best one can be kept.
             if plan.should_evaluate(step):
                 write_log()
                 evaluation = evaluate(run, compiled, state, num_images=plan.evaluation.images)
@@ -113,7 +113,7 @@ def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequen
             is_best = scores is not None and checkpoints.is_best(scores)
             stop = bool(signals.received) or plan.should_stop(step, step if is_best else checkpoints.best_step)
             if stop or is_best or plan.should_save(step):
-                # Reading the log waits for the steps, so that nothing is saved that is not finite.
+                # Reading the log waits for the steps and checks them, so that no state that is not finite is saved.
                 write_log()
                 events.on_checkpoint(step, state, scores)
     if evaluation is None and not signals.received:
@@ -133,6 +133,6 @@ def _result(
         state=state,
         best_step=checkpoints.best_step,
         stopped_by=stopped_by,
-        stopped_early=step < run.loop.total_steps and run.loop.is_exhausted(step, checkpoints.best_step),
+        stopped_early=step < run.loop.total_steps and run.loop.should_stop_early(step, checkpoints.best_step),
         skipped=run.data.bad_examples.messages,
     )

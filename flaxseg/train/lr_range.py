@@ -22,10 +22,10 @@ from flaxseg.train.sharding import device_prefetch
 from flaxseg.train.state import create_state, load_weights
 
 _SMOOTHING = 0.9
-"""Decay of the moving average that tells when the loss diverges."""
+"""Decay of the moving average of the loss that detects divergence."""
 
 _DIVERGED = 2.0
-"""The test ends when the loss is this many times its fall above its first value."""
+"""The test ends when the smoothed loss exceeds the first loss by this many times its largest decrease."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RangeTest:
     """The training loss by learning rate.
 
     Attributes:
-      rates: float64[N], the learning rate of each step, rising.
+      rates: float64[N], the learning rate of each step, increasing.
       losses: float64[N], the training loss of each step.
     """
 
@@ -47,14 +47,14 @@ class RangeTest:
 
     @property
     def steepest(self) -> float:
-        """The rate below that of the lowest loss where the smoothed loss falls fastest with log(rate)."""
+        """The rate at which the smoothed loss falls fastest with log(rate), up to the rate of the lowest loss."""
         end = max(int(np.argmin(self.smoothed)) + 1, 3)
         slope = np.gradient(self.smoothed[:end], np.log(self.rates[:end]))
         return float(self.rates[np.argmin(slope)])
 
     @property
     def falls(self) -> bool:
-        """Whether the smoothed loss falls by more than 1% anywhere, so that there is a rate to suggest."""
+        """Whether the smoothed loss falls by more than 1% anywhere, so that a rate can be suggested."""
         return bool(self.smoothed[0] - self.smoothed.min() > 0.01 * abs(self.smoothed[0]))
 
     @property
@@ -64,12 +64,12 @@ class RangeTest:
 
 
 def rising_schedule(lowest: float, highest: float, steps: int) -> optax.Schedule:
-    """Returns the schedule of a range test: from the lowest to the highest rate by equal factors."""
+    """Returns the schedule of a range test: exponential growth from the lowest to the highest rate."""
     return optax.exponential_decay(lowest, max(steps - 1, 1), highest / lowest)
 
 
 def sweep_learning_rates(run: Run, *, lowest: float, highest: float, steps: int) -> RangeTest:
-    """Returns the range test of a run on its data and devices.
+    """Runs a range test on the data and devices of a run, and returns its result.
 
     Args:
       run: built with the schedule `rising_schedule(lowest, highest, steps)`.
@@ -78,7 +78,7 @@ def sweep_learning_rates(run: Run, *, lowest: float, highest: float, steps: int)
       steps: number of rates.
 
     Raises:
-      ConfigError, DataError, WeightsError: as for `train_and_evaluate`.
+      ConfigError, DataError, WeightsError: see `train_and_evaluate`.
       TrainingError: the loss is not finite from the beginning.
     """
     state = create_state(run, load_weights(run))
@@ -102,10 +102,10 @@ def range_test(
     highest: float,
     steps: int,
 ) -> RangeTest:
-    """Takes the steps of a range test, until the loss has diverged.
+    """Runs the steps of a range test until the loss diverges, and returns its result.
 
     Args:
-      step: (state, batch) -> (state, loss), with an optimizer that follows `rising_schedule` of the same arguments.
+      step: (state, batch) -> (state, loss), with an optimizer that follows `rising_schedule` with the same arguments.
       state: the state of a new run.
       batches: one for each step.
       lowest: the first rate.
@@ -120,7 +120,7 @@ def range_test(
     last: jax.Array | None = None
     with tqdm(total=steps, desc="learning rates", unit="step", mininterval=0.2) as bar:
         for number in range(steps + 1):
-            # The loss of a step is read once the next one was dispatched.
+            # The loss of a step is read after the next step has been dispatched.
             state, loss = step(state, next(batches)) if number < steps else (state, None)
             if last is not None:
                 losses.append(float(last))

@@ -18,7 +18,7 @@ def training_logits(
     model: SegmentationModel,
     accumulate_steps: int = 1,
 ) -> tuple[jax.Array, list[jax.Array], Any]:
-    """Returns the logits of a training batch, the logits of auxiliary heads, and the new batch statistics.
+    """Returns the logits of a training batch, the logits of auxiliary heads, and the updated batch statistics.
 
     Args:
       variables: `params` and `batch_stats`.
@@ -26,9 +26,9 @@ def training_logits(
       dropout_key: random key of the dropout layers.
       model: the network.
       accumulate_steps: the number of micro-batches, a divisor of B. They run one after another, so that only the
-        activations of one are in memory; each is recomputed for the gradient. A loss of the returned logits is the
-        loss of the whole batch. Only BatchNorm and dropout see the difference: BatchNorm normalizes each micro-batch
-        by its own statistics and updates its running averages once for each, and dropout draws new masks for each.
+        activations of one are in memory; each is recomputed in the backward pass. A loss of the returned logits is
+        that of the whole batch. Only BatchNorm and dropout see micro-batches: BatchNorm normalizes each by its own
+        statistics and updates its running averages once for each, and dropout draws new masks for each.
 
     Returns:
       float32[B, H, W, num_classes]; a list of arrays of the same shape, one for each auxiliary head; and the tree
@@ -44,7 +44,7 @@ def training_logits(
         if image.shape[0] % accumulate_steps:
             raise ArgumentError("accumulate_steps", accumulate_steps, f"does not divide the batch of {image.shape[0]}")
         keys = jax.random.split(dropout_key, accumulate_steps)
-        # Inside a scan XLA cannot merge the recomputation with the first pass, so nothing has to prevent it.
+        # Inside a scan, XLA cannot merge the recomputation with the first pass, so nothing has to prevent that.
         micro_batch = jax.checkpoint(forward, prevent_cse=False)
         inputs = _split(image, accumulate_steps), keys
         batch_stats, logits = jax.lax.scan(micro_batch, variables["batch_stats"], inputs)
@@ -68,7 +68,7 @@ def _forward(
 
 
 def _split(x: jax.Array, count: int) -> jax.Array:
-    """[B, ...] -> [count, B / count, ...]: micro-batch i has the examples i, i + count, ..., as many of each device."""
+    """[B, ...] -> [count, B / count, ...]: micro-batch i has examples i, i + count, ..., evenly from all devices."""
     return x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
 
 

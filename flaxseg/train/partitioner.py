@@ -26,7 +26,7 @@ def partition_safely(model: SegmentationModel, mesh: Mesh) -> SegmentationModel:
 
     Parameters split over `fsdp` are gathered before they are used, which is what fully sharded data parallelism means
     (Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054): only their storage is split. Rows of features split
-    over `spatial` are gathered where a part would hold too few of them for the kernel.
+    over `spatial` are gathered where a shard would have too few of them for the kernel.
     """
     is_split = mesh.shape["fsdp"] > 1 or mesh.shape["spatial"] > 1
     return _Gathering(model, mesh) if is_split else model
@@ -42,13 +42,13 @@ class _Gathering(ModelWrapper):
             return super().apply(whole, *args, **kwargs)
 
     def _call(self, call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
-        """Calls a layer, with its input's rows gathered where a part of them would be too small for its kernel."""
+        """Calls a layer, with its input's rows gathered where a shard of them would be too small for its kernel."""
         kernel_size = getattr(context.module, "kernel_size", None)
         if kernel_size is None or not all(getattr(x, "ndim", 0) == 4 for x in args):
             return call(*args, **kwargs)
-        reach = np.max(getattr(context.module, "dilation", 1)) * (np.max(kernel_size) - 1) + 1
-        parts = self.mesh.shape["spatial"]
-        too_few = [parts > 1 and x.shape[1] < 2 * reach * parts for x in args]
+        extent = np.max(getattr(context.module, "dilation", 1)) * (np.max(kernel_size) - 1) + 1
+        shards = self.mesh.shape["spatial"]
+        too_few = [shards > 1 and x.shape[1] < 2 * extent * shards for x in args]
         args = [self._gather_rows(x) if few else x for x, few in zip(args, too_few, strict=True)]
         output = call(*args, **kwargs)
         return self._gather_rows(output) if any(too_few) else output

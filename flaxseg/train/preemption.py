@@ -13,10 +13,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Inside its `with` block, the first signal is only recorded in `received`; a second one ends the process at once.
+    """In its `with` block, records the first signal in `received`; a second one ends the process at once.
 
-    Signal handlers belong to the main thread, so in other threads signals keep their meaning. They also do with several
-    processes, which would have to agree on the step to stop at.
+    Signals are unaffected in other threads, because only the main thread can handle them, and with several processes,
+    which would have to agree on the step to stop at.
     """
 
     def __init__(self) -> None:

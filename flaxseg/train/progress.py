@@ -1,4 +1,4 @@
-"""The progress of training on the terminal."""
+"""The progress bar of training in the terminal."""
 
 import sys
 from collections import deque
@@ -19,7 +19,7 @@ class ProgressBar(Callback):
     """A bar that moves as the device finishes steps, with the loss and the latest score; use it in a `with` block.
 
     Args:
-      best_metric: the score that is shown.
+      best_metric: the score to show.
     """
 
     def __init__(self, best_metric: str) -> None:
@@ -37,7 +37,7 @@ class ProgressBar(Callback):
             self._bar.close()
 
     def on_start(self, run: Run, state: TrainState) -> None:
-        # A file or a pipe gets a line now and then, a terminal a bar that moves.
+        # In a file or a pipe, every update is a new line, so there are fewer of them than in a terminal.
         interval = 0.2 if sys.stderr.isatty() else 15.0
         self._bar = tqdm(
             total=run.loop.total_steps,

@@ -11,13 +11,13 @@ class Result:
     """The outcome of a run: its final state, and its last evaluation.
 
     Attributes:
-      scores: the last evaluation; None for a run that was stopped before its first one.
-      class_names: a name for each class.
+      scores: the metrics of the last evaluation; None for a run that was stopped before its first one.
+      class_names: one name per class.
       state: the final state.
       best_step: the step of the best checkpoint; None if none has scores.
-      stopped_by: the signal that stopped the run; 0 if it came to its end.
-      stopped_early: whether the run ended because the best score was too old.
-      skipped: what was wrong with each example that was skipped.
+      stopped_by: the number of the signal that stopped the run; 0 if none did.
+      stopped_early: whether early stopping ended the run.
+      skipped: the error message of each skipped example.
     """
 
     scores: EvalMetrics | None

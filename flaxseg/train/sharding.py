@@ -1,4 +1,4 @@
-"""Where state and batches live: one mesh of named axes, and the same program on one device or many."""
+"""The device mesh, and the placement of state and batches on it: the same program runs on one device or many."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -22,12 +22,12 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, spatial: int = 1) -> Mesh:
     """Returns a mesh over the devices of all processes.
 
     Args:
-      data: number of parts that a batch is split into; -1 takes the devices that the other axes leave.
-      fsdp: number of parts that parameters and optimizer state are split into, and the batch as well.
-      spatial: number of parts that the rows of images are split into.
+      data: number of shards of the batch; -1: all devices that the other axes leave.
+      fsdp: number of shards of the parameters, the optimizer state, and also the batch.
+      spatial: number of shards of the rows of the images.
 
     Raises:
-      ArgumentError: the number of devices is no multiple of the number of parts.
+      ArgumentError: the number of devices is not a multiple of the number of shards.
     """
     devices = jax.device_count()
     parts = max(devices // (fsdp * spatial), 1) if data == -1 else data
@@ -40,12 +40,12 @@ def make_mesh(*, data: int = -1, fsdp: int = 1, spatial: int = 1) -> Mesh:
             f"number of devices, {devices}; use data = -1, and divisors of {devices} for the others",
         )
     chosen = np.asarray(jax.devices()[:needed])
-    # Explicit axes, the default of jax.make_mesh, would ask every operation of a network for its output's sharding.
+    # With explicit axes, the default of jax.make_mesh, every operation of a network would need an output sharding.
     return Mesh(chosen.reshape(parts, fsdp, spatial), AXES, axis_types=(AxisType.Auto,) * 3)
 
 
 def batch_divisor(mesh: Mesh) -> int:
-    """Returns the number of parts that the examples of a batch are split into."""
+    """Returns the number of shards of the examples of a batch."""
     return int(mesh.shape["data"] * mesh.shape["fsdp"])
 
 
@@ -60,7 +60,7 @@ def example_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of arrays that every device holds whole."""
+    """Returns the sharding of arrays that are replicated on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -68,7 +68,7 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     """Returns a sharding for each array of a state, given as arrays or shapes.
 
     Arrays of two or more axes are split over `fsdp` along their last axis of a divisible size, which for a kernel is
-    its output channels; the others are replicated. A network that is applied to such parameters has to be wrapped by
+    its output channels; the others are replicated. A network that is applied to such parameters has to be wrapped with
     `partition_safely`.
     """
     parts = mesh.shape["fsdp"]
@@ -83,10 +83,10 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
 
 
 def place_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Returns a batch on the devices; with several processes, each passes its own part of the examples."""
+    """Returns a batch placed on the devices; with several processes, each passes its own part of the examples."""
 
     def place(value: np.ndarray) -> jax.Array:
-        # `size` has no rows of pixels, and labels at native resolution may have a number of rows that does not divide.
+        # `size` has no rows of pixels, and the rows of labels at native resolution may not divide over the devices.
         has_rows = value.ndim > 2 and value.shape[1] % mesh.shape["spatial"] == 0
         where = batch_sharding(mesh) if has_rows else example_sharding(mesh)
         return jax.make_array_from_process_local_data(where, value)

@@ -1,4 +1,4 @@
-"""The state that a run begins with: restored from its latest checkpoint, pretrained, or freshly initialized."""
+"""The initial state of a run: restored from its latest checkpoint, pretrained, or freshly initialized."""
 
 import functools
 import sys
@@ -21,7 +21,7 @@ from flaxseg.train.sharding import replicated, state_sharding
 from flaxseg.train.step import TrainState, create_train_state, initial_variables
 
 Loaded = Mapping[str, Any]
-"""Variables: numpy arrays where weights were loaded, and shapes where they are yet to be initialized."""
+"""Variables: NumPy arrays where weights were loaded, and shapes where they have yet to be initialized."""
 
 
 def restore_or_create(run: Run, checkpoints: Checkpoints, load: Callable[[], Loaded | None]) -> TrainState:
@@ -57,23 +57,23 @@ def create_state(run: Run, loaded: Loaded | None) -> TrainState:
 
 
 def load_weights(run: Run) -> Loaded | None:
-    """Reads the weights that a new run starts from; None if it starts from initial values. Writes nothing.
+    """Returns the pretrained weights of a new run, or None if it has none. Writes nothing.
 
     Raises:
-      ConfigError: frozen parameters that there are no weights for.
-      WeightsError: weights that cannot be read or do not fit.
+      ConfigError: a frozen parameter has no pretrained weights.
+      WeightsError: the weights cannot be read or do not fit.
     """
     weights = run.model.pretrained
     if weights is None:
         return None
-    loaded = start_from(
+    loaded = load_source(
         run.model.variables, run.model.module, weights.source, sha256=weights.sha256, partial=weights.partial
     )
     _check_frozen(run, loaded, weights.source)
     return loaded
 
 
-def start_from(
+def load_source(
     variables: Variables, model: nn.Module, source: str, *, sha256: str = "", partial: bool = False
 ) -> dict[str, Any]:
     """Returns variables with the values of a weights file, a run or a checkpoint.
@@ -81,12 +81,12 @@ def start_from(
     Args:
       variables: `params` and perhaps `batch_stats` of the network, arrays or their shapes.
       model: the network.
-      source: as for `load_pretrained`.
-      sha256: the beginning of the file's SHA-256; "" does not check it. A directory has none.
-      partial: load what fits, and leave the rest.
+      source: see `load_pretrained`.
+      sha256: the expected SHA-256 of the file, or its first digits; "": not checked. A directory has none.
+      partial: load the arrays that fit, and keep the others.
 
     Raises:
-      WeightsError: weights that cannot be read or do not fit, or a directory without a checkpoint that can be read.
+      WeightsError: the weights cannot be read or do not fit, or a directory has no readable checkpoint.
     """
     path = Path(source).expanduser().absolute()
     if source != PUBLIC and not path.exists():

@@ -27,7 +27,7 @@ MetricsFn = Callable[[jax.Array, Batch], Mapping[str, clu_metrics.Metric]]
 
 @struct.dataclass
 class TrainState:
-    """All that changes from step to step, as plain data; a checkpoint holds exactly this."""
+    """Everything that changes from step to step, as plain data; a checkpoint contains exactly this."""
 
     step: jax.Array
     """int32 scalar: the number of steps taken."""
@@ -41,13 +41,13 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class StepOptions:
-    """What a training step does beside descending the gradient; give the same to `create_train_state`.
+    """Options of a training step; `create_train_state` must get the same ones.
 
     Attributes:
-      ema_decay: decay of the moving average of the parameters, in 0..1; None keeps no average. Early steps use
-        `(1 + step) / (10 + step)` where that is lower, so that the average forgets the initial parameters.
+      ema_decay: decay of the moving average of the parameters, from 0 to below 1; None keeps no average. Early steps
+        use `(1 + step) / (10 + step)` where that is lower, so that the average forgets the initial parameters.
       accumulate_steps: the number of micro-batches that a batch is split into to save memory; see `training_logits`.
-      metrics_fn: measures more than the losses, for `TrainMetrics.extra`; None measures nothing more.
+      metrics_fn: computes further metrics, for `TrainMetrics.extra`; None for none.
     """
 
     ema_decay: float | None = None
@@ -66,16 +66,16 @@ def create_train_state(
 ) -> TrainState:
     """Returns the state before the first step.
 
-    Call it under jit: the parameters are then created where they will live, and the moving average gets buffers of
-    its own (donating a state that holds one buffer twice fails).
+    Call it under jit: the parameters are then created in their final placement, and the moving average gets buffers
+    of its own (a state that contains one buffer twice cannot be donated).
 
     Args:
       key: random key of the initial parameters.
       image: a batch of images [B, H, W, C], or only its shape; the values do not matter.
       model: the network.
       tx: the optimizer.
-      options: the options of the steps to come.
-      variables: `params` and `batch_stats` to start from, such as from `load_pretrained`; None initializes them.
+      options: the options of the training steps.
+      variables: initial `params` and `batch_stats`, for example from `load_pretrained`; None for random ones.
     """
     if variables is None:
         variables = initial_variables(key, image, model=model)
@@ -122,18 +122,18 @@ def train_step(
     Args:
       state: from `create_train_state` or the previous step.
       batch: `image` [B, H, W, C] with values 0..255 and `label` integer[B, H, W].
-      key: one random key for the whole run; each step folds its number into it.
-      model: the network. To freeze a part of it, wrap it by `freeze` and give `tx` the same `frozen`.
+      key: one random key for the whole run, into which each step folds its number.
+      model: the network. To freeze a part of it, wrap it with `freeze`, and `tx` with `with_frozen_parameters`.
       loss_fn: (logits, label, *auxiliary_logits) -> (total, parts), such as `weighted_sum({"cross_entropy": 1.0})`.
       tx: the optimizer. Its `update` also gets the loss, as `value`, if it accepts extra arguments.
-      augment_fn: (key, batch) -> batch, such as from `make_augment`; None leaves the batch as it is.
-      options: moving average, micro-batches, further metrics.
+      augment_fn: (key, batch) -> batch, for example from `make_augment`; None leaves the batch unchanged.
+      options: the moving average, micro-batches and further metrics.
 
     Returns:
-      The state after the step, and what the step measured.
+      The state after the step, and the metrics of the step.
 
     Raises:
-      ArgumentError: options that do not fit the state or the batch.
+      ArgumentError: the options do not fit the state or the batch.
     """
     augment_key, dropout_key = step_keys(key, state.step)
     if augment_fn is not None:
@@ -214,6 +214,6 @@ def eval_step(state: TrainState, batch: Batch, *, model: SegmentationModel, metr
       state: its moving average of the parameters is used if it has one.
       batch: `image`, `label`, and optionally `size`; see `score_logits`.
       model: the network.
-      metrics: names of `metrics.METRICS` to measure beside the confusion matrix.
+      metrics: names of `metrics.METRICS` to compute in addition to the confusion matrix.
     """
     return score_logits(predict_logits(state, batch["image"], model=model), batch, metrics=metrics)

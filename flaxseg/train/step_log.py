@@ -1,4 +1,4 @@
-"""Training scalars: averages over the steps since the last ones, read without holding up the device."""
+"""Training scalars: averages over the steps since the last log, read without stalling the device."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from flaxseg.train.step_metrics import TrainMetrics
 
 
 class StepLog:
-    """Collects the metrics of dispatched steps, and reads them when it is asked to.
+    """Collects the metrics of dispatched steps, and reads them on request.
 
     Args:
       learning_rate: the learning rate at each step.
@@ -27,21 +27,21 @@ class StepLog:
         self._since = time.perf_counter()
 
     def __bool__(self) -> bool:
-        """Whether there are steps that were not read yet."""
+        """Whether there are steps that have not been read yet."""
         return bool(self._pending)
 
     def add(self, metrics: TrainMetrics) -> None:
-        """Takes the metrics of the step that was just dispatched."""
+        """Adds the metrics of the step that was just dispatched."""
         self._pending.append(metrics)
 
     def read(self, step: int) -> tuple[dict[str, float], TrainMetrics]:
         """Waits for the steps added since the last call and returns their averages, and their merged metrics.
 
         Args:
-          step: the number of the last one.
+          step: the number of the last of them.
 
         Raises:
-          TrainingError: the loss, gradient or update of one of them is not finite; names the first.
+          TrainingError: the loss, gradient or update of one of them is not finite; the message names the first.
         """
         jax.block_until_ready(self._pending[-1].loss.total)
         finished = jax.device_get(self._pending)
@@ -52,7 +52,7 @@ class StepLog:
         scalars = merged.compute()
         seconds = time.perf_counter() - self._since
         self.restart_clock()
-        # On the host's own device: on an accelerator it would wait behind the steps already dispatched.
+        # On the host's CPU, because an accelerator would compute it only after the steps already dispatched.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             scalars["learning_rate"] = float(self._learning_rate(step - 1)) * scalars.pop("plateau_multiplier")
         scalars["steps_per_second"] = len(finished) / seconds

@@ -1,4 +1,4 @@
-"""What a training step measures."""
+"""The metrics of a training step."""
 
 from collections.abc import Mapping
 
@@ -31,7 +31,7 @@ class TrainMetrics:
     def compute(self) -> dict[str, float]:
         """Returns `loss`, `loss/NAME` for each part, `grad_norm`, `update_norm`, `plateau_multiplier`, and averages.
 
-        Waits for the device. Of `extra`, it includes each `clu.metrics.Average` under its name.
+        The averages are those entries of `extra` that are a `clu.metrics.Average`. Waits for the device.
         """
         named = {name: getattr(self, name) for name in ("loss", "grad_norm", "update_norm", "plateau_multiplier")}
         named |= {f"loss/{name}": part for name, part in self.parts.items()}

@@ -1,4 +1,4 @@
-"""A run's working directory, which belongs to one configuration and to the data that the run began with."""
+"""A run's working directory, which belongs to one configuration and one dataset."""
 
 import json
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.ke
 FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS
 """Keys, and groups of keys, that may change when a run is resumed: where it runs, how long, and what it reports.
 
-Another length also means another learning-rate schedule, from the step on at which the run is resumed.
+Changing the length of a run also changes its learning-rate schedule, from the step at which it is resumed.
 """
 
 
 class Workdir:
     """The files of a run: `config.json`, `data.json`, `model.json`, `class_weights.json`, and what it produces.
 
-    These are `checkpoints/`, `images/` and event files.
+    A run produces `checkpoints/`, `images/` and event files.
 
     Args:
       path: the directory; `claim` creates it.
@@ -45,10 +45,10 @@ class Workdir:
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     def check_config(self, config: ConfigDict) -> None:
-        """Checks that the directory does not exist yet or holds a run of this configuration; changes nothing.
+        """Checks that the directory does not exist yet or contains a run of this configuration; changes nothing.
 
         Raises:
-          CheckpointError: it holds a run of another configuration (lists each differing key with both values).
+          CheckpointError: it contains a run of another configuration; the message lists each differing key.
         """
         if self.path.exists() and not self.path.is_dir():
             raise CheckpointError(f"{self.path}: is a file; give a --workdir that is a directory or does not exist")
@@ -64,14 +64,14 @@ class Workdir:
         ]
         if differing:
             raise CheckpointError(
-                f"{self.path} holds a run of another configuration:\n" + "\n".join(differing) + "\n"
+                f"{self.path} contains a run of another configuration:\n" + "\n".join(differing) + "\n"
                 "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
             )
 
     def check_data(self, splits: Mapping[str, SegmentationDataset]) -> None:
-        """Checks that the directory holds no run of other data; changes nothing.
+        """Checks that the directory contains no run of other data; changes nothing.
 
-        The batch of a step depends on which examples there are, and a network's outputs on the classes.
+        The batch of a step depends on the examples, and the outputs of a network on the classes.
 
         Args:
           splits: the datasets that the run trains and evaluates on, by the names that messages use.
@@ -87,7 +87,7 @@ class Workdir:
         differing = _differences(there, now)
         if differing:
             raise CheckpointError(
-                f"{self.path} holds a run of other data:\n" + "\n".join(differing) + "\n"
+                f"{self.path} contains a run of other data:\n" + "\n".join(differing) + "\n"
                 f"Nothing was changed. Give another --workdir, where --config.model.pretrained={self.path} starts from "
                 "the weights learned here, or the data of the run that is there"
             )
@@ -100,7 +100,7 @@ class Workdir:
         Args:
           config: the configuration, checked before.
           splits: the datasets, checked before.
-          description: describes the network, for those who load it. A run that was begun without it gets it.
+          description: describes the network, so that others can load it; also written to an older run without one.
 
         Raises:
           CheckpointError: the directory cannot be written to.
@@ -120,7 +120,7 @@ class Workdir:
 
 
 def _record(splits: Mapping[str, SegmentationDataset]) -> dict[str, Any]:
-    """Returns what distinguishes datasets, as far as it is known without reading an example."""
+    """Returns what distinguishes datasets and is known without reading an example."""
     return {
         name: {"classes": list(split.class_names), "examples": len(split.source), "digest": split.source.digest()}
         for name, split in splits.items()
@@ -140,14 +140,14 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             found.append(
                 f"  {name}: {before['examples']:,} examples in the directory, {split['examples']:,} in this run"
             )
-        # A digest may be known in one of the layouts of a dataset only.
+        # Some layouts of a dataset may have no digest.
         elif before["digest"] and split["digest"] and before["digest"] != split["digest"]:
             found.append(f"  {name}: as many examples ({split['examples']:,}), but not the same")
     return found
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a killed run never leaves, and another process never reads, half of it."""
+    """Writes a file so that a killed run never leaves, and another process never reads, an incomplete one."""
     new = path.with_suffix(".json.new")
     new.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
     new.replace(path)

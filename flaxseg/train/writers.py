@@ -1,4 +1,4 @@
-"""The callbacks that every run has: they write its summaries, its hardest examples and its checkpoints."""
+"""The callbacks of every run, which write its summaries, its hardest examples and its checkpoints."""
 
 from collections.abc import Mapping
 

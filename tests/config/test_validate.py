@@ -114,8 +114,8 @@ def test_invalid_values_are_reported_together():
         ({"optimizer.layer_decay": 1.5}, "optimizer.layer_decay = 1.5: must be a number above 0 and at most 1"),
         ({"optimizer.accumulate_steps": 0}, "optimizer.accumulate_steps = 0: must be an integer of at least 1"),
         (
-            {"eval.metrics": ("per_picture",)},
-            "eval.metrics = ('per_picture',): must be a tuple of names from per_image, ",
+            {"eval.metrics": ("per_imag",)},
+            "eval.metrics = ('per_imag',): must be a tuple of names from per_image, ",
         ),
         (
             {"optimizer.name": "adan"},
@@ -208,7 +208,7 @@ def test_a_users_function_can_be_named():
     validate(config)
     config.data.name = "flaxseg.data.datasets.shapes:shappes"
     assert "has no function 'shappes'; did you mean 'shapes'?" in errors(config)
-    config.data.name = "no_such_package.data:pictures"
+    config.data.name = "no_such_package.data:photos"
     assert "module 'no_such_package.data' cannot be imported" in errors(config)
 
 

@@ -300,7 +300,7 @@ def test_a_source_of_your_own_needs_a_length_and_examples() -> None:
         ({"num_classes": 256}, "num_classes = 256: must be an integer from 1 to 255"),
         ({"num_classes": 0}, "num_classes = 0: must be an integer from 1 to 255"),
         ({"class_names": ("a",)}, r"class_names = \('a',\): has 1 value\(s\) for 2 classes; give one per class"),
-        ({"class_names": ("a", "a")}, "a occurs twice; give each class its own name"),
+        ({"class_names": ("a", "a")}, "repeats a; give each class its own name"),
         ({"palette": ()}, r"palette = \(\): has 0 value\(s\) for 2 classes"),
     ],
 )

@@ -19,7 +19,7 @@ def check_masks(*masks, values, ignore_values=(), counts=None, options=FOLDER, h
 
 def test_as_many_values_as_classes_are_the_values_of_the_classes():
     finding, settings = check_masks([0, 0, 0, 128], [128, 128, 128, 128], values=(0, 1))
-    assert "2 masks hold 1 value(s) that belong to no class: 128 (62.50% of all pixels, 2 masks)" in finding.text
+    assert "2 masks contain 1 value(s) that belong to no class: 128 (62.50% of all pixels, 2 masks)" in finding.text
     assert settings == [{"values": (0, 128)}]
     assert check_masks([1, 2, 3], values=(0, 1, 2))[1][0] == {"values": (1, 2, 3)}
 
@@ -80,7 +80,7 @@ def test_255_may_be_the_second_class_of_some_masks():
     mixed = make_statistics([[5, 3, 0], [4, 4, 0], [6, 0, 2], [7, 0, 1], [0, 0, 8]])
     (finding,) = check_ignored_second_class([mixed], **given)
     assert finding.severity == "warning"
-    assert finding.text.startswith("2 masks hold the second class, 2 others ignored pixels, none both")
+    assert finding.text.startswith("2 masks contain the second class, 2 others ignored pixels, none both")
     assert [setting.arguments for setting in finding.settings] == [{"values": (0, (1, 255))}]
     # In a mask that holds both, 255 cannot be the second class.
     assert check_ignored_second_class([mixed, make_statistics([[5, 2, 1]])], **given) == []

@@ -33,7 +33,7 @@ def test_files_of_the_user_are_not_overwritten(tmp_path, json_text):
     (tmp_path / "index.html").write_text("mine")
     if json_text is not None:
         (tmp_path / "inspection.json").write_text(json_text)
-    with pytest.raises(ArgumentError, match=r"output = .* holds index.html.*, which inspect_data did not write"):
+    with pytest.raises(ArgumentError, match=r"output = .* contains index.html.*, which inspect_data did not write"):
         prepare_output(tmp_path)
     assert (tmp_path / "index.html").read_text() == "mine"
 

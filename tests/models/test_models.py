@@ -46,7 +46,7 @@ WITHOUT_GRADIENT = {
     "segformer": r"decoder/linear\d/bias",
     "upernet": r"decoder/feature_norm\d/bias",
 }
-"""Biases before a batch normalization, which their references have too: but for rounding, they have no gradient."""
+"""Biases before a batch normalization, as in their references; except for rounding errors, they have no gradient."""
 
 NUM_CLASSES = 5
 

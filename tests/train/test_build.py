@@ -52,7 +52,7 @@ def test_the_model_needs_no_data():
         build(config)
 
 
-def test_the_course_of_a_run_needs_only_the_number_of_examples(run):
+def test_the_plan_of_the_loop_needs_only_the_number_of_examples(run):
     config = tiny("train.steps=0", "train.epochs=2.5", "eval.every=0", "mesh.data=4")
     loop = build_loop(config, build_mesh(config), num_examples=100)
     assert dict(loop.mesh.shape) == {"data": 4, "fsdp": 1, "spatial": 1}

@@ -120,7 +120,7 @@ def test_a_workdir_of_another_configuration_is_refused(run):
     with pytest.raises(CheckpointError) as raised:
         train_and_evaluate(other, workdir)
     message = str(raised.value)
-    assert "holds a run of another configuration" in message
+    assert "contains a run of another configuration" in message
     assert "config.model.options.width: 4 in the directory, 8 in this run" in message
     assert "config.optimizer.learning_rate: 0.003 in the directory, 1.0 in this run" in message
     assert "config.seed" not in message

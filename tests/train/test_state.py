@@ -12,7 +12,7 @@ from flaxseg.models.pretrained.load import load_pretrained
 from flaxseg.train.build import build
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.loop import train_and_evaluate
-from flaxseg.train.state import load_weights, restore_or_create, start_from
+from flaxseg.train.state import load_source, load_weights, restore_or_create
 
 OVERRIDES = ["train.steps=2", "optimizer.warmup_steps=0", "optimizer.ema_decay=0.5", "log.images=0"]
 
@@ -69,8 +69,8 @@ def test_partial_loads_the_weights_that_fit(run):
     shapes = jax.eval_shape(lambda key: model.init(key, np.zeros((1, 8, 8, 3)), train=False), jax.random.key(0))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
     with pytest.raises(WeightsError, match="partial"):
-        start_from(zeros, model, str(workdir))
-    found = start_from(zeros, model, str(workdir), partial=True)["params"]
+        load_source(zeros, model, str(workdir))
+    found = load_source(zeros, model, str(workdir), partial=True)["params"]
     first, deep = ("encoder", "level0", "block0", "conv", "kernel"), ("encoder", "level1", "block0", "conv", "kernel")
     taken, left, kept = (at(tree, path) for tree, path in ((found, first), (found, deep), (ended.ema_params, first)))
     np.testing.assert_array_equal(taken, kept)
@@ -86,14 +86,14 @@ def at(tree, path):
 def test_a_directory_without_a_checkpoint_is_refused(run, tmp_path):
     config, _, ended = run
     with pytest.raises(WeightsError, match="is a directory without a checkpoint; give the --workdir of a run"):
-        start_from(variables_of(ended), build(config).model.module, str(tmp_path))
+        load_source(variables_of(ended), build(config).model.module, str(tmp_path))
 
 
 def test_a_damaged_checkpoint_is_named(run, tmp_path):
     config, _, ended = run
     (tmp_path / "state").mkdir()
     with pytest.raises(WeightsError, match="state: this checkpoint cannot be read"):
-        start_from(variables_of(ended), build(config).model.module, str(tmp_path))
+        load_source(variables_of(ended), build(config).model.module, str(tmp_path))
 
 
 def test_a_new_run_starts_from_a_file_of_encoder_weights(tmp_path, capsys):

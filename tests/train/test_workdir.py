@@ -87,7 +87,7 @@ def test_a_run_is_resumed_with_its_own_data_only(tmp_path, data):
     for message, other in others.items():
         with pytest.raises(CheckpointError) as raised:
             claim_workdir(run, default_config(), other)
-        assert "holds a run of other data" in str(raised.value) and message in str(raised.value)
+        assert "contains a run of other data" in str(raised.value) and message in str(raised.value)
         assert f"--config.model.pretrained={run} starts from the weights learned here" in str(raised.value)
     assert (run / "data.json").read_bytes() == before
 

@@ -57,7 +57,7 @@ def cityscapes(split: str, *, data_dir: str = "", manual_dir: str = "") -> Segme
 
     Raises:
       ArgumentError: an unknown split.
-      DataError: the dataset is neither there nor can it be prepared.
+      DataError: the dataset does not exist and cannot be prepared.
     """
     root = os.path.expanduser(data_dir)
     if data_dir and any(os.path.isdir(os.path.join(root, part)) for part in ("leftImg8bit", "gtFine")):

@@ -60,18 +60,18 @@ def folder(
     - `images="{split}", masks="{split}annot"` reads `train/`, `trainannot/`, `val/`, `valannot/`;
     - `images="images", masks="annotations/trimaps", split_list="annotations/{split}.txt"` reads one folder by lists.
 
-    Otherwise the splits are `train`, `val` (a fraction of the files chosen by a seed, on every machine the same) and
+    Otherwise the splits are `train`, `val` (a fraction of the files chosen by a seed, identically on every machine) and
     `all`. Opening the dataset lists the folders and reads no image, unless `values`, `colors` and `class_names` are all
-    left out: then all masks are read once. See `flaxseg.data.masks.class_values.infer_class_values` for the rule.
+    omitted: then all masks are read once. See `flaxseg.data.masks.class_values.infer_class_values` for the rule.
 
-    TIFF and NPY images have the channels that the files hold, all other formats are RGB. Images of more than 8 bits per
+    TIFF and NPY images have the channels of their files, all other formats are RGB. Images of more than 8 bits per
     channel become float32 in 0..255.
 
     Args:
       split: the name of a split, as described above.
       data_dir: the folder that the other paths are relative to.
       images: folder of the images, searched recursively: jpg, jpeg, png, gif, bmp, tif, tiff, webp, npy.
-      masks: folder of the masks, which hold one number per pixel (gray, palette, TIFF, NPY) or one color per class.
+      masks: folder of the masks, which contain one number per pixel (gray, palette, TIFF, NPY) or one color per class.
       split_list: text file with an image on each line: its stem or file path, as the whole line or the first column.
       image_suffix: ending of the images' names after the common stem, such as `_leftImg8bit`.
       mask_suffix: ending of the masks' names after the common stem, such as `_mask`; other files are skipped.
@@ -211,7 +211,7 @@ def _check_names(names: tuple[str, ...], classes: ClassValues | ClassColors) -> 
 
 
 def _mask_palette(mask: str, classes: ClassValues | ClassColors, max_megapixels: float) -> tuple[Color, ...]:
-    """Returns the colors of colored masks, else those of the mask file's own palette if they differ, else fixed ones.
+    """Returns the colors of colored masks, or the palette of the mask file if its colors are distinct, or a fixed one.
 
     A class with several mask values has the color of the first one.
     """

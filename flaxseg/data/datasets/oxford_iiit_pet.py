@@ -31,7 +31,7 @@ def oxford_iiit_pet(
     If `data_dir` contains the original layout (`images/`, `annotations/trimaps/`, `annotations/trainval.txt` and
     `test.txt`), it is read. Otherwise the dataset of this name of TensorFlow Datasets in `data_dir` is read; if
     necessary, it is downloaded and prepared first. Both have the same pixels in the same order, except for twelve
-    damaged files that TensorFlow Datasets encodes again as JPEG.
+    damaged files that TensorFlow Datasets re-encodes as JPEG.
 
     Args:
       split: `train`, its other name `trainval`, or `test`; for the prepared dataset also a slice such as `train[:90%]`.
@@ -41,7 +41,7 @@ def oxford_iiit_pet(
 
     Raises:
       ArgumentError: an unknown task or split.
-      DataError: the dataset is neither there nor can it be prepared.
+      DataError: the dataset does not exist and cannot be prepared.
     """
     check_choice("task", task, _TASKS)
     names, colors, class_of_trimap = _TASKS[task]
@@ -92,5 +92,5 @@ def _prepared_trimaps(split: str, data_dir: str, manual_dir: str) -> Source:
     split = split.replace("trainval", "train")
     records = open_prepared("oxford_iiit_pet", split, data_dir=data_dir, encoded=encoded, archives=archives)
     source = PreparedSource(records, *encoded, "file_name", "oxford_iiit_pet", ClassValues(_TRIMAP_VALUES))
-    # Preparing shuffles. In the order of the original layout, a seed gives the same batches from either.
+    # Preparing shuffles the examples. In the order of the original layout, a seed gives the same batches from both.
     return sort_by_id(source)

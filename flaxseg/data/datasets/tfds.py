@@ -37,7 +37,7 @@ def tfds(
     The prepared dataset is read from `data_dir`, in the format array_record, without TensorFlow. If it is not there, it
     is downloaded and prepared first, which requires TensorFlow. A dataset of your own can be prepared there, too;
     reading it does not require its builder. If the masks are a `LabeledImage` with label names, these are the classes,
-    and `values` and `class_names` can be left out.
+    and `values` and `class_names` can be omitted.
 
     Args:
       split: a split, or a slice of one such as `train[:90%]`.
@@ -45,11 +45,11 @@ def tfds(
       name: name with optional config and version: `cityscapes/semantic_segmentation`, `oxford_iiit_pet:4.0.0`.
       image_key: feature with the images: an `Image`, or a `Tensor` of uint8[H, W, C].
       mask_key: feature with the masks: an `Image`, or a `Tensor` of integers, [H, W] or [H, W, 1].
-      values: mask value of each class, such as (0, 255), or a tuple of several; left out, 0, 1, ... by `class_names`.
+      values: mask value of each class, such as (0, 255), or a tuple of several; by default 0, 1, ... for `class_names`.
       ignore_values: mask values of ignored pixels; 255 is always one unless it is in `values`.
       class_names: name of each class, or the path of a text file in `data_dir` with one on each line.
-      palette: display color of each class; left out, a fixed one.
-      id_key: feature with the id of an example, a text or an integer; "" for its index in the split.
+      palette: display color of each class; by default a fixed one.
+      id_key: feature with the id of an example, a string or an integer; "" for its index in the split.
       manual_dir: folder of archives that cannot be downloaded; "" for `downloads/manual` in data_dir.
 
     Raises:
@@ -62,7 +62,7 @@ def tfds(
         builder, "mask_key", mask_key, "a mask (Image, or Tensor of integers, [H, W] or [H, W, 1])", _is_mask
     )
     if id_key:
-        _check_feature(builder, "id_key", id_key, "a text or an integer", _is_scalar)
+        _check_feature(builder, "id_key", id_key, "a string or an integer", _is_scalar)
     names = read_class_names(os.path.expanduser(data_dir), class_names)
     classes, names = _classes(builder, mask_key, values, tuple(ignore_values), names)
     colors = default_palette(len(names)) if palette is None else parse_palette(palette, len(names))
@@ -97,7 +97,7 @@ def _find_builder(name: str, data_dir: str) -> Any:
             f"TensorFlow Datasets knows no such dataset, and none is prepared in {root}"
             f"{did_you_mean(_bare_name(name), [*known, *existing])}; the known names are listed at {_CATALOG}",
         ) from error
-    # Each part of a name that is wrong has an error of its own kind.
+    # TensorFlow Datasets raises different errors for a wrong name, config or version.
     except Exception as error:
         problem = _config_problem(tensorflow_datasets, name) or str(error).rpartition('}": ')[2].partition("\n")[0]
         raise ArgumentError(
@@ -147,7 +147,7 @@ def _is_array(feature: Any) -> bool:
 
 def _is_image(feature: Any) -> bool:
     if _is_encoded_image(feature):
-        # Images of float32 are stored as PNG files whose bytes mean something else.
+        # Images of float32 are stored as PNG files whose bytes are not pixel values.
         return feature.np_dtype != np.float32
     return _is_array(feature) and len(feature.shape) == 3 and feature.np_dtype == np.uint8
 
@@ -160,7 +160,7 @@ def _is_mask(feature: Any) -> bool:
 
 
 def _is_scalar(feature: Any) -> bool:
-    """Returns whether a feature is one text or integer."""
+    """Returns whether a feature is one string or integer."""
     kind = np.dtype(feature.np_dtype).kind if _is_array(feature) and feature.shape == () else ""
     return kind in ("i", "u", "O", "S", "U")
 
@@ -185,7 +185,7 @@ def _classes(
     ignore_values: tuple[int, ...],
     names: tuple[str, ...],
 ) -> tuple[ClassValues, tuple[str, ...]]:
-    """Returns which mask value stands for which class, and the names of the classes."""
+    """Returns the mask values and the names of the classes."""
     if values is None:
         # Finding the values in the masks would read the whole dataset, which may be hundreds of gigabytes.
         feature = builder.info.features[mask_key]

@@ -70,8 +70,8 @@ def voc(split: str, *, data_dir: str, masks: str = "SegmentationClass") -> Segme
 
 
 def _color(index: int) -> Color:
-    """Returns a color of VOC's color map: bits 0, 3, 6 of the index are red's highest bits in descending order."""
+    """Returns a color of VOC's color map: bits 0, 3 and 6 of the index are red's three highest bits, from the top."""
     red, green, blue = (
-        sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(3)) for channel in range(3)
+        sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)
     )
     return red, green, blue

@@ -17,13 +17,13 @@ def decode_image(
 ) -> np.ndarray:
     """Decodes an image, upright, with values in 0..255.
 
-    The format is determined by the content, not by the file name. TIFF and NPY files give the channels that they hold
+    The format is determined by the content, not by the file name. TIFF and NPY files keep their channels
     (see `read_array`). All other formats give RGB: gray and palette images are converted to RGB, as is CMYK;
     transparency is dropped without blending; of several frames the first is read.
 
     The EXIF orientation is applied, as viewers and annotation tools do. A mask that was drawn over the unrotated image
-    then usually has another size, which `PairSource` reports; for a square image, or one rotated by 180 degrees or
-    mirrored, such a mask cannot be detected.
+    then usually has another size, which `PairSource` reports. Such a mask cannot be detected for a square image, or
+    one that is mirrored or rotated by 180 degrees.
 
     Args:
       data: a whole file: TIFF, NPY, or any format that Pillow reads, such as JPEG, PNG, GIF, BMP and WebP.
@@ -50,7 +50,7 @@ def decode_reduced(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Decodes an image like `decode_image`, but a JPEG much larger than needed at 1/2, 1/4 or 1/8 of its sides.
 
-    That is several times faster. The edges stay in place to within an eighth of a pixel of an image of `min_size`.
+    That is several times faster. At `min_size`, the edges of the image are displaced by at most an eighth of a pixel.
 
     Args:
       data: a whole file.
@@ -79,7 +79,7 @@ def exif_orientation(data: bytes, *, name: str, max_megapixels: float = MAX_MEGA
     """Returns the EXIF orientation that `decode_image` applies, 1..8; 1 for none, and for TIFF and NPY.
 
     Raises:
-      DataError: unreadable data or too many pixels, as far as the header shows it.
+      DataError: unreadable data or too many pixels according to the header.
     """
     if is_array_file(data):
         return 1
@@ -88,7 +88,7 @@ def exif_orientation(data: bytes, *, name: str, max_megapixels: float = MAX_MEGA
     else:
         image = open_image(data, name=name, max_megapixels=max_megapixels, load=False)
         found = pillow_files.exif_orientation(image)
-    # Damaged EXIF data may contain any value; an unknown one is not applied.
+    # Damaged EXIF data may contain any value; unknown ones are not applied.
     return found if found in range(1, 9) else 1
 
 

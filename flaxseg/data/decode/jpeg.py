@@ -27,8 +27,7 @@ class JpegHeader:
 
     Attributes:
       size: height and width as stored, before the EXIF orientation is applied.
-      components: the number of color components; 4, too, if the header makes no sense, so that Pillow reports the
-        error.
+      components: the number of color components; also 4 if the header is invalid, so that Pillow reports the error.
       exif: the content of the EXIF segment, or b"".
     """
 
@@ -43,7 +42,7 @@ class JpegHeader:
         try:
             exif.load(self.exif)
             return exif.get(ExifTags.Base.Orientation, 1)
-        except Exception:  # Viewers show an image with damaged EXIF data as it is stored.
+        except Exception:  # Viewers show an image with damaged EXIF data as stored.
             return 1
 
     @property
@@ -55,8 +54,8 @@ class JpegHeader:
 def read_header(data: bytes, *, name: str, max_megapixels: float) -> JpegHeader:
     """Returns the header of a JPEG, and rejects files that cv2 would decode to a partly gray image without an error.
 
-    The segments are parsed here because Pillow does not say where the compressed pixels begin, which finding the end
-    of the file depends on.
+    The segments are parsed here because Pillow does not reveal where the compressed pixels begin, which is needed to
+    find the end marker of the file.
 
     Raises:
       DataError: more than `max_megapixels`, or no end of the pixel data.

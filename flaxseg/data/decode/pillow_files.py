@@ -1,4 +1,4 @@
-"""Files that Pillow reads, opened such that every error names the file."""
+"""Reads files with Pillow, so that every error names the file."""
 
 import io
 

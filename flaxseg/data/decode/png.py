@@ -1,4 +1,4 @@
-"""PNG files of the common kinds, decoded with cv2, which is faster; all others are left to Pillow."""
+"""Decodes the common kinds of PNG files with cv2, which is faster than Pillow; all others are left to Pillow."""
 
 import struct
 

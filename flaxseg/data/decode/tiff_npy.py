@@ -1,4 +1,4 @@
-"""TIFF and NPY files, which hold arrays with any number of channels and any bit depth."""
+"""Reads TIFF and NPY files, which contain arrays with any number of channels and any bit depth."""
 
 import dataclasses
 import io
@@ -123,7 +123,7 @@ def _tiff_axes(axes: str, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
             "one axis of channels (C or S) can be read. Save each image as its own file, or channels with "
             "tifffile.imwrite(path, array, metadata={'axes': 'CYX'})"
         )
-    # Unless told otherwise, tifffile calls the last two axes rows and columns, whatever they are.
+    # Without metadata, tifffile calls the last two axes rows and columns, even if they are not.
     return _axes_by_shape(shape) if others == "Q" else tuple(axes.index(axis) for axis in "YX" + others)
 
 

@@ -15,7 +15,7 @@ _MAX_COUNTED = 64
 
 @dataclasses.dataclass(frozen=True)
 class ClassColors:
-    """Which color of a mask stands for which class.
+    """The color of each class in a mask.
 
     Attributes:
       colors: the color of each class.
@@ -42,7 +42,9 @@ class ClassColors:
         repeated = sorted({color for color in everything if everything.count(color) > 1})
         if repeated:
             raise ArgumentError(
-                "colors", self.colors, f"{_format_colors(repeated)} occurs twice in `colors` and `ignore_colors`"
+                "colors",
+                self.colors,
+                f"repeats {_format_colors(repeated)} give each color once in `colors` or `ignore_colors`",
             )
 
     def to_classes(self, mask: np.ndarray, *, name: str) -> np.ndarray:
@@ -69,11 +71,11 @@ class ClassColors:
         classes[: len(self.colors)] = np.arange(len(self.colors))
         order = np.argsort(keys)
         packed = _pack(mask)
-        place = np.searchsorted(keys[order], packed).clip(max=len(keys) - 1)
-        unknown = keys[order][place] != packed
+        position = np.searchsorted(keys[order], packed).clip(max=len(keys) - 1)
+        unknown = keys[order][position] != packed
         if unknown.any():
             raise self._unknown_colors_error(packed[unknown], packed.size, name)
-        return classes[order][place]
+        return classes[order][position]
 
     def _unknown_colors_error(self, unknown: np.ndarray, num_pixels: int, name: str) -> UnknownColors:
         counts, number = _most_frequent(unknown)

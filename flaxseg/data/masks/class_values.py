@@ -13,16 +13,15 @@ from flaxseg.errors import ArgumentError, DataError, UnknownValues
 _MAX_INFERRED = 64
 
 MaskValue = int | tuple[int, ...]
-"""The mask value of a class, or the values of a class that several values stand for."""
+"""The mask value of a class, or a tuple of its values if it has several."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassValues:
-    """Which mask value stands for which class.
+    """The mask value or values of each class.
 
     Attributes:
-      values: the mask value of each class, or a tuple of several values that stand for it; each in 0..255 and only
-        once.
+      values: the mask value of each class, or a tuple of its values; each in 0..255 and only once.
       ignore_values: mask values of ignored pixels. 255 is one of them unless it is in `values`.
 
     Raises:
@@ -44,7 +43,9 @@ class ClassValues:
         repeated = sorted({value for value in everything if everything.count(value) > 1})
         if repeated:
             raise ArgumentError(
-                "values", self.values, f"{_format_values(repeated)} occurs twice in `values` and `ignore_values`"
+                "values",
+                self.values,
+                f"repeats {_format_values(repeated)}; give each value once in `values` or `ignore_values`",
             )
 
     def to_classes(self, mask: np.ndarray, *, name: str) -> np.ndarray:
@@ -64,7 +65,7 @@ class ClassValues:
         for index, value in enumerate(self.values):
             table[list(flatten_values([value]))] = index
         classes = cv2.LUT(mask, table)
-        # Ignored and unknown values both become IGNORE_LABEL; a mask without either needs no second look.
+        # Ignored and unknown values both become IGNORE_LABEL; a mask without either needs no further check.
         if classes.max(initial=0) == IGNORE_LABEL and cv2.LUT(mask, self._is_unknown()).any():
             raise self._unknown_values_error(mask, name)
         return classes
@@ -133,7 +134,7 @@ def infer_class_values(found: Iterable[int], *, ignore_values: Sequence[int] = (
       ignore_values: mask values of ignored pixels.
 
     Raises:
-      DataError: only ignored values, or more than 64 others, which come from smoothed edges and not from classes.
+      DataError: only ignored values, or more than 64 others, which come from smoothed edges rather than classes.
     """
     values = sorted(set(found) - set(ignore_values))
     if values != [0, IGNORE_LABEL]:

@@ -46,7 +46,7 @@ def default_palette(num_classes: int) -> tuple[Color, ...]:
 def _color(index: int) -> Color:
     if index == 0:
         return _BACKGROUND
-    round_index, place = divmod(index - 1, len(_CYCLE))
-    red, green, blue = _CYCLE[place]
+    round_index, position = divmod(index - 1, len(_CYCLE))
+    red, green, blue = _CYCLE[position]
     brightness = 0.92**round_index
     return round(red * brightness), round(green * brightness), round(blue * brightness)

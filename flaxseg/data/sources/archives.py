@@ -15,7 +15,7 @@ from flaxseg.errors import DataError
 def check_members(archive: str) -> None:
     """Checks the member names in a zip or tar file, compressed or not; files of other kinds pass.
 
-    TensorFlow Datasets does not unpack a member outside the folder either, but omits it without an error.
+    TensorFlow Datasets does not unpack a member outside the folder either, but skips it without an error.
 
     Args:
       archive: the path of the file.

@@ -44,7 +44,7 @@ def files_by_stem(
     Args:
       folder: the folder to search, including its subfolders.
       suffix: the ending that a file name without its extension must have.
-      problems: a description of everything that is wrong is appended to this list.
+      problems: a description of each problem is appended to this list.
       exclude_suffix: files whose name ends in this, before the extension, are omitted; "" for none.
       exclude: a subfolder to omit; "" for none.
     """

@@ -22,7 +22,7 @@ class PairSource(Source):
 
     Attributes:
       pairs: the files.
-      classes: which mask value or color stands for which class.
+      classes: the mask values or colors of the classes.
       files: reads the files; the image of pair i has the number 2 * i, its mask the number 2 * i + 1.
       max_megapixels: images and masks of more million pixels are rejected.
       value_range: the stored values that become 0 and 255. See `flaxseg.data.decode.intensities.to_intensities`.

@@ -1,4 +1,4 @@
-"""Pairs of image and mask files in a folder, and which of them form a split."""
+"""Pairs of image and mask files in a folder, by split."""
 
 import dataclasses
 import glob
@@ -25,7 +25,7 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where a dataset keeps its files; the paths are relative to `root` and may contain `{split}`.
+    """The folders and lists of a dataset; paths are relative to `root` and may contain `{split}`.
 
     Attributes:
       root: the folder of the dataset.
@@ -95,7 +95,7 @@ class Layout:
         found = []
         for split in splits:
             folder = self.path(self.masks, split)
-            # For a folder with the masks of all splits, the image folder is unknown; it hardly ever lies inside.
+            # For a folder with the masks of all splits, the image folder is unknown, but hardly ever inside it.
             images = "" if _SPLIT in self.images and not split else self.path(self.images, split)
             exclude = "" if not images or is_same_folder(images, folder) else images
             found += [os.path.join(folder, file) for file in list_image_files(folder, self.mask_suffix, exclude)]
@@ -156,5 +156,5 @@ def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> str:
 
 
 def _common_stems(images: dict[str, str], masks: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Returns the entries of both whose stem is in the other, too."""
+    """Returns the entries of both dicts whose stem is also in the other."""
     return {s: path for s, path in images.items() if s in masks}, {s: path for s, path in masks.items() if s in images}

@@ -19,11 +19,11 @@ class PreparedSource(Source):
 
     Attributes:
       records: the result of `flaxseg.data.sources.tfds_records.open_prepared`.
-      image_key: the feature that holds the images, as the bytes of a file or as arrays.
-      mask_key: the feature that holds the masks, as the bytes of a file or as arrays.
-      id_key: the feature whose text or number is the id of an example; "" for its index in the split.
+      image_key: the feature with the images, as the bytes of a file or as arrays.
+      mask_key: the feature with the masks, as the bytes of a file or as arrays.
+      id_key: the feature whose string or number is the id of an example; "" for its index in the split.
       name: the name of the dataset, for messages.
-      classes: which mask value stands for which class.
+      classes: the mask values of the classes.
       min_size: the height and width that reduced images must not fall below; None decodes images at full size.
     """
 

@@ -1,4 +1,4 @@
-"""Text files that list the images of a split, and splits drawn by a seed."""
+"""Reads text files that list the images of a split, and draws splits by a seed."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ def read_split_list(
       known: the stems that exist.
       folders: folders that paths in the file may start with.
       suffixes: endings that names in the file may have after the stem.
-      problems: a description of everything that is wrong is appended to this list.
+      problems: a description of each problem is appended to this list.
     """
     try:
         # Windows editors write a byte order mark before the text, which this encoding skips.
@@ -35,7 +35,7 @@ def read_split_list(
 
 
 def choose_fraction(stems: Iterable[str], *, fraction: float, seed: int) -> set[str]:
-    """Chooses a fraction of the stems by a hash of each one, on every machine the same.
+    """Chooses a fraction of the stems by a hash of each one, identically on every machine.
 
     The choice does not depend on the order of the stems, and additional stems hardly change it. If there are two stems
     or more and the fraction is neither 0 nor 1, at least one stem is chosen and at least one is not.

@@ -84,7 +84,10 @@ def find_builder(name: str, *, data_dir: str) -> Any:
 
 
 def open_records(builder: Any, split: str, *, encoded: tuple[str, ...], archives: Archives) -> Any:
-    """Returns the records of one split of the dataset of a builder. See `open_prepared`."""
+    """Returns the records of one split of the dataset of a builder, after preparing it if necessary.
+
+    See `open_prepared` for the arguments, the result and the errors that this raises.
+    """
     import tensorflow_datasets as tfds
 
     if not builder.is_prepared():

@@ -101,7 +101,7 @@ class SortedSource(SourceWrapper):
 
 
 def sort_by_id(source: Source) -> SortedSource:
-    """Returns the examples of a source in the order of their ids; asks the source for every id once."""
+    """Returns the examples of a source in the order of their ids; reads every id once."""
     ids = [source.example_id(index) for index in range(len(source))]
     order = sorted(range(len(source)), key=ids.__getitem__)
     return SortedSource(source, tuple(order), tuple(ids[index] for index in order))

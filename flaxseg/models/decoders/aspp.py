@@ -1,5 +1,6 @@
 """Atrous spatial pyramid pooling (Chen et al. 2017, https://arxiv.org/abs/1706.05587), a part of both DeepLabs."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -7,6 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
+from flaxseg.errors import DROPOUT_RATE, check_boolean, check_integer
+from flaxseg.models.arguments import check_channels
+from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.layers.conv import Conv, ConvNormAct
 from flaxseg.models.layers.normalization import norm
 from flaxseg.models.pretrained.torch_names import TorchNames
@@ -18,7 +22,7 @@ class SeparableConvNormAct(nn.Module):
     Attributes:
       features: number of output channels.
       dilation: dilation of the depthwise convolution.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     features: int
@@ -43,7 +47,7 @@ class ASPP(nn.Module):
       rates: dilation of the branches 1, 2, 3; branch 0 is the 1x1 convolution.
       separable: use depthwise-separable convolutions in the dilated branches.
       dropout: dropout rate of the output.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     channels: int
@@ -76,3 +80,32 @@ class ASPP(nn.Module):
         branches.append(ConvNormAct(self.channels, 1, dtype=self.dtype, name="pooling")(mean, train=train))
         joined = ConvNormAct(self.channels, 1, dtype=self.dtype, name="project")(*branches, train=train)
         return nn.Dropout(self.dropout, deterministic=not train)(joined)
+
+
+class ASPPDecoder(Decoder):
+    """Base class of decoders that begin with atrous spatial pyramid pooling, which `pyramid_pooling` returns.
+
+    Attributes:
+      decoder_channels: channels of every feature map in the decoder.
+      atrous_rates: dilation of the three 3x3 convolutions; the paper uses 6, 12 and 18 for an output stride of 16.
+      separable: use depthwise-separable convolutions for these three.
+      dropout: dropout rate after the convolution that fuses the branches.
+      dtype: float32 or bfloat16, the data type of the computation.
+    """
+
+    decoder_channels: int = 256
+    atrous_rates: tuple[int, ...] = (12, 24, 36)
+    separable: bool = False
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+
+    def check(self, encoder: str, channels: Sequence[int]) -> None:
+        """Checks the options."""
+        check_integer("decoder_channels", self.decoder_channels, 1)
+        check_channels("atrous_rates", self.atrous_rates, count=3)
+        check_boolean("separable", self.separable)
+        DROPOUT_RATE.check("dropout", self.dropout)
+
+    def pyramid_pooling(self) -> ASPP:
+        """Returns the pooling module, to be called in a compact method."""
+        return ASPP(self.decoder_channels, self.atrous_rates, self.separable, self.dropout, self.dtype, name="aspp")

@@ -15,7 +15,7 @@ GIVEN_FIELDS = ("num_classes", "auxiliary_head", "unpooled_features", "dtype")
 num_classes: number of classes, for a decoder that returns logits.
 auxiliary_head: return further feature maps for auxiliary heads.
 unpooled_features: the encoder's attribute of this name.
-dtype: float32 or bfloat16, the type that is computed in."""
+dtype: float32 or bfloat16, the data type of the computation."""
 
 ATTENTIONS = ("none", "scse")
 """Kinds of attention in the blocks of U-Net and UNet++."""
@@ -36,8 +36,8 @@ class Decoder(nn.Module):
 
         Args:
           encoder: the encoder's name.
-          channels: channels of the encoder's features at 1/2, 1/4, ... of the image; 0 where it has no feature. There
-            are as many as the encoder's depth.
+          channels: channels of the encoder's features at 1/2, 1/4, ... of the image; 0 where it has no feature. Their
+            number is the encoder's depth.
 
         Raises:
           ArgumentError: an option is out of range or does not fit the encoder.

@@ -25,7 +25,7 @@ class FCN8sDecoder(Decoder):
       width: channels of the two convolutions that replace the classifier's fully connected layers.
       dropout: dropout rate after each of these two convolutions.
       unpooled_features: the encoder's features are taken before each pooling; the paper uses the pooled ones.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     num_classes: int
@@ -69,7 +69,7 @@ class FCN8sDecoder(Decoder):
 
 
 def bilinear_initializer(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-    """Returns the kernel of a transposed convolution that upsamples bilinearly.
+    """Returns the kernel, of the given shape, of a transposed convolution that upsamples bilinearly.
 
     Args:
       key: not used; initializers have this argument.

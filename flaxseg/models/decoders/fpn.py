@@ -30,7 +30,7 @@ class FPNDecoder(Decoder):
       segmentation_channels: channels of the feature map that is computed from each level; a multiple of 32.
       merge: "add" sums the four feature maps, "cat" concatenates them.
       dropout: spatial dropout rate: whole channels of the merged feature map are dropped.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     pyramid_channels: int = 256

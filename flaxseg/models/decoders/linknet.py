@@ -21,7 +21,7 @@ class LinkNetDecoder(Decoder):
     """Blocks that upsample by 2 and add the encoder's feature of that size; `block0` is the coarsest.
 
     Attributes:
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     dtype: Any = jnp.float32

@@ -28,7 +28,7 @@ class MANetDecoder(Decoder):
     Attributes:
       decoder_channels: channels of the decoder's blocks, from the coarsest; one for each halving of the encoder.
       attention_channels: channels of the embeddings that the attention compares pixels by.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)

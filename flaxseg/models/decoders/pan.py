@@ -23,7 +23,7 @@ class FeaturePyramidAttention(nn.Module):
     Attributes:
       channels: number of output channels.
       kernel_sizes: kernel sizes at 1/2, 1/4 and 1/8 of the input's size.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     channels: int
@@ -67,7 +67,7 @@ class GlobalAttentionUpsample(nn.Module):
 
     Attributes:
       channels: number of channels of the coarse feature map and of the output.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     channels: int
@@ -95,7 +95,7 @@ class PANDecoder(Decoder):
 
     Attributes:
       decoder_channels: channels of every feature map in the decoder.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: int = 32

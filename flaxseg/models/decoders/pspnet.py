@@ -27,7 +27,7 @@ class PSPDecoder(Decoder):
       decoder_channels: channels of the decoder's output.
       use_batchnorm: apply batch normalization in the decoder; the 1x1 grid never has one.
       dropout: spatial dropout rate: whole channels of the output are dropped.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: int = 512

@@ -22,7 +22,7 @@ class SegFormerDecoder(Decoder):
 
     Attributes:
       decoder_channels: channels of the projected features and of the output.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: int = 256

@@ -24,7 +24,7 @@ class UNetDecoder(Decoder):
       attention: "scse" adds concurrent spatial and channel squeeze and excitation to the decoder's blocks; "none".
       unpooled_features: put two more convolutions between the encoder and the decoder, as the last feature of an
         encoder that ends with a pooling has had no convolutions at its size.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)

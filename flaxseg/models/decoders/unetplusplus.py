@@ -29,7 +29,7 @@ class UNetPlusPlusDecoder(Decoder):
         nodes have as many channels as the encoder's feature of their size.
       attention: "scse" adds concurrent spatial and channel squeeze and excitation to the nodes; "none".
       auxiliary_head: deep supervision: also return the last nodes of the shallower U-Nets, the shallowest first.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: tuple[int, ...] = (256, 128, 64, 32, 16)
@@ -39,7 +39,7 @@ class UNetPlusPlusDecoder(Decoder):
 
     @property
     def torch_names(self) -> TorchNames:  # type: ignore[override]
-        """The modules of segmentation_models_pytorch, which has some that it does not use."""
+        """The modules of segmentation_models_pytorch; None for those that it never uses."""
         return (
             (r"center\..*", None),
             (rf"blocks\.x_0_{len(self.decoder_channels) - 1}\.attention1\..*", None),

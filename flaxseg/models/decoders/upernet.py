@@ -20,12 +20,12 @@ POOL_SIZES = (1, 2, 3, 6)
 class UPerNetDecoder(Decoder):
     """Pyramid pooling of the coarsest feature, a feature pyramid up to 1/4 of the image's size, and their fusion.
 
-    Parameters are named `feature_norm{i}`, with i = 0 at 1/4, and `lateral{i}` and `smooth{i}`, with i = 0 at the last
-    feature but one.
+    Parameters are named `feature_norm{i}`, with i = 0 at 1/4, and `lateral{i}` and `smooth{i}`, with i = 0 at the
+    second-to-last feature.
 
     Attributes:
       decoder_channels: channels of every feature map in the decoder.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: int = 256

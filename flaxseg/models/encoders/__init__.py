@@ -41,8 +41,8 @@ def make_encoder(name: str, *, depth: int = 5, output_stride: int = 32, remat: b
       name: a name of ENCODERS.
       depth: number of times that the encoder halves the image.
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the encoder's blocks for the gradient instead of storing them.
-      dtype: float32 or bfloat16, the type that is computed in.
+      remat: recompute the activations within the encoder's blocks in the backward pass instead of storing them.
+      dtype: float32 or bfloat16, the data type of the computation.
 
     Raises:
       ArgumentError: no encoder has this name, or it does not support this depth or output stride.

@@ -16,17 +16,17 @@ _initializer = nn.initializers.normal(0.02)
 
 
 class ConvNeXt(nn.Module):
-    """ConvNeXt. ConvNeXt has no feature at 1/2 of the image's size; that feature has no channels.
+    """ConvNeXt. It has no feature at 1/2 of the image's size; that feature has no channels.
 
     Parameters are named `stem/...`, `stage{i}_downsample/...`, `stage{i}_block{j}/...`.
 
     Attributes:
       blocks: number of blocks of each stage.
       width: channels of the first stage; they double with each stage.
-      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks for the gradient instead of storing them.
-      dtype: float32 or bfloat16, the type that is computed in.
+      remat: recompute the activations within the blocks in the backward pass instead of storing them.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     blocks: tuple[int, int, int, int]

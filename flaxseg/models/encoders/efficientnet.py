@@ -42,7 +42,7 @@ class Block:
     Attributes:
       number: the block's index in the network.
       stage: the index of its stage.
-      place: its index in the stage.
+      position: its index in the stage.
       kernel_size: kernel size of the depthwise convolution.
       stride: stride of the depthwise convolution.
       dilation: dilation of the depthwise convolution.
@@ -54,7 +54,7 @@ class Block:
 
     number: int
     stage: int
-    place: int
+    position: int
     kernel_size: int
     stride: int
     dilation: int
@@ -70,15 +70,15 @@ class EfficientNet(nn.Module):
     Attributes:
       width: factor for the channels.
       scale: factor for the numbers of blocks.
-      image_size: size of the images that the public weights were trained on: it decides on which side of an image
-        strided convolutions are padded.
+      image_size: size of the images that the public weights were trained on, which determines on which sides strided
+        convolutions are padded.
       early: take the feature at 1/16 after the first block of its last stage, as segmentation_models_pytorch does for
         B0; all later blocks then belong to 1/32.
-      lite: EfficientNet-Lite: ReLU6, no squeeze-and-excitation, and first and last stage are not scaled.
-      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      lite: EfficientNet-Lite: ReLU6, no squeeze-and-excitation, and no scaling of the first and last stage.
+      depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks for the gradient instead of storing them.
-      dtype: float32 or bfloat16, the type that is computed in.
+      remat: recompute the activations within the blocks in the backward pass instead of storing them.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     width: float
@@ -118,7 +118,7 @@ class EfficientNet(nn.Module):
         for block in self.clone(depth=5, parent=None).blocks():
             timm_names = ("dw", "pw") if block.expansion == 1 else ("pw", "dw", "pwl")
             names_here = ("depthwise", "project") if block.expansion == 1 else ("expand", "depthwise", "project")
-            prefix, path = rf"blocks\.{block.stage}\.{block.place}\.", f"block{block.number}"
+            prefix, path = rf"blocks\.{block.stage}\.{block.position}\.", f"block{block.number}"
             for i, (theirs, ours) in enumerate(zip(timm_names, names_here, strict=True), 1):
                 names += [(f"{prefix}conv_{theirs}", f"{path}/{ours}/conv"), (f"{prefix}bn{i}", f"{path}/{ours}/norm")]
             names.append((rf"{prefix}se\.conv_(reduce|expand)", rf"{path}/squeeze/\1"))
@@ -133,27 +133,27 @@ class EfficientNet(nn.Module):
             is_unscaled = self.lite and stage in (0, len(STAGES) - 1)
             repeats = count if is_unscaled else math.ceil(count * self.scale)
             last = 0 if self.early and stage == EARLY_STAGE else repeats - 1
-            for place in range(repeats):
-                stride = stage_stride if place == 0 else 1
+            for position in range(repeats):
+                stride = stage_stride if position == 0 else 1
                 previous_dilation = dilation
                 if stride == 2 and 2 * reduction > self.output_stride:
                     stride, dilation = 1, 2 * dilation
                 # In timm the first block of a stage still has the dilation of the previous stage.
                 block_dilation = previous_dilation if self.lite else dilation
-                if self.early and stage == EARLY_STAGE and place:
+                if self.early and stage == EARLY_STAGE and position:
                     block_dilation = 32 // self.output_stride
                 pads = "SYMMETRIC" if block_dilation > 1 else _same_pads(size, kernel_size, stride)
                 yield Block(
                     number,
                     stage,
-                    place,
+                    position,
                     kernel_size,
                     stride,
                     block_dilation,
                     pads,
                     expansion,
                     _scaled(channels, self.width),
-                    place == last and (stage in LEVEL_ENDS or (self.lite and stage == 0)),
+                    position == last and (stage in LEVEL_ENDS or (self.lite and stage == 0)),
                 )
                 number, size, reduction = number + 1, math.ceil(size / stride), reduction * stride
 
@@ -198,7 +198,7 @@ class _Block(nn.Module):
             y = _SqueezeAndExcitation(max(1, x.shape[-1] // 4), y.dtype, name="squeeze")(y)
         y = self.layer(block.channels, 1, activation=identity, name="project")(y, train=train)
         # The first block of a stage has no residual connection, whether it is strided or dilated instead.
-        if block.place == 0 or x.shape[-1] != block.channels:
+        if block.position == 0 or x.shape[-1] != block.channels:
             return y
         return x + nn.Dropout(self.rate, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
 

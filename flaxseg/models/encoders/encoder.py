@@ -7,7 +7,7 @@ import flax.linen as nn
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Of RGB images with values 0..255."""
+"""Mean and standard deviation of ImageNet's RGB images, with values 0..255."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +53,13 @@ class Encoder:
 
 
 def stage_dilation(stride: int, output_stride: int) -> tuple[int, int]:
-    """Returns the stride and dilation of a stage, given the smallest features that are wanted.
+    """Returns the stride and dilation of a stage, given the output stride.
 
     A stage that would make features smaller than 1 / output_stride is dilated instead, which keeps the receptive
     field of its kernels (Chen et al. 2017, https://arxiv.org/abs/1706.05587).
 
     Args:
       stride: stride of the stage's features with respect to the image, without dilation.
-      output_stride: the largest such stride that is allowed.
+      output_stride: the largest stride allowed for any feature.
     """
     return (2, 1) if stride <= output_stride else (1, stride // output_stride)

@@ -28,10 +28,10 @@ class MixTransformer(nn.Module):
       widths: channels of each stage.
       blocks: number of blocks of each stage.
       drop_path_rate: stochastic depth rate of the last block; it increases linearly from 0 at the first block.
-      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks for the gradient instead of storing them.
-      dtype: float32 or bfloat16, the type that is computed in.
+      remat: recompute the activations within the blocks in the backward pass instead of storing them.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     widths: tuple[int, int, int, int]
@@ -128,14 +128,14 @@ class _Attention(nn.Module):
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_dense_initializer)
         query = self._split(dense(width, name="q")(x))
         key, value = jnp.split(dense(2 * width, name="kv")(self._reduced(x)), 2, -1)
-        # Scores and their softmax are computed in float32 whatever `dtype` is.
+        # Scores and their softmax are computed in float32, regardless of `dtype`.
         attended = jax.nn.dot_product_attention(query, self._split(key), self._split(value))
         return dense(width, name="proj")(attended.reshape(x.shape))
 
     def _reduced(self, x: jax.Array) -> jax.Array:
         if self.reduction == 1:
             return x
-        # Rows and columns that do not fill a kernel are left out, but one has to be there.
+        # Rows and columns that do not fill a kernel are dropped; padding keeps at least one of each.
         padding = [(0, max(0, self.reduction - length)) for length in x.shape[1:3]]
         options = {"stride": self.reduction, "padding": padding, "dtype": self.dtype}
         x = Conv(x.shape[-1], self.reduction, **options, name="reduce")(x)
@@ -148,7 +148,7 @@ class _Attention(nn.Module):
 
 
 class _Mlp(nn.Module):
-    """A two-layer MLP within each pixel, with a 3x3 depthwise convolution between that encodes positions."""
+    """A two-layer MLP within each pixel, with a 3x3 depthwise convolution in between that encodes positions."""
 
     dtype: Any
 

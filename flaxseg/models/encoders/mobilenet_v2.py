@@ -22,10 +22,10 @@ class MobileNetV2(nn.Module):
     """MobileNetV2. Parameters are named `stem/...`, `block{i}/{expand,depthwise,project}/...`, `last/...`.
 
     Attributes:
-      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks for the gradient instead of storing them.
-      dtype: float32 or bfloat16, the type that is computed in.
+      remat: recompute the activations within the blocks in the backward pass instead of storing them.
+      dtype: float32 or bfloat16, the data type of the computation.
       expanded: take features inside the strided blocks, where channels are expanded; the coarsest feature is then the
         last block's projection before its normalization. Only with depth 5.
     """
@@ -106,7 +106,7 @@ class _Block(nn.Module):
       dilation: dilation of the depthwise convolution.
       expansion: factor by which the channels are expanded.
       norm: normalization of the projection: "batch" or "none".
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     features: int

@@ -22,10 +22,10 @@ class ResNet(nn.Module):
       bottleneck: use bottleneck blocks instead of basic ones.
       groups: number of groups of the 3x3 convolutions.
       width: inner channels of a bottleneck, all groups together, for each 64 channels of the layer.
-      depth: number of times that the encoder halves the image, or would, if it were not dilated.
+      depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks for the gradient instead of storing them.
-      dtype: float32 or bfloat16, the type that is computed in.
+      remat: recompute the activations within the blocks in the backward pass instead of storing them.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     blocks: tuple[int, int, int, int]
@@ -61,7 +61,7 @@ class ResNet(nn.Module):
         features.append(x)
         x = ops.max_pool(x, 3, stride=2, padding=1)
         for layer in range(1, self.depth):
-            # The max pooling is the stride of the first layer.
+            # The max pooling replaces the stride of the first layer.
             stride, dilation = (1, 1) if layer == 1 else stage_dilation(2 ** (layer + 1), self.output_stride)
             for number in range(self.blocks[layer - 1]):
                 block = _Block(

@@ -26,8 +26,8 @@ class VGG(nn.Module):
       norm: "batch" or "none".
       depth: number of times that the encoder halves the image.
       output_stride: 32, or 2**depth if that is less.
-      remat: recompute the activations within the blocks for the gradient instead of storing them.
-      dtype: float32 or bfloat16, the type that is computed in.
+      remat: recompute the activations within the blocks in the backward pass instead of storing them.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     convs: tuple[int, int, int, int, int]

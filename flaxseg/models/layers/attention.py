@@ -16,7 +16,7 @@ class SCSE(nn.Module):
 
     Attributes:
       reduction: factor by which the channel branch reduces the channels.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     reduction: int = 16
@@ -42,7 +42,7 @@ class AttentionGate(nn.Module):
     has as many inner channels as the skip.
 
     Attributes:
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     dtype: Any = jnp.float32

@@ -1,4 +1,4 @@
-"""The layers that every network is built from. Parameters are float32; `dtype` is the type that is computed in."""
+"""The layers that every network is built from. Parameters are float32; `dtype` is the data type of the computation."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Conv(nn.Module):
     """Convolution with the parameters of `nn.Conv`: `kernel` float32[kh, kw, C // groups, O], `bias` float32[O].
 
     With several inputs the output equals that for their concatenation over channels, without copying them. Inputs
-    without channels, which some encoders have at a level, are left out.
+    without channels, which some encoders have at a level, are omitted.
 
     Attributes:
       features: number of output channels.
@@ -65,7 +65,7 @@ class Conv(nn.Module):
       groups: number of groups of channels that are convolved separately.
       padding: "SAME", "SYMMETRIC" (as much on either side), "VALID", or ((top, bottom), (left, right)).
       use_bias: add a bias.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
       kernel_init: initializer of the kernel.
     """
 
@@ -94,9 +94,7 @@ class Conv(nn.Module):
             groups=self.groups,
             padding=self.padding,
         )
-        if not self.use_bias:
-            return y
-        return y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(self.dtype)
+        return _add_bias(self, y) if self.use_bias else y
 
 
 class ConvTranspose(nn.Module):
@@ -107,7 +105,7 @@ class ConvTranspose(nn.Module):
       kernel_size: height and width of the kernel; one number for both.
       stride: factor by which height and width grow.
       use_bias: add a bias.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
       kernel_init: initializer of the kernel.
     """
 
@@ -124,9 +122,12 @@ class ConvTranspose(nn.Module):
         shape = (*_pair(self.kernel_size), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = ops.conv_transpose(x.astype(self.dtype), kernel.astype(self.dtype), stride=self.stride)
-        if not self.use_bias:
-            return y
-        return y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(self.dtype)
+        return _add_bias(self, y) if self.use_bias else y
+
+
+def _add_bias(layer: Conv | ConvTranspose, y: jax.Array) -> jax.Array:
+    bias = layer.param("bias", nn.initializers.zeros_init(), (layer.features,), jnp.float32)
+    return y + bias.astype(layer.dtype)
 
 
 class ConvNormAct(nn.Module):
@@ -140,7 +141,7 @@ class ConvNormAct(nn.Module):
       groups: number of groups of channels that are convolved separately.
       norm: "batch", "group" or "none".
       activation: the function that is applied last.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
       padding: see `Conv`.
       momentum: the decay rate of running batch statistics.
       epsilon: added to the variance of batch normalization.
@@ -194,7 +195,7 @@ class UpSample(nn.Module):
     Attributes:
       features: number of output channels.
       method: "transposed" (2x2 transposed convolution), "bilinear" or "nearest".
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     features: int

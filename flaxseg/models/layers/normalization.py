@@ -33,7 +33,7 @@ def norm(
       kind: "batch", "group" or "none".
       features: number of channels.
       train: normalize by the batch's own statistics; for "batch" only.
-      dtype: float32 or bfloat16, the type of the output.
+      dtype: float32 or bfloat16, the data type of the output.
       momentum: the decay rate of the running statistics; for "batch" only.
       epsilon: added to the variance; for "batch" only.
       name: the layer's name.
@@ -50,8 +50,8 @@ def norm(
     raise ValueError(f"norm {kind!r}: allowed are {', '.join(NORMS)}")
 
 
-# With so few values per channel a second pass costs nothing. They may be means over whole feature maps, which differ
-# so little that E[x^2] - E[x]^2 would be nothing but rounding errors.
+# With so few values per channel, a second pass costs nothing. The values may be means over whole feature maps, which
+# differ so little that E[x^2] - E[x]^2 would consist of rounding errors alone.
 _FEW_VALUES = 1024
 
 
@@ -66,7 +66,7 @@ class BatchNorm(nn.Module):
       use_running_average: normalize by the running statistics, and leave them unchanged, instead of by the batch's.
       momentum: the decay rate of the running statistics.
       epsilon: added to the variance.
-      dtype: float32 or bfloat16, the type of the output.
+      dtype: float32 or bfloat16, the data type of the output.
     """
 
     use_running_average: bool

@@ -21,7 +21,7 @@ def checkpoint_directory(path: str | Path, *, step: int | None = None) -> Path:
       step: the step of the checkpoint; None takes the latest.
 
     Raises:
-      WeightsError: there is no checkpoint, or none of that step; the message lists those that are there.
+      WeightsError: there is no checkpoint, or none of that step; the message lists the existing ones.
     """
     path = Path(path).absolute()
     if step is None and (path / "state").is_dir():
@@ -81,7 +81,7 @@ def read_checkpoint(directory: Path) -> dict[str, np.ndarray]:
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
             options = ocp.args.PyTreeRestore(wanted, restore_args=as_numpy, partial_restore=True)
             state = handler.restore(directory, args=options)
-    # Orbax has no error type for damage: what it raises depends on the damaged file.
+    # Orbax has no error type for damage; the type depends on the damaged file.
     except Exception as error:
         raise WeightsError(
             f"{directory}: this checkpoint cannot be read ({type(error).__name__}); give another one of that run"

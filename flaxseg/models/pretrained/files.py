@@ -25,7 +25,7 @@ _FORMATS = "supported are safetensors, npz, and what torch.save() writes (.pt, .
 
 
 def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]:
-    """Returns the arrays of a safetensors, npz or PyTorch file, whatever its name is.
+    """Returns the arrays of a safetensors, npz or PyTorch file, regardless of its name.
 
     Args:
       path: path of the file; `~` stands for the home directory.
@@ -35,7 +35,7 @@ def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]
       Arrays by their name in the file; float16 and bfloat16 become float32.
 
     Raises:
-      WeightsError: there is no such file, its SHA-256 is another, it is something else (a folder, a web page, a Git LFS
+      WeightsError: there is no such file, its SHA-256 differs, it is something else (a folder, a web page, a Git LFS
         pointer), it is damaged, or it contains something other than arrays of numbers.
     """
     # Unlike Path.expanduser, this keeps the name of an unknown user instead of raising.

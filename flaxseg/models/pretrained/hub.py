@@ -1,4 +1,4 @@
-"""Downloads public weights from the Hugging Face hub, or finds them in its cache on this computer."""
+"""Downloads public weights from the Hugging Face hub, or finds them in the local cache."""
 
 import errno
 from pathlib import Path

@@ -27,8 +27,8 @@ def read_npz(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]
       Arrays by their name, in the file's order.
 
     Raises:
-      WeightsError: the file is damaged, contains something other than arrays of numbers, or unpacks to implausibly
-        much.
+      WeightsError: the file is damaged, contains something other than arrays of numbers, or unpacks to an
+        implausible size.
     """
     with explain_damage(path), open_zip(path, max_bytes=max_bytes) as archive:
         names = archive.namelist()

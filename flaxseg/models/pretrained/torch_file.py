@@ -38,8 +38,8 @@ def read_torch(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarra
       memory.
 
     Raises:
-      WeightsError: the file is damaged, is not PyTorch's, contains code to run, contains no tensors by name, or unpacks
-        to implausibly much.
+      WeightsError: the file is damaged, is not PyTorch's, contains code to run, contains no named tensors, or
+        unpacks to an implausible size.
     """
     with explain_damage(path):
         check_size(path.stat().st_size, path, max_bytes=max_bytes)
@@ -99,28 +99,28 @@ def _from_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.nda
     if missing := set(storages) ^ set(keys):
         raise ValueError(f"its list of storages does not fit: {', '.join(sorted(missing)[:_MAX_LISTED])}")
     order: ByteOrder = "little" if system.get("little_endian", True) else "big"
-    places = _legacy_places(file, [storages[key] for key in keys], order)
+    offsets = _legacy_offsets(file, [storages[key] for key in keys], order)
 
     def read(storage: Storage) -> bytes:
-        file.seek(places[storage.key])
+        file.seek(offsets[storage.key])
         return file.read(storage.nbytes)
 
     return arrays_of(_state_dict(tree, path), read, path, order=order, max_bytes=max_bytes)
 
 
-def _legacy_places(file: BinaryIO, storages: list[Storage], order: ByteOrder) -> dict[str, int]:
+def _legacy_offsets(file: BinaryIO, storages: list[Storage], order: ByteOrder) -> dict[str, int]:
     """Returns the offset of each storage's numbers, which are preceded by their count."""
-    places = {}
+    offsets = {}
     for storage in storages:
         count = int.from_bytes(file.read(8), order, signed=True)
         if count != storage.length:
             raise ValueError(f"its storage {storage.key} has {count} numbers instead of {storage.length}")
-        places[storage.key] = file.tell()
+        offsets[storage.key] = file.tell()
         file.seek(storage.nbytes, io.SEEK_CUR)
     end = file.tell()
     if end > file.seek(0, io.SEEK_END):
         raise EOFError(f"it should have {end:,} bytes, and has {file.tell():,}")
-    return places
+    return offsets
 
 
 def _state_dict(tree: Any, path: Path) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 TorchNames = Sequence[tuple[str, str | None]]
-"""Maps PyTorch modules to flaxseg's: pairs of a regular expression and a path.
+"""Maps PyTorch modules to those of flaxseg: pairs of a regular expression and a path.
 
 The expression matches the whole name of a PyTorch module, without `.weight` and the like. The path names the same
 module in flaxseg, with groups as `\\1`; None: flaxseg has no such module, such as an encoder's classifier. The first

@@ -38,7 +38,7 @@ class _Global:
 
 
 def unpickled(file: BinaryIO, *, name: str) -> tuple[Any, dict[str, Storage]]:
-    """Returns the object in a pickle, and leaves the file positioned behind it.
+    """Returns the object in a pickle, and leaves the file positioned after it.
 
     The standard library's unpickler is not safe, however few names it may look up: it hashes nested tuples until the
     stack overflows, and allocates as much memory as an instruction of five bytes requests.
@@ -177,7 +177,7 @@ class _Machine:
 
 
 def _entries(pairs: Any) -> dict[Any, Any]:
-    """Returns the pairs with a plain key, as tensors' names are; hashing anything else might never end."""
+    """Returns the pairs with a plain key, such as a tensor's name; hashing anything else might never terminate."""
     return {key: value for key, value in pairs if isinstance(key, str | int | float | None)}
 
 

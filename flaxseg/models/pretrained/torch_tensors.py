@@ -109,8 +109,8 @@ def arrays_of(
       An array for each tensor, none of which share memory; bfloat16 becomes float32.
 
     Raises:
-      WeightsError: together they take implausibly much memory for the file's size, or more than `max_bytes`.
-      ValueError: a storage has another number of bytes than it should.
+      WeightsError: together they take more memory than is plausible for the file's size, or more than `max_bytes`.
+      ValueError: a storage has the wrong number of bytes.
     """
     sizes = (np.dtype(_DTYPES[t.storage.kind][1]).itemsize * math.prod(t.shape) for t in state.values())
     check_size(sum(sizes), path, max_bytes=max_bytes)

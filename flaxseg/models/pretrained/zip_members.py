@@ -11,7 +11,7 @@ from flaxseg.models.pretrained.limits import DOWNLOAD_AGAIN, check_size
 MAGIC = b"PK\x03\x04"
 
 _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Compression methods that zipfile unpacks in bounded pieces; it unpacks others whole, whatever their size."""
+"""Compression methods that zipfile unpacks in bounded pieces; it unpacks others whole, regardless of their size."""
 
 
 @contextlib.contextmanager

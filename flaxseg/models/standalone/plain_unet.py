@@ -78,9 +78,9 @@ def plain_unet(
       head_dropout: dropout rate after each of these convolutions.
       gate_from: the finest level, 0 at full resolution, whose skip has an attention gate (see `AttentionGate`); None:
         there are no gates. Gates have neither normalization nor the blocks' activation.
-      mean: subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
-      std: what the difference is divided by: one number, or one per channel; None: 127.5.
-      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
+      mean: mean that is subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
+      std: standard deviation that the result is divided by: one number, or one per channel; None: 127.5.
+      dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
 
     Raises:
       ArgumentError: an argument is out of range.
@@ -116,10 +116,8 @@ class UNet(nn.Module):
     Parameters are named `encoder/level{i}/block{j}/...`, `decoder/level{i}/{gate,up,block{j}}/...`, `head/...`, with
     level 0 at full resolution.
 
-    The other attributes are the arguments of `plain_unet` with the same names.
-
     Attributes:
-      widths: channels of each level, from full resolution.
+      widths: channels of each level, from full resolution. The other attributes are arguments of `plain_unet`.
     """
 
     num_classes: int
@@ -180,7 +178,7 @@ class UNet(nn.Module):
         for i in range(self.head_convs):
             x = ConvNormAct(self.widths[0], **block, name=f"head_block{i}")(x, train=train)
             x = nn.Dropout(self.head_dropout, deterministic=not train)(x)
-        # In float32 whatever `dtype` is: rounded logits would show in the loss.
+        # In float32 regardless of `dtype`, because rounding errors of the logits would affect the loss.
         return crop(Conv(self.num_classes, 1, name="head")(x), size)
 
 

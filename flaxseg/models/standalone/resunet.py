@@ -44,11 +44,11 @@ def resunet(
       upsampling: "nearest" or "bilinear", applied to the coarser features before they are concatenated with the skip.
       dropout: dropout rate between the two convolutions of a unit (Zagoruyko and Komodakis 2016,
         https://arxiv.org/abs/1605.07146).
-      remat: recompute the activations within the units for the gradient instead of storing them, which takes less
+      remat: recompute the activations within the units in the backward pass instead of storing them, which takes less
         memory and a third more time.
-      mean: subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
-      std: what the difference is divided by: one number, or one per channel; None: 127.5.
-      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
+      mean: mean that is subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
+      std: standard deviation that the result is divided by: one number, or one per channel; None: 127.5.
+      dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
 
     Raises:
       ArgumentError: an argument is out of range.
@@ -91,10 +91,10 @@ class ResUNet(nn.Module):
       activation: a name of `layers.conv.ACTIVATIONS`.
       upsampling: "nearest" or "bilinear".
       dropout: dropout rate between the two convolutions of a unit.
-      remat: recompute the activations within the units for the gradient.
-      mean: subtracted from images with values 0..255: one number, or one per channel.
-      std: what the difference is divided by: one number, or one per channel.
-      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
+      remat: recompute the activations within the units in the backward pass.
+      mean: mean that is subtracted from images with values 0..255: one number, or one per channel.
+      std: standard deviation that the result is divided by: one number, or one per channel.
+      dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
     """
 
     num_classes: int
@@ -131,7 +131,7 @@ class ResUNet(nn.Module):
         unit["activation"] = activation_fn(self.activation)
         features = _Encoder(self.widths, unit, self.remat, name="encoder")(pad_to_stride(x, self.stride), train=train)
         x = _Decoder(self.upsampling, unit, self.remat, name="decoder")(features, train=train)
-        # In float32 whatever `dtype` is: rounded logits would show in the loss.
+        # In float32 regardless of `dtype`, because rounding errors of the logits would affect the loss.
         return crop(Conv(self.num_classes, 1, name="head")(x), size)
 
 
@@ -181,7 +181,7 @@ class _Unit(nn.Module):
       norm: "batch", "group" or "none".
       activation: the activation function.
       dropout: dropout rate between the two convolutions.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
       stride: stride of the first convolution and of the projection.
       preactivated: apply normalization and activation before the first convolution; not to an image.
     """
@@ -199,7 +199,7 @@ class _Unit(nn.Module):
     def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
         """Returns features [B, H / stride, W / stride, features] of one or several inputs [B, H, W, C_i]."""
         normalize = functools.partial(norm, self.norm, train=train, dtype=self.dtype)
-        # The kernels of this convolution and of the projection below are then centered on the same pixels.
+        # SYMMETRIC padding centers the kernels of a strided convolution and of the projection on the same pixels.
         padding = "SAME" if self.stride == 1 else "SYMMETRIC"
         conv = functools.partial(Conv, self.features, self.kernel_size, use_bias=self.norm == "none", dtype=self.dtype)
         y = inputs[0] if len(inputs) == 1 else jnp.concatenate(inputs, -1)

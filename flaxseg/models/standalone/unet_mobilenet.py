@@ -28,21 +28,21 @@ def unet_mobilenet(
     std: NormalizationValues = None,
     dtype: Any = jnp.float32,
 ) -> EncoderDecoder:
-    """Returns a small U-Net whose skips are MobileNetV2's expanded features: 6,504,227 values for 3 classes.
+    """Returns a small U-Net whose skips are MobileNetV2's expanded features: 6,471,395 parameters for 3 classes.
 
     The tutorial keeps the pretrained encoder frozen.
 
     Args:
       num_classes: number of classes, the channels of the logits.
       decoder_channels: channels of the four upsampling blocks, from the coarsest.
-      remat: recompute the activations within the encoder's blocks for the gradient instead of storing them, which takes
-        less memory and a third more time.
+      remat: recompute the activations within the encoder's blocks in the backward pass instead of storing them, which
+        takes less memory and a third more time.
       image_classes: number of classes of a head that classifies whole images; 0: no such head.
-      mean: subtracted from images with values 0..255: one number, or one per channel; None: the mean that the encoder's
-        public weights expect.
-      std: what the difference is divided by: one number, or one per channel; None: the standard deviation that the
-        encoder's public weights expect.
-      dtype: float32 or bfloat16, the type that is computed in; parameters, statistics and logits are float32.
+      mean: mean that is subtracted from images with values 0..255: one number, or one per channel; None: the mean that
+        the encoder's public weights expect.
+      std: standard deviation that the result is divided by: one number, or one per channel; None: the standard
+        deviation that the encoder's public weights expect.
+      dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
 
     Raises:
       ArgumentError: an argument is out of range.
@@ -66,7 +66,7 @@ class TransposedDecoder(Decoder):
     Attributes:
       num_classes: number of classes.
       decoder_channels: channels of the four upsampling blocks, from the coarsest.
-      dtype: float32 or bfloat16, the type that is computed in.
+      dtype: float32 or bfloat16, the data type of the computation.
     """
 
     num_classes: int

@@ -32,10 +32,10 @@ class DataPart:
       train_batches: `train_batches[n]` is this process's part of the batch of step n: decoded on the host, or
         `{"index": int32[B]}` where the dataset is cached on the devices.
       eval_batches: the sequence of this process's batches of one evaluation.
-      load_cache: puts the training set on the devices and returns it; None if batches come from the host.
-      iterate: `iterate(batches, start=0)` yields batches that threads read ahead.
+      load_cache: copies the training set to the devices and returns it; None if batches come from the host.
+      iterate: `iterate(batches, start=0)` yields batches that threads prefetch.
       channels: number of channels of the images.
-      bad_examples: the examples that could not be read so far.
+      bad_examples: the examples found unreadable so far.
     """
 
     train: SegmentationDataset
@@ -57,7 +57,7 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     """Returns the datasets of a valid configuration and their batches.
 
     Raises:
-      ConfigError: an option of the dataset that does not fit.
+      ConfigError: an option of the dataset is unknown or out of range.
       DataError: a dataset is missing or cannot be used, or the splits do not fit one another.
     """
     settings, options = config.data, train_batch_options(config)

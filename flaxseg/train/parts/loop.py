@@ -1,4 +1,4 @@
-"""The course of a run: its devices, its length, and when it logs, evaluates, saves and stops."""
+"""The plan of the training loop: its devices, its length, and when it logs, evaluates, saves and stops."""
 
 import dataclasses
 import math
@@ -18,10 +18,9 @@ class EvaluationPlan:
 
     Attributes:
       every: number of steps between evaluations.
-      metrics: names of `metrics.METRICS` to measure beside the confusion matrix.
-      images: number of images shown with their label and prediction.
-      tile: height and width of the tiles that images of their own sizes are predicted in; None if images are resized
-        to one size.
+      metrics: names of `metrics.METRICS` to compute in addition to the confusion matrix.
+      images: number of images to show with their label and prediction.
+      tile: height and width of the tiles in which whole images are predicted; None if images are resized to one size.
       scale: the factor that the sides of images are multiplied by; None if images are resized to one size.
     """
 
@@ -38,7 +37,7 @@ class CheckpointPlan:
 
     Attributes:
       every: number of steps between checkpoints.
-      keep: how many of the latest are kept, beside the best.
+      keep: number of latest checkpoints to keep, in addition to the best.
       best_metric: the score whose highest value marks the best.
     """
 
@@ -49,15 +48,15 @@ class CheckpointPlan:
 
 @dataclasses.dataclass(frozen=True)
 class LoopPart:
-    """The course of a run.
+    """The plan of the training loop.
 
     Attributes:
-      mesh: the devices.
-      seed: everything random follows from it.
-      total_steps: the number of the last step.
+      mesh: the mesh of devices.
+      seed: the random seed of the run, from which all random keys derive.
+      total_steps: number of steps.
       batch_size: number of examples in a training batch, over all devices.
-      log_every: number of steps between training scalars.
-      patience: the run stops early when the best score is this many steps old; 0 never stops early.
+      log_every: number of steps between logged training scalars.
+      patience: number of steps without a better score after which the run stops early; 0: never.
       evaluation: when and how the run is evaluated.
       checkpoints: when checkpoints are saved, and which are kept.
     """
@@ -81,25 +80,25 @@ class LoopPart:
         return step % self.log_every == 0
 
     def should_evaluate(self, step: int) -> bool:
-        """Returns whether an evaluation is due after a step; one always is after the last."""
+        """Returns whether an evaluation is due after a step, as it always is after the last."""
         return step % self.evaluation.every == 0 or step == self.total_steps
 
     def should_save(self, step: int) -> bool:
-        """Returns whether a checkpoint is due after a step; one always is after the last."""
+        """Returns whether a checkpoint is due after a step, as it always is after the last."""
         return step % self.checkpoints.every == 0 or step == self.total_steps
 
     def should_stop(self, step: int, best_step: int | None) -> bool:
-        """Returns whether the run is over after a step: it is complete, or the best score is too old."""
-        return step >= self.total_steps or self.is_exhausted(step, best_step)
+        """Returns whether the run ends after a step: it is complete, or stops early."""
+        return step >= self.total_steps or self.should_stop_early(step, best_step)
 
-    def is_exhausted(self, step: int, best_step: int | None) -> bool:
-        """Returns whether the best score was `patience` steps old at the last evaluation up to a step."""
+    def should_stop_early(self, step: int, best_step: int | None) -> bool:
+        """Returns whether the best score was at least `patience` steps old at the last evaluation up to a step."""
         evaluated = step // self.evaluation.every * self.evaluation.every
         return self.patience > 0 and evaluated - (best_step or 0) >= self.patience
 
 
 def step_key(seed: int) -> jax.Array:
-    """Returns the random key of all training steps of a run, different from that of its initial parameters."""
+    """Returns the random key of all training steps of a run, which differs from that of its initial parameters."""
     return jax.random.fold_in(jax.random.key(seed), 1)
 
 
@@ -107,7 +106,7 @@ def build_mesh(config: ConfigDict) -> Mesh:
     """Returns the mesh of devices of a valid configuration.
 
     Raises:
-      ConfigError: the mesh does not fit the devices, or a batch size does not divide over it.
+      ConfigError: the mesh does not fit the devices, or a batch size is not a multiple of its shards.
     """
     with config_key("mesh"):
         mesh = make_mesh(**config.mesh)
@@ -132,10 +131,10 @@ def build_mesh(config: ConfigDict) -> Mesh:
 
 
 def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart:
-    """Returns the course of a run of a valid configuration, for a training set of `num_examples`."""
+    """Returns the plan of the training loop of a valid configuration, for a training set of `num_examples`."""
     steps_per_epoch = max(num_examples // config.train.batch_size, 1)
     total_steps = config.train.steps or max(round(config.train.epochs * steps_per_epoch), 1)
-    # Once per epoch; but the epochs of a small dataset are short, so at most about twenty times per run.
+    # Once per epoch, but at most about twenty times per run, because the epochs of a small dataset are short.
     evaluate_every = config.eval.every or min(max(steps_per_epoch, math.ceil(total_steps / 20)), total_steps)
     keep = config.data.resize == "keep"
     return LoopPart(

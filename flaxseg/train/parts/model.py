@@ -26,12 +26,12 @@ from flaxseg.train.step import initial_variables
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedWeights:
-    """Where a new run takes its weights from; see `state.load_weights`.
+    """The source of a new run's initial weights; see `state.load_weights`.
 
     Attributes:
       source: "imagenet", a weights file, or the directory of a run or checkpoint.
-      sha256: the beginning of the file's SHA-256; "" does not check it.
-      partial: load what fits, and initialize the rest.
+      sha256: the expected SHA-256 of the file, or its first digits; "": not checked.
+      partial: load the arrays that fit, and initialize the others.
     """
 
     source: str
@@ -44,14 +44,14 @@ class ModelPart:
     """The network of a run.
 
     Attributes:
-      name: what it is called in messages.
-      module: the network as it was built.
+      name: its name in messages.
+      module: the network, without regard to frozen parameters.
       num_classes: number of classes.
-      image_shape: [H, W, C] of the images that it is trained on.
+      image_shape: (H, W, C) of the images that it is trained on.
       variables: the shapes of its `params` and `batch_stats`, as `jax.ShapeDtypeStruct`.
       encoder_layers: the names of the encoder's modules in the order of the forward pass; empty without an encoder.
       frozen: `frozen(path)` returns whether the parameter at that path is frozen; None if none is.
-      pretrained: where a new run takes its weights from; None initializes them.
+      pretrained: the source of a new run's initial weights; None for random weights.
     """
 
     name: str
@@ -65,7 +65,7 @@ class ModelPart:
 
     @property
     def model(self) -> SegmentationModel:
-        """The network with its frozen modules frozen."""
+        """The network, with gradients and updates of its frozen modules disabled."""
         return freeze(self.module, self.frozen) if self.frozen else self.module  # type: ignore[arg-type]
 
     @property
@@ -75,7 +75,7 @@ class ModelPart:
 
 
 def build_model_part(config: ConfigDict, num_classes: int, channels: int) -> ModelPart:
-    """Returns the network of a valid configuration, checked on shapes alone; it needs no data.
+    """Returns the network of a valid configuration, after checking its output shape; needs no data.
 
     Args:
       config: its sections `model`, `train`, `data.image_size` and `optimizer.freeze` are read.
@@ -83,7 +83,7 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int) -> Mod
       channels: number of channels of the images.
 
     Raises:
-      ConfigError: options that do not fit the images, or a network of the user's own that breaks the contract.
+      ConfigError: options that do not fit the images, or a user's network that does not return logits of their size.
     """
     with config_key("model", others="options", name="name"):
         module = build_model(
@@ -112,7 +112,7 @@ def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDa
     Args:
       config: the run's valid configuration.
       model: its network.
-      dataset: a split of its data, which has the classes.
+      dataset: a split of its data, for the names and colors of the classes.
     """
     given = json.loads(config.model.options.to_json())
     return ModelDescription(
@@ -134,7 +134,7 @@ def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDa
 
 
 def _plain(values: Any) -> ChannelValues:
-    """Returns a mean or standard deviation as Python numbers; that of a network of the user's own may be an array."""
+    """Returns a mean or standard deviation as Python numbers; that of a user's network may be an array."""
     return tuple(map(float, values)) if np.ndim(values) else float(values)
 
 
@@ -148,7 +148,7 @@ def _trace(module: Any, name: str, image_shape: tuple[int, ...], num_classes: in
 
     def predict(key: jax.Array, image: jax.Array) -> tuple[jax.Array, Variables]:
         variables = initial_variables(key, image, model=module)
-        # Noted here, because JAX sorts the keys of the dicts that a traced function returns.
+        # Recorded here, because JAX sorts the keys of the dicts that a traced function returns.
         layers.extend(encoder_layers(variables["params"]))
         return inference_logits({"batch_stats": {}, **variables}, image, model=module), variables
 

@@ -33,8 +33,8 @@ class OptimizationPart:
       tx: the optimizer.
       multipliers: the learning-rate multipliers of parameters, which `tx` applies.
       weight_decay: the weight-decay coefficient of kernels, which `tx` applies.
-      step_options: moving average, micro-batches and further metrics of the training step.
-      class_weights: the weight of each class in the losses that take class weights; None if there are none.
+      step_options: the moving average, micro-batches and further metrics of the training step.
+      class_weights: one weight per class, for the losses that take class weights; None for equal weights.
     """
 
     loss_fn: LossFn
@@ -50,11 +50,11 @@ class OptimizationPart:
 def build_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
     """Returns the learning rate at each step of a run of `total_steps`.
 
-    A warm-up that is longer than the run is shortened to a tenth of it, with a notice on stderr, so that a short trial
-    needs no second key changed.
+    A warm-up that is not shorter than the run is shortened to a tenth of it, with a notice on stderr, so that a short
+    trial run needs no other change.
 
     Raises:
-      ConfigError: options of the schedule that do not fit the length of the run.
+      ConfigError: an option of the schedule is out of range, or does not fit the length of the run.
     """
     settings, warmup_steps = config.optimizer, config.optimizer.warmup_steps
     if warmup_steps >= total_steps:
@@ -86,7 +86,7 @@ def build_optimization(
       config: its sections `augment`, `loss`, `loss_options` and `optimizer` are read.
       model: the network.
       schedule: the learning rate at each step.
-      class_weights: one weight per class, for the losses that take class weights; None if there are none.
+      class_weights: one weight per class, for the losses that take class weights; None for equal weights.
 
     Raises:
       ConfigError: options that do not fit the network, or a pattern that matches no parameter.
@@ -124,7 +124,7 @@ def build_optimization(
 
 
 def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
-    """Returns the augmentation of a valid configuration; None when every strength is off.
+    """Returns the augmentation of a valid configuration; None if every augmentation is off.
 
     Prints a notice for each color change that has no effect on images with this number of channels.
     """
@@ -138,7 +138,7 @@ def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
 
 
 def _multipliers(config: ConfigDict, model: ModelPart) -> LearningRateMultipliers:
-    """Returns the learning-rate multipliers, once the patterns of frozen and scaled parameters were checked."""
+    """Returns the learning-rate multipliers, after checking the patterns of frozen and scaled parameters."""
     settings, params = config.optimizer, model.variables["params"]
     freeze, lr_scale = tuple(settings.freeze), tuple(map(tuple, settings.lr_scale))
     with config_key("optimizer"):

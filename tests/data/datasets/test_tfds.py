@@ -152,7 +152,7 @@ WRONG = {
     "mask of text": ({"mask_key": "file"}, "mask_key = 'file'.*is not a mask"),
     "mask of images": ({"mask_key": "clip"}, "mask_key = 'clip'.*is not a mask"),
     "image of numbers": ({"image_key": "flat"}, "image_key = 'flat'.*is not an image"),
-    "id of numbers": ({"id_key": "box"}, "id_key = 'box'.*is not a text or an integer"),
+    "id of numbers": ({"id_key": "box"}, "id_key = 'box'.*is not a string or an integer"),
     "split": ({"split": "test"}, r"split = 'test': all_kinds in .* has no such split; it has train, val, and slices"),
     "classes": ({"mask_key": "mask"}, r"class_names = \(\): must name .*'mask' of all_kinds does not; .*in `values`"),
     "names": ({"values": (0, 1, 2), "class_names": ("a", "b")}, r"has 2 name\(s\) for 3 `values`"),

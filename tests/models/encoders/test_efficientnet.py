@@ -32,7 +32,7 @@ def of_timm(block, layer):
     """Returns timm's names, whose numbers start at the first layer that a block has."""
     layers = ["depthwise", "project"] if block.expansion == 1 else ["expand", "depthwise", "project"]
     convs = {2: ["dw", "pw"], 3: ["pw", "dw", "pwl"]}[len(layers)]
-    place, before = layers.index(layer), f"blocks.{block.stage}.{block.place}"
+    place, before = layers.index(layer), f"blocks.{block.stage}.{block.position}"
     return f"{before}.conv_{convs[place]}", f"{before}.bn{place + 1}"
 
 
@@ -55,7 +55,7 @@ def published(encoder, scheme):
             put(*scheme(block, "expand"), (wide, channels, 1, 1))
         put(*scheme(block, "depthwise"), (wide, 1, size, size))
         for side, shape in () if lite else (("reduce", (channels // 4, wide)), ("expand", (wide, channels // 4))):
-            place = f"_blocks.{block.number}._se_" if package else f"blocks.{block.stage}.{block.place}.se.conv_"
+            place = f"_blocks.{block.number}._se_" if package else f"blocks.{block.stage}.{block.position}.se.conv_"
             tensors[f"{place}{side}.weight"] = draw.normal(size=(*shape, 1, 1)).astype(np.float32)
             tensors[f"{place}{side}.bias"] = draw.normal(size=shape[0]).astype(np.float32)
         put(*scheme(block, "project"), (block.channels, wide, 1, 1))

@@ -19,7 +19,9 @@ def test_the_number_of_values_is_the_tutorials():
     logits, variables = shapes(unet_mobilenet(num_classes=3))
     assert logits.shape == (2, 33, 47, 3)
     sizes = flax.traverse_util.flatten_dict(jax.tree.map(lambda leaf: leaf.size, variables), sep="/")
+    # The tutorial counts batch statistics as parameters.
     assert sum(sizes.values()) == 6_504_227
+    assert sum(size for name, size in sizes.items() if name.startswith("params/")) == 6_471_395
     assert sum(size for name, size in sizes.items() if name.startswith("params/decoder")) == 4_660_323
     assert {name.split("/")[1] for name in sizes} == {"encoder", "decoder"}
 
