@@ -1,5 +1,6 @@
 """Decoded and resized examples kept in host memory, so that only the first epoch reads files."""
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -75,7 +76,8 @@ class WholeImageCache:
         self._read = read
         first = read(0)
         self._examples: dict[int, Example] = {0: first}
-        self._bytes = 0
+        self._bytes = first["image"].nbytes + first["label"].nbytes
+        self._lock = threading.Lock()
         self._limit = int(_MAX_FRACTION * available_memory())
         size = count * (first["image"].nbytes + first["label"].nbytes)
         if size > self._limit:
@@ -89,12 +91,17 @@ class WholeImageCache:
         """
         if index not in self._examples:
             example = self._read(index)
-            self._bytes += example["image"].nbytes + example["label"].nbytes
-            if self._bytes > self._limit:
-                cached = len(self._examples)
-                raise self._too_large(f"the first {cached:,} cached images fill the host memory")
-            self._examples[index] = example
+            with self._lock:
+                self._insert(index, example)
         return self._examples[index]
+
+    def _insert(self, index: int, example: Example) -> None:
+        if index in self._examples:
+            return
+        total = self._bytes + example["image"].nbytes + example["label"].nbytes
+        if total > self._limit:
+            raise self._too_large(f"the first {len(self._examples):,} cached images fill the host memory")
+        self._bytes, self._examples[index] = total, example
 
     def _too_large(self, problem: str) -> DataError:
         return DataError(

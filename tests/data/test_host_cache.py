@@ -97,3 +97,44 @@ def test_images_with_different_channels_are_named():
 
     with pytest.raises(DataError, match=r"image is uint8\[16, 16, [13]\] where \d+ has uint8\[16, 16, [13]\]"):
         [batches(Mixed(), cache="host")[step] for step in range(3)]
+
+
+def whole(index: int) -> Example:
+    return {"image": np.full((2, 3, 1), index, np.uint8), "label": np.zeros((2, 3), np.uint8), "id": str(index)}
+
+
+def test_whole_images_are_counted_once_however_many_threads_read_them(monkeypatch):
+    """Five images of 12 bytes fit into 60 of 75 bytes."""
+    monkeypatch.setattr(host_cache, "available_memory", lambda: 75)
+    barrier, reads = threading.Barrier(3), []
+
+    def read(index):
+        reads.append(index)
+        if index == 1:
+            barrier.wait()
+        return whole(index)
+
+    cache = host_cache.WholeImageCache(5, read)
+    threads = [threading.Thread(target=cache, args=(1,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [cache(index)["image"].max() for index in (4, 3, 2, 1, 0, 4)] == [4, 3, 2, 1, 0, 4]
+    assert sorted(reads) == [0, 1, 1, 1, 2, 3, 4]
+
+
+def test_whole_images_that_fill_the_memory_are_an_error_and_the_cache_stays_usable(monkeypatch):
+    monkeypatch.setattr(host_cache, "available_memory", lambda: 75)
+    with pytest.raises(DataError, match=r"caching 6 whole images like the first needs 0\.0 MiB, and 0\.0 MiB may"):
+        host_cache.WholeImageCache(6, whole)
+
+    def growing(index):
+        return whole(index) if index < 2 else {**whole(index), "image": np.zeros((40, 3, 1), np.uint8)}
+
+    cache = host_cache.WholeImageCache(5, growing)
+    assert cache(1)["id"] == "1"
+    for _ in range(2):
+        with pytest.raises(DataError, match="the first 2 cached images fill the host memory"):
+            cache(2)
+    assert cache(1)["id"] == "1"
