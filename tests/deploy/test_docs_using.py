@@ -19,7 +19,8 @@ COMMANDS = re.findall(r"^python -m flaxseg\.(\w+) (.*)$", TEXT, re.MULTILINE)
 def place(tmp_path_factory):
     """Returns a folder with the run and the images that the page names."""
     folder = tmp_path_factory.mktemp("user")
-    save_run(folder / "runs" / "shapes", scores={2: 0.5}, overrides=["data.options.count=8"])
+    for name in ("shapes", "shapes-1"):
+        save_run(folder / "runs" / name, scores={2: 0.5}, overrides=["data.options.count=8"])
     image = np.random.default_rng(0).integers(0, 256, (20, 27, 3), np.uint8)
     for name in ("photo.png", "photos/a.png", "DIR/images/a.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -36,6 +37,7 @@ def test_snippets_run(place, monkeypatch, capsys):
         exec(compile(snippet, "using.md", "exec"), found)
     assert (found["mask"].dtype, found["mask"].shape) == (np.uint8, (20, 27))
     assert (found["probabilities"].shape, found["overlay"].shape) == ((20, 27, 5), (20, 27, 3))
+    assert found["doubt"].shape == (20, 27)
     assert "pixel accuracy" in capsys.readouterr().out
 
 
