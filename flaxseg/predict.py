@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from flaxseg.deploy.prediction_inputs import find_images
     from flaxseg.deploy.predictor import load
 
-    images = find_images(arguments.input, output=arguments.output)
+    images = find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
     options = {"batch_size": arguments.batch_size, "max_megapixels": arguments.max_megapixels}
     tiles = {"tile": arguments.tile, "tiling": arguments.tiling}
     model = load(arguments.model, step=arguments.step, **tiles, **options)

@@ -16,7 +16,7 @@ from flaxseg.deploy.saved import SavedModel
 from flaxseg.errors import ArgumentError, check_choice, check_integer
 from flaxseg.inference.exactness import exact_tiling, verify_exact
 from flaxseg.inference.forward import padded_logits, padding_value
-from flaxseg.inference.tiling import BlendTiling, Tiling, tiled_logits
+from flaxseg.inference.tiling import BlendTiling, ImageLike, Tiling, Writable, tiled_logits
 from flaxseg.ops import resize_bilinear_ragged
 
 _MAX_STRIP_BYTES = 2**28
@@ -81,6 +81,30 @@ class Network:
                 yield from _fetch(*running.pop(0))
         for started in running:
             yield from _fetch(*started)
+
+    def predict_into(self, image: ImageLike, out: Writable) -> None:
+        """Predicts an image of any size in tiles, none of which stays in memory; see `Predictor.predict_into`.
+
+        Args:
+          image: [H, W, C] with values 0..255, of which blocks are read.
+          out: what the most likely classes uint8[h, w] of blocks are assigned to.
+
+        Raises:
+          ArgumentError: the network takes images of one size only, or rescales them.
+        """
+        described = self._saved.description
+        if described.resize != "keep" or described.scale != 1:
+            rule = (
+                f"resized to {described.image_size}" if described.resize != "keep" else f"scaled by {described.scale}"
+            )
+            raise ArgumentError(
+                "image",
+                list(image.shape),
+                f"cannot be predicted in tiles, because the network was trained on images that were {rule}; train one "
+                "with data.resize=keep and data.scale=1, or predict the image whole",
+            )
+        options: dict[str, Any] = {"tile": self._tile, "tiling": self._tiling, "batch_size": self._batch_size}
+        tiled_logits(self.logits, image, reduce=lambda logits: logits.argmax(-1).astype(np.uint8), out=out, **options)
 
     def _batches(self, images: Iterable[NetworkImage]) -> Iterator[list[NetworkImage]]:
         batch: list[NetworkImage] = []

@@ -16,6 +16,8 @@ from flaxseg.data.decode.images import decode_label
 from flaxseg.data.sources.files import read_file
 from flaxseg.data.types import Color
 from flaxseg.deploy.files import write_file
+from flaxseg.deploy.large_images import count_classes
+from flaxseg.deploy.mask_tiff import georeference, write_mask_tiff
 from flaxseg.deploy.network import Prediction
 from flaxseg.deploy.prediction_inputs import InputImage
 from flaxseg.errors import DataError
@@ -31,8 +33,9 @@ _ANY_SIZE = 1e6
 class PredictionFiles:
     """The files of a folder of predictions.
 
-    These are `masks/STEM.png`, class indices with the palette; `overlays/STEM.png` and `probabilities/STEM.npz`, where
-    asked for; `summary.csv`; and `prediction.json`, which names the network.
+    These are `masks/STEM.png`, class indices with the palette, or `.tif` and `.npy` for images of that format;
+    `overlays/STEM.png` and `probabilities/STEM.npz`, where asked for, except for large images; `summary.csv`; and
+    `prediction.json`, which names the network.
 
     Attributes:
       folder: the folder.
@@ -90,15 +93,18 @@ class PredictionFiles:
         return [path for path in self._paths(image) if self.overwrite or not path.exists()]
 
     def _paths(self, image: InputImage) -> list[Path]:
-        kinds = [("masks", ".png")]
-        kinds += [("overlays", ".png")] if self.overlays else []
-        kinds += [("probabilities", ".npz")] if self.probabilities else []
+        kinds = [("masks", image.mask_suffix)]
+        kinds += [("overlays", ".png")] if self.overlays and not image.is_large else []
+        kinds += [("probabilities", ".npz")] if self.probabilities and not image.is_large else []
         return [self.folder / kind / f"{image.stem}{suffix}" for kind, suffix in kinds]
 
-    def write(self, paths: Iterable[Path], prediction: Prediction, original: np.ndarray | None) -> np.ndarray:
+    def write(
+        self, image: InputImage, paths: Iterable[Path], prediction: Prediction, original: np.ndarray | None
+    ) -> np.ndarray:
         """Writes the files of an image, and returns the number of pixels of each class, int64[K].
 
         Args:
+          image: the image.
           paths: from `missing`.
           prediction: the prediction for the image.
           original: the image at its own size; needed for an overlay.
@@ -110,7 +116,7 @@ class PredictionFiles:
         for path in sorted(paths, key=lambda path: path.relative_to(self.folder).parts[0] == "masks"):
             kind = path.relative_to(self.folder).parts[0]
             if kind == "masks":
-                write_file(path, self._mask(prediction.label))
+                write_file(path, self._mask(image, prediction.label))
             elif kind == "overlays":
                 assert original is not None, "an overlay needs the image"
                 drawn = overlay(original, prediction.label, self.palette)
@@ -124,7 +130,9 @@ class PredictionFiles:
 
     def areas(self, image: InputImage) -> tuple[tuple[int, int], np.ndarray]:
         """Returns the height and width of the mask of an image that exists, and the number of pixels of each class."""
-        path = str(self.folder / "masks" / f"{image.stem}.png")
+        path = str(self.folder / "masks" / f"{image.stem}{image.mask_suffix}")
+        if image.mask_suffix != ".png":
+            return count_classes(path, len(self.class_names))
         label = decode_label(read_file(path), name=path, max_megapixels=_ANY_SIZE)
         return (label.shape[0], label.shape[1]), self._areas(label)
 
@@ -138,13 +146,20 @@ class PredictionFiles:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["image", "mask", "height", "width", *self.class_names])
         for image, size, areas in rows:
-            writer.writerow([image.path, f"masks/{image.stem}.png", *size, *areas.tolist()])
+            writer.writerow([image.path, f"masks/{image.stem}{image.mask_suffix}", *size, *areas.tolist()])
         write_file(self.folder / "summary.csv", text.getvalue().encode())
 
-    def _mask(self, label: np.ndarray) -> bytes:
-        mask = Image.fromarray(label)
-        mask.putpalette(np.asarray(self.palette, np.uint8).tobytes())
-        return _png(mask)
+    def _mask(self, image: InputImage, label: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        if image.mask_suffix == ".npy":
+            np.save(buffer, label)
+        elif image.mask_suffix == ".tif":
+            write_mask_tiff(buffer, label, self.palette, tags=georeference(image.path))
+        else:
+            mask = Image.fromarray(label)
+            mask.putpalette(np.asarray(self.palette, np.uint8).tobytes())
+            return _png(mask)
+        return buffer.getvalue()
 
     def _areas(self, label: np.ndarray) -> np.ndarray:
         return np.bincount(label.ravel(), minlength=len(self.class_names))

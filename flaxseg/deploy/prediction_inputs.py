@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flaxseg.data.decode.blocks import stored_size
+from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.sources.image_files import SUFFIXES, list_image_files
 from flaxseg.errors import DataError
 
@@ -18,13 +20,20 @@ class InputImage:
     Attributes:
       path: its file.
       stem: the path of the files made of it, below their folder and without extension, such as `day1/a`.
+      is_large: it has more pixels than are read at once, and is read and predicted in blocks.
     """
 
     path: str
     stem: str
+    is_large: bool = False
+
+    @property
+    def mask_suffix(self) -> str:
+        """The extension of its mask: TIFF and NPY files keep their format."""
+        return {".tif": ".tif", ".tiff": ".tif", ".npy": ".npy"}.get(os.path.splitext(self.path)[1].lower(), ".png")
 
 
-def find_images(inputs: Sequence[str], *, output: Path) -> list[InputImage]:
+def find_images(inputs: Sequence[str], *, output: Path, max_megapixels: float = MAX_MEGAPIXELS) -> list[InputImage]:
     """Returns the images that a user's arguments name, in the order of their names.
 
     An image in a folder keeps its path below that folder, one that a pattern finds its path below the part of the
@@ -34,6 +43,7 @@ def find_images(inputs: Sequence[str], *, output: Path) -> list[InputImage]:
     Args:
       inputs: files, folders, which are searched with their subfolders, and patterns such as `images/**/*.jpg`.
       output: the folder that the results go to; images in it are left out.
+      max_megapixels: TIFF and NPY files of more million pixels are predicted in blocks.
 
     Raises:
       DataError: an input that does not exist or contains no images, images whose results would have the same name, or
@@ -52,7 +62,9 @@ def find_images(inputs: Sequence[str], *, output: Path) -> list[InputImage]:
     images = []
     for name, path in sorted(found.items()):
         stem = os.path.splitext(name)[0]
-        images.append(InputImage(path, (stem if stems[stem] == 1 else name).replace(os.sep, "/")))
+        height, width = stored_size(path) or (0, 0)
+        is_large = height * width > max_megapixels * 1e6
+        images.append(InputImage(path, (stem if stems[stem] == 1 else name).replace(os.sep, "/"), is_large))
     return images
 
 

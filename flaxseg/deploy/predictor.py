@@ -17,7 +17,7 @@ from flaxseg.errors import POSITIVE, check_choice, check_integer
 from flaxseg.inference.blending import Windows
 from flaxseg.inference.description import ModelDescription
 from flaxseg.inference.scoring import EvalMetrics
-from flaxseg.inference.tiling import Tiling
+from flaxseg.inference.tiling import ImageLike, Tiling, Writable
 from flaxseg.metrics import METRICS
 
 
@@ -147,6 +147,20 @@ class Predictor:
           probabilities: compute probabilities, too.
         """
         return self._network.predict(images, probabilities=probabilities)
+
+    def predict_into(self, image: ImageLike, out: Writable) -> None:
+        """Predicts an image that may be larger than memory, tile by tile.
+
+        Args:
+          image: [H, W, C] with values 0..255 and the network's number of channels; anything that has a shape and can be
+            sliced, such as a memory map.
+          out: anything that slices of rows and columns can be assigned to, such as a memory map uint8[H, W]; receives
+            the most likely class of each pixel.
+
+        Raises:
+          ArgumentError: the network was trained on images that were resized or rescaled.
+        """
+        self._network.predict_into(image, out)
 
     def evaluate(
         self,
