@@ -10,12 +10,23 @@ from flaxseg import cli
 DESCRIPTION = """\
 Predicts the class of each pixel of images with a trained network. Writes, below the output folder,
 
-  masks/NAME.png          class indices, with the colors of the classes as palette, at the image's own size
+  masks/NAME.png          class indices, with the colors of the classes as palette, at the image's own size;
+                          NAME.tif for TIFF images, which keeps the georeference of a GeoTIFF; NAME.npy for NPY
   overlays/NAME.png       with --overlay: the classes drawn over the image, with a legend
   probabilities/NAME.npz  with --probabilities: the array `probabilities`, float16[H, W, classes]
   summary.csv             the number of pixels of each class in each image
 
-Images keep their names and subfolders. Repeat the command to predict only the images that are still missing.
+and for a video
+
+  videos/NAME.mp4         the classes drawn over the frames
+  areas/NAME.csv          the number of pixels of each class in each frame
+  masks/NAME/000000.png   with --frame_masks: the class indices of each frame
+
+Images keep their names and subfolders. Repeat the command to predict only those that are still missing.
+
+TIFF and NPY images of more than --max_megapixels are read, predicted and written in blocks, so that they can be larger
+than memory; of these, only the mask is written. The network must have been trained with data.resize=keep. Larger images
+of other formats are not read.
 
 exit status: 0; 1, an argument is wrong, or images could not be read, which are listed at the end; 130, Ctrl-C.
 """
@@ -26,6 +37,8 @@ examples:
         all images in a folder and its subfolders, with the best checkpoint of a run
   python -m flaxseg.predict --model=runs/pet --step=700 --input a.jpg 'more/*.png' --output=predictions --overlay
         single files, and those that a pattern finds
+  python -m flaxseg.predict --model=runs/pet --input=cat.mp4 --output=predictions
+        a video
 """
 
 
@@ -40,15 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model", metavar="MODEL", required=True, help="a run, checkpoint, export or weights")
     parser.add_argument("--step", metavar="N", type=int, help="step of the run's checkpoint (default: the best)")
-    parser.add_argument("--input", metavar="PATH", nargs="+", required=True, help="images, folders, or patterns")
+    parser.add_argument(
+        "--input", metavar="PATH", nargs="+", required=True, help="images, folders, patterns, or videos"
+    )
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder of the results")
     parser.add_argument("--overlay", action="store_true", help="write the classes drawn over the images")
     parser.add_argument("--probabilities", action="store_true", help="write the probabilities of the classes")
+    parser.add_argument("--frame_masks", action="store_true", help="write the masks of the frames of videos")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
     parser.add_argument("--batch_size", metavar="N", type=int, default=1, help="images predicted at once (default: 1)")
     parser.add_argument("--tile", metavar="N", type=int, help="side of the tiles of large images (default: as trained)")
     parser.add_argument("--tiling", choices=("auto", "blend", "exact"), default="auto", help="default: auto")
-    parser.add_argument("--max_megapixels", metavar="N", type=float, default=64.0, help="largest image (default: 64)")
+    parser.add_argument(
+        "--max_megapixels", metavar="N", type=float, default=64.0, help="largest image read whole (default: 64)"
+    )
     parser.add_argument("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
     arguments = parser.parse_args(argv)
     interrupted = "stopped; repeat the command to predict the remaining images"
@@ -58,32 +76,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     cli.set_log_level(arguments.verbose)
     from flaxseg.deploy.predict_files import predict_files
+    from flaxseg.deploy.predict_videos import predict_videos
     from flaxseg.deploy.prediction_files import PredictionFiles
     from flaxseg.deploy.prediction_inputs import find_images
+    from flaxseg.deploy.prediction_report import prediction_report
     from flaxseg.deploy.predictor import load
 
-    images = find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
-    options = {"batch_size": arguments.batch_size, "max_megapixels": arguments.max_megapixels}
-    tiles = {"tile": arguments.tile, "tiling": arguments.tiling}
-    model = load(arguments.model, step=arguments.step, **tiles, **options)
+    found = find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
+    options = ("step", "tile", "tiling", "batch_size", "max_megapixels")
+    model = load(arguments.model, **{name: getattr(arguments, name) for name in options})
     files = PredictionFiles(
         arguments.output,
         model.classes,
         model.palette,
         overlays=arguments.overlay,
         probabilities=arguments.probabilities,
+        frame_masks=arguments.frame_masks,
         overwrite=arguments.overwrite,
     )
-    files.claim(images, model.saved.name, model.saved.digest())
-    outcome = predict_files(model, images, files)
-    for name, pixels in zip(model.classes, outcome.pixels, strict=True):
-        print(f"{name:<20}  {pixels / max(outcome.pixels.sum(), 1):7.2%} of the pixels")
-    kept = f", {outcome.kept:,} were there before" if outcome.kept else ""
-    print(f"{model.saved.name}: {outcome.written:,} images predicted{kept}; results in {arguments.output}")
-    if outcome.failed:
-        print(f"error: {len(outcome.failed):,} of {len(images):,} images were not predicted:", file=sys.stderr)
-        print("\n".join(f"  {message}" for message in outcome.failed), file=sys.stderr)
-    return 1 if outcome.failed else 0
+    files.claim(found, model.saved.name, model.saved.digest())
+    images, videos = ([each for each in found if each.is_video == kind] for kind in (False, True))
+    outcomes = {"images": predict_files(model, images, files)} if images else {}
+    outcomes |= {"videos": predict_videos(model, videos, files)} if videos else {}
+    lines, failures = prediction_report(model.saved.name, model.classes, outcomes, str(arguments.output))
+    print("\n".join(lines))
+    print("".join(f"{line}\n" for line in failures), end="", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def new_file(path: Path) -> Iterator[Path]:
     Raises:
       WriteError: an OSError was raised inside, so that the file cannot be written.
     """
-    new = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.new{path.suffix}")
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.new{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield new

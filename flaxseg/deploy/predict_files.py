@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,18 +28,20 @@ Row = tuple[InputImage, tuple[int, int], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of the images.
+    """What became of the images, or of the videos.
 
     Attributes:
-      written: the number of images whose files were written.
-      kept: the number of images whose files were there before.
-      failed: the message for each image that cannot be read.
-      pixels: the number of pixels of each class over all images, int64[K].
+      written: the number of those whose files were written.
+      kept: the number of those whose files were there before.
+      failed: the message for each that cannot be read.
+      given: the number of all of them.
+      pixels: the number of pixels of each class over all of them, int64[K].
     """
 
     written: int
     kept: int
     failed: tuple[str, ...]
+    given: int
     pixels: np.ndarray
 
 
@@ -79,7 +81,7 @@ def predict_files(
     rows.sort(key=lambda row: order[row[0].stem])
     files.write_summary(rows)
     pixels = np.sum([areas for *_, areas in rows], axis=0) if rows else np.zeros(len(files.class_names), np.int64)
-    return Outcome(len(rows) - kept, kept, tuple(failed), pixels)
+    return Outcome(len(rows) - kept, kept, tuple(failed), len(images), pixels)
 
 
 def _predict_whole(
@@ -147,7 +149,7 @@ def _read(model: Predictor, files: PredictionFiles, image: InputImage, paths: Se
     return _Job(image, paths, given, original)
 
 
-def write_behind(writes: Iterator[Callable[[], _T]], *, num_threads: int) -> Iterator[_T]:
+def write_behind(writes: Iterator[Callable[[], _T]], *, num_threads: int) -> Generator[_T, None, None]:
     """Yields the result of each function, in order; threads call them, and few wait to be called."""
     threads = thread_count(num_threads)
     if not threads:

@@ -24,7 +24,7 @@ from flaxseg.errors import DataError
 from flaxseg.report.drawing import append_legend, overlay
 
 _RECORD = "prediction.json"
-_RESULTS = ("masks", "overlays", "probabilities", "summary.csv")
+_RESULTS = ("masks", "overlays", "probabilities", "videos", "areas", "summary.csv")
 _ANY_SIZE = 1e6
 """Megapixels; masks that are there were once predicted, so that their size was checked."""
 
@@ -35,7 +35,8 @@ class PredictionFiles:
 
     These are `masks/STEM.png`, class indices with the palette, or `.tif` and `.npy` for images of that format;
     `overlays/STEM.png` and `probabilities/STEM.npz`, where asked for, except for large images; `summary.csv`; and
-    `prediction.json`, which names the network.
+    `prediction.json`, which names the network. Of a video, these are `videos/STEM.mp4`, the overlays; `areas/STEM.csv`,
+    the number of pixels of each class in each frame; and `masks/STEM/NNNNNN.png`, where asked for.
 
     Attributes:
       folder: the folder.
@@ -43,6 +44,7 @@ class PredictionFiles:
       palette: one color per class.
       overlays: write overlays, with a legend.
       probabilities: write probabilities, float16[H, W, K], as the array `probabilities`.
+      frame_masks: write the masks of the frames of videos.
       overwrite: replace files that exist.
     """
 
@@ -51,6 +53,7 @@ class PredictionFiles:
     palette: Sequence[Color]
     overlays: bool = False
     probabilities: bool = False
+    frame_masks: bool = False
     overwrite: bool = False
 
     def claim(self, images: Sequence[InputImage], network: str, digest: str) -> None:
@@ -93,6 +96,8 @@ class PredictionFiles:
         return [path for path in self._paths(image) if self.overwrite or not path.exists()]
 
     def _paths(self, image: InputImage) -> list[Path]:
+        if image.is_video:
+            return [self.video(image), self.frame_areas(image), *([self._frames(image)] if self.frame_masks else [])]
         kinds = [("masks", image.mask_suffix)]
         kinds += [("overlays", ".png")] if self.overlays and not image.is_large else []
         kinds += [("probabilities", ".npz")] if self.probabilities and not image.is_large else []
@@ -149,6 +154,38 @@ class PredictionFiles:
             writer.writerow([image.path, f"masks/{image.stem}{image.mask_suffix}", *size, *areas.tolist()])
         write_file(self.folder / "summary.csv", text.getvalue().encode())
 
+    def video(self, video: InputImage) -> Path:
+        """Returns the file of the overlays of a video."""
+        return self.folder / "videos" / f"{video.stem}.mp4"
+
+    def frame_areas(self, video: InputImage) -> Path:
+        """Returns the file of the class areas of the frames of a video."""
+        return self.folder / "areas" / f"{video.stem}.csv"
+
+    def write_frame(
+        self, video: InputImage, number: int, frame: np.ndarray, label: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Writes the mask of a frame, where asked for.
+
+        Returns:
+          The frame with the classes drawn over it, uint8[H, W, 3], and the number of pixels of each class, int64[K].
+
+        Raises:
+          WriteError: the mask cannot be written.
+        """
+        if self.frame_masks:
+            write_file(self._frames(video) / f"{number:06}.png", self._palette_png(label))
+        return overlay(frame, label, self.palette), self._areas(label)
+
+    def remove_frames(self, video: InputImage, *, first: int) -> None:
+        """Removes masks from frame `first` on, which are left of a longer video of the same name."""
+        for path in self._frames(video).glob("[0-9]" * 6 + ".png") if self.frame_masks else ():
+            if int(path.stem) >= first:
+                path.unlink()
+
+    def _frames(self, video: InputImage) -> Path:
+        return self.folder / "masks" / video.stem
+
     def _mask(self, image: InputImage, label: np.ndarray) -> bytes:
         buffer = io.BytesIO()
         if image.mask_suffix == ".npy":
@@ -156,10 +193,13 @@ class PredictionFiles:
         elif image.mask_suffix == ".tif":
             write_mask_tiff(buffer, label, self.palette, tags=georeference(image.path))
         else:
-            mask = Image.fromarray(label)
-            mask.putpalette(np.asarray(self.palette, np.uint8).tobytes())
-            return _png(mask)
+            return self._palette_png(label)
         return buffer.getvalue()
+
+    def _palette_png(self, label: np.ndarray) -> bytes:
+        mask = Image.fromarray(label)
+        mask.putpalette(np.asarray(self.palette, np.uint8).tobytes())
+        return _png(mask)
 
     def _areas(self, label: np.ndarray) -> np.ndarray:
         return np.bincount(label.ravel(), minlength=len(self.class_names))

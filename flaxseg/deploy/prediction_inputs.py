@@ -1,4 +1,4 @@
-"""Which images to predict, and what the files made of each are called."""
+"""Which images and videos to predict, and what the files made of each are called."""
 
 import dataclasses
 import glob
@@ -10,12 +10,13 @@ from pathlib import Path
 from flaxseg.data.decode.blocks import stored_size
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.sources.image_files import SUFFIXES, list_image_files
+from flaxseg.deploy import video
 from flaxseg.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class InputImage:
-    """An image to predict.
+    """An image or a video to predict.
 
     Attributes:
       path: its file.
@@ -28,13 +29,20 @@ class InputImage:
     is_large: bool = False
 
     @property
+    def is_video(self) -> bool:
+        """Whether it is a video, by its extension."""
+        return os.path.splitext(self.path)[1].lower() in video.SUFFIXES
+
+    @property
     def mask_suffix(self) -> str:
         """The extension of its mask: TIFF and NPY files keep their format."""
         return {".tif": ".tif", ".tiff": ".tif", ".npy": ".npy"}.get(os.path.splitext(self.path)[1].lower(), ".png")
 
 
 def find_images(inputs: Sequence[str], *, output: Path, max_megapixels: float = MAX_MEGAPIXELS) -> list[InputImage]:
-    """Returns the images that a user's arguments name, in the order of their names.
+    """Returns the images and videos that a user's arguments name, in the order of their names.
+
+    Folders are searched for images only, because videos take long: they are named one by one or by a pattern.
 
     An image in a folder keeps its path below that folder, one that a pattern finds its path below the part of the
     pattern without wildcards, and a file its name. Where names differ in their extension only, it becomes part of the
