@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--probabilities", action="store_true", help="write the probabilities of the classes")
     parser.add_argument("--frame_masks", action="store_true", help="write the masks of the frames of videos")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
-    parser.add_argument("--batch_size", metavar="N", type=int, default=1, help="images predicted at once (default: 1)")
+    batch_size = "images or tiles predicted at once; multiples of the number of devices use all (default: that number)"
+    parser.add_argument("--batch_size", metavar="N", type=int, help=batch_size)
     parser.add_argument("--tile", metavar="N", type=int, help="side of the tiles of large images (default: as trained)")
     parser.add_argument("--tiling", choices=("auto", "blend", "exact"), default="auto", help="default: auto")
     parser.add_argument(
@@ -75,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     cli.set_log_level(arguments.verbose)
+    import jax
+
     from flaxseg.deploy.predict_files import predict_files
     from flaxseg.deploy.predict_videos import predict_videos
     from flaxseg.deploy.prediction_files import PredictionFiles
@@ -83,6 +86,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from flaxseg.deploy.predictor import load
 
     found = find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
+    if arguments.batch_size is None:
+        arguments.batch_size = jax.local_device_count()
     options = ("step", "tile", "tiling", "batch_size", "max_megapixels")
     model = load(arguments.model, **{name: getattr(arguments, name) for name in options})
     files = PredictionFiles(

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxseg.data.evaluation import bucket_size
 from flaxseg.deploy.images import NetworkImage
@@ -64,8 +65,21 @@ class Network:
         self._tiling = self._make_tiling(tiling)
 
     def logits(self, image: Any, extent: Any = None) -> jax.Array:
-        """Returns the logits float32[B, H, W, K] of images [B, H, W, C]; see `padded_logits`."""
-        return self._logits(self._variables, image, extent)
+        """Returns the logits float32[B, H, W, K] of images [B, H, W, C]; see `padded_logits`.
+
+        Images whose number is a multiple of the number of local devices are spread over these.
+        """
+        devices = jax.local_devices()
+        if len(devices) == 1 or len(image) % len(devices):
+            return self._logits(self._variables, image, extent)
+        sharding = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
+        return self._logits(self._replicated, *jax.device_put((image, extent), sharding))
+
+    @functools.cached_property
+    def _replicated(self) -> Any:
+        """The variables on each local device."""
+        mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
+        return jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
 
     def predict(self, images: Iterable[NetworkImage], *, probabilities: bool = False) -> Iterator[Prediction]:
         """Yields the prediction for each image, in order; the device computes a batch while the last is fetched.
@@ -139,7 +153,8 @@ class Network:
             finished = self._finish(logits, 0, None, 0, canvas=None, probabilities=probabilities)
             return [(row, finished) for row in range(len(batch))]
         logits = logits if extent is None else logits[:, :rows, :columns]
-        return [(0, self._resized(logits, row, image.size, probabilities)) for row, image in enumerate(batch)]
+        parts = _rows(logits)
+        return [(0, self._resized(*part, image.size, probabilities)) for part, image in zip(parts, batch, strict=False)]
 
     def _is_tiled(self, image: NetworkImage) -> bool:
         size = image.pixels.shape[:2]
@@ -219,6 +234,12 @@ def _finish(
         one = jax.lax.dynamic_slice_in_dim(logits, row, 1)
         logits = resize_bilinear_ragged(one, size, canvas, first_row=first_row)
     return logits.argmax(-1).astype(jnp.uint8), jax.nn.softmax(logits) if probabilities else None
+
+
+def _rows(logits: jax.Array) -> Iterator[tuple[jax.Array, int]]:
+    """Yields for each image the part of the logits on the image's own device, and its row in that part."""
+    for shard in sorted(logits.addressable_shards, key=lambda shard: shard.index[0].start or 0):
+        yield from ((shard.data, row) for row in range(len(shard.data)))
 
 
 def _fetch(computed: Sequence[Any], batch: Sequence[NetworkImage]) -> Iterator[Prediction]:

@@ -172,5 +172,5 @@ def test_few_frames_are_in_memory(run, tmp_path, monkeypatch):
     monkeypatch.setattr(VideoReader, "__iter__", counted)
     monkeypatch.setattr(VideoWriter, "write", count)
     monkeypatch.setattr(predict_videos, "write_behind", lambda each, num_threads: write_behind(each, num_threads=2))
-    assert predict.main(arguments(run, tmp_path)) == 0
+    assert predict.main(arguments(run, tmp_path, "--batch_size=1")) == 0
     assert written[0] == 60 and max(ahead) <= 10
