@@ -1,7 +1,9 @@
 """Reading and writing the frames of video files, one at a time."""
 
+import errno
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,7 +109,13 @@ class VideoWriter:
             )
 
     def write(self, frame: np.ndarray) -> None:
-        """Appends a frame, uint8[H, W, 3]."""
+        """Appends a frame, uint8[H, W, 3].
+
+        Raises:
+          OSError: there is no space left, which the encoder would not report.
+        """
+        if shutil.disk_usage(self._path.parent).free < frame.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._name))
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
         self._count += 1
 

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import shutil
+from collections import namedtuple
 
 import cv2
 import numpy as np
@@ -132,6 +134,15 @@ def test_a_video_without_frames_is_an_error(tmp_path, monkeypatch):
     reader.count = 0
     with pytest.raises(DataError, match="a.avi: has no frames that can be read"):
         list(reader)
+
+
+def test_a_full_disk_is_reported_at_once(run, video, tmp_path, monkeypatch, capsys):
+    free = iter([10**9, 10**9, 100])
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(next(free)))
+    assert predict.main(arguments(run, tmp_path)) == 1
+    assert "videos/a.mp4: there is no space left to write it; free some" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "out" / "videos") == []
 
 
 def test_a_video_that_is_not_written_whole_is_an_error(tmp_path):
