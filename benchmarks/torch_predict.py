@@ -1,4 +1,4 @@
-"""Predicts a folder of images with a network of segmentation_models_pytorch, as a script of one's own would; prints JSON.
+"""Predicts a folder of images with a network of segmentation_models_pytorch, as one's own script would; prints JSON.
 
 `python benchmarks/predict.py --peer PYTHON` runs this in turn with flaxseg, on the same images; PYTHON has torch,
 segmentation_models_pytorch, OpenCV and Pillow. A DataLoader decodes and resizes in worker processes, the logits are
@@ -47,7 +47,9 @@ def write(path: Path, label: np.ndarray, palette: list[int]) -> None:
 
 def predict(net: torch.nn.Module, loader: torch.utils.data.DataLoader, output: Path, threads: int) -> None:
     """Predicts all images and writes their masks."""
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1) * 255 for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     palette = np.random.default_rng(0).integers(0, 256, 9).tolist()
     with torch.inference_mode(), concurrent.futures.ThreadPoolExecutor(threads) as pool:
         written = []

@@ -10,12 +10,24 @@ from flaxseg import cli
 DESCRIPTION = """\
 Predicts the class of each pixel of images with a trained network. Writes, below the output folder,
 
-  masks/NAME.png          class indices, with the colors of the classes as palette, at the image's own size
+  masks/NAME.png          class indices, with the colors of the classes as palette, at the image's own size;
+                          NAME.tif for TIFF images, which keeps the georeference of a GeoTIFF; NAME.npy for NPY
   overlays/NAME.png       with --overlay: the classes drawn over the image, with a legend
   probabilities/NAME.npz  with --probabilities: the array `probabilities`, float16[H, W, classes]
+  uncertainty/NAME.png    with --uncertainty: gray levels from 0, certain, to 255, as uncertain as can be
   summary.csv             the number of pixels of each class in each image
 
-Images keep their names and subfolders. Repeat the command to predict only the images that are still missing.
+and for a video
+
+  videos/NAME.mp4         the classes drawn over the frames
+  areas/NAME.csv          the number of pixels of each class in each frame
+  masks/NAME/000000.png   with --frame_masks: the class indices of each frame
+
+Images keep their names and subfolders. Repeat the command to predict only those that are still missing.
+
+TIFF and NPY images of more than --max_megapixels are read, predicted and written in blocks, so that they can be larger
+than memory; of these, only the mask is written. The network must have been trained with data.resize=keep. Larger images
+of other formats are not read.
 
 exit status: 0; 1, an argument is wrong, or images could not be read, which are listed at the end; 130, Ctrl-C.
 """
@@ -26,6 +38,8 @@ examples:
         all images in a folder and its subfolders, with the best checkpoint of a run
   python -m flaxseg.predict --model=runs/pet --step=700 --input a.jpg 'more/*.png' --output=predictions --overlay
         single files, and those that a pattern finds
+  python -m flaxseg.predict --model=runs/pet --input=cat.mp4 --output=predictions
+        a video
 """
 
 
@@ -39,16 +53,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--model", metavar="MODEL", nargs="+", required=True, help="runs, exports or weights")
-    parser.add_argument("--input", metavar="PATH", nargs="+", required=True, help="images, folders, or patterns")
+    parser.add_argument(
+        "--input", metavar="PATH", nargs="+", required=True, help="images, folders, patterns, or videos"
+    )
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder of the results")
     parser.add_argument("--overlay", action="store_true", help="write the classes drawn over the images")
     parser.add_argument("--probabilities", action="store_true", help="write the probabilities of the classes")
+    kinds = ("entropy", "margin", "disagreement")
+    parser.add_argument("--uncertainty", choices=kinds, default="", help="write how uncertain the prediction is")
+    parser.add_argument("--frame_masks", action="store_true", help="write the masks of the frames of videos")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
-    parser.add_argument("--batch_size", metavar="N", type=int, default=1, help="images predicted at once (default: 1)")
+    batch_size = "images or tiles predicted at once; multiples of the number of devices use all (default: that number)"
+    parser.add_argument("--batch_size", metavar="N", type=int, help=batch_size)
     cli.add_inference_options(parser)
     parser.add_argument("--halo", metavar="N", type=int, help="halo of exact tiles (default: what the network needs)")
     parser.add_argument("--tiling", choices=("auto", "blend", "exact"), default="auto", help="default: auto")
-    parser.add_argument("--max_megapixels", metavar="N", type=float, default=64.0, help="largest image (default: 64)")
+    parser.add_argument(
+        "--max_megapixels", metavar="N", type=float, default=64.0, help="largest image read whole (default: 64)"
+    )
     parser.add_argument("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
     arguments = parser.parse_args(argv)
     interrupted = "stopped; repeat the command to predict the remaining images"
@@ -57,35 +79,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     cli.set_log_level(arguments.verbose)
+    import jax
+
     from flaxseg.deploy.predict_files import predict_files
+    from flaxseg.deploy.predict_videos import predict_videos
     from flaxseg.deploy.prediction_files import PredictionFiles
     from flaxseg.deploy.prediction_inputs import find_images
+    from flaxseg.deploy.prediction_report import prediction_report
     from flaxseg.deploy.predictor import load
 
-    images = find_images(arguments.input, output=arguments.output)
-    options = {"batch_size": arguments.batch_size, "max_megapixels": arguments.max_megapixels}
-    tiles = {"tiling": arguments.tiling, "halo": arguments.halo}
-    model = load(arguments.model, **cli.inference_options(arguments), **tiles, **options)
+    found = find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
+    if arguments.batch_size is None:
+        arguments.batch_size = jax.local_device_count()
+    options = {name: getattr(arguments, name) for name in ("tiling", "halo", "batch_size", "max_megapixels")}
+    model = load(arguments.model, **cli.inference_options(arguments), **options)
     if model.tiles.note:
         print(model.tiles.note, file=sys.stderr)
+    if arguments.uncertainty:
+        model.check_uncertainty(arguments.uncertainty)
     files = PredictionFiles(
         arguments.output,
         model.classes,
         model.palette,
         overlays=arguments.overlay,
         probabilities=arguments.probabilities,
+        uncertainty=arguments.uncertainty,
+        members=len(model.members),
+        frame_masks=arguments.frame_masks,
         overwrite=arguments.overwrite,
     )
-    files.claim(images, model.name, model.digest())
-    outcome = predict_files(model, images, files)
-    for name, pixels in zip(model.classes, outcome.pixels, strict=True):
-        print(f"{name:<20}  {pixels / max(outcome.pixels.sum(), 1):7.2%} of the pixels")
-    kept = f", {outcome.kept:,} were there before" if outcome.kept else ""
-    print(f"{model.name}: {outcome.written:,} images predicted{kept}; results in {arguments.output}")
-    if outcome.failed:
-        print(f"error: {len(outcome.failed):,} of {len(images):,} images were not predicted:", file=sys.stderr)
-        print("\n".join(f"  {message}" for message in outcome.failed), file=sys.stderr)
-    return 1 if outcome.failed else 0
+    files.claim(found, model.name, model.digest())
+    images, videos = ([each for each in found if each.is_video == kind] for kind in (False, True))
+    outcomes = {"images": predict_files(model, images, files)} if images else {}
+    outcomes |= {"videos": predict_videos(model, videos, files)} if videos else {}
+    lines, failures = prediction_report(model.name, model.classes, outcomes, str(arguments.output))
+    print("\n".join(lines))
+    print("".join(f"{line}\n" for line in failures), end="", file=sys.stderr)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":

@@ -78,6 +78,15 @@ class ImageReader:
         )
         return self._resized(self._with_channels(pixels, name), size, name)
 
+    def prepare(self, values: np.ndarray, *, name: str) -> np.ndarray:
+        """Returns the stored values [h, w, C] of a part of an image as the network takes them, uint8 or float32.
+
+        Raises:
+          DataError: values that nothing maps to 0..255, or another number of channels than the network's.
+        """
+        pixels = to_intensities(values, name=name, value_range=self.description.value_range)
+        return self._with_channels(np.ascontiguousarray(pixels), name)
+
     def original(self, image: Any) -> np.ndarray:
         """Returns an image at its own size, uint8 or float32[H, W, C], for display; takes what a call takes."""
         name = _name(image)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxseg.data.evaluation import bucket_size
 from flaxseg.deploy.images import NetworkImage
@@ -93,13 +94,26 @@ class Network:
     def logits(self, image: Any, extent: Any = None, *, maps: Sequence[str] = ()) -> jax.Array:
         """Returns the logits float32[B, H, W, K] of images [B, H, W, C]; see `ensemble_logits`.
 
+        Images whose number is a multiple of the number of local devices are spread over these.
+
         Args:
           image: [B, H, W, C] with values 0..255.
           extent: int32[B, 2], the height and width of each image in the upper left; None if images fill the arrays.
           maps: with "disagreement" among them, it becomes a further channel.
         """
         ensemble = dataclasses.replace(self._ensemble, with_disagreement="disagreement" in maps)
-        return self._compute(self._variables, image, extent, ensemble=ensemble)
+        devices = jax.local_devices()
+        if len(devices) == 1 or len(image) % len(devices):
+            return self._compute(self._variables, image, extent, ensemble=ensemble)
+        sharding = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
+        image, extent = jax.device_put((image, extent), sharding)
+        return self._compute(self._replicated, image, extent, ensemble=ensemble)
+
+    @functools.cached_property
+    def _replicated(self) -> Any:
+        """The variables on each local device."""
+        mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
+        return jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
 
     def predict(self, images: Iterable[NetworkImage], *, maps: Sequence[str] = ()) -> Iterator[Prediction]:
         """Yields the prediction for each image, in order; the device computes a batch while the last is fetched.
@@ -178,7 +192,8 @@ class Network:
             finished = self._finished(logits, maps)
             return [(row, finished) for row in range(len(batch))]
         logits = logits if extent is None else logits[:, :rows, :columns]
-        return [(0, self._resized(logits, row, image.size, maps)) for row, image in enumerate(batch)]
+        parts = _rows(logits)
+        return [(0, self._resized(*part, image.size, maps)) for part, image in zip(parts, batch, strict=False)]
 
     def _is_tiled(self, image: NetworkImage) -> bool:
         size = image.pixels.shape[:2]
@@ -265,6 +280,12 @@ def _finish(
 def _joined(strips: Sequence[Any]) -> Any:
     """Returns arrays [1, H, ...] of strips of rows."""
     return jax.tree.map(lambda *parts: np.concatenate(parts, 1), *strips)
+
+
+def _rows(logits: jax.Array) -> Iterator[tuple[jax.Array, int]]:
+    """Yields for each image the part of the logits on the image's own device, and its row in that part."""
+    for shard in sorted(logits.addressable_shards, key=lambda shard: shard.index[0].start or 0):
+        yield from ((shard.data, row) for row in range(len(shard.data)))
 
 
 def _fetch(computed: Sequence[Any], batch: Sequence[NetworkImage]) -> Iterator[Prediction]:

@@ -1,4 +1,4 @@
-"""Which images to predict, and what the files made of each are called."""
+"""Which images and videos to predict, and what the files made of each are called."""
 
 import dataclasses
 import glob
@@ -7,25 +7,42 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flaxseg.data.decode.blocks import stored_size
+from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.sources.image_files import SUFFIXES, list_image_files
+from flaxseg.deploy import video
 from flaxseg.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
 class InputImage:
-    """An image to predict.
+    """An image or a video to predict.
 
     Attributes:
       path: its file.
       stem: the path of the files made of it, below their folder and without extension, such as `day1/a`.
+      is_large: it has more pixels than are read at once, and is read and predicted in blocks.
     """
 
     path: str
     stem: str
+    is_large: bool = False
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video, by its extension."""
+        return os.path.splitext(self.path)[1].lower() in video.SUFFIXES
+
+    @property
+    def mask_suffix(self) -> str:
+        """The extension of its mask: TIFF and NPY files keep their format."""
+        return {".tif": ".tif", ".tiff": ".tif", ".npy": ".npy"}.get(os.path.splitext(self.path)[1].lower(), ".png")
 
 
-def find_images(inputs: Sequence[str], *, output: Path) -> list[InputImage]:
-    """Returns the images that a user's arguments name, in the order of their names.
+def find_images(inputs: Sequence[str], *, output: Path, max_megapixels: float = MAX_MEGAPIXELS) -> list[InputImage]:
+    """Returns the images and videos that a user's arguments name, in the order of their names.
+
+    Folders are searched for images only, because videos take long: they are named one by one or by a pattern.
 
     An image in a folder keeps its path below that folder, one that a pattern finds its path below the part of the
     pattern without wildcards, and a file its name. Where names differ in their extension only, it becomes part of the
@@ -34,6 +51,7 @@ def find_images(inputs: Sequence[str], *, output: Path) -> list[InputImage]:
     Args:
       inputs: files, folders, which are searched with their subfolders, and patterns such as `images/**/*.jpg`.
       output: the folder that the results go to; images in it are left out.
+      max_megapixels: TIFF and NPY files of more million pixels are predicted in blocks.
 
     Raises:
       DataError: an input that does not exist or contains no images, images whose results would have the same name, or
@@ -52,7 +70,9 @@ def find_images(inputs: Sequence[str], *, output: Path) -> list[InputImage]:
     images = []
     for name, path in sorted(found.items()):
         stem = os.path.splitext(name)[0]
-        images.append(InputImage(path, (stem if stems[stem] == 1 else name).replace(os.sep, "/")))
+        height, width = stored_size(path) or (0, 0)
+        is_large = height * width > max_megapixels * 1e6
+        images.append(InputImage(path, (stem if stems[stem] == 1 else name).replace(os.sep, "/"), is_large))
     return images
 
 

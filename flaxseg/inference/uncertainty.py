@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import xlogy
 
 from flaxseg.data.types import IGNORE_LABEL
@@ -51,6 +52,25 @@ def disagreement(probabilities: jax.Array) -> jax.Array:
     """
     # Rounding could make it slightly negative where all members agree.
     return jnp.maximum(entropy(probabilities.mean(0)) - entropy(probabilities).mean(0), 0)
+
+
+def relative_uncertainty(kind: str, values: np.ndarray, *, num_classes: int, members: int = 1) -> np.ndarray:
+    """Returns a measure of uncertainty as a number from 0, certain, to 1, as uncertain as it can be.
+
+    Args:
+      kind: "entropy", "margin" or "disagreement".
+      values: float[...], what the function of this name returned.
+      num_classes: the number of classes.
+      members: the number of members of the ensemble, for "disagreement".
+
+    Returns:
+      float[...]: the entropy relative to its maximum, log(num_classes); 1 - margin; or the disagreement relative to its
+      maximum, the logarithm of the smaller of `num_classes` and `members`.
+    """
+    if kind == "margin":
+        return 1 - values
+    most = num_classes if kind == "entropy" else min(num_classes, members)
+    return np.clip(values / max(np.log(most), np.finfo(np.float32).tiny), 0, 1)
 
 
 def apply_temperature(logits: jax.Array, temperature: jax.Array | float) -> jax.Array:

@@ -145,6 +145,43 @@ def test_predict_writes_masks_overlays_probabilities_and_a_summary(run, photos, 
     assert "3 images predicted" in capsys.readouterr().out
 
 
+def test_an_ensemble_is_evaluated_and_predicts_with_its_uncertainty(run, photos, tmp_path, capsys):
+    paths = [str(run[0] / "checkpoints" / step) for step in ("2", "4")]
+    copies = ["--scales=1,1.5", "--flips=horizontal"]
+    model = flaxseg.load(paths, scales=(1.0, 1.5), flips=("horizontal",))
+    assert evaluate.main([*paths, *copies, "--config", str(run[0]), "--json", str(tmp_path / "s.json")]) == 0
+    counts = json.loads((tmp_path / "s.json").read_text())["confusion"]
+    assert counts == model.evaluate(run[1].data.evaluation).confusion.counts.tolist()
+    assert f"{model.name} on shapes" in capsys.readouterr().out
+    out = ["--input", str(photos / "b.jpg"), "--output"]
+    for kind, most in (("entropy", np.log(5)), ("disagreement", np.log(2))):
+        arguments = ["--model", *paths, *copies, *out, str(tmp_path / kind), f"--uncertainty={kind}"]
+        assert predict.main(arguments) == 0, capsys.readouterr().err
+        gray = np.asarray(Image.open(tmp_path / kind / "uncertainty" / "b.png"))
+        expected = 255 * model.uncertainty(photos / "b.jpg", kind) / most
+        assert gray.dtype == np.uint8 and np.abs(gray - expected).max() < 0.51
+        assert gray.max() > 20
+    arguments = ["--model", paths[0], *out, str(tmp_path / "one"), "--uncertainty=disagreement"]
+    assert predict.main(arguments) == 1
+    assert "kind = 'disagreement': needs an ensemble" in capsys.readouterr().err
+    assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--scales=0", "scales = 0.0: must be a number above 0"),
+        ("--flips=up", "flips = 'up': must be one of 'horizontal', 'vertical', 'both'"),
+        ("--tiling=exact", "tiling = 'exact': this network was trained on images that were resized to"),
+        ("--halo=8", "halo = 8: this network was trained on images that were resized to"),
+    ],
+)
+def test_mistakes_in_how_to_predict_are_one_message(run, photos, tmp_path, capsys, argument, message):
+    assert predict.main([f"--model={run[0]}", f"--input={photos}", f"--output={tmp_path / 'out'}", argument]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_predict_keeps_what_is_done(run, photos, tmp_path, capsys):
     arguments = [f"--model={run[0]}", f"--input={photos}", f"--output={tmp_path}", "--batch_size=2"]
     assert predict.main(arguments) == 0

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from flaxseg.inference.uncertainty import apply_temperature, disagreement, entropy, fit_temperature, margin
+from flaxseg.inference.uncertainty import (
+    apply_temperature,
+    disagreement,
+    entropy,
+    fit_temperature,
+    margin,
+    relative_uncertainty,
+)
 
 KEY = jax.random.key(0)
 
@@ -29,6 +36,19 @@ def test_disagreement_by_hand():
     result = disagreement(jnp.stack([agreeing, opposed, mixed], 1))
     expected = 0.75 * np.log(4 / 3) + 0.25 * np.log(4) - np.log(2) / 2
     np.testing.assert_allclose(result, [0, np.log(2), expected], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        ("entropy", [0, np.log(2), np.log(4)], [0, 0.5, 1]),
+        ("margin", [1, 0.25, 0], [0, 0.75, 1]),
+        ("disagreement", [0, np.log(2) / 2, np.log(2)], [0, 0.5, 1]),
+    ],
+)
+def test_relative_uncertainty_is_0_where_certain_and_at_most_1(kind, values, expected):
+    np.testing.assert_allclose(relative_uncertainty(kind, np.array(values), num_classes=4, members=2), expected)
+    assert not relative_uncertainty("disagreement", np.zeros(3), num_classes=4, members=1).any()
 
 
 def labeled_logits(temperature, shape=(2, 40, 50), classes=4):

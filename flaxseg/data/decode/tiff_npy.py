@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import math
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -74,8 +74,16 @@ def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
 
 
-def _read_npy(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
-    file = io.BytesIO(data)
+def read_npy_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns the shape of the array in an NPY file, whether it is stored in Fortran order, and its dtype.
+
+    Args:
+      file: a file that is read from its beginning up to the first value.
+      name: the name of the file, for messages.
+
+    Raises:
+      DataError: an array of Python objects, or one that is not an image.
+    """
     version = np.lib.format.read_magic(file)
     read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
     shape, is_fortran_order, dtype = read_header(file)
@@ -86,11 +94,17 @@ def _read_npy(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
         )
     if len(shape) not in (2, 3) or 0 in shape:
         raise DataError(f"{name}: has the shape {list(shape)}, but an image is [H, W], [H, W, C] or [C, H, W]")
-    axes = _axes_by_shape(shape)
+    return shape, is_fortran_order, dtype
+
+
+def _read_npy(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
+    file = io.BytesIO(data)
+    shape, is_fortran_order, dtype = read_npy_header(file, name)
+    axes = axes_by_shape(shape)
     check_size(name, shape[axes[1]], shape[axes[0]], max_megapixels)
     # Unlike numpy.load, this allocates no memory for a shape that is larger than the file.
     values = np.frombuffer(data, dtype, math.prod(shape), file.tell()).astype(dtype.newbyteorder("="))
-    return _channels_last(values.reshape(shape, order="F" if is_fortran_order else "C"), axes)
+    return channels_last(values.reshape(shape, order="F" if is_fortran_order else "C"), axes)
 
 
 def _read_tiff(data: bytes, name: str, max_megapixels: float) -> StoredArray:
@@ -99,18 +113,27 @@ def _read_tiff(data: bytes, name: str, max_megapixels: float) -> StoredArray:
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         series: Any = file.series[0]
         page: Any = series.keyframe
-        axes = _tiff_axes(series.axes, series.shape, name)
+        axes = tiff_axes(series.axes, series.shape, name)
         check_size(name, series.shape[axes[1]], series.shape[axes[0]], max_megapixels)
         tag = page.tags.get(ExifTags.Base.Orientation.value)
-        values = _channels_last(_tiff_values(series, data, name), axes)
+        values = channels_last(_tiff_values(series, data, name), axes)
         pixels = apply_orientation(values, int(tag.value) if tag else 1)
         if page.photometric != _PHOTOMETRIC_PALETTE or page.colormap is None:
             return StoredArray(pixels)
         return StoredArray(pixels, (page.colormap.T >> 8).astype(np.uint8))
 
 
-def _tiff_axes(axes: str, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
-    """Returns the positions of the rows, the columns and, if there is one, the channel axis."""
+def tiff_axes(axes: str, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Returns the positions of the rows, the columns and, if there is one, the channel axis of a TIFF.
+
+    Args:
+      axes: the names that tifffile gives the axes, such as "YXS".
+      shape: the lengths of the axes.
+      name: the name of the file, for messages.
+
+    Raises:
+      DataError: the TIFF holds several images.
+    """
     others = axes.replace("Y", "", 1).replace("X", "", 1)
     problem = ""
     if len(axes) - len(others) != 2 or len(others) > 1:
@@ -124,16 +147,18 @@ def _tiff_axes(axes: str, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
             "tifffile.imwrite(path, array, metadata={'axes': 'CYX'})"
         )
     # Without metadata, tifffile calls the last two axes rows and columns, even if they are not.
-    return _axes_by_shape(shape) if others == "Q" else tuple(axes.index(axis) for axis in "YX" + others)
+    return axes_by_shape(shape) if others == "Q" else tuple(axes.index(axis) for axis in "YX" + others)
 
 
-def _axes_by_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+def axes_by_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the positions of the rows, the columns and, if there are any, the channels of an array."""
     if len(shape) == 2:
         return (0, 1)
     return (1, 2, 0) if shape[0] < min(shape[1:]) else (0, 1, 2)
 
 
-def _channels_last(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+def channels_last(values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Returns an array as [H, W, C], given the positions of its rows, its columns and, if any, its channels."""
     return values.transpose(axes) if len(axes) == 3 else values.transpose(axes)[..., None]
 
 
@@ -151,7 +176,12 @@ def _tiff_values(series: Any, data: bytes, name: str) -> np.ndarray:
             values = np.empty(0)
         if values.shape == series.shape and values.dtype.str[1:] == series.dtype.str[1:]:
             return values
-    raise DataError(
-        f"{name}: is a TIFF of {series.dtype} with the compression {series.keyframe.compression.name}, which requires "
-        "another package: pip install 'flaxseg[tiff]', or save it uncompressed or with deflate"
+    raise compression_error(series.keyframe, name)
+
+
+def compression_error(page: Any, name: str) -> DataError:
+    """Returns the error about a page of a TIFF whose compression needs the extra `tiff`."""
+    return DataError(
+        f"{name}: is a TIFF of {page.dtype} with the compression {page.compression.name}, which requires another "
+        "package: pip install 'flaxseg[tiff]', or save it uncompressed or with deflate"
     )
