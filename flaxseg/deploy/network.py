@@ -114,8 +114,8 @@ class Network:
             raise ArgumentError(
                 "image",
                 list(image.shape),
-                f"cannot be predicted in tiles, because the network was trained on images that were {rule}; train one "
-                "with data.resize=keep and data.scale=1, or predict the image whole",
+                f"cannot be predicted in tiles, because the network was trained on images that were {rule}; predict it "
+                "whole, or train a network with data.resize=keep and data.scale=1",
             )
         options: dict[str, Any] = {"tile": self._tile, "tiling": self._tiling, "batch_size": self._batch_size}
         tiled_logits(self.logits, image, reduce=lambda logits: logits.argmax(-1).astype(np.uint8), out=out, **options)
