@@ -146,8 +146,9 @@ def _predict_into(model: Predictor, image: LargeImage, labels: LabelFile) -> Non
     try:
         model.predict_into(image, labels)
     except ArgumentError as error:
+        limit = model.reader.max_megapixels
         raise DataError(
-            f"{image.name}: is larger than max_megapixels = {model.reader.max_megapixels:g} ({error})"
+            f"{image.name}: has more megapixels than max_megapixels = {limit:g}, and {error.problem}"
         ) from error
 
 

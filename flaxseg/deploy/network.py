@@ -154,8 +154,8 @@ class Network:
             raise ArgumentError(
                 "image",
                 list(image.shape),
-                f"cannot be predicted in tiles, because the network was trained on images that were {rule}; train one "
-                "with data.resize=keep and data.scale=1, or predict the image whole",
+                f"cannot be predicted in tiles, because the network was trained on images that were {rule}; predict it "
+                "whole, or train a network with data.resize=keep and data.scale=1",
             )
         self._tiled_logits(image, (), reduce=lambda logits: logits.argmax(-1).astype(np.uint8), out=out)
 

@@ -20,8 +20,9 @@ def prediction_report(
     """
     pixels = np.sum([outcome.pixels for outcome in outcomes.values()], axis=0)
     lines = [
-        f"{name:<20}  {count / max(pixels.sum(), 1):7.2%} of the pixels"
+        f"{name:<20}  {count / pixels.sum():7.2%} of the pixels"
         for name, count in zip(class_names, pixels, strict=True)
+        if pixels.any()
     ]
     failures = []
     for kind, outcome in outcomes.items():

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,6 +26,9 @@ def place(tmp_path_factory):
     for name in ("photo.png", "photos/a.png", "DIR/images/a.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / name)
+    writer = cv2.VideoWriter(str(folder / "video.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (26, 20))
+    writer.write(image[:, :26].copy())
+    writer.release()
     (folder / "DIR" / "masks").mkdir()
     Image.fromarray(image[..., 0] % 5).save(folder / "DIR" / "masks" / "a.png")
     return folder

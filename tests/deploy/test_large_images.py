@@ -132,9 +132,9 @@ def test_networks_that_resize_images_cannot_predict_in_blocks(model, pixels, tmp
             [dataclasses.replace(saved, description=dataclasses.replace(saved.description, **change))],
             max_megapixels=0.01,
         )
-        with pytest.raises(ArgumentError, match=f"image = .*{problem}; train one with data.resize=keep"):
+        with pytest.raises(ArgumentError, match=f"image = .*{problem}; predict it whole, or train"):
             other.predict_into(pixels, np.zeros(SIZE, np.uint8))
-        with pytest.raises(DataError, match=f"a.npy: is larger than max_megapixels = 0.01 .*{problem}"):
+        with pytest.raises(DataError, match=f"a.npy: has more megapixels than max_megapixels = 0.01, and .*{problem}"):
             predict_large(other, str(tmp_path / "a.npy"), tmp_path / "out" / "a.npy")
         assert os.listdir(tmp_path / "out") == []
 

@@ -29,7 +29,7 @@ def too_large_error(name: str, size: str, max_megapixels: float) -> DataError:
     """Returns the error about an image of `size` megapixels."""
     return DataError(
         f"{name}: is {size} megapixels, but at most {max_megapixels:g} are read; make it smaller, cut it into tiles, "
-        "or raise max_megapixels, an option of the dataset `folder`"
+        "or raise max_megapixels"
     )
 
 
