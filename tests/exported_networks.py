@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,6 +76,20 @@ def trained(name: str, *, image_size: tuple[int, int] = (64, 96), num_classes: i
         versions=installed_versions(),
     )
     return SavedModel("network", description, description.build(), variables)
+
+
+class DependsOnTheSize(nn.Module):
+    """A network whose output is another one for images that are higher than wide."""
+
+    num_classes: int
+    dtype: Any = jnp.float32
+    mean: float = 127.5
+    std: float = 127.5
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(self.num_classes, name="head")(x if x.shape[1] > x.shape[2] else -x)
 
 
 def rows(name: str, options: dict[str, Any], image_size: tuple[int, int]) -> list[str]:
