@@ -1,5 +1,7 @@
 """The command flaxseg.export: what it writes, its exit status, and wrong arguments."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -7,9 +9,10 @@ from exported_networks import trained
 from saved_network import write_run
 
 from flaxseg import export as command
+from flaxseg.data.stored_samples import StoredSample, write_samples
 from flaxseg.deploy.program import make_program
+from flaxseg.deploy.saved import read_model
 from flaxseg.deploy.stablehlo import read_stablehlo
-from flaxseg.deploy.trained import read_trained
 from flaxseg.export import main
 
 
@@ -26,7 +29,7 @@ def flags(run, output, *more):
 def test_a_run_becomes_a_folder_that_is_exported_again(run, tmp_path, capsys):
     assert main(flags(run, tmp_path / "out", "--format=stablehlo", "--argmax", "--license=mit")) == 0
     assert f"written  {tmp_path}/out" in capsys.readouterr().out
-    network = read_trained(run)
+    network = read_model(run)
     image = np.random.default_rng(0).uniform(0, 255, (1, 8, 12, 3)).astype(np.float32)
     program = make_program(network.description.build(), network.variables, normalized=True, output="classes")
     found = read_stablehlo(tmp_path / "out" / "model.stablehlo")(image)
@@ -38,6 +41,18 @@ def test_a_run_becomes_a_folder_that_is_exported_again(run, tmp_path, capsys):
     assert main(flags(tmp_path / "out", tmp_path / "again")) == 0
     for name in ("model.safetensors", "model.json", "config.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_an_export_is_compared_on_the_samples_of_its_run(run, tmp_path, capsys):
+    image = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+    shutil.copytree(run, tmp_path / "run")
+    samples = [StoredSample(image, image[..., 0] % 4, str(index)) for index in range(3)]
+    write_samples(tmp_path / "run" / "samples.npz", samples)
+    assert main(flags(tmp_path / "run", tmp_path / "out", "--weights=int8")) == 0
+    printed = capsys.readouterr().out
+    assert "comparing on 2 of the run's stored samples\n" in printed and "; mIoU 0." in printed
+    # They may not be published, so that they are no part of an export.
+    assert not (tmp_path / "out" / "samples.npz").exists()
 
 
 def test_an_export_is_pushed(run, tmp_path, capsys, monkeypatch):
@@ -61,7 +76,7 @@ def test_nothing_is_overwritten_unless_asked(run, tmp_path, capsys):
     ("flag", "message"),
     [
         ("--format=onxx", "format = 'onxx': must be one of 'safetensors', 'stablehlo', 'onnx'; did you mean 'onnx'?"),
-        ("--weights=int8", "weights = 'int8': must be one of 'float32', 'float16'"),
+        ("--weights=int4", "weights = 'int4': must be one of 'float32', 'float16', 'int8'"),
         ("--step=11", ""),
         ("--data=nowhere", "--data=nowhere: is not a folder"),
         ("--image_size=8", "image_size = '8': must be HEIGHT,WIDTH"),

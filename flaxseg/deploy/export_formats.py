@@ -90,8 +90,13 @@ def write_format(
     for sizes in _candidates(options, stride_of(model), saved.description.image_size):
         try:
             file, exported = _write_program(name, program, sizes, saved.description.channels, options, folder)
-            comparison = _compare(exported, model, saved, samples, sizes, output=options.output, options=options)
+            compared = functools.partial(_compare, exported, model, saved, output=options.output, options=options)
+            comparison = compared(samples, sizes)
             comparison.check(f"{name} ({file.name})", tolerance=TOLERANCES[options.weights])
+            if not sizes.fixed:
+                one, smallest = dataclasses.replace(samples, count=1), (sizes.smallest, sizes.smallest)
+                at_smallest = compared(one, dataclasses.replace(sizes, fixed=smallest))
+                at_smallest.check(f"{name} ({file.name})", tolerance=TOLERANCES[options.weights])
         except ExportError as error:
             if sizes.fixed:
                 raise

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ class TrainingRecord:
     step: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Returns everything but the configuration, as JSON holds it."""
-        return {"data": dict(self.data), "scores": dict(self.scores), "step": self.step}
+        """Returns everything but the configuration and undefined scores, as JSON holds it."""
+        # A score that is undefined is NaN, which JSON lacks.
+        scores = {name: score for name, score in self.scores.items() if math.isfinite(score)}
+        return {"data": dict(self.data), "scores": scores, "step": self.step}
 
 
 def read_record(saved: SavedModel) -> TrainingRecord:

@@ -16,7 +16,9 @@ def dataset(count, size=(6, 8), dtype=np.uint8):
         {"image": np.full((*size, 3), i, dtype), "label": np.full(size, i % 2, np.uint8), "id": f"example {i}"}
         for i in range(count)
     ]
-    return SegmentationDataset(ListSource(examples), num_classes=2, class_names=("a", "b"), palette=((0, 0, 0), (1, 1, 1)))
+    return SegmentationDataset(
+        ListSource(examples), num_classes=2, class_names=("a", "b"), palette=((0, 0, 0), (1, 1, 1))
+    )
 
 
 def test_samples_are_at_equal_distances_and_resized():

@@ -48,3 +48,8 @@ def test_an_exported_folder_keeps_the_record_in_its_report(run, tmp_path):
     (tmp_path / "export.json").write_text("damaged")
     assert read_record(read_model(tmp_path)) == TrainingRecord()
     assert read_record(dataclasses.replace(saved, folder=None)) == TrainingRecord()
+
+
+def test_undefined_scores_are_left_out_of_the_report():
+    record = TrainingRecord(scores={"miou": 0.5, "kappa": float("nan")}, data={"train": 2}, step=7)
+    assert record.to_json() == {"data": {"train": 2}, "scores": {"miou": 0.5}, "step": 7}
