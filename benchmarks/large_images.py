@@ -80,7 +80,7 @@ def main() -> None:
     image = arguments.folder / f"image{arguments.size}{suffix}"
     if not image.exists():
         write_image(image, arguments.size)
-    model = Predictor(saved_model(), tile=arguments.tile, tiling=arguments.tiling, batch_size=2)
+    model = Predictor([saved_model()], tile=arguments.tile, tiling=arguments.tiling, batch_size=2)
     start = time.perf_counter(), time.process_time()
     predict_large(model, str(image), arguments.folder / f"mask{arguments.size}{suffix}")
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flaxseg import cli
-from flaxseg.deploy.folder import FORMATS, WEIGHTS, ExportOptions, check_output, export_network
+from flaxseg.deploy.calibration import calibrated
+from flaxseg.deploy.evaluation_data import evaluation_config, open_evaluation_data
+from flaxseg.deploy.export_formats import FORMATS, ExportOptions
+from flaxseg.deploy.folder import check_output, export_network
 from flaxseg.deploy.hub import push
 from flaxseg.deploy.program import parse_size
-from flaxseg.deploy.trained import read_trained
+from flaxseg.deploy.saved import read_model
+from flaxseg.deploy.weights import WEIGHTS
 
 DESCRIPTION = """\
 Writes a folder with the weights of a trained network (model.safetensors, model.json), programs that run without
@@ -27,6 +31,8 @@ examples:
         also an ONNX file that returns class indices
   python -m flaxseg.export --model=runs/pet --output=exported/pet --format=stablehlo,onnx --data=images
         compare on the images of a folder
+  python -m flaxseg.export --model=runs/pet --output=exported/pet --format=onnx --weights=int8 --data=DIR
+        store kernels as 8-bit integers; with DIR/images and DIR/masks, report the mIoU before and after
   python -m flaxseg.export --model=runs/pet --output=exported/pet --push=OWNER/NAME --license=cc-by-4.0
         also upload the folder to the Hugging Face hub
 """
@@ -46,13 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--output", metavar="DIR", required=True, help="the folder to write")
     add("--format", metavar="NAME[,NAME]", default="safetensors", help=f"{', '.join(FORMATS)} (default: safetensors)")
     add("--step", metavar="N", type=int, help="the checkpoint (default: the best)")
-    add("--data", metavar="DIR", help="compare on the first images of this folder (default: on random images)")
-    add("--images", metavar="N", type=int, default=20, help="number of images to compare on (default: 20)")
+    add(
+        "--data",
+        metavar="DIR",
+        help="compare on the first images of this folder, or, if it has the folders images/ "
+        "and masks/, also the mIoU (default: on the samples that the run stored, or random images)",
+    )
+    add("--images", metavar="N", type=int, default=20, help="largest number of images to compare on (default: 20)")
     add("--argmax", action="store_true", help="programs return class indices instead of logits")
     add("--softmax", action="store_true", help="programs return probabilities instead of logits")
     add("--normalize", action=argparse.BooleanOptionalAction, default=True, help="programs take values of 0..255")
     add("--image_size", metavar="H,W", help="fix the size of the images (default: any where possible)")
-    add("--weights", metavar="TYPE", default="float32", help=f"{' or '.join(WEIGHTS)} (default: float32)")
+    add("--weights", metavar="TYPE", default="float32", help=f"{', '.join(WEIGHTS)} (default: float32)")
+    add("--fold", action=argparse.BooleanOptionalAction, default=True, help="fold batch normalization in programs")
+    add("--calibrate", action="store_true", help="fit the temperature on the evaluation data, or --data")
     add("--license", metavar="NAME", help="license of the weights for the model card, such as cc-by-4.0")
     add("--push", metavar="OWNER/NAME", help="upload the folder to this repository of the Hugging Face hub")
     add("--private", action="store_true", help="with --push, create a private repository")
@@ -72,12 +85,17 @@ def _run(arguments: argparse.Namespace) -> int:
         image_size=parse_size(arguments.image_size),
         images=arguments.images,
         license=arguments.license,
+        fold=arguments.fold,
     )
     cli.set_log_level(verbose=False)
     output, source = Path(arguments.output), Path(arguments.model)
     check_output(output, source, overwrite=arguments.overwrite)
-    network = read_trained(source, step=arguments.step)
-    export_network(network, output, options, data=arguments.data, say=print)
+    saved = read_model(source, step=arguments.step)
+    if arguments.calibrate:
+        data = open_evaluation_data(evaluation_config(saved, data=arguments.data or ""))
+        saved = calibrated(saved, data.dataset)
+        print(f"calibrated on {data.name}: the temperature is {saved.description.temperature:.3g}")
+    export_network(saved, output, options, data=arguments.data, say=print)
     print(f"\nwritten  {output}")
     if arguments.push:
         print(f"pushed   {push(output, arguments.push, private=arguments.private)}")

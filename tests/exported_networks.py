@@ -8,12 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxseg.deploy.folder import ExportOptions, export_network
-from flaxseg.deploy.trained import TrainedNetwork
+from flaxseg.deploy.export_formats import ExportOptions
+from flaxseg.deploy.folder import export_network
+from flaxseg.deploy.saved import SavedModel
 from flaxseg.errors import ExportError
 from flaxseg.inference.description import ModelDescription, installed_versions, resolved_options
 from flaxseg.models import build_model
@@ -50,9 +52,7 @@ ENCODERS = (
 """An encoder of each family, for the U-Net."""
 
 
-def trained(
-    name: str, *, image_size: tuple[int, int] = (64, 96), num_classes: int = 4, **options: Any
-) -> TrainedNetwork:
+def trained(name: str, *, image_size: tuple[int, int] = (64, 96), num_classes: int = 4, **options: Any) -> SavedModel:
     """Returns a network with random weights and batch statistics."""
     model = build_model(name, num_classes=num_classes, **options)
     init = jax.jit(lambda key, image: model.init(key, image, train=False))
@@ -75,7 +75,21 @@ def trained(
         std=model.std,
         versions=installed_versions(),
     )
-    return TrainedNetwork(variables, description)
+    return SavedModel("network", description, description.build(), variables)
+
+
+class DependsOnTheSize(nn.Module):
+    """A network whose output is another one for images that are higher than wide."""
+
+    num_classes: int
+    dtype: Any = jnp.float32
+    mean: float = 127.5
+    std: float = 127.5
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(self.num_classes, name="head")(x if x.shape[1] > x.shape[2] else -x)
 
 
 def rows(name: str, options: dict[str, Any], image_size: tuple[int, int]) -> list[str]:

@@ -6,14 +6,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from flaxseg.deploy.trained import TrainedNetwork
+from flaxseg.deploy.saved import SavedModel
 from flaxseg.train.checkpoints import Checkpoints
 
 SCORES = {10: 0.25, 20: 0.75, 30: 0.5}
 """The mIoU of each checkpoint. Each holds the network's parameters multiplied by 1 + step / 100."""
 
 
-def write_run(folder: Path, network: TrainedNetwork) -> Path:
+def write_run(folder: Path, network: SavedModel) -> Path:
     """Writes a run and returns its working directory."""
     folder.mkdir(parents=True)
     (folder / "model.json").write_text(network.description.to_json())

@@ -1,31 +1,35 @@
 """The model card of an exported folder: the README.md that the Hugging Face hub shows."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flaxseg.deploy.trained import TrainedNetwork
+from flaxseg.deploy.trained import TrainingRecord
+from flaxseg.inference.description import ModelDescription
 
 _SHOWN_SCORES = ("miou", "mean_dice", "pixel_accuracy", "fwiou", "micro_iou", "mean_precision", "mean_recall", "kappa")
 _SHOWN_SECTIONS = ("data", "augment", "optimizer", "loss", "train")
 
 
-def model_card(network: TrainedNetwork, report: Mapping[str, Any], *, license: str | None = None) -> str:
+def model_card(
+    description: ModelDescription, record: TrainingRecord, report: Mapping[str, Any], *, license: str | None = None
+) -> str:
     """Returns the text of a model card: how to use the files, the classes, data, scores, checks and configuration.
 
     Args:
-      network: the exported network.
+      description: the exported network.
+      record: what is known about its training.
       report: what `export_network` returns.
       license: the license of the weights, as the hub names it, such as "cc-by-4.0"; None: not stated.
     """
     sections = (
         _metadata(license),
-        _title(network, license),
+        _title(description, license),
         _usage(report),
-        _classes(network),
-        _training(network),
-        _scores(network),
+        _classes(description),
+        _training(record),
+        _scores(record),
         _checks(report),
-        _configuration(network),
+        _configuration(description, record),
     )
     return "\n\n".join(filter(None, sections)) + "\n"
 
@@ -36,8 +40,7 @@ def _metadata(license: str | None) -> str:
     return "\n".join([*lines, "tags:", "- semantic-segmentation", "- jax", "- flax", "---"])
 
 
-def _title(network: TrainedNetwork, license: str | None) -> str:
-    given = network.description
+def _title(given: ModelDescription, license: str | None) -> str:
     encoder = given.options.get("encoder")
     name = f"{given.name} with encoder {encoder}" if encoder else given.name
     kind = f"{given.channels} channels" if given.channels != 3 else "RGB"
@@ -85,8 +88,7 @@ def _usage(report: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _classes(network: TrainedNetwork) -> str:
-    given = network.description
+def _classes(given: ModelDescription) -> str:
     rows = [
         (index, _plain(name), "#{:02x}{:02x}{:02x}".format(*color))
         for index, (name, color) in enumerate(zip(given.class_names, given.palette, strict=True))
@@ -94,45 +96,60 @@ def _classes(network: TrainedNetwork) -> str:
     return "## Classes\n\n" + _table(("index", "class", "color"), rows)
 
 
-def _training(network: TrainedNetwork) -> str:
-    if not network.data and not network.config:
+def _training(record: TrainingRecord) -> str:
+    if not record.data and not record.config:
         return "## Data\n\nNot recorded."
-    name = network.config.get("data", {}).get("name")
+    name = record.config.get("data", {}).get("name")
     lines = [f"Dataset: {_plain(name)}."] if name else []
-    lines += [f"{split}: {count:,} examples." for split, count in network.data.items()]
-    if network.step is not None:
-        lines.append(f"The weights are those of step {network.step:,}.")
+    lines += [f"{split}: {count:,} examples." for split, count in record.data.items()]
+    if record.step is not None:
+        lines.append(f"The weights are those of step {record.step:,}.")
     return "## Data\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _scores(network: TrainedNetwork) -> str:
-    rows = [(name, f"{network.scores[name]:.4f}") for name in _SHOWN_SCORES if name in network.scores]
+def _scores(record: TrainingRecord) -> str:
+    rows = [(name, f"{record.scores[name]:.4f}") for name in _SHOWN_SCORES if name in record.scores]
     if not rows:
         return "## Scores\n\nNot recorded."
     return "## Scores\n\nOn the evaluation split, in training's own evaluation:\n\n" + _table(("score", "value"), rows)
 
 
 def _checks(report: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            f"`{entry['file']}`",
-            f"{entry['bytes'] / 1e6:.1f} MB",
-            f"{entry['largest_difference']:.2g}",
-            f"{entry['largest_logit']:.3g}",
-            f"{entry['differing_pixels']:,} of {entry['pixels']:,}",
-        )
-        for entry in report["formats"].values()
+    entries = report["formats"].values()
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        ("file", lambda entry: f"`{entry['file']}`"),
+        ("size", lambda entry: f"{entry['bytes'] / 1e6:.1f} MB"),
+        ("largest difference", lambda entry: f"{entry['largest_difference']:.2g}"),
+        ("largest logit", lambda entry: f"{entry['largest_logit']:.3g}"),
+        ("pixels of another class", lambda entry: f"{entry['differing_pixels']:,} of {entry['pixels']:,}"),
     ]
-    header = ("file", "size", "largest difference", "largest logit", "pixels of another class")
-    return (
-        f"## Checks\n\nEach file was loaded by its own runtime and compared with the network in float32 on "
-        f"{_plain(report['compared_on'])}. Weights are stored as {report['weights']}.\n\n" + _table(header, rows)
+    if any(entry.get("miou_before") is not None for entry in entries):
+        columns += [
+            ("mIoU of the network", lambda entry: _score(entry.get("miou_before"))),
+            ("mIoU of the file", lambda entry: _score(entry.get("miou_after"))),
+        ]
+    table = _table([name for name, _ in columns], [[cell(entry) for _, cell in columns] for entry in entries])
+    notes = [
+        f"`{entry['file']}` takes one image size only: {_plain(entry['note'])}." for entry in entries if "note" in entry
+    ]
+    return "\n\n".join(
+        [
+            "## Checks",
+            "Each file was loaded by its own runtime and compared with the network in float32 on "
+            f"{_plain(report['compared_on'])}. Weights are stored as {report['weights']}.",
+            table,
+            *notes,
+        ]
     )
 
 
-def _configuration(network: TrainedNetwork) -> str:
-    options = [(f"`{key}`", f"`{value}`") for key, value in network.description.options.items()]
-    rows = [(f"`{key}`", f"`{value}`") for key, value in _leaves(network.config) if value not in ("", None, [], {})]
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _configuration(description: ModelDescription, record: TrainingRecord) -> str:
+    options = [(f"`{key}`", f"`{value}`") for key, value in description.options.items()]
+    rows = [(f"`{key}`", f"`{value}`") for key, value in _leaves(record.config) if value not in ("", None, [], {})]
     text = "## Network\n\n" + _table(("option", "value"), options) if options else ""
     return text + ("\n\n## Configuration\n\n" + _table(("key", "value"), rows) if rows else "")
 

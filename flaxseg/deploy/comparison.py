@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from flaxseg.deploy.program import Program
 from flaxseg.errors import ExportError
+from flaxseg.metrics import ConfusionMatrix
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Comparison:
       largest_logit: the largest absolute value of the network's logits.
       largest_difference: the largest absolute difference: of logits or probabilities, or, for a program that returns
         classes, how much lower the network's logit of a class that was chosen is than its largest one.
+      confusion_before: the network's classes against the labels; None if the images have none.
+      confusion_after: the program's classes against the labels; None if the images have none.
     """
 
     images: int = 0
@@ -28,10 +32,23 @@ class Comparison:
     differing_pixels: int = 0
     largest_logit: float = 0.0
     largest_difference: float = 0.0
+    confusion_before: ConfusionMatrix | None = None
+    confusion_after: ConfusionMatrix | None = None
+
+    @property
+    def miou(self) -> tuple[float, float] | None:
+        """The mIoU of the network, and that of the program, on the same images; None if these have no labels."""
+        if self.confusion_before is None or self.confusion_after is None:
+            return None
+        return self.confusion_before.compute()["miou"], self.confusion_after.compute()["miou"]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the values by name, as JSON holds them."""
-        return dataclasses.asdict(self)
+        """Returns the values by name, as JSON holds them; the mIoU before and after only where it is known."""
+        names = ("images", "pixels", "differing_pixels", "largest_logit", "largest_difference")
+        scores = zip(("miou_before", "miou_after"), self.miou or (), strict=False)
+        # The mIoU of images that have no valid pixel is NaN, which JSON lacks.
+        known = {name: None if np.isnan(score) else score for name, score in scores}
+        return {name: getattr(self, name) for name in names} | known
 
     def check(self, name: str, *, tolerance: float) -> None:
         """Checks that the program computes what the network does.
@@ -53,23 +70,25 @@ class Comparison:
             )
 
 
-def compare(reference: Program, exported: Program, batches: Iterable[np.ndarray], *, output: str) -> Comparison:
+def compare(
+    reference: Program, exported: Program, batches: Iterable[tuple[np.ndarray, np.ndarray | None]], *, output: str
+) -> Comparison:
     """Returns how far an exported program's outputs are from the network's.
 
     Args:
       reference: returns the network's logits, float32[B, H, W, K].
       exported: the exported program, which returns what `output` names.
-      batches: images, float32[B, H, W, C], as both programs take them.
+      batches: images, float32[B, H, W, C], as both programs take them, and their labels, uint8[B, H, W], or None.
       output: "logits", "probabilities" or "classes".
     """
     total = Comparison()
-    for batch in batches:
-        logits, found = np.asarray(reference(batch)), np.asarray(exported(batch))
-        total = _sum(total, _compare_batch(logits, found, output))
+    for images, label in batches:
+        logits, found = np.asarray(reference(images)), np.asarray(exported(images))
+        total = _sum(total, _compare_batch(logits, found, label, output))
     return total
 
 
-def _compare_batch(logits: np.ndarray, found: np.ndarray, output: str) -> Comparison:
+def _compare_batch(logits: np.ndarray, found: np.ndarray, label: np.ndarray | None, output: str) -> Comparison:
     classes = logits.argmax(-1)
     if output == "classes":
         chosen = np.take_along_axis(logits, found[..., None].astype(np.int64), -1)[..., 0]
@@ -84,7 +103,18 @@ def _compare_batch(logits: np.ndarray, found: np.ndarray, output: str) -> Compar
         differing_pixels=int((classes != found_classes).sum()),
         largest_logit=float(np.abs(logits).max()),
         largest_difference=float(np.abs(difference).max()),
+        confusion_before=_confusion(classes, label, logits.shape[-1]),
+        confusion_after=_confusion(found_classes, label, logits.shape[-1]),
     )
+
+
+def _confusion(classes: np.ndarray, label: np.ndarray | None, num_classes: int) -> ConfusionMatrix | None:
+    if label is None:
+        return None
+    found = ConfusionMatrix.from_model_output(
+        prediction=jnp.asarray(classes), label=jnp.asarray(label), num_classes=num_classes
+    )
+    return found.to_host()
 
 
 def _sum(one: Comparison, other: Comparison) -> Comparison:
@@ -94,7 +124,13 @@ def _sum(one: Comparison, other: Comparison) -> Comparison:
         one.differing_pixels + other.differing_pixels,
         float(np.maximum(one.largest_logit, other.largest_logit)),
         float(np.maximum(one.largest_difference, other.largest_difference)),
+        _merged(one.confusion_before, other.confusion_before),
+        _merged(one.confusion_after, other.confusion_after),
     )
+
+
+def _merged(one: ConfusionMatrix | None, other: ConfusionMatrix | None) -> ConfusionMatrix | None:
+    return other if one is None else one if other is None else one.merge(other)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Writes an exported folder: weights, programs, a report of what was checked, and a model card."""
 
 import contextlib
-import dataclasses
-import functools
 import json
 import os
 import shutil
@@ -12,63 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from flaxseg.deploy import onnx, safetensors, stablehlo
 from flaxseg.deploy.card import model_card
-from flaxseg.deploy.comparison import Comparison, compare
-from flaxseg.deploy.program import OUTPUTS, Program, Sizes, half_precision, make_program, stride_of
-from flaxseg.deploy.samples import sample_batches, sample_images
-from flaxseg.deploy.saved import read_model
-from flaxseg.deploy.trained import TrainedNetwork
-from flaxseg.errors import ExportError, check_choice, check_integer
+from flaxseg.deploy.export_formats import ExportOptions, summary, write_format
+from flaxseg.deploy.samples import Samples, find_samples
+from flaxseg.deploy.saved import SavedModel
+from flaxseg.deploy.trained import REPORT, TrainingRecord, read_record
+from flaxseg.deploy.weights import TOLERANCES
+from flaxseg.errors import ExportError
 from flaxseg.inference.description import FILE_NAME as DESCRIPTION
 from flaxseg.inference.description import installed_versions
-from flaxseg.inference.forward import normalize
-from flaxseg.models.protocol import Variables
 
-FORMATS = ("safetensors", "stablehlo", "onnx")
-WEIGHTS = ("float32", "float16")
-REPORT, CARD, CONFIG = "export.json", "README.md", "config.json"
+CARD, CONFIG = "README.md", "config.json"
 
 FILES = (safetensors.FILE_NAME, DESCRIPTION, stablehlo.FILE_NAME, onnx.FILE_NAME, REPORT, CARD, CONFIG)
 """The files that an exported folder may hold."""
-
-TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
-"""The largest difference from the network's outputs that is accepted, relative to its largest logit."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportOptions:
-    """How a network is exported.
-
-    Attributes:
-      formats: members of FORMATS; the weights as safetensors are always written.
-      output: what programs return: "logits", "probabilities" or "classes".
-      normalized: programs take images with values 0..255; False: they take `(image - mean) / std`.
-      weights: "float32", or "float16" for files of half the size; programs compute in float32 either way.
-      image_size: height and width to fix in the programs; None: any, where the format allows it.
-      images: the number of images that each file is checked on.
-      license: the license of the weights for the model card, such as "cc-by-4.0"; None: not stated.
-    """
-
-    formats: tuple[str, ...] = ("safetensors",)
-    output: str = "logits"
-    normalized: bool = True
-    weights: str = "float32"
-    image_size: tuple[int, int] | None = None
-    images: int = 20
-    license: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in self.formats:
-            check_choice("format", name, FORMATS)
-        check_choice("output", self.output, OUTPUTS)
-        check_choice("weights", self.weights, WEIGHTS)
-        check_integer("images", self.images, 1)
-        for length in self.image_size or ():
-            check_integer("image_size", length, 1)
 
 
 def check_output(folder: Path, source: Path, *, overwrite: bool) -> None:
@@ -94,7 +51,7 @@ def check_output(folder: Path, source: Path, *, overwrite: bool) -> None:
 
 
 def export_network(
-    network: TrainedNetwork,
+    saved: SavedModel,
     folder: str | Path,
     options: ExportOptions,
     *,
@@ -107,10 +64,11 @@ def export_network(
     the folder.
 
     Args:
-      network: from `read_trained`.
+      saved: from `read_model`.
       folder: created if it does not exist; see `check_output`.
       options: how it is exported.
-      data: a folder of images to compare on; None: random images.
+      data: a folder of images to compare on, or one with the folders `images` and `masks`, to compare the mIoU too.
+        None: the samples that the network's run stored, or random images if there are none.
       say: called with a line of text for each file.
 
     Returns:
@@ -119,63 +77,24 @@ def export_network(
     Raises:
       ExportError: a format cannot take the network, its outputs differ, or the folder cannot be written.
       DataError: an image of `data` cannot be used.
+      ConfigError, ArgumentError: the masks of `data` do not fit the network.
     """
-    folder = Path(folder)
-    images = sample_images(network.description, count=options.images, folder=data)
+    folder, record = Path(folder), read_record(saved)
+    samples = find_samples(saved, count=options.images, data=data)
+    say(f"comparing on {samples}")
     with _new_files(folder) as new, jax.default_device(_cpu()):
-        report = _report(options, images, data)
+        report = _report(options, samples, record)
         for name in dict.fromkeys(("safetensors", *options.formats)):
             say(f"{name}: exporting")
-            report["formats"][name] = _export(name, network, options, new, images)
-            say(f"{name}: {_summary(report['formats'][name])}")
+            report["formats"][name] = write_format(name, saved, options, new, samples)
+            say(f"{name}: {summary(report['formats'][name])}")
         (new / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        if network.config:
-            (new / CONFIG).write_text(json.dumps(_public(network.config), indent=2) + "\n", encoding="utf-8")
-        (new / CARD).write_text(model_card(network, report, license=options.license), encoding="utf-8")
-    return report
-
-
-def _export(
-    name: str, network: TrainedNetwork, options: ExportOptions, folder: Path, images: list[np.ndarray]
-) -> dict[str, Any]:
-    """Writes the file of one format, compares what it computes, and returns its part of the report."""
-    # Exported programs compute in float32, whatever the network was trained in.
-    description = dataclasses.replace(network.description, precision="float32")
-    model: Any = description.build()
-    variables = half_precision(network.variables) if options.weights == "float16" else network.variables
-    channels, stride, size = description.channels, stride_of(model), options.image_size or description.image_size
-    output, normalized = options.output, options.normalized
-    program = make_program(model, variables, normalized=normalized, output=output)
-    exported: Program
-    if name == "safetensors":
-        safetensors.write_weights(folder, variables, network.description)
-        read = read_model(folder).variables
-        exported = functools.partial(_logits_fn(model, normalized=True), read)
-        file, sizes, output, normalized = safetensors.FILE_NAME, Sizes(1, 1), "logits", True
-    elif name == "stablehlo":
-        data, sizes = stablehlo.stablehlo_program(
-            program, channels=channels, stride=stride, fixed=options.image_size, default=size
+        if record.config:
+            (new / CONFIG).write_text(json.dumps(_public(record.config), indent=2) + "\n", encoding="utf-8")
+        (new / CARD).write_text(
+            model_card(saved.description, record, report, license=options.license), encoding="utf-8"
         )
-        file = stablehlo.FILE_NAME
-        (folder / file).write_bytes(data)
-        exported = jax.jit(stablehlo.read_stablehlo(folder / file))
-    else:
-        data, sizes = onnx.onnx_program(program, channels=channels, stride=stride, size=size, output=output)
-        file = onnx.FILE_NAME
-        (folder / file).write_bytes(data)
-        exported = onnx.read_onnx(folder / file)
-    reference = functools.partial(_logits_fn(model, normalized=normalized), network.variables)
-    batches = sample_batches(images, sizes, size)
-    prepared = batches if normalized else (np.asarray(normalize(jnp.asarray(batch), model)) for batch in batches)
-    comparison = compare(reference, exported, prepared, output=output)
-    comparison.check(f"{name} ({file})", tolerance=TOLERANCES[options.weights])
-    return {
-        "file": file,
-        "bytes": (folder / file).stat().st_size,
-        "output": output,
-        "image_size": str(sizes) if name != "safetensors" else "any",
-        **comparison.to_json(),
-    }
+    return report
 
 
 def _public(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,16 +108,6 @@ def _public(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache(maxsize=2)
-def _logits_fn(model: Any, *, normalized: bool) -> Callable[[Variables, Any], jax.Array]:
-    """Returns the function that computes the network's own logits; it is compiled once for all formats."""
-
-    def logits(variables: Variables, image: jax.Array) -> jax.Array:
-        return make_program(model, variables, normalized=normalized, output="logits")(image)
-
-    return jax.jit(logits)
-
-
 def _cpu() -> jax.Device:
     """Returns the device that outputs are compared on, since ONNX Runtime has no other here."""
     try:
@@ -210,8 +119,7 @@ def _cpu() -> jax.Device:
         ) from error
 
 
-def _report(options: ExportOptions, images: list[np.ndarray], data: str | Path | None) -> dict[str, Any]:
-    source = "random images" if data is None else f"images of the folder {Path(data).resolve().name}"
+def _report(options: ExportOptions, samples: Samples, record: TrainingRecord) -> dict[str, Any]:
     return {
         "input": {
             "name": onnx.INPUT,
@@ -219,19 +127,12 @@ def _report(options: ExportOptions, images: list[np.ndarray], data: str | Path |
             "values": "0..255" if options.normalized else "(image - mean) / std",
         },
         "weights": options.weights,
-        "compared_on": f"{len(images)} {source}",
+        "tolerance": TOLERANCES[options.weights],
+        "compared_on": str(samples),
         "versions": installed_versions(),
+        "training": record.to_json(),
         "formats": {},
     }
-
-
-def _summary(entry: dict[str, Any]) -> str:
-    comparison = Comparison(**{field.name: entry[field.name] for field in dataclasses.fields(Comparison)})
-    return (
-        f"{entry['file']} ({entry['bytes'] / 1e6:.1f} MB) for images of size {entry['image_size']}; on "
-        f"{comparison.images} images, the largest difference is {comparison.largest_difference:.2g} (largest logit "
-        f"{comparison.largest_logit:.3g}), and {comparison.differing_pixels:,} of {comparison.pixels:,} pixels differ"
-    )
 
 
 @contextlib.contextmanager

@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from flaxseg.errors import ArgumentError, ExportError, check_choice
+from flaxseg.deploy.weights import full_precision
+from flaxseg.errors import ArgumentError, check_choice
 from flaxseg.inference.forward import normalize
 from flaxseg.models.protocol import SegmentationModel, Variables
 
@@ -39,16 +39,19 @@ class Sizes:
         return f"multiples of {self.multiple} from {self.smallest} pixels on"
 
 
-def make_program(model: SegmentationModel, variables: Variables, *, normalized: bool, output: str) -> Program:
+def make_program(
+    model: SegmentationModel, variables: Variables, *, normalized: bool, output: str, temperature: float = 1.0
+) -> Program:
     """Returns the function that is exported.
 
     Args:
       model: the network.
-      variables: its weights, which become constants of the program. Weights of float16 are stored as such, and
-        converted to float32 when the program runs.
+      variables: its weights, which become constants of the program, in the types that `stored_weights` gave them. They
+        are converted to float32 when the program runs.
       normalized: images are given with values 0..255 and normalized in the program; False: they are given as
         `(image - mean) / std`.
       output: "logits", "probabilities" or "classes".
+      temperature: what logits are divided by for probabilities.
 
     Raises:
       ArgumentError: the output is unknown.
@@ -56,27 +59,14 @@ def make_program(model: SegmentationModel, variables: Variables, *, normalized: 
     check_choice("output", output, OUTPUTS)
 
     def program(image: jax.Array) -> jax.Array:
-        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(jnp.float32), variables)
+        wide = full_precision(variables)
         image = normalize(image, model) if normalized else image
         logits = jnp.asarray(model.apply(wide, image, train=False))
         if output == "probabilities":
-            return jax.nn.softmax(logits)
+            return jax.nn.softmax(logits / temperature)
         return logits.argmax(-1).astype(jnp.uint8) if output == "classes" else logits
 
     return program
-
-
-def half_precision(variables: Variables) -> Variables:
-    """Returns variables with the parameters in float16; batch statistics stay float32.
-
-    Raises:
-      ExportError: a parameter is too large for float16.
-    """
-    largest = max(float(np.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(variables["params"]))
-    limit = float(np.finfo(np.float16).max)
-    if not largest <= limit:
-        raise ExportError(f"a parameter is {largest:g}, and float16 ends at {limit:g}; export the weights as float32")
-    return {**variables, "params": jax.tree.map(lambda leaf: np.asarray(leaf, np.float16), variables["params"])}
 
 
 def stride_of(model: SegmentationModel) -> int:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from flaxseg.deploy.weights import dequantized
 from flaxseg.errors import ArgumentError, WeightsError, did_you_mean
 from flaxseg.inference.description import FILE_NAME, ModelDescription, read_description
 from flaxseg.models.pretrained.checkpoints import best_step, checkpoint_directory, checkpoint_steps, read_checkpoint
@@ -35,6 +36,7 @@ class SavedModel:
       variables: its `params` and perhaps `batch_stats`, numpy arrays of float32.
       step: the step of its checkpoint; None if it does not come from a checkpoint.
       config: the `config.json` of its run; None if it does not come from a run.
+      folder: the directory of its run, or its exported folder, which may hold records of its training.
     """
 
     name: str
@@ -43,6 +45,7 @@ class SavedModel:
     variables: Variables
     step: int | None = None
     config: Path | None = None
+    folder: Path | None = None
 
     def digest(self) -> str:
         """Returns a digest of the description and the weights, 32 hexadecimal digits."""
@@ -84,13 +87,13 @@ def read_model(path: str | Path, *, step: int | None = None) -> SavedModel:
             "exported folder there"
         )
     description, arrays = read_description(folder / FILE_NAME), read_weights(weights)
-    own = own_arrays(arrays)
+    own = dequantized(own_arrays(arrays))
     if not own:
         raise WeightsError(
             f"{weights}: does not name its arrays as flaxseg does (params/..., batch_stats/...), but "
             f"{next(iter(arrays), 'has none')!r}; start a run from it with config.model.pretrained instead"
         )
-    return SavedModel(str(path), description, *_fill(description, own, str(weights)))
+    return SavedModel(str(path), description, *_fill(description, own, str(weights)), folder=folder)
 
 
 def _from_run(place: Path, step: int | None) -> SavedModel:
@@ -112,6 +115,7 @@ def _from_run(place: Path, step: int | None) -> SavedModel:
         *_fill(description, read_checkpoint(directory), str(directory)),
         step=found,
         config=config if config.is_file() else None,
+        folder=run,
     )
 
 

@@ -15,37 +15,29 @@ FILE_NAME = "model.stablehlo"
 PLATFORMS = ("cpu", "cuda", "tpu")
 """The platforms that a file contains the program for."""
 
-_SMALLEST = (1, 8)
-"""Smallest heights and widths in strides: a few networks cannot be traced for a single stride."""
 
-
-def stablehlo_program(
-    program: Program, *, channels: int, stride: int, fixed: tuple[int, int] | None, default: tuple[int, int]
-) -> tuple[bytes, Sizes]:
-    """Returns a program as the bytes of a file, and the image sizes that it accepts.
-
-    Batch size, height and width are symbolic: one file serves batches of any size, and images whose sides are multiples
-    of the stride. A network that cannot be traced so gets one fixed size.
+def stablehlo_program(program: Program, *, channels: int, sizes: Sizes) -> bytes:
+    """Returns a program as the bytes of a file, with a symbolic batch size, and height and width too if they are free.
 
     Args:
       program: a function of images, float32[B, H, W, C].
       channels: the number of channels of the images.
-      stride: the network's stride.
-      fixed: the height and width to fix; None: symbolic.
-      default: the height and width to fix where symbolic ones are impossible.
+      sizes: the image sizes that the file is to accept.
 
     Raises:
-      ExportError: the program cannot be traced.
+      ExportError: flatbuffers is not installed, or the program depends on the size of the images and `sizes` are free.
     """
-    for smallest in () if fixed else _SMALLEST:
-        try:
-            return _traced(program, _symbolic_shape(channels, stride, smallest)), Sizes(stride, smallest * stride)
-        # Both mean that a step of the network depends on the size itself.
-        except (jax.errors.InconclusiveDimensionOperation, jax.errors.JAXTypeError):
-            continue
-    size = fixed or default
-    (batch,) = export.symbolic_shape("batch")
-    return _traced(program, (batch, *size, channels)), Sizes(stride, min(size), fixed=size)
+    try:
+        exported = export.export(jax.jit(program), platforms=PLATFORMS)(
+            jax.ShapeDtypeStruct(_shape(channels, sizes), jnp.float32)
+        )
+        return bytes(exported.serialize())
+    except ImportError as error:
+        raise ExportError(f"StableHLO files need {error.name}, which is missing: pip install flatbuffers") from error
+    # Both mean that a step of the network depends on the size itself.
+    except (jax.errors.InconclusiveDimensionOperation, jax.errors.JAXTypeError) as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ExportError(f"jax.export cannot trace this network for images of any size ({first_line})") from error
 
 
 def read_stablehlo(path: str | Path) -> Program:
@@ -70,15 +62,10 @@ def read_stablehlo(path: str | Path) -> Program:
     return call
 
 
-def _symbolic_shape(channels: int, stride: int, smallest: int) -> tuple:
+def _shape(channels: int, sizes: Sizes) -> tuple:
+    if sizes.fixed:
+        return (*export.symbolic_shape("batch"), *sizes.fixed, channels)
+    smallest = sizes.smallest // sizes.multiple
     scope = export.SymbolicScope([f"rows >= {smallest}", f"columns >= {smallest}"] if smallest > 1 else [])
     batch, rows, columns = export.symbolic_shape("batch, rows, columns", scope=scope)
-    return batch, stride * rows, stride * columns, channels
-
-
-def _traced(program: Program, shape: tuple) -> bytes:
-    try:
-        exported = export.export(jax.jit(program), platforms=PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.float32))
-        return bytes(exported.serialize())
-    except ImportError as error:
-        raise ExportError(f"StableHLO files need {error.name}, which is missing: pip install flatbuffers") from error
+    return batch, sizes.multiple * rows, sizes.multiple * columns, channels

@@ -1,54 +1,56 @@
-"""Reads a trained network from a run or from an exported folder."""
+"""What is recorded beside a saved network about its training, for its model card."""
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flaxseg.deploy.saved import read_model
-from flaxseg.inference.description import ModelDescription
-from flaxseg.models.protocol import Variables
+from flaxseg.deploy.saved import SavedModel
+
+REPORT = "export.json"
+"""The file of an exported folder that reports what was exported, and keeps the record of the training."""
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedNetwork:
-    """A trained network, and what is known about its training.
+class TrainingRecord:
+    """What is known about the training of a network.
 
     Attributes:
-      variables: `params` and perhaps `batch_stats`, numpy arrays.
-      description: how to build the network, its images and its classes.
       config: the configuration that it was trained with; empty if unknown.
       data: the number of examples of each split, by its name; empty if unknown.
       scores: those of its last evaluation, by name; empty if there was none.
       step: the training step; None if unknown.
     """
 
-    variables: Variables
-    description: ModelDescription
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     data: Mapping[str, int] = dataclasses.field(default_factory=dict)
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     step: int | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns everything but the configuration and undefined scores, as JSON holds it."""
+        # A score that is undefined is NaN, which JSON lacks.
+        scores = {name: score for name, score in self.scores.items() if math.isfinite(score)}
+        return {"data": dict(self.data), "scores": scores, "step": self.step}
 
-def read_trained(path: str | Path, *, step: int | None = None) -> TrainedNetwork:
-    """Returns the network of a run or of an exported folder, and what is recorded beside it.
+
+def read_record(saved: SavedModel) -> TrainingRecord:
+    """Returns what the run or the exported folder of a network records about its training.
 
     Args:
-      path: as for `read_model`.
-      step: the step of the checkpoint; None: the best one, or the latest of a run without scores.
-
-    Raises:
-      WeightsError: there is nothing of this kind, or it is damaged.
-      ArgumentError: `step` without checkpoints.
+      saved: from `read_model`.
     """
-    saved = read_model(path, step=step)
-    folder = saved.config.parent if saved.config else Path(path).expanduser()
-    return TrainedNetwork(
-        variables=saved.variables,
-        description=saved.description,
-        config=_read_json(folder / "config.json"),
+    folder = saved.folder
+    if folder is None:
+        return TrainingRecord()
+    config = _read_json(folder / "config.json")
+    if saved.step is None:
+        found = _read_json(folder / REPORT).get("training", {})
+        return TrainingRecord(config, **{key: found[key] for key in ("data", "scores", "step") if key in found})
+    return TrainingRecord(
+        config=config,
         data={name: split["examples"] for name, split in _read_json(folder / "data.json").items()},
         scores=_read_json(folder / "checkpoints" / str(saved.step) / "metrics" / "metrics"),
         step=saved.step,

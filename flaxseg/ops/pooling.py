@@ -77,7 +77,8 @@ def _cells(length: int, size: int) -> jax.Array:
     """Returns float[size, length]: row i holds the weight of each pixel in the mean of cell i."""
     # Known lengths give a constant, and symbolic ones a computation.
     xp: Any = np if isinstance(length, int) else jnp
-    cell, pixel, total = xp.arange(size), xp.arange(length), xp.asarray(length)
+    pixel = np.arange(length) if isinstance(length, int) else jax.lax.iota(jnp.int32, length)
+    cell, total = np.arange(size), xp.asarray(length)
     first, end = cell * total // size, -(-(cell + 1) * total // size)
     inside = (pixel >= first[:, None]) & (pixel < end[:, None])
     return jnp.asarray(inside / inside.sum(1, keepdims=True))

@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from flaxseg.ops.platform import uses_plain_forms
-
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int], *, align_corners: bool = False) -> jax.Array:
     """Resizes images bilinearly; equals `jax.image.resize(..., antialias=False)`.
@@ -92,7 +90,7 @@ def _resize_weights(old: int, new: int, align_corners: bool) -> jax.Array:
     """Returns float[new, old]: row i holds the weights of the old positions in new position i."""
     if isinstance(old, int) and isinstance(new, int):
         return jnp.asarray((_corner_weights if align_corners else _constant_weights)(old, new))
-    position, old_length, new_length = jnp.arange(new), jnp.asarray(old), jnp.asarray(new)
+    position, old_length, new_length = lax.iota(jnp.int32, new), jnp.asarray(old), jnp.asarray(new)
     if align_corners:
         numerator, denominator = position * (old_length - 1), jnp.maximum(new_length - 1, 1)
     else:
@@ -140,13 +138,13 @@ def _weights_at_fractions(numerator: jax.Array, denominator: jax.Array, length: 
     """Returns float32[..., n, length], the weights of the old positions at `numerator / denominator`, int32[..., n]."""
     lower = numerator // denominator
     upper_weight = ((numerator - lower * denominator) / denominator)[..., None]
-    distance = jnp.arange(length) - lower[..., None]
+    distance = lax.iota(jnp.int32, length) - lower[..., None]
     return jnp.where(distance == 0, 1 - upper_weight, 0) + jnp.where(distance == 1, upper_weight, 0)
 
 
 def _nearest_along(x: jax.Array, axis: int, new: int) -> jax.Array:
     old = x.shape[axis]
-    if new % old == 0 and not uses_plain_forms():
+    if new % old == 0:
         return jnp.repeat(x, new // old, axis)
     # By keyword, because the conversion to ONNX takes the axis in no other way.
     return jnp.take(x, (2 * np.arange(new) + 1) * old // (2 * new), axis=axis)

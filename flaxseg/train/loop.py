@@ -25,7 +25,7 @@ from flaxseg.train.state import load_weights, restore_or_create
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_log import StepLog
 from flaxseg.train.workdir import Workdir
-from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, SummaryWriter
+from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, SampleWriter, SummaryWriter
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Sequence[Callback] = ()) -> Result:
@@ -49,7 +49,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
         load()  # Here, so that an error is raised before anything is written.
-    directory.claim(config, run.data.splits, describe_model(config, run.model, run.data.train))
+    description = describe_model(config, run.model, run.data.train)
+    directory.claim(config, run.data.splits, description)
     plan = run.loop.checkpoints
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
@@ -63,6 +64,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
         summaries.start(config.to_dict(), tables)
         writers = [
             stack.enter_context(ProgressBar(plan.best_metric)),
+            SampleWriter(directory.samples, description),
             SummaryWriter(summaries, run.data.evaluation),
             HardestExamplesWriter(summaries, run.data.train),
             CheckpointWriter(checkpoints),

@@ -22,9 +22,12 @@ FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS
 Changing the length of a run also changes its learning-rate schedule, from the step at which it is resumed.
 """
 
+SAMPLES = "samples.npz"
+"""The file of a few images and labels of the evaluation set; see `flaxseg.data.stored_samples`."""
+
 
 class Workdir:
-    """The files of a run: `config.json`, `data.json`, `model.json`, `class_weights.json`, and what it produces.
+    """The files of a run: `config.json`, `data.json`, `model.json`, `class_weights.json`, `samples.npz`, its products.
 
     A run produces `checkpoints/`, `images/` and event files.
 
@@ -36,6 +39,7 @@ class Workdir:
         self.path = Path(path)
         self.checkpoints = self.path / "checkpoints"
         self.class_weights = self.path / "class_weights.json"
+        self.samples = self.path / SAMPLES
         self._config = self.path / "config.json"
         self._data = self.path / "data.json"
         self._model = self.path / FILE_NAME

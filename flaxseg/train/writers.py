@@ -1,8 +1,14 @@
-"""The callbacks of every run, which write its summaries, its hardest examples and its checkpoints."""
+"""The callbacks of every run, which write its summaries, samples, hardest examples and checkpoints."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
+import jax
+
+from flaxseg.data.stored_samples import take_samples, write_samples
 from flaxseg.data.types import SegmentationDataset
+from flaxseg.errors import CheckpointError
+from flaxseg.inference.description import ModelDescription
 from flaxseg.metrics import Calibration, PerImage
 from flaxseg.report.tensorboard import Summaries
 from flaxseg.train.build import Run
@@ -67,3 +73,23 @@ class CheckpointWriter(Callback):
 
     def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
         self._checkpoints.save(step, state, scores)
+
+
+class SampleWriter(Callback):
+    """Stores a few images of the evaluation set when a run begins, once, for checks of what is made of its network."""
+
+    def __init__(self, path: Path, description: ModelDescription) -> None:
+        self._path = path
+        self._image_size = description.image_size
+        self._scale = description.scale if description.resize == "keep" else None
+
+    def on_start(self, run: Run, state: TrainState) -> None:
+        if jax.process_index() != 0 or self._path.exists():
+            return
+        samples = take_samples(run.data.evaluation, image_size=self._image_size, scale=self._scale)
+        try:
+            write_samples(self._path, samples)
+        except OSError as error:
+            raise CheckpointError(
+                f"{self._path}: cannot be written ({error.strerror}); free space on the disk, or give another --workdir"
+            ) from error

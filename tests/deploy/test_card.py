@@ -5,6 +5,7 @@ import dataclasses
 from exported_networks import trained
 
 from flaxseg.deploy.card import model_card
+from flaxseg.deploy.trained import TrainingRecord
 
 REPORT = {
     "input": {"name": "image", "layout": "float32[batch, height, width, channels]", "values": "0..255"},
@@ -24,18 +25,18 @@ REPORT = {
         }
     },
 }
+DESCRIPTION = trained("plain_unet", width=2, depth=1).description
 CONFIG = {"data": {"name": "camvid", "dir": "/home/someone/data"}, "train": {"steps": 700}, "log": {"every": 9}}
 
 
 def test_everything_known_is_stated():
-    network = dataclasses.replace(
-        trained("plain_unet", width=2, depth=1),
+    record = TrainingRecord(
         config=CONFIG,
         data={"train": 1600, "eval": 400},
         scores={"miou": 0.71234, "per_image/miou": 0.5},
         step=700,
     )
-    card = model_card(network, REPORT, license="cc-by-4.0")
+    card = model_card(DESCRIPTION, record, REPORT, license="cc-by-4.0")
     front, text = card.removeprefix("---\n").split("\n---\n")
     assert front.splitlines()[:3] == ["library_name: flaxseg", "pipeline_tag: image-segmentation", "license: cc-by-4.0"]
     for line in (
@@ -57,14 +58,22 @@ def test_everything_known_is_stated():
 
 
 def test_what_is_unknown_is_stated_too():
-    card = model_card(trained("plain_unet", width=2, depth=1), REPORT)
+    card = model_card(DESCRIPTION, TrainingRecord(), REPORT)
     assert "license:" not in card and "License of the weights: not stated." in card
     assert "## Data\n\nNot recorded." in card and "## Scores\n\nNot recorded." in card
-    assert "## Configuration" not in card
+    assert "## Configuration" not in card and "mIoU" not in card and "one image size only" not in card
+
+
+def test_scores_on_the_samples_and_a_fixed_size_are_stated():
+    entry = REPORT["formats"]["onnx"] | {"miou_before": 0.75, "miou_after": 0.74994, "note": "cannot be\ntraced"}
+    card = model_card(DESCRIPTION, TrainingRecord(), REPORT | {"formats": {"onnx": entry}})
+    lines = card.splitlines()
+    assert "| `model.onnx` | 2.5 MB | 2.5e-05 | 12.5 | 3 of 122,880 | 0.7500 | 0.7499 |" in lines
+    assert "`model.onnx` takes one image size only: cannot be traced." in lines
 
 
 def test_names_cannot_break_a_table():
     network = trained("plain_unet", width=2, depth=1, num_classes=1)
     description = dataclasses.replace(network.description, class_names=("a|b\n<i>",))
-    card = model_card(dataclasses.replace(network, description=description), REPORT)
+    card = model_card(description, TrainingRecord(), REPORT)
     assert "| 0 | a\\|b &lt;i> | #0000ff |" in card.splitlines()

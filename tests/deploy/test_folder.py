@@ -4,14 +4,19 @@ import errno
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from exported_networks import trained
 
+from flaxseg.deploy import export_formats
 from flaxseg.deploy import folder as folder_module
-from flaxseg.deploy.folder import ExportOptions, check_output, export_network
+from flaxseg.deploy.evaluation_data import evaluation_config, open_evaluation_data
+from flaxseg.deploy.export_formats import ExportOptions
+from flaxseg.deploy.folder import check_output, export_network
+from flaxseg.deploy.predictor import Predictor
 from flaxseg.deploy.program import parse_size
-from flaxseg.deploy.trained import read_trained
+from flaxseg.deploy.saved import read_model
 from flaxseg.errors import ArgumentError, ExportError
 
 
@@ -32,17 +37,19 @@ def test_a_folder_holds_weights_program_report_and_card(network, tmp_path):
         assert entry["images"] == 5 and entry["differing_pixels"] == 0
         assert entry["largest_difference"] <= 1e-5 * entry["largest_logit"]
     assert report["formats"]["stablehlo"]["image_size"] == "multiples of 2 from 2 pixels on"
-    assert any("model.stablehlo" in line and "0 of 504 pixels differ" in line for line in lines)
-    again = read_trained(tmp_path / "out")
+    assert any("model.stablehlo" in line and "0 of 544 pixels differ" in line for line in lines)
+    again = read_model(tmp_path / "out")
     assert again.description == network.description
 
 
-@pytest.mark.parametrize("changes", [{"weights": "float16"}, {"normalized": False}, {"output": "classes"}])
+@pytest.mark.parametrize(
+    "changes", [{"weights": "float16"}, {"weights": "int8"}, {"normalized": False}, {"output": "classes"}]
+)
 def test_options(network, tmp_path, changes):
     options = ExportOptions(("stablehlo",), images=2, image_size=(8, 8), **changes)
     report = export_network(network, tmp_path / "out", options)
     entry = report["formats"]["stablehlo"]
-    limit = 1e-2 if changes.get("weights") == "float16" else 1e-5
+    limit = {"float16": 1e-2, "int8": 1e-1}.get(options.weights, 1e-5)
     assert entry["largest_difference"] <= limit * entry["largest_logit"]
     assert report["input"]["values"] == ("0..255" if options.normalized else "(image - mean) / std")
 
@@ -50,12 +57,43 @@ def test_options(network, tmp_path, changes):
 def test_a_program_that_differs_is_not_written_and_changes_nothing(network, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "model.stablehlo").write_text("earlier")
-    read = folder_module.stablehlo.read_stablehlo
-    monkeypatch.setattr(folder_module.stablehlo, "read_stablehlo", lambda path: lambda image: read(path)(image) + 1)
+    read = export_formats.stablehlo.read_stablehlo
+    monkeypatch.setattr(export_formats.stablehlo, "read_stablehlo", lambda path: lambda image: read(path)(image) + 1)
     with pytest.raises(ExportError, match=r"stablehlo \(model\.stablehlo\): its outputs differ .*it was not written"):
         export_network(network, tmp_path / "out", ExportOptions(("stablehlo",), images=2))
     assert [file.name for file in tmp_path.rglob("*")] == ["out", "model.stablehlo"]
     assert (tmp_path / "out" / "model.stablehlo").read_text() == "earlier"
+
+
+def test_masks_give_the_miou_before_and_after(network, tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for number in range(3):
+            shape = (8, 12, 3) if kind == "images" else (8, 12)
+            pixels = np.random.default_rng(number).integers(0, 4, shape).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "data" / kind / f"{number}.png"), pixels)
+    lines = []
+    options = ExportOptions(("stablehlo",), image_size=(8, 12), weights="int8")
+    report = export_network(network, tmp_path / "out", options, data=tmp_path / "data", say=lines.append)
+    assert report["compared_on"] == "3 images and masks of the folder data"
+    entry = report["formats"]["stablehlo"]
+    found = open_evaluation_data(evaluation_config(network, data=str(tmp_path / "data")))
+    for key, folder in (("miou_before", network), ("miou_after", read_model(tmp_path / "out"))):
+        assert entry[key] == pytest.approx(Predictor([folder]).evaluate(found.dataset).compute()["miou"], abs=1e-12)
+    assert 0 < entry["miou_before"] < 1
+    assert any(f"mIoU {entry['miou_before']:.4f} before, {entry['miou_after']:.4f} after" in line for line in lines)
+    assert f"| {entry['miou_before']:.4f} | {entry['miou_after']:.4f} |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_network_that_takes_one_size_says_why(tmp_path):
+    network = trained("exported_networks:DependsOnTheSize", image_size=(8, 12))
+    lines: list[str] = []
+    report = export_network(network, tmp_path / "out", ExportOptions(("stablehlo",), images=2), say=lines.append)
+    entry = report["formats"]["stablehlo"]
+    assert entry["image_size"] == "8 x 12 pixels"
+    assert "jax.export cannot trace this network for images of any size" in entry["note"]
+    assert any("\n  one size only: jax.export cannot trace" in line for line in lines)
+    assert "takes one image size only: jax.export cannot trace" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_later_export_replaces_only_its_own_files(network, tmp_path):
@@ -110,7 +148,7 @@ def test_outputs_that_would_destroy_something_are_refused(tmp_path):
     ("options", "message"),
     [
         ({"formats": ("onxx",)}, "format = 'onxx': must be one of 'safetensors', 'stablehlo', 'onnx'; did you mean"),
-        ({"weights": "int4"}, "weights = 'int4': must be one of 'float32', 'float16'"),
+        ({"weights": "int4"}, "weights = 'int4': must be one of 'float32', 'float16', 'int8'"),
         ({"images": 0}, "images = 0: must be an integer of at least 1"),
         ({"image_size": (0, 8)}, "image_size = 0: must be an integer of at least 1"),
     ],

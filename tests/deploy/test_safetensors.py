@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from exported_networks import trained
+from flax import traverse_util
 
-from flaxseg.deploy.program import half_precision
 from flaxseg.deploy.safetensors import write_weights
 from flaxseg.deploy.saved import read_model
-from flaxseg.errors import ExportError, WeightsError
+from flaxseg.deploy.weights import stored_weights
+from flaxseg.errors import WeightsError
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def test_a_folder_holds_the_network(network, tmp_path):
 
 
 def test_half_precision_rounds_parameters_alone(network, tmp_path):
-    write_weights(tmp_path, half_precision(network.variables), network.description)
+    write_weights(tmp_path, stored_weights(network.variables, "float16"), network.description)
     arrays = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     assert {name.split("/")[0]: value.dtype for name, value in arrays.items()} == {
         "params": np.float16,
@@ -42,10 +43,20 @@ def test_half_precision_rounds_parameters_alone(network, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, variables["batch_stats"], network.variables["batch_stats"])
 
 
-@pytest.mark.parametrize("value", [70000.0, np.nan])
-def test_values_beyond_float16_are_refused(value):
-    with pytest.raises(ExportError, match=rf"a parameter is {value:g}, and float16 ends at 65504"):
-        half_precision({"params": {"kernel": np.array([1, value], np.float32)}})
+def test_kernels_of_8_bit_integers_come_with_their_scales(network, tmp_path):
+    write_weights(tmp_path, stored_weights(network.variables, "int8"), network.description)
+    arrays = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    kernels = {name for name in arrays if name.endswith("/kernel")}
+    assert {name for name, value in arrays.items() if value.dtype == np.int8} == kernels
+    assert {name.removesuffix(":scale") for name in arrays if name.endswith(":scale")} == kernels
+    assert arrays["params/head/bias"].dtype == np.float32
+    found = read_model(tmp_path).variables
+    for path, kernel in traverse_util.flatten_dict(network.variables["params"], sep="/").items():
+        value = traverse_util.flatten_dict(found["params"], sep="/")[path]
+        # Half a step of 127 to the largest weight of each output channel.
+        limit = np.abs(kernel).max(tuple(range(kernel.ndim - 1))) / 254 if path.endswith("/kernel") else 0
+        assert value.dtype == np.float32 and (np.abs(value - kernel) <= limit * 1.001).all()
+    jax.tree.map(np.testing.assert_array_equal, found["batch_stats"], network.variables["batch_stats"])
 
 
 def test_weights_of_another_network_are_refused(network, tmp_path):

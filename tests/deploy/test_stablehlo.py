@@ -19,14 +19,13 @@ def network():
 
 def written(folder, network, *, output="logits", fixed=None):
     program = make_program(*network, normalized=True, output=output)
-    data, sizes = stablehlo_program(program, channels=3, stride=4, fixed=fixed, default=(8, 8))
-    (folder / "file").write_bytes(data)
-    return read_stablehlo(folder / "file"), sizes, program
+    sizes = Sizes(4, 4, fixed=fixed)
+    (folder / "file").write_bytes(stablehlo_program(program, channels=3, sizes=sizes))
+    return read_stablehlo(folder / "file"), program
 
 
 def test_one_file_serves_all_sizes_and_platforms(network, tmp_path):
-    call, sizes, program = written(tmp_path, network)
-    assert sizes == Sizes(4, 4)
+    call, program = written(tmp_path, network)
     for shape in ((1, 4, 4, 3), (3, 8, 12, 3)):
         image = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
         np.testing.assert_allclose(call(image), jax.jit(program)(image), atol=1e-5)
@@ -38,7 +37,7 @@ def test_one_file_serves_all_sizes_and_platforms(network, tmp_path):
 
 def test_padding_with_the_mean_outside_equals_the_padding_of_the_network(tmp_path):
     found = trained("plain_unet", width=2, depth=2, mean=(90.0, 127.5, 130.0), std=(50.0, 60.0, 70.0))
-    call, _, program = written(tmp_path, (found.description.build(), found.variables))
+    call, program = written(tmp_path, (found.description.build(), found.variables))
     image = np.random.default_rng(0).uniform(0, 255, (2, 5, 7, 3)).astype(np.float32)
     padded = np.broadcast_to(np.float32(found.description.mean), (2, 8, 8, 3)).copy()
     padded[:, :5, :7] = image
@@ -47,8 +46,7 @@ def test_padding_with_the_mean_outside_equals_the_padding_of_the_network(tmp_pat
 
 @pytest.mark.parametrize("output", ["classes", "probabilities"])
 def test_other_outputs_and_a_fixed_size(network, tmp_path, output):
-    call, sizes, _ = written(tmp_path, network, output=output, fixed=(8, 4))
-    assert sizes == Sizes(4, 4, fixed=(8, 4))
+    call, _ = written(tmp_path, network, output=output, fixed=(8, 4))
     image = np.random.default_rng(0).uniform(0, 255, (2, 8, 4, 3)).astype(np.float32)
     logits = np.asarray(jax.jit(make_program(*network, normalized=True, output="logits"))(image))
     found = np.asarray(call(image))
@@ -59,13 +57,13 @@ def test_other_outputs_and_a_fixed_size(network, tmp_path, output):
         np.testing.assert_allclose(found, jax.nn.softmax(logits), atol=1e-6)
 
 
-def test_a_program_that_depends_on_the_size_gets_the_default_one():
+def test_a_program_that_depends_on_the_size_gets_a_fixed_one():
     def program(image):
         return image * 2 if image.shape[1] > 9 else image
 
-    data, sizes = stablehlo_program(program, channels=1, stride=1, fixed=None, default=(5, 7))
-    assert sizes == Sizes(1, 5, fixed=(5, 7))
-    call = export.deserialize(bytearray(data)).call
+    with pytest.raises(ExportError, match=r"jax\.export cannot trace this network for images of any size \("):
+        stablehlo_program(program, channels=1, sizes=Sizes(1, 1))
+    call = export.deserialize(bytearray(stablehlo_program(program, channels=1, sizes=Sizes(1, 5, fixed=(5, 7))))).call
     np.testing.assert_array_equal(call(np.ones((2, 5, 7, 1), np.float32)), np.ones((2, 5, 7, 1)))
 
 

@@ -1,4 +1,7 @@
-"""Runs and exported folders are read back as the network that they hold."""
+"""What a run records about its training, and what of it an exported folder keeps."""
+
+import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -6,8 +9,9 @@ import pytest
 from exported_networks import trained
 from saved_network import write_run
 
-from flaxseg.deploy.trained import read_trained
-from flaxseg.errors import WeightsError
+from flaxseg.deploy.safetensors import write_weights
+from flaxseg.deploy.saved import read_model
+from flaxseg.deploy.trained import TrainingRecord, read_record
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +26,30 @@ def run(tmp_path_factory, network):
 
 @pytest.mark.parametrize(("step", "expected"), [(None, 20), (30, 30)])
 def test_a_run_gives_its_best_checkpoint_or_the_one_asked_for(run, network, step, expected):
-    found = read_trained(run, step=step)
-    assert (found.step, found.description) == (expected, network.description)
+    saved = read_model(run, step=step)
+    assert (saved.step, saved.description) == (expected, network.description)
     expected_params = jax.tree.map(lambda leaf: leaf * (1 + expected / 100), network.variables["params"])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found.variables["params"], expected_params)
-    jax.tree.map(np.testing.assert_array_equal, found.variables["batch_stats"], network.variables["batch_stats"])
-    assert found.scores == {"miou": {20: 0.75, 30: 0.5}[expected], "pixel_accuracy": 0.875}
-    assert found.data == {"train": 1600, "eval": 400}
-    assert found.config["seed"] == 0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), saved.variables["params"], expected_params)
+    jax.tree.map(np.testing.assert_array_equal, saved.variables["batch_stats"], network.variables["batch_stats"])
+    record = read_record(saved)
+    assert record.step == expected
+    assert record.scores == {"miou": {20: 0.75, 30: 0.5}[expected], "pixel_accuracy": 0.875}
+    assert record.data == {"train": 1600, "eval": 400}
+    assert record.config["seed"] == 0
 
 
-def test_what_is_no_run_is_refused(run, tmp_path):
-    with pytest.raises(WeightsError, match=r"has no checkpoint of step 11; steps there: 10, 20, 30"):
-        read_trained(run, step=11)
-    with pytest.raises(WeightsError, match=r"is neither the directory of a run nor an exported folder"):
-        read_trained(tmp_path)
+def test_an_exported_folder_keeps_the_record_in_its_report(run, tmp_path):
+    saved = read_model(run)
+    record = read_record(saved)
+    write_weights(tmp_path, saved.variables, saved.description)
+    assert read_record(read_model(tmp_path)) == TrainingRecord()
+    (tmp_path / "export.json").write_text(json.dumps({"training": record.to_json()}))
+    assert read_record(read_model(tmp_path)) == dataclasses.replace(record, config={})
+    (tmp_path / "export.json").write_text("damaged")
+    assert read_record(read_model(tmp_path)) == TrainingRecord()
+    assert read_record(dataclasses.replace(saved, folder=None)) == TrainingRecord()
+
+
+def test_undefined_scores_are_left_out_of_the_report():
+    record = TrainingRecord(scores={"miou": 0.5, "kappa": float("nan")}, data={"train": 2}, step=7)
+    assert record.to_json() == {"data": {"train": 2}, "scores": {"miou": 0.5}, "step": 7}

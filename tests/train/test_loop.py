@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from flaxseg.config.files import load_config
+from flaxseg.data.stored_samples import read_samples
 from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
@@ -97,6 +98,16 @@ def test_figures_are_also_png_files(run):
     assert len(np.unique(panel.reshape(-1, 3), axis=0)) > 50
 
 
+def test_a_run_stores_samples_of_its_evaluation_set(run):
+    config, workdir, _, _ = run
+    source, samples = build(config).data.evaluation.source, read_samples(workdir / "samples.npz")
+    assert len(samples) == len(source) == 16
+    for sample, example in zip(samples, (source[index] for index in range(16)), strict=True):
+        assert sample.id == example["id"]
+        np.testing.assert_array_equal(sample.image, example["image"])
+        np.testing.assert_array_equal(sample.label, example["label"])
+
+
 def test_latest_and_best_checkpoints_are_kept(run):
     with Checkpoints(run[1] / "checkpoints", keep=2, best_metric="miou") as checkpoints:
         assert checkpoints.latest_step == 6
@@ -106,7 +117,9 @@ def test_latest_and_best_checkpoints_are_kept(run):
 def test_a_finished_run_is_only_evaluated_again(run):
     config, workdir, result, _ = run
     before = sorted(str(path) for path in (workdir / "checkpoints").rglob("*"))
+    samples = (workdir / "samples.npz").stat()
     again = train_and_evaluate(config, workdir)
+    assert (workdir / "samples.npz").stat() == samples
     np.testing.assert_array_equal(again.scores.confusion.counts, result.scores.confusion.counts)
     assert sorted(str(path) for path in (workdir / "checkpoints").rglob("*")) == before
 

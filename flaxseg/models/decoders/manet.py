@@ -86,8 +86,9 @@ class PositionAttention(nn.Module):
 
         center, top = pixels("center", self.channels, 1), pixels("top", self.channels, 1)
         scores = jnp.einsum("bpc,bqc->bpq", center, top, preferred_element_type=jnp.float32)
-        # Over one axis, because the conversion to ONNX supports no other softmax.
-        weights = jax.nn.softmax(scores.reshape(batch, -1)).reshape(scores.shape).astype(self.dtype)
+        # Written out, because the conversion to ONNX supports no softmax over two axes.
+        powers = jnp.exp(scores - jax.lax.stop_gradient(scores.max((1, 2), keepdims=True)))
+        weights = (powers / powers.sum((1, 2), keepdims=True)).astype(self.dtype)
         attended = weights @ pixels("bottom", features, 3)
         # The reference reinterprets [B, H * W, C] as [B, C, H, W]; weights trained with it rely on that.
         attended = attended.reshape(batch, features, height, width).transpose(0, 2, 3, 1)

@@ -58,7 +58,7 @@ class ConvNeXt(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
         """Returns `depth + 1` features: the image itself, then features at 1/2, 1/4, ... of its size."""
-        features = [x, jnp.zeros((x.shape[0], x.shape[1] // 2, x.shape[2] // 2, 0), self.dtype)]
+        features = [x, jnp.asarray(x[:, ::2, ::2, :0], self.dtype)]
         x = _Downsample(self.width, 4, 4, norm_first=False, dtype=self.dtype, name="stem")(x)
         for stage in range(self.depth - 1):
             width = self.width * 2**stage

@@ -63,7 +63,7 @@ class MixTransformer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
         """Returns `depth + 1` features: the image itself, then features at 1/2, 1/4, ... of its size."""
-        features = [x, jnp.zeros((x.shape[0], x.shape[1] // 2, x.shape[2] // 2, 0), self.dtype)]
+        features = [x, jnp.asarray(x[:, ::2, ::2, :0], self.dtype)]
         for stage in range(1, self.depth):
             width = self.widths[stage - 1]
             # Overlapping kernels, unlike patches, preserve local continuity.
