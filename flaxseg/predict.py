@@ -108,6 +108,10 @@ def _run(arguments: argparse.Namespace) -> int:
         frame_masks=arguments.frame_masks,
         overwrite=arguments.overwrite,
     )
+    if any(each.is_large for each in found) and (arguments.overlay or files.maps):
+        print(
+            f"of images of more than {arguments.max_megapixels:g} megapixels, only masks are written", file=sys.stderr
+        )
     files.claim(found, model.name, model.digest())
     images, videos = ([each for each in found if each.is_video == kind] for kind in (False, True))
     outcomes = {"images": predict_files(model, images, files)} if images else {}

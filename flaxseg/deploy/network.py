@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,33 +15,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flaxseg.data.evaluation import bucket_size
 from flaxseg.deploy.images import NetworkImage
 from flaxseg.deploy.members import make_ensemble
+from flaxseg.deploy.outputs import UNCERTAINTIES, Prediction, fetch, finish, joined, rows_of
 from flaxseg.deploy.saved import SavedModel
 from flaxseg.deploy.tiles import make_tiles
 from flaxseg.errors import ArgumentError, check_choice
 from flaxseg.inference.ensemble import ensemble_logits
 from flaxseg.inference.tiling import ExactTiling, ImageLike, Tiling, Writable, tiled_logits
 from flaxseg.inference.tta import NO_TTA, TTA
-from flaxseg.inference.uncertainty import apply_temperature, entropy, margin
-from flaxseg.ops import resize_bilinear_ragged
-
-UNCERTAINTIES = ("entropy", "margin", "disagreement")
-"""The measures of uncertainty; see `flaxseg.inference.uncertainty`."""
 
 _MAX_STRIP_BYTES = 2**28
 """The size of resized logits on the device; larger images are finished in strips of rows."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The prediction for one image, at the image's own size.
-
-    Attributes:
-      label: uint8[H, W], the most likely class of each pixel.
-      maps: what else was asked for, by name: "probabilities", float32[H, W, K], and the UNCERTAINTIES, float32[H, W].
-    """
-
-    label: np.ndarray
-    maps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Network:
@@ -80,7 +63,6 @@ class Network:
         self._temperature = self._description.temperature if self._ensemble.is_single else 1.0
         self._variables = jax.device_put(variables)
         self._compute = jax.jit(ensemble_logits, static_argnames="ensemble")
-        self._finish = jax.jit(_finish, static_argnames=("canvas", "num_classes", "maps"))
 
         def compile(image: jax.ShapeDtypeStruct) -> Any:
             return self._compute.lower(self._variables, image, None, ensemble=self._ensemble).compile()
@@ -132,9 +114,9 @@ class Network:
         for batch in self._batches(images):
             running.append((self._start(batch, wanted), batch))
             if len(running) > 1:
-                yield from _fetch(*running.pop(0))
+                yield from fetch(*running.pop(0))
         for started in running:
-            yield from _fetch(*started)
+            yield from fetch(*started)
 
     def predict_into(self, image: ImageLike, out: Writable) -> None:
         """Predicts an image of any size in tiles, none of which stays in memory; see `Predictor.predict_into`.
@@ -192,7 +174,7 @@ class Network:
             finished = self._finished(logits, maps)
             return [(row, finished) for row in range(len(batch))]
         logits = logits if extent is None else logits[:, :rows, :columns]
-        parts = _rows(logits)
+        parts = rows_of(logits)
         return [(0, self._resized(*part, image.size, maps)) for part, image in zip(parts, batch, strict=False)]
 
     def _is_tiled(self, image: NetworkImage) -> bool:
@@ -213,7 +195,7 @@ class Network:
             jax.device_get(self._finished(jnp.asarray(logits[None, first : first + rows]), maps))
             for first in range(0, len(logits), rows)
         ]
-        return _joined(strips)
+        return joined(strips)
 
     def _tiled_logits(self, image: ImageLike, maps: tuple[str, ...], **options: Any) -> np.ndarray:
         logits_fn = functools.partial(self.logits, maps=maps)
@@ -223,7 +205,7 @@ class Network:
     def _finished(self, logits: jax.Array, maps: tuple[str, ...]) -> Any:
         """Returns the classes and the maps of logits at the sizes of the images."""
         options = {"canvas": None, "num_classes": self._description.num_classes, "maps": maps}
-        return self._finish(logits, 0, None, 0, self._temperature, **options)
+        return finish(logits, 0, None, 0, self._temperature, **options)
 
     def _resized(self, logits: jax.Array, row: int, size: tuple[int, int], maps: tuple[str, ...]) -> Any:
         """Returns the classes and the maps at one image's own size, on the device, or on the host if it is large.
@@ -237,62 +219,9 @@ class Network:
         options = {"canvas": (rows, width), "num_classes": self._description.num_classes, "maps": maps}
         sizes = np.array([size], np.int32)
 
-        def finish(first: int) -> Any:
-            return self._finish(logits, row, sizes, first, self._temperature, **options)
+        def strip(first: int) -> Any:
+            return finish(logits, row, sizes, first, self._temperature, **options)
 
         if rows == height:
-            return finish(0)
-        return _joined([jax.device_get(finish(first)) for first in range(0, size[0], rows)])
-
-
-def _finish(
-    logits: jax.Array,
-    row: jax.Array,
-    size: jax.Array | None,
-    first_row: jax.Array,
-    temperature: jax.Array,
-    *,
-    canvas: tuple[int, int] | None,
-    num_classes: int,
-    maps: tuple[str, ...],
-) -> dict[str, jax.Array]:
-    """Returns the classes and the maps: of all images, or of one of them, resized to its own size in the upper left.
-
-    Images are resized one by one, because the canvas of one is smaller than that of several.
-    """
-    if size is not None and canvas is not None:
-        one = jax.lax.dynamic_slice_in_dim(logits, row, 1)
-        logits = resize_bilinear_ragged(one, size, canvas, first_row=first_row)
-    own = logits[..., :num_classes]
-    found = {"label": own.argmax(-1).astype(jnp.uint8)}
-    if maps:
-        probabilities = apply_temperature(own, temperature)
-        compute = {
-            "probabilities": lambda: probabilities,
-            "entropy": lambda: entropy(probabilities),
-            "margin": lambda: margin(probabilities),
-            "disagreement": lambda: logits[..., num_classes],
-        }
-        found |= {name: compute[name]() for name in maps}
-    return found
-
-
-def _joined(strips: Sequence[Any]) -> Any:
-    """Returns arrays [1, H, ...] of strips of rows."""
-    return jax.tree.map(lambda *parts: np.concatenate(parts, 1), *strips)
-
-
-def _rows(logits: jax.Array) -> Iterator[tuple[jax.Array, int]]:
-    """Yields for each image the part of the logits on the image's own device, and its row in that part."""
-    for shard in sorted(logits.addressable_shards, key=lambda shard: shard.index[0].start or 0):
-        yield from ((shard.data, row) for row in range(len(shard.data)))
-
-
-def _fetch(computed: Sequence[Any], batch: Sequence[NetworkImage]) -> Iterator[Prediction]:
-    for (row, finished), image in zip(computed, batch, strict=True):
-        height, width = image.size
-        maps = {
-            name: np.ascontiguousarray(values[row, :height, :width])
-            for name, values in jax.device_get(finished).items()
-        }
-        yield Prediction(maps.pop("label"), maps)
+            return strip(0)
+        return joined([jax.device_get(strip(first)) for first in range(0, size[0], rows)])

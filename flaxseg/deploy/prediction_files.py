@@ -19,7 +19,7 @@ from flaxseg.data.types import Color
 from flaxseg.deploy.files import write_file
 from flaxseg.deploy.large_images import count_classes
 from flaxseg.deploy.mask_tiff import georeference, write_mask_tiff
-from flaxseg.deploy.network import Prediction
+from flaxseg.deploy.outputs import Prediction
 from flaxseg.deploy.prediction_inputs import InputImage
 from flaxseg.errors import DataError
 from flaxseg.inference.uncertainty import relative_uncertainty

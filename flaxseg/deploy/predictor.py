@@ -13,7 +13,8 @@ from flaxseg.data.types import Color, SegmentationDataset
 from flaxseg.deploy.evaluation import check_same_classes, score_batches
 from flaxseg.deploy.images import ImageReader, NetworkImage
 from flaxseg.deploy.members import check_members
-from flaxseg.deploy.network import UNCERTAINTIES, Network, Prediction
+from flaxseg.deploy.network import Network
+from flaxseg.deploy.outputs import UNCERTAINTIES, Prediction
 from flaxseg.deploy.saved import SavedModel, read_model
 from flaxseg.deploy.tiles import Tiles
 from flaxseg.errors import POSITIVE, ArgumentError, check_choice, check_integer

@@ -100,8 +100,12 @@ def test_the_command_predicts_images_above_the_limit_in_blocks(run, model, pixel
     (inputs / "c.npy").unlink()
     (output / "masks" / "small.tif").unlink()
     assert predict.main(arguments) == 0
-    assert "1 images predicted, 2 were there before" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "1 images predicted, 2 were there before" in captured.out and captured.err == ""
     assert (output / "summary.csv").read_text() == summary
+    assert predict.main([*arguments, "--overlay"]) == 0
+    assert "of images of more than 0.01 megapixels, only masks are written" in capsys.readouterr().err
+    assert os.listdir(output / "overlays") == ["small.png"]
 
 
 # Of affine 3, which rasterio uses.
