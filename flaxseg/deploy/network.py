@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -139,7 +139,7 @@ class Network:
                 f"cannot be predicted in tiles, because the network was trained on images that were {rule}; predict it "
                 "whole, or train a network with data.resize=keep and data.scale=1",
             )
-        self._tiled_logits(image, (), reduce=lambda logits: logits.argmax(-1).astype(np.uint8), out=out)
+        self._tiled_classes(image, out=out)
 
     def _batches(self, images: Iterable[NetworkImage]) -> Iterator[list[NetworkImage]]:
         batch: list[NetworkImage] = []
@@ -186,9 +186,7 @@ class Network:
         if image.size != image.pixels.shape[:2]:
             return self._resized(jnp.asarray(self._tiled_logits(image.pixels, maps)[None]), 0, image.size, maps)
         if not maps:
-            reduce = functools.partial(np.argmax, axis=-1)
-            label = self._tiled_logits(image.pixels, maps, reduce=lambda logits: reduce(logits).astype(np.uint8))
-            return {"label": label[None]}
+            return {"label": self._tiled_classes(image.pixels)[None]}
         logits = self._tiled_logits(image.pixels, maps)
         rows = max(_MAX_STRIP_BYTES // logits[0].nbytes, 1)
         strips = [
@@ -197,10 +195,18 @@ class Network:
         ]
         return joined(strips)
 
-    def _tiled_logits(self, image: ImageLike, maps: tuple[str, ...], **options: Any) -> np.ndarray:
-        logits_fn = functools.partial(self.logits, maps=maps)
+    def _tiled_logits(self, image: ImageLike, maps: tuple[str, ...]) -> np.ndarray:
+        return self._stitched(functools.partial(self.logits, maps=maps), image)
+
+    def _tiled_classes(self, image: ImageLike, **out: Any) -> np.ndarray:
+        if isinstance(self.tiles.tiling, ExactTiling):
+            # Tiles that are not averaged need not come back as logits.
+            return self._stitched(lambda tiles: self._finished(self.logits(tiles), ())["label"], image, **out)
+        return self._stitched(self.logits, image, reduce=lambda logits: logits.argmax(-1).astype(np.uint8), **out)
+
+    def _stitched(self, function: Callable[[Any], jax.Array], image: ImageLike, **options: Any) -> np.ndarray:
         size, tiling = self.tiles.size, self.tiles.tiling
-        return tiled_logits(logits_fn, image, tile=size, tiling=tiling, batch_size=self._batch_size, **options)
+        return tiled_logits(function, image, tile=size, tiling=tiling, batch_size=self._batch_size, **options)
 
     def _finished(self, logits: jax.Array, maps: tuple[str, ...]) -> Any:
         """Returns the classes and the maps of logits at the sizes of the images."""

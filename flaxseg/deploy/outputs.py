@@ -88,7 +88,7 @@ def rows_of(logits: jax.Array) -> Iterator[tuple[jax.Array, int]]:
 
 
 def fetch(computed: Sequence[Any], batch: Sequence[NetworkImage]) -> Iterator[Prediction]:
-    """Yields the prediction for each image of a batch, from its row in the results of `finish`; waits for the device."""
+    """Yields the prediction for each image of a batch, from its row in what `finish` returned; waits for the device."""
     for (row, finished), image in zip(computed, batch, strict=True):
         height, width = image.size
         maps = {
