@@ -1,6 +1,7 @@
 """Times `flaxseg.predict` on a folder of images against the bare network and decoding, which it cannot be faster than.
 
     python benchmarks/predict.py --input=DIR
+    python benchmarks/predict.py --input=DIR --model=unet --batch_size=8 --peer=PYTHON
 
 The network has random weights. Both read with the same threads; the bare one writes nothing, and does not resize logits
 to the images' own sizes. The two alternate, and the ratio of their medians is the result.
@@ -8,7 +9,9 @@ to the images' own sizes. The two alternate, and the ratio of their medians is t
 
 import argparse
 import functools
+import json
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -72,6 +75,15 @@ def seconds(function: Callable[[], Any]) -> tuple[float, float]:
     return time.perf_counter() - start[0], time.process_time() - start[1]
 
 
+def peer(arguments: argparse.Namespace, output: Path) -> tuple[float, float]:
+    """Returns the seconds of the PyTorch script on the same images, by the clock and of all cores together."""
+    script = Path(__file__).with_name("torch_predict.py")
+    flags = [f"--{name}={getattr(arguments, name)}" for name in ("input", "model", "size", "batch_size")]
+    command = [arguments.peer, str(script), f"--output={output}", *flags]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return found["wall"], found["cpu"]
+
+
 def main() -> None:
     """Prints the rates and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -79,6 +91,7 @@ def main() -> None:
     parser.add_argument("--model", default="plain_unet", help="name of the network (default: plain_unet)")
     parser.add_argument("--size", type=int, default=128, help="height and width of the network's images (default: 128)")
     parser.add_argument("--batch_size", type=int, default=1, help="images at once (default: 1)")
+    parser.add_argument("--peer", metavar="PYTHON", help="also run torch_predict.py in turn, with this interpreter")
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each (default: 3)")
     arguments = parser.parse_args()
     saved = saved_model(arguments.model, arguments.size, classes=3)
@@ -86,17 +99,26 @@ def main() -> None:
     network = Network([saved], batch_size=arguments.batch_size)
     images = find_images([arguments.input], output=Path(os.devnull))
     images = images[: len(images) // arguments.batch_size * arguments.batch_size]
-    times: dict[str, list[tuple[float, float]]] = {"bare": [], "predict": []}
+    times: dict[str, list[tuple[float, float]]] = {
+        "bare": [],
+        "predict": [],
+        **({"peer": []} if arguments.peer else {}),
+    }
     with tempfile.TemporaryDirectory() as folder:
         for round_number in range(arguments.repeat + 1):  # The first round compiles.
             files = PredictionFiles(Path(folder) / str(round_number), model.classes, model.palette)
             times["bare"].append(seconds(lambda: bare(network, model, images, arguments.batch_size)))
             times["predict"].append(seconds(lambda files=files: predict_files(model, images, files)))  # type: ignore[misc]
+            if arguments.peer:
+                times["peer"].append(peer(arguments, Path(folder) / f"peer{round_number}"))
     medians = {name: np.median(each[1:], axis=0) for name, each in times.items()}
     for name, (wall, cpu) in medians.items():
         print(f"{name:<8} {len(images) / wall:8.1f} images/s, {1000 * cpu / len(images):6.1f} ms of CPU time per image")
     wall, cpu = medians["bare"] / medians["predict"]
     print(f"predict reaches {wall:.0%} of the rate of the bare network and decoding, and {cpu:.0%} by CPU time")
+    if arguments.peer:
+        wall, cpu = medians["peer"] / medians["predict"]
+        print(f"predict is {wall:.2f} times as fast as PyTorch, and {cpu:.2f} times by CPU time")
 
 
 if __name__ == "__main__":
