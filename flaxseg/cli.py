@@ -30,7 +30,7 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
     parser.add_argument(
         "--config",
         metavar="FILE[:VARIANT]",
-        help="configuration file (required), such as configs/pet.py or runs/pet/config.json",
+        help=f"configuration file{' (required)' if required else ''}, such as configs/pet.py or runs/pet/config.json",
     )
     parser.add_argument("--config.KEY", metavar="VALUE", help="set a key, as in --config.train.batch_size=16")
     parser.add_argument(

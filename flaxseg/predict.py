@@ -52,26 +52,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--model", metavar="MODEL", nargs="+", required=True, help="runs, exports or weights")
-    parser.add_argument(
-        "--input", metavar="PATH", nargs="+", required=True, help="images, folders, patterns, or videos"
+    add = parser.add_argument
+    add("--model", metavar="MODEL", nargs="+", required=True, help="a run, export or weights; several for an ensemble")
+    add("--input", metavar="PATH", nargs="+", required=True, help="images, folders, patterns, or videos")
+    add("--output", metavar="DIR", type=Path, required=True, help="folder of the results")
+    add("--overlay", action="store_true", help="write the classes drawn over the images")
+    add("--probabilities", action="store_true", help="write the probabilities of the classes")
+    add(
+        "--uncertainty",
+        choices=("entropy", "margin", "disagreement"),
+        default="",
+        help="write how uncertain the prediction of each pixel is; disagreement: of an ensemble",
     )
-    parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--overlay", action="store_true", help="write the classes drawn over the images")
-    parser.add_argument("--probabilities", action="store_true", help="write the probabilities of the classes")
-    kinds = ("entropy", "margin", "disagreement")
-    parser.add_argument("--uncertainty", choices=kinds, default="", help="write how uncertain the prediction is")
-    parser.add_argument("--frame_masks", action="store_true", help="write the masks of the frames of videos")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
-    batch_size = "images or tiles predicted at once; multiples of the number of devices use all (default: that number)"
-    parser.add_argument("--batch_size", metavar="N", type=int, help=batch_size)
+    add("--frame_masks", action="store_true", help="write the masks of the frames of videos")
+    add("--overwrite", action="store_true", help="replace results that exist")
     cli.add_inference_options(parser)
-    parser.add_argument("--halo", metavar="N", type=int, help="halo of exact tiles (default: what the network needs)")
-    parser.add_argument("--tiling", choices=("auto", "blend", "exact"), default="auto", help="default: auto")
-    parser.add_argument(
-        "--max_megapixels", metavar="N", type=float, default=64.0, help="largest image read whole (default: 64)"
+    add(
+        "--tiling",
+        choices=("blend", "exact"),
+        default="blend",
+        help="how tiles are combined: averaged (default), or exactly as the whole image, where the network allows it",
     )
-    parser.add_argument("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
+    add("--halo", metavar="N", type=int, help="halo of exact tiles (default: what the network needs)")
+    add(
+        "--batch_size",
+        metavar="N",
+        type=int,
+        help="images or tiles predicted at once; multiples of the number of devices use all (default: that number)",
+    )
+    add("--max_megapixels", metavar="N", type=float, default=64.0, help="largest image read whole (default: 64)")
+    add("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
     arguments = parser.parse_args(argv)
     interrupted = "stopped; repeat the command to predict the remaining images"
     return cli.exit_status(lambda: _run(arguments), interrupted=interrupted)

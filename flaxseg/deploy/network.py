@@ -50,7 +50,7 @@ class Network:
         *,
         batch_size: int,
         tile: int | tuple[int, int] | None = None,
-        tiling: str | Tiling = "auto",
+        tiling: str | Tiling = "blend",
         halo: int | None = None,
         tta: TTA = NO_TTA,
     ) -> None:

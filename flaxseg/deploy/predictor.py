@@ -32,7 +32,7 @@ def load(
     scales: Sequence[float] = (1.0,),
     flips: Sequence[str] = (),
     tile: int | tuple[int, int] | None = None,
-    tiling: str | Tiling = "auto",
+    tiling: str | Tiling = "blend",
     halo: int | None = None,
     batch_size: int = 1,
     max_megapixels: float = MAX_MEGAPIXELS,
@@ -52,7 +52,7 @@ def load(
         the size of the images that it was trained on, or, for exact tiles, the largest that half of the free memory
         allows.
       tiling: "blend", which averages overlapping tiles; "exact", whose result equals that of the whole image, for
-        networks where this is possible; "auto" (which is "blend"); or a tiling of `flaxseg.inference.tiling`.
+        networks where this is possible; or a tiling of `flaxseg.inference.tiling`.
       halo: the pixels from the border of an exact tile that are dropped; None takes as many as the network needs. Fewer
         are faster and no longer exact; `Predictor.tiles.note` tells by how much.
       batch_size: the number of images of a list, or of tiles of an image, that are predicted at once.
@@ -101,7 +101,7 @@ class Predictor:
         *,
         tta: TTA = NO_TTA,
         tile: int | tuple[int, int] | None = None,
-        tiling: str | Tiling = "auto",
+        tiling: str | Tiling = "blend",
         halo: int | None = None,
         batch_size: int = 1,
         max_megapixels: float = MAX_MEGAPIXELS,

@@ -14,8 +14,8 @@ from flaxseg.errors import ArgumentError, check_choice, check_integer
 from flaxseg.inference.exactness import exact_tiling, tiling_error, verify_exact
 from flaxseg.inference.tiling import BLEND, ExactTiling, LogitsFn, Tiling
 
-TILINGS = ("auto", "blend", "exact")
-"""The names of tilings; "auto" is "blend"."""
+TILINGS = ("blend", "exact")
+"""The names of tilings."""
 
 _MEMORY_SHARE = 0.5
 """The share of the free memory that a batch of exact tiles may take."""
@@ -70,7 +70,7 @@ def make_tiles(
     """
     description = members[0].description
     if description.resize != "keep":
-        for name, value in (("tile", tile), ("halo", halo), *([("tiling", tiling)] if tiling != "auto" else [])):
+        for name, value in (("tile", tile), ("halo", halo), *([("tiling", tiling)] if tiling != "blend" else [])):
             if value is not None:
                 raise ArgumentError(
                     name,
