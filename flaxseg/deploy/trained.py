@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flaxseg.deploy.saved import SavedModel
+from flaxseg.models.pretrained.manifest import Damaged, read_manifest
 
 REPORT = "export.json"
 """The file of an exported folder that reports what was exported, and keeps the record of the training."""
@@ -52,9 +53,17 @@ def read_record(saved: SavedModel) -> TrainingRecord:
     return TrainingRecord(
         config=config,
         data={name: split["examples"] for name, split in _read_json(folder / "data.json").items()},
-        scores=_read_json(folder / "checkpoints" / str(saved.step) / "metrics" / "metrics"),
+        scores=_scores(folder / "checkpoints" / str(saved.step)),
         step=saved.step,
     )
+
+
+def _scores(directory: Path) -> Mapping[str, float]:
+    try:
+        manifest = read_manifest(directory)
+    except Damaged:
+        return {}
+    return {} if manifest is None else manifest.scores
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""The checkpoints of a run, saved with Orbax: the latest, and the best."""
+"""The checkpoints of a run, saved with Orbax: the latest, and the best, each with a manifest."""
 
 import math
+import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -9,13 +11,18 @@ from typing import Any, Self
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
-from orbax.checkpoint import checkpoint_managers
 
 from flaxseg.errors import CheckpointError
+from flaxseg.models.pretrained.manifest import Damaged, Manifest, read_manifest, verify, write_manifest
+
+_DELETED = ".deleted"
+"""The suffix of a checkpoint that is being deleted, so that a killed run leaves none that looks complete."""
 
 
 class Checkpoints:
     """The checkpoints of a run; use it in a `with` block, which waits for the last save.
+
+    A checkpoint is complete once its manifest is on the disk, and only then are older ones deleted.
 
     Args:
       directory: contains a folder for each step; created if it does not exist.
@@ -25,23 +32,19 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep: int, best_metric: str) -> None:
         self._directory = directory
+        self._keep = keep
         self._best_metric = best_metric
-        score = lambda metrics: metrics[best_metric]  # noqa: E731
-        policies = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(keep),
-                checkpoint_managers.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False),
-            ]
-        )
-        # Without best_fn, Orbax stores no metrics, and the preservation policy has nothing to compare.
-        options = ocp.CheckpointManagerOptions(preservation_policy=policies, best_fn=score, best_mode="max")
+        # Orbax keeps every checkpoint, and `_complete` deletes old ones.
         self._manager = ocp.CheckpointManager(
-            directory.absolute(), options=options, item_handlers={"state": ocp.StandardCheckpointHandler()}
+            directory.absolute(), item_handlers={"state": ocp.StandardCheckpointHandler()}
         )
-        # Tracked here from now on: Orbax reads scores from the disk, where those of a pending save are still missing.
-        best = self._manager.best_step()
-        self._best_score = None if best is None else (self._manager.metrics(best) or {}).get(best_metric)
-        self._best_step = best
+        self._scores: dict[int, Mapping[str, float]] = {
+            step: manifest.scores for step, manifest in self._manifests().items()
+        }
+        self._best_step = self._best_of(self._scores)
+        self._completion: threading.Thread | None = None
+        self._problem: BaseException | None = None
+        self._delete_old()
 
     def __enter__(self) -> Self:
         return self
@@ -49,7 +52,10 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     @property
     def latest_step(self) -> int | None:
@@ -64,7 +70,9 @@ class Checkpoints:
     def is_best(self, scores: Mapping[str, float]) -> bool:
         """Returns whether these scores are better than those of every checkpoint; NaN never is."""
         score = scores[self._best_metric]
-        return not math.isnan(score) and (self._best_score is None or not score <= self._best_score)
+        if math.isnan(score) or self._best_step is None:
+            return not math.isnan(score)
+        return not score <= self._scores[self._best_step][self._best_metric]
 
     def save(self, step: int, state: Any, scores: Mapping[str, float] | None = None) -> None:
         """Saves a state in the background; returns once it has been copied off the device.
@@ -76,14 +84,18 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
+        self._wait_for_completion()
         if scores and self.is_best(scores):
-            self._best_score, self._best_step = scores[self._best_metric], step
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state))
-        self._manager.save(step, args=arguments, metrics=dict(scores) if scores else None)
+            self._best_step = step
+        self._scores[step] = {name: float(score) for name, score in (scores or {}).items()}
+        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+        self._completion = threading.Thread(target=self._complete, args=(step,), name="complete checkpoint")
+        self._completion.start()
 
     def wait(self) -> None:
         """Waits until every save has reached the disk."""
         self._manager.wait_until_finished()
+        self._wait_for_completion()
 
     def restore(self, like: Any, step: int) -> Any:
         """Returns the state of a step, sharded like `like`; any number of devices may have written it.
@@ -112,6 +124,7 @@ class Checkpoints:
         """
         while (step := self.latest_step) is not None:
             try:
+                self._verify(step)
                 return self.restore(like, step)
             except CheckpointError:
                 raise
@@ -123,8 +136,75 @@ class Checkpoints:
                 logging.error(message, self._directory, step, type(error).__name__, reason, damaged.name)
                 if jax.process_index() == 0:
                     (self._directory / str(step)).rename(damaged)
+                self._scores.pop(step, None)
+                self._best_step = self._best_of(self._scores)
                 self._manager.reload()
         return None
+
+    def _verify(self, step: int) -> None:
+        """Checks that a checkpoint is complete and unchanged.
+
+        Raises:
+          Damaged: it is not; the message names the file.
+        """
+        directory = self._directory / str(step)
+        manifest = read_manifest(directory)
+        if manifest is not None:
+            verify(directory, manifest)
+        elif self._scores:
+            raise Damaged("has no manifest, because it was not saved completely")
+        else:
+            logging.warning("%s: has no manifest, so that damage to it would not be noticed", directory)
+
+    def _complete(self, step: int) -> None:
+        """Writes the manifest of a checkpoint as soon as Orbax has saved it, and deletes old checkpoints."""
+        try:
+            self._manager.wait_until_finished()
+            if jax.process_index() == 0:
+                write_manifest(self._directory / str(step), step=step, scores=self._scores[step])
+                self._delete_old()
+        except BaseException as problem:
+            self._problem = problem
+
+    def _wait_for_completion(self) -> None:
+        if self._completion is None:
+            return
+        self._completion.join()
+        self._completion, problem, self._problem = None, self._problem, None
+        self._manager.reload()
+        if problem is not None:
+            raise problem
+
+    def _delete_old(self) -> None:
+        """Deletes all complete checkpoints but the latest and the best, and what is left of earlier deletions."""
+        if jax.process_index() != 0:
+            return
+        steps = sorted(self._scores)
+        for step in steps[: -self._keep]:
+            if step != self._best_step and (self._directory / str(step)).is_dir():
+                # Renamed first: a killed run must not leave a part of it behind that looks like a checkpoint.
+                (self._directory / str(step)).rename(self._directory / f"{step}{_DELETED}")
+                del self._scores[step]
+        for left in self._directory.glob(f"*{_DELETED}"):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _manifests(self) -> dict[int, Manifest]:
+        """Returns the manifest of each checkpoint that has one, by step."""
+        found = {}
+        for step in self._manager.all_steps():
+            try:
+                manifest = read_manifest(self._directory / str(step))
+            except Damaged:
+                continue  # Noticed when it is to be restored.
+            if manifest is not None:
+                found[step] = manifest
+        return found
+
+    def _best_of(self, scores: Mapping[int, Mapping[str, float]]) -> int | None:
+        """Returns the step with the highest score, the first of several; None if none has one."""
+        found = {step: each.get(self._best_metric, math.nan) for step, each in sorted(scores.items())}
+        found = {step: score for step, score in found.items() if not math.isnan(score)}
+        return max(found, key=found.__getitem__) if found else None
 
     def _check_fits(self, step: int, like: Any) -> None:
         stored = _shapes(self._manager.item_metadata(step)["state"].tree)  # raises for a damaged checkpoint

@@ -12,6 +12,7 @@ from saved_run import save_run
 
 from flaxseg.deploy.saved import read_model
 from flaxseg.errors import ArgumentError, WeightsError
+from flaxseg.models.pretrained.manifest import write_manifest
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,8 @@ def test_a_run_without_scores_gives_its_latest_checkpoint(tmp_path):
 def test_the_score_that_selects_the_best_is_that_of_the_run(run, tmp_path):
     shutil.copytree(run[0], tmp_path / "run")
     for step, kappa in ((2, 0.9), (4, 0.1)):
-        scores = tmp_path / "run" / "checkpoints" / str(step) / "metrics" / "metrics"
-        scores.write_text(json.dumps({"miou": step, "kappa": kappa}))
+        checkpoint = tmp_path / "run" / "checkpoints" / str(step)
+        write_manifest(checkpoint, step=step, scores={"miou": step, "kappa": kappa})
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["checkpoint"]["best_metric"] = "kappa"
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
@@ -128,6 +129,6 @@ def test_a_damaged_checkpoint_is_named(run, tmp_path):
     for file in (tmp_path / "run" / "checkpoints" / "4" / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"damaged")
-    with pytest.raises(WeightsError, match=r"checkpoints/4/state: this checkpoint cannot be read"):
+    with pytest.raises(WeightsError, match=r"checkpoints/4: is damaged \(state/_METADATA: has 7 bytes instead of"):
         read_model(tmp_path / "run")
     assert read_model(tmp_path / "run", step=2).step == 2

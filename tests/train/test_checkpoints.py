@@ -1,5 +1,6 @@
 """Which checkpoints are kept, how they are restored on any mesh, and what happens to damaged ones."""
 
+import errno
 import shutil
 
 import jax
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from flaxseg.errors import CheckpointError
+from flaxseg.models.pretrained.manifest import write_manifest
+from flaxseg.train import checkpoints as checkpoints_module
 from flaxseg.train import sharding
 from flaxseg.train.checkpoints import Checkpoints
 
@@ -95,6 +98,85 @@ def test_a_damaged_checkpoint_is_renamed_and_the_previous_one_restored(saved, tm
     with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
         latest = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
         np.testing.assert_array_equal(latest["params"]["bias"], np.full(3, 60.0))
+
+
+def test_any_flipped_bit_truncation_or_missing_file_is_noticed(saved, tmp_path):
+    """Whatever happens to a file of the newest checkpoint, the state that is restored is one that was saved."""
+    rng = np.random.default_rng(0)
+    files = [path.relative_to(saved) for path in sorted((saved / "6").rglob("*")) if path.is_file()]
+    for number, file in enumerate(files):
+        directory = tmp_path / str(number)
+        shutil.copytree(saved, directory)
+        content = bytearray((directory / file).read_bytes())
+        kind = ("flip", "truncate", "delete", "zeros")[number % 4] if content else "delete"
+        if kind == "flip":
+            content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        elif kind == "truncate":
+            content = content[: len(content) // 2]
+        elif kind == "zeros":
+            content = bytes(len(content))
+        (directory / file).write_bytes(content)
+        if kind == "delete":
+            (directory / file).unlink()
+        with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+            restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+            np.testing.assert_array_equal(restored["params"]["kernel"], np.full((4, 8), 5.0), err_msg=f"{kind} {file}")
+        assert (directory / "6.damaged").is_dir()
+
+
+def test_the_message_names_the_file_that_changed(saved, tmp_path, caplog):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    metadata = directory / "6" / "state" / "_METADATA"
+    metadata.write_text(metadata.read_text().replace("kernel", "kernal"))
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+    assert "step 6 cannot be read (Damaged: state/_METADATA: its contents have changed); renamed to 6.da" in caplog.text
+
+
+def test_a_save_that_a_kill_left_without_a_manifest_is_set_aside(saved, tmp_path):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    (directory / "6" / "manifest.json").unlink()
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+        assert checkpoints.latest_step == 5
+    # Where no checkpoint has one, they are older than manifests, and used.
+    for step in ("2", "5"):
+        (directory / step / "manifest.json").unlink()
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+        np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))
+
+
+def test_old_checkpoints_are_deleted_only_once_the_new_one_is_complete(saved, tmp_path, monkeypatch):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints_module, "write_manifest", full)
+    with pytest.raises(OSError, match="No space"), Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        checkpoints.save(7, state(7.0))
+    assert sorted(int(path.name) for path in directory.iterdir()) == [2, 5, 6, 7]
+    monkeypatch.undo()
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+        np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 6.0))
+
+
+def test_what_a_killed_run_left_to_delete_is_deleted(saved, tmp_path):
+    """A kill between two renames leaves more checkpoints than are kept; one during a deletion, a part of one."""
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    for step in (3, 4):
+        shutil.copytree(saved / "5", directory / str(step))
+        write_manifest(directory / str(step), step=step, scores={})
+    shutil.copytree(saved / "5" / "state", directory / "1.deleted")
+    with Checkpoints(directory, keep=2, best_metric="miou"):
+        pass
+    assert sorted(path.name for path in directory.iterdir()) == ["2", "5", "6"]
 
 
 def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):

@@ -1,7 +1,6 @@
 """Reads the parameters in the checkpoints of a run, without its configuration and without changing its directory."""
 
 import contextlib
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from flax import traverse_util
 
 from flaxseg.errors import WeightsError
+from flaxseg.models.pretrained.manifest import Damaged, read_manifest, verify
 
 
 def checkpoint_directory(path: str | Path, *, step: int | None = None) -> Path:
@@ -76,6 +76,12 @@ def read_checkpoint(directory: Path) -> dict[str, np.ndarray]:
     import orbax.checkpoint as ocp  # It takes long to load.
 
     try:
+        manifest = read_manifest(directory.parent)
+        if manifest is not None:
+            verify(directory.parent, manifest)
+    except Damaged as error:
+        raise WeightsError(f"{directory.parent}: is damaged ({error}); give another checkpoint of that run") from error
+    try:
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
             wanted = _parameters(handler.metadata(directory).tree)
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
@@ -99,7 +105,7 @@ def _parameters(state: Any) -> dict[str, Any]:
 
 def _score(directory: Path, metric: str) -> float:
     try:
-        found = json.loads((directory / "metrics" / "metrics").read_text())[metric]
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = read_manifest(directory)
+    except Damaged:
         return math.nan
-    return found if isinstance(found, int | float) else math.nan
+    return math.nan if manifest is None else manifest.scores.get(metric, math.nan)
