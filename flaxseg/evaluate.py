@@ -22,7 +22,8 @@ examples:
   python -m flaxseg.evaluate runs/pet --config.data.dir=DIR --json=scores.json --csv=images.csv
         the same dataset in another place; scores as files
   python -m flaxseg.evaluate runs/pet --data=DIR
-        a folder with images/ and masks/, whose masks hold the indices of the network's classes
+        a folder with images/ and masks/, whose masks are like those of the folder that the network was trained on, or
+        contain the indices of its classes if it was trained on another dataset
   python -m flaxseg.evaluate runs/pet-1 runs/pet-2 --scales=0.75,1,1.25 --flips=horizontal
         an ensemble with test-time augmentation
 """
@@ -70,7 +71,8 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     classes, images = model.classes, len(data.dataset.source)
     if data.dataset.class_names != classes:
         print(f"note: the dataset calls the classes {', '.join(data.dataset.class_names)}", file=sys.stderr)
-    print(f"{model.name} on {data.name}: {images:,} images\n\n{scores.table(classes)}")
+    of_masks = f", {data.masks}" if arguments.data else ""
+    print(f"{model.name} on {data.name}{of_masks}: {images:,} images\n\n{scores.table(classes)}")
     if arguments.json:
         about = {"model": model.name, "step": first.step, "data": data.name, "images": images}
         write_scores(arguments.json, scores, classes, about)

@@ -19,8 +19,8 @@ DESCRIPTION = """\
 Writes a folder with the weights of a trained network (model.safetensors, model.json), programs that run without
 flaxseg, and a model card. Each file is loaded by its own runtime and compared with the network before it is kept.
 
-exit status: 0, everything was written; 1, an argument is wrong or a file does not compute what the network does, and
-nothing was written; 130, stopped by Ctrl-C.
+exit status: 0, everything was written; 1, an argument has a wrong value or a file does not compute what the network
+does, and nothing was written; 2, an unknown argument; 130, stopped by Ctrl-C.
 """
 
 EPILOG = """\

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flaxseg import cli
 
@@ -29,7 +30,8 @@ TIFF and NPY images of more than --max_megapixels are read, predicted and writte
 than memory; of these, only the mask is written. The network must have been trained with data.resize=keep. Larger images
 of other formats are not read.
 
-exit status: 0; 1, an argument is wrong, or images could not be read, which are listed at the end; 130, Ctrl-C.
+exit status: 0; 1, an argument has a wrong value, or images could not be read, which are listed at the end; 2, an
+unknown argument; 130, Ctrl-C.
 """
 
 EPILOG = """\
@@ -40,6 +42,8 @@ examples:
         single files, and those that a pattern finds
   python -m flaxseg.predict --model=runs/pet --input=cat.mp4 --output=predictions
         a video
+  python -m flaxseg.predict --model runs/a runs/b --input=photos --output=predictions --uncertainty=disagreement
+        an ensemble of two runs, and where its members disagree
 """
 
 
@@ -53,8 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", metavar="MODEL", nargs="+", required=True, help="a run, export or weights; several for an ensemble")
-    add("--input", metavar="PATH", nargs="+", required=True, help="images, folders, patterns, or videos")
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True}
+    add("--model", metavar="MODEL", **several, help="a run, export or weights; several for an ensemble")
+    add("--input", metavar="PATH", **several, help="images, folders, patterns, or videos")
     add("--output", metavar="DIR", type=Path, required=True, help="folder of the results")
     add("--overlay", action="store_true", help="write the classes drawn over the images")
     add("--probabilities", action="store_true", help="write the probabilities of the classes")
@@ -123,6 +128,14 @@ def _run(arguments: argparse.Namespace) -> int:
             f"of images of more than {arguments.max_megapixels:g} megapixels, only masks are written", file=sys.stderr
         )
     files.claim(found, model.name, model.digest())
+    if any(
+        Path(each).is_dir() and arguments.output.resolve().is_relative_to(Path(each).resolve())
+        for each in arguments.input
+    ):
+        print(
+            f"note: {arguments.output} lies in an input folder; a dataset of that folder would include it",
+            file=sys.stderr,
+        )
     images, videos = ([each for each in found if each.is_video == kind] for kind in (False, True))
     outcomes = {"images": predict_files(model, images, files)} if images else {}
     outcomes |= {"videos": predict_videos(model, videos, files)} if videos else {}

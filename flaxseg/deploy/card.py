@@ -3,8 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from flaxseg.deploy.program import stride_of
 from flaxseg.deploy.trained import TrainingRecord
 from flaxseg.inference.description import ModelDescription
+from flaxseg.inference.forward import padding_value
 
 _SHOWN_SCORES = ("miou", "mean_dice", "pixel_accuracy", "fwiou", "micro_iou", "mean_precision", "mean_recall", "kappa")
 _SHOWN_SECTIONS = ("data", "augment", "optimizer", "loss", "train")
@@ -24,7 +28,7 @@ def model_card(
     sections = (
         _metadata(license),
         _title(description, license),
-        _usage(report),
+        _usage(description, report),
         _classes(description),
         _training(record),
         _scores(record),
@@ -66,24 +70,54 @@ predict = jax.jit(read_stablehlo("FOLDER/model.stablehlo"))
 {output} = predict(image)
 """,
     "onnx": """\
-import onnxruntime
-
+{prepare}
 session = onnxruntime.InferenceSession("FOLDER/model.onnx")
-({output},) = session.run(None, {{"image": image}})
+({output},) = session.run(None, {{"image": image[None]}})
 """,
 }
 
+_PHOTO = """\
+import numpy as np
+import onnxruntime
+from PIL import Image
 
-def _usage(report: Mapping[str, Any]) -> str:
+photo = Image.open("photo.jpg").convert("RGB")
+"""
+
+_STRETCH = """\
+# The network was trained on images of one size: resize them, and the result back to the size of the photo.
+image = np.asarray(photo.resize(({width}, {height}), Image.Resampling.BILINEAR), np.float32)
+"""
+
+_KEEP = """\
+# The network was trained on images at {scale} times their own size. Crop the result to the size before the padding.
+image = np.asarray(photo.resize((round(photo.width * {scale}), round(photo.height * {scale}))), np.float32)
+padding = ((0, -image.shape[0] % {stride}), (0, -image.shape[1] % {stride}), (0, 0))
+image = np.pad(image, padding, constant_values={fill})
+"""
+
+_ANY = """\
+import onnxruntime
+
+image = ...  # float32[height, width, channels]
+"""
+
+
+def _usage(given: ModelDescription, report: Mapping[str, Any]) -> str:
     parts = ["## Use"]
+    (height, width), model = given.image_size, given.build()
+    fill = round(float(np.mean(padding_value(model, given.channels))), 3)
+    values = {"height": height, "width": width, "scale": given.scale, "stride": stride_of(model), "fill": fill}
+    prepare = (_PHOTO + (_STRETCH if given.resize == "stretch" else _KEEP)).format(**values)
+    prepare = prepare if given.channels == 3 else _ANY
     for name, entry in report["formats"].items():
-        code = _USAGE[name].format(output=entry["output"])
+        code = _USAGE[name].format(output=entry["output"], prepare=prepare)
         parts.append(f"`{entry['file']}`:\n\n```python\n{code}```")
         if name != "safetensors":
-            given = report["input"]
+            program = report["input"]
             parts.append(
-                f"The input is `{given['layout']}` with values {given['values']}, of size: {entry['image_size']}; the "
-                f"output is the {entry['output']}."
+                f"The input is `{program['layout']}` with values {program['values']}, of size: {entry['image_size']}; "
+                f"the output is the {entry['output']}."
             )
     return "\n\n".join(parts)
 

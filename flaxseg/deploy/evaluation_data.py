@@ -24,6 +24,7 @@ class EvaluationData:
 
     Attributes:
       name: the dataset and its split, such as `folder DIR, split val`.
+      masks: what the masks of the dataset `folder` contain; "" for other datasets.
       dataset: the dataset.
       batch_size: the number of images that are predicted at once.
       resolution: "native" or "image_size", where scores are computed.
@@ -33,6 +34,7 @@ class EvaluationData:
     """
 
     name: str
+    masks: str
     dataset: SegmentationDataset
     batch_size: int
     resolution: str
@@ -50,13 +52,14 @@ def evaluation_config(
       saved: the network.
       config: a configuration file; "" takes the configuration of the network's run.
       overrides: strings `key=value`.
-      data: a folder with the folders `images` and `masks`, to evaluate on instead. If the configuration is for the
-        dataset `folder`, its options are kept; otherwise the masks hold the indices of the network's classes.
+      data: a folder with the folders `images` and `masks`, to evaluate on instead. If the network was trained on the
+        dataset `folder`, as its run or its exported folder records, the options of that dataset apply, such as the
+        values of the masks; otherwise the masks contain the indices of the network's classes.
 
     Raises:
       ConfigError: no configuration, or an invalid one.
     """
-    file = config or (str(saved.config) if saved.config else "")
+    file = config or _recorded(saved, data)
     if not file and not data:
         raise ConfigError(
             f"{saved.name}: records no data to evaluate on, because it is not a run; give --config=FILE, or --data=DIR "
@@ -89,6 +92,7 @@ def open_evaluation_data(config: ConfigDict, *, split: str = "") -> EvaluationDa
         dataset = skip_bad_examples(dataset, skipped, split, ignored=True)
     return EvaluationData(
         name=" ".join(filter(None, (settings.name, settings.dir))) + f", split {split}",
+        masks=_masks(settings.options) if settings.name == "folder" else "",
         dataset=dataset,
         batch_size=config.eval.batch_size,
         resolution=config.eval.resolution,
@@ -96,6 +100,23 @@ def open_evaluation_data(config: ConfigDict, *, split: str = "") -> EvaluationDa
         num_threads=settings.num_threads,
         skipped=skipped,
     )
+
+
+def _recorded(saved: SavedModel, data: str) -> str:
+    """Returns the configuration of the network's run; that of an exported folder serves for other data alone."""
+    if saved.config:
+        return str(saved.config)
+    exported = saved.folder / "config.json" if saved.folder else None
+    return str(exported) if data and exported and exported.is_file() else ""
+
+
+def _masks(options: ConfigDict) -> str:
+    """Returns what the masks of the dataset `folder` contain, for the user to check."""
+    if "colors" in options:
+        return "masks of colors"
+    if "values" in options:
+        return f"masks with the values {options['values']}"
+    return "masks of class indices" if "class_names" in options else "masks whose values were found by a scan"
 
 
 def _select_folder(config: ConfigDict, directory: str, class_names: Sequence[str]) -> None:

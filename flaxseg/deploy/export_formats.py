@@ -86,8 +86,6 @@ def write_format(
     model: Any = dataclasses.replace(saved.description, precision="float32").build()
     if name == "safetensors":
         return _write_weights(saved, stored_weights(saved.variables, options.weights), model, options, folder, samples)
-    if name == "onnx":
-        onnx.check_installed()
     program = _program(saved, model, options)
     problem: ExportError | None = None
     for sizes in _candidates(options, stride_of(model), saved.description.image_size):

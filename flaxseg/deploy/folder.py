@@ -79,6 +79,8 @@ def export_network(
       DataError: an image of `data` cannot be used.
       ConfigError, ArgumentError: the masks of `data` do not fit the network.
     """
+    if "onnx" in options.formats:
+        onnx.check_installed()
     folder, record = Path(folder), read_record(saved)
     samples = find_samples(saved, count=options.images, data=data)
     say(f"comparing on {samples}")

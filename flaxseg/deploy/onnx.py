@@ -25,7 +25,7 @@ OPSET = 23
 _FATAL = 4
 """ONNX Runtime's level of messages; errors are raised as well."""
 
-_INSTALL = "pip install 'flaxseg[onnx]'"
+_INSTALL = "pip install 'flaxseg[onnx]', or -e '.[onnx]' in a clone"
 
 
 def onnx_program(program: Program, *, channels: int, sizes: Sizes, output: str) -> bytes:

@@ -11,7 +11,7 @@ from flaxseg.data.decode.blocks import stored_size
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.sources.image_files import SUFFIXES, list_image_files
 from flaxseg.deploy import video
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,12 +93,21 @@ def _named(given: str, output: Path) -> Iterator[tuple[str, str]]:
 
 def _matching(pattern: str, output: Path) -> Iterator[tuple[str, str]]:
     if not glob.has_magic(pattern):
-        raise DataError(f"{pattern}: does not exist; give a file, a folder, or a pattern such as 'images/*.jpg'")
+        parent = os.path.dirname(pattern) or "."
+        siblings = (
+            [os.path.join(os.path.dirname(pattern), name) for name in os.listdir(parent)]
+            if os.path.isdir(parent)
+            else []
+        )
+        raise DataError(
+            f"{pattern}: does not exist{did_you_mean(pattern, siblings)}; give a file, a folder, or a pattern such as "
+            "'images/*.jpg'"
+        )
     parts = Path(pattern).parts
     plain = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     base, results = os.path.join(*parts[:plain], ""), os.path.realpath(output)
     paths = [path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)]
     paths = [path for path in paths if not os.path.realpath(path).startswith(results + os.sep)]
     if not paths:
-        raise DataError(f"{pattern}: no file matches this pattern; quote it, and check the part without wildcards")
+        raise DataError(f"{pattern}: no file matches this pattern; check its spelling")
     yield from ((path, os.path.relpath(path, base or ".")) for path in paths)

@@ -50,7 +50,8 @@ def test_everything_known_is_stated():
         "| `model.onnx` | 2.5 MB | 2.5e-05 | 12.5 | 3 of 122,880 |",
         "| `width` | `2` |",
         "| `train.steps` | `700` |",
-        '(classes,) = session.run(None, {"image": image})',
+        "image = np.asarray(photo.resize((96, 64), Image.Resampling.BILINEAR), np.float32)",
+        '(classes,) = session.run(None, {"image": image[None]})',
     ):
         assert line in text.splitlines(), line
     # Neither private paths nor what does not concern the result.

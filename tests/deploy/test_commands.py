@@ -12,7 +12,7 @@ from PIL import Image
 from saved_run import OVERRIDES, save_run
 
 import flaxseg
-from flaxseg import evaluate, predict
+from flaxseg import evaluate, export, predict
 from flaxseg.deploy.files import write_file
 from flaxseg.errors import DataError
 from flaxseg.train.compile import compile_run
@@ -85,11 +85,36 @@ def test_evaluate_takes_a_folder_and_another_configuration(run, tmp_path, capsys
     Image.fromarray(model(image)).save(tmp_path / "masks" / "a.png")
     assert evaluate.main([str(run[0]), "--data", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert f"on folder {tmp_path}, split all: 1 images" in text
+    assert f"on folder {tmp_path}, split all, masks of class indices: 1 images" in text
     assert re.search(r"pixel accuracy +1\.0000", text)
     options = ["--config=configs/folder.py", f"--config.data.dir={tmp_path}", "--split=all"]
     assert evaluate.main([str(run[0]), *options, f"--config.data.options.class_names={CLASSES}"]) == 0
     assert re.search(r"pixel accuracy +1\.0000", capsys.readouterr().out)
+
+
+def test_masks_are_those_that_the_network_was_trained_on_for_a_run_and_for_its_export(tmp_path, capsys):
+    """The run's masks have the values 1 and 2; indices 0 and 1 are other values."""
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    image = np.random.default_rng(0).integers(0, 256, (20, 27, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "data" / "images" / "a.png")
+    label = (image[..., 0] > 127).astype(np.uint8)
+    Image.fromarray(label + 1).save(tmp_path / "data" / "masks" / "a.png")
+    overrides = [
+        "data.name=folder", f"data.dir={tmp_path / 'data'}", "data.train_split=all", "data.eval_split=all",
+        "data.options={}", "data.options.values=(1,2)", "data.options.class_names=('a','b')", "mesh.data=1",
+        "train.batch_size=1", "log.images=0",
+    ]  # fmt: skip
+    save_run(tmp_path / "run", scores={1: 0.5}, overrides=overrides)
+    assert export.main([f"--model={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--images=1"]) == 0
+    mask = flaxseg.load(tmp_path / "run")(image)
+    expected = [[int(((label == i) & (mask == j)).sum()) for j in range(2)] for i in range(2)]
+    for model in ("run", "out"):
+        capsys.readouterr()
+        arguments = [str(tmp_path / model), f"--data={tmp_path / 'data'}", f"--json={tmp_path / model}.json"]
+        assert evaluate.main(arguments) == 0
+        assert "masks with the values (1, 2): 1 images" in capsys.readouterr().out
+        assert json.loads((tmp_path / f"{model}.json").read_text())["confusion"] == expected
 
 
 @pytest.mark.parametrize(
@@ -180,6 +205,16 @@ def test_mistakes_in_how_to_predict_are_one_message(run, photos, tmp_path, capsy
     assert predict.main([f"--model={run[0]}", f"--input={photos}", f"--output={tmp_path / 'out'}", argument]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_results_in_a_folder_of_images_are_pointed_out(run, photos, tmp_path, capsys):
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    (inputs / "a.png").write_bytes((photos / "a.png").read_bytes())
+    assert predict.main([f"--model={run[0]}", f"--input={inputs}", f"--output={inputs / 'out'}"]) == 0
+    captured = capsys.readouterr()
+    assert "out lies in an input folder; a dataset of that folder would include it" in captured.err
+    assert "1 images predicted" in captured.out
 
 
 def test_predict_keeps_what_is_done(run, photos, tmp_path, capsys):
