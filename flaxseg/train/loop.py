@@ -26,7 +26,7 @@ from flaxseg.train.state import load_weights, restore_or_create
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_log import StepLog
 from flaxseg.train.workdir import Workdir
-from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, SampleWriter, SummaryWriter
+from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, MetricsWriter, SampleWriter, SummaryWriter
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Sequence[Callback] = ()) -> Result:
@@ -70,11 +70,12 @@ def _train_in(
         if run.optim.class_weights and jax.process_index() == 0:
             write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
         summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation))
-        summaries.start(config.to_dict(), tables)
+        summaries.start(config.to_dict(), tables, step=int(state.step))
         writers = [
             stack.enter_context(ProgressBar(plan.best_metric)),
             SampleWriter(directory.samples, description),
             SummaryWriter(summaries, run.data.evaluation),
+            MetricsWriter(directory.metrics, run.data.evaluation.class_names),
             HardestExamplesWriter(summaries, run.data.train),
             CheckpointWriter(checkpoints),
         ]

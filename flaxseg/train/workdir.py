@@ -35,7 +35,7 @@ SAMPLES = "samples.npz"
 class Workdir:
     """The files of a run: `config.json`, `data.json`, `model.json`, `class_weights.json`, `samples.npz`, its products.
 
-    A run produces `checkpoints/`, `images/` and event files.
+    A run produces `checkpoints/`, `images/`, `metrics.jsonl` and event files.
 
     Args:
       path: the directory; `claim` creates it.
@@ -46,6 +46,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.class_weights = self.path / "class_weights.json"
         self.samples = self.path / SAMPLES
+        self.metrics = self.path / "metrics.jsonl"
         self._config = self.path / "config.json"
         self._data = self.path / "data.json"
         self._model = self.path / FILE_NAME
@@ -96,7 +97,7 @@ class Workdir:
         """Checks that no directory is where a file belongs, and the reverse."""
         if not self.path.is_dir():
             raise CheckpointError(f"{self.path}: is a file; give a --workdir that is a directory or does not exist")
-        files = (self._config, self._data, self._model, self.class_weights, self.samples)
+        files = (self._config, self._data, self._model, self.class_weights, self.samples, self.metrics)
         wrong = [(path, "directory", "file") for path in files if path.is_dir()]
         directories = (self.checkpoints, self.path / "images")
         wrong += [(path, "file", "directory") for path in directories if path.exists() and not path.is_dir()]

@@ -69,7 +69,7 @@ def test_two_processes_train_as_one(tmp_path, overrides):
     assert first["counts"] == one["counts"]
     np.testing.assert_allclose(first["head"], one["head"], atol=1e-5)
     written = sorted(path.name for path in (tmp_path / "two").iterdir())
-    names = ["checkpoints", "config", "data", "events", "images", "model", "samples"]
+    names = ["checkpoints", "config", "data", "events", "images", "metrics", "model", "samples"]
     assert [name.split(".")[0] for name in written] == names
 
 
