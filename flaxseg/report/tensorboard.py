@@ -3,9 +3,11 @@
 CLU's writer imports TensorFlow, so it is imported when a `Summaries` is created and not with this file.
 """
 
+import contextlib
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,11 +15,13 @@ from typing import Any, Self
 import jax
 import numpy as np
 from flax import traverse_util
+from tqdm import tqdm
 
 from flaxseg import metrics
 from flaxseg.data.types import Example, SegmentationDataset
 from flaxseg.report.drawing import save_png
 from flaxseg.report.event_files import drop_repeated_events, event_files
+from flaxseg.report.event_writer import EventWriter
 from flaxseg.report.figures import confusion_figure, hardest_panel, prediction_panel, reliability_figure
 from flaxseg.report.samples import SampleImages
 from flaxseg.report.step_rows import StepRows
@@ -48,19 +52,19 @@ class Summaries:
 
     def __init__(self, workdir: Path, dataset: SegmentationDataset) -> None:
         import tensorflow as tf
-        from clu import metric_writers
 
         tf.config.set_visible_devices([], "GPU")
         self._dataset = dataset
         self._is_writing = jax.process_index() == 0
         self._images = workdir / "images"
+        self._has_warned = False
         self._per_image = workdir / "per_image.csv"
         first_column = lambda row: int(row.partition(",")[0])  # noqa: E731
         self._hardest = StepRows(workdir / "hardest_examples.csv", first_column, header="step,id,loss\r\n")
         self._earlier = event_files(workdir) if self._is_writing else []
         if self._is_writing:
             self._images.mkdir(parents=True, exist_ok=True)
-        self._writer = metric_writers.create_default_writer(str(workdir), just_logging=not self._is_writing)
+        self._writer = EventWriter(workdir, just_logging=not self._is_writing)
 
     def __enter__(self) -> Self:
         return self
@@ -113,11 +117,15 @@ class Summaries:
         """Writes the mean IoU and Dice of each image, float64[N], to `per_image.csv`, the worst first."""
         if not self._is_writing:
             return
-        with self._per_image.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(("step", "id", "iou", "dice"))
-            # Images without valid pixels, whose scores are NaN, come last.
-            rows.writerows((step, ids[i], f"{iou[i]:.6g}", f"{dice[i]:.6g}") for i in np.argsort(iou, kind="stable"))
+        new = self._per_image.with_name("per_image.csv.new")
+        with self._reported(self._per_image):
+            with new.open("w", encoding="utf-8", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow(("step", "id", "iou", "dice"))
+                # Images without valid pixels, whose scores are NaN, come last.
+                order = np.argsort(iou, kind="stable")
+                rows.writerows((step, ids[i], f"{iou[i]:.6g}", f"{dice[i]:.6g}") for i in order)
+            new.replace(self._per_image)
 
     def reliability(self, step: int, table: metrics.Reliability) -> None:
         """Writes a reliability diagram."""
@@ -140,8 +148,21 @@ class Summaries:
     def _write_figure(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes uint8[H, W, 3] to TensorBoard, and as a PNG file named by its step."""
         self._writer.write_images(step, {name: image[None]})
+        path = self._images / f"{step:07d}_{name.rpartition('/')[2]}.png"
         if self._is_writing:
-            save_png(self._images / f"{step:07d}_{name.rpartition('/')[2]}.png", image)
+            with self._reported(path):
+                save_png(path, image)
+
+    @contextlib.contextmanager
+    def _reported(self, path: Path) -> Iterator[None]:
+        """Reports the first file that cannot be written in its block; the run continues without it."""
+        try:
+            yield
+        except OSError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.
+                    tqdm.write(f"{path}: cannot be written ({error.strerror}); training continues", file=sys.stderr)
 
 
 def _to_hparam(value: Any) -> Any:
