@@ -90,12 +90,14 @@ class EventWriter:
     def _open(self) -> None:
         from clu import metric_writers
 
-        before = set(event_files(self._directory))
-        self._writer = metric_writers.create_default_writer(
-            str(self._directory), just_logging=self._just_logging, asynchronous=False
-        )
-        new = sorted(set(event_files(self._directory)) - before)
-        self._file, self._whole_bytes = (new[0] if new else None), 0
+        before, self._whole_bytes = set(event_files(self._directory)), 0
+        try:
+            self._writer = metric_writers.create_default_writer(
+                str(self._directory), just_logging=self._just_logging, asynchronous=False
+            )
+        finally:
+            # An attempt that fails may leave a file, too.
+            self._file = next(iter(set(event_files(self._directory)) - before), None)
 
     def _flush(self) -> None:
         if self._writer is None:

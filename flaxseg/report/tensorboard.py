@@ -118,7 +118,7 @@ class Summaries:
         if not self._is_writing:
             return
         new = self._per_image.with_name("per_image.csv.new")
-        with self._reported(self._per_image):
+        with self._reported(new):
             with new.open("w", encoding="utf-8", newline="") as file:
                 rows = csv.writer(file)
                 rows.writerow(("step", "id", "iou", "dice"))
@@ -155,10 +155,12 @@ class Summaries:
 
     @contextlib.contextmanager
     def _reported(self, path: Path) -> Iterator[None]:
-        """Reports the first file that cannot be written in its block; the run continues without it."""
+        """Removes a file that cannot be written in the block, and reports the first one; the run continues."""
         try:
             yield
         except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
             if not self._has_warned:
                 self._has_warned = True
                 with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.

@@ -40,6 +40,7 @@ def test_what_cannot_be_written_is_written_later(tmp_path, limit_file_size, flus
     for step in (2, 3, 4):
         writer.write_scalars(step, {"loss": float(step)})
         writer.flush()
+    limit_file_size(10)  # Now not even a new file can be begun.
     writer.write_images(4, {"image": np.zeros((1, 2, 2, 3), np.uint8)})
     limit_file_size(None)
     writer.write_scalars(5, {"loss": 5.0})
