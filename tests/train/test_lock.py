@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,10 +28,12 @@ def write_lock(directory, *, age=0.0, **changes):
 
 
 def start(workdir):
-    """Starts a run that does not end by itself."""
+    """Starts a run on one device that does not end by itself."""
     command = [sys.executable, "-m", "flaxseg.main", "--config=configs/shapes.py:tiny", f"--workdir={workdir}"]
     command += ["--config.train.steps=100000", "--config.eval.every=100000"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    flags = re.sub(r"device_count=\d+", "device_count=1", os.environ["XLA_FLAGS"])
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, **pipes)
 
 
 def lines_until_training(process):
@@ -46,6 +49,7 @@ def test_a_second_run_is_refused_until_the_first_was_killed(tmp_path):
     workdir = tmp_path / "run"
     first = start(workdir)
     assert "taken over" not in lines_until_training(first)
+    first.send_signal(signal.SIGSTOP)  # It leaves the processor to the others; a stopped run still holds its lock.
     second = start(workdir)
     output, error = second.communicate(timeout=300)
     assert (second.returncode, output) == (1, "")
