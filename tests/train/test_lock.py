@@ -36,19 +36,17 @@ def start(workdir):
     return subprocess.Popen(command, env=os.environ | {"XLA_FLAGS": flags}, **pipes)
 
 
-def lines_until_training(process):
-    """Returns what a run prints to stderr before its first step."""
-    lines = []
-    while "train:" not in (line := process.stderr.readline()):
-        assert line or process.poll() is None, lines
-        lines.append(line)
-    return "".join(lines)
+def wait_for_training(process, workdir):
+    """Waits until a run has logged its first steps."""
+    while not (workdir / "metrics.jsonl").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
 
 
 def test_a_second_run_is_refused_until_the_first_was_killed(tmp_path):
     workdir = tmp_path / "run"
     first = start(workdir)
-    assert "taken over" not in lines_until_training(first)
+    wait_for_training(first, workdir)
     first.send_signal(signal.SIGSTOP)  # It leaves the processor to the others; a stopped run still holds its lock.
     second = start(workdir)
     output, error = second.communicate(timeout=300)
@@ -56,15 +54,15 @@ def test_a_second_run_is_refused_until_the_first_was_killed(tmp_path):
     assert error.startswith(f"error: {workdir}: another run is using this working directory (process {first.pid} on ")
     assert error.endswith(", or give another --workdir\n") and error.count("\n") == 1 and ", since 20" in error
     first.kill()
-    first.communicate()
+    assert "taken over" not in first.communicate()[1]
     assert (workdir / ".lock").exists()
+    (workdir / "metrics.jsonl").unlink()
     third = start(workdir)
-    message = f"{workdir}: taken over from a run that was killed (process {first.pid} on "
-    assert message in lines_until_training(third)
-    time.sleep(1)
+    wait_for_training(third, workdir)
     third.send_signal(signal.SIGTERM)
     _, error = third.communicate(timeout=300)
     assert third.returncode == 128 + signal.SIGTERM, error
+    assert f"{workdir}: taken over from a run that was killed (process {first.pid} on " in error
     assert not list(workdir.glob(".lock*"))
 
 
