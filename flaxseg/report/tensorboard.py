@@ -3,8 +3,11 @@
 CLU's writer imports TensorFlow, so it is imported when a `Summaries` is created and not with this file.
 """
 
+import contextlib
 import csv
-from collections.abc import Mapping, Sequence
+import io
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,12 +15,29 @@ from typing import Any, Self
 import jax
 import numpy as np
 from flax import traverse_util
+from tqdm import tqdm
 
 from flaxseg import metrics
 from flaxseg.data.types import Example, SegmentationDataset
 from flaxseg.report.drawing import save_png
+from flaxseg.report.event_files import drop_repeated_events, event_files
+from flaxseg.report.event_writer import EventWriter
 from flaxseg.report.figures import confusion_figure, hardest_panel, prediction_panel, reliability_figure
 from flaxseg.report.samples import SampleImages
+from flaxseg.report.step_rows import StepRows
+
+
+def evaluation_scalars(
+    scores: Mapping[str, float], confusion: metrics.ConfusionMatrix, class_names: Sequence[str]
+) -> dict[str, float]:
+    """Returns the scores of an evaluation, and the IoU of each class, under names such as `eval/miou`.
+
+    Undefined scores, such as the IoU of a class that never occurs, are omitted.
+    """
+    by_class = zip(class_names, metrics.iou(np.asarray(confusion.counts)), strict=True)
+    scalars = {f"eval/{name}": value for name, value in scores.items()}
+    scalars |= {f"eval/iou/{name}": float(value) for name, value in by_class}
+    return {name: value for name, value in scalars.items() if not np.isnan(value)}
 
 
 class Summaries:
@@ -32,16 +52,19 @@ class Summaries:
 
     def __init__(self, workdir: Path, dataset: SegmentationDataset) -> None:
         import tensorflow as tf
-        from clu import metric_writers
 
         tf.config.set_visible_devices([], "GPU")
         self._dataset = dataset
         self._is_writing = jax.process_index() == 0
         self._images = workdir / "images"
-        self._hardest, self._per_image = workdir / "hardest_examples.csv", workdir / "per_image.csv"
+        self._has_warned = False
+        self._per_image = workdir / "per_image.csv"
+        first_column = lambda row: int(row.partition(",")[0])  # noqa: E731
+        self._hardest = StepRows(workdir / "hardest_examples.csv", first_column, header="step,id,loss\r\n")
+        self._earlier = event_files(workdir) if self._is_writing else []
         if self._is_writing:
             self._images.mkdir(parents=True, exist_ok=True)
-        self._writer = metric_writers.create_default_writer(str(workdir), just_logging=not self._is_writing)
+        self._writer = EventWriter(workdir, just_logging=not self._is_writing)
 
     def __enter__(self) -> Self:
         return self
@@ -51,11 +74,28 @@ class Summaries:
     ) -> None:
         self._writer.close()
 
-    def start(self, config: Mapping[str, Any], tables: Mapping[str, str]) -> None:
-        """Writes the configuration of a run as hyper-parameters, and text tables under their names."""
+    def start(self, config: Mapping[str, Any], tables: Mapping[str, str], *, step: int = 0) -> None:
+        """Writes the configuration of a run as hyper-parameters, and text tables under their names.
+
+        Args:
+          config: the configuration.
+          tables: the tables; written only if the run begins at step 0.
+          step: the step at which the run begins. Later summaries of an earlier part of the run are removed first.
+
+        Raises:
+          CheckpointError: an event file or table of an earlier part cannot be read or written.
+        """
+        drop_repeated_events(self._earlier, step)
+        if self._is_writing:
+            self._hardest.cut_after(step)
         hparams = traverse_util.flatten_dict(config, sep=".")
         self._writer.write_hparams({key: _to_hparam(value) for key, value in hparams.items()})
-        self._writer.write_texts(0, {name: f"<pre>{table}</pre>" for name, table in tables.items()})
+        if step == 0:
+            self._writer.write_texts(0, {name: f"<pre>{table}</pre>" for name, table in tables.items()})
+
+    def flush(self) -> None:
+        """Waits until everything has been written to the files."""
+        self._writer.flush()
 
     def training(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes scalars such as `loss` under names such as `train/loss`."""
@@ -65,27 +105,27 @@ class Summaries:
         self, step: int, confusion: metrics.ConfusionMatrix, scores: Mapping[str, float], images: SampleImages
     ) -> None:
         """Writes scores, a figure of the confusion matrix, and a panel of images with their predictions."""
-        # Undefined scores, such as the IoU of a class that never occurs, get no point in their chart.
-        scalars = {f"eval/{name}": value for name, value in scores.items() if not np.isnan(value)}
         counts, names = np.asarray(confusion.counts), self._dataset.class_names
-        by_class = zip(names, metrics.iou(counts), strict=True)
-        scalars |= {f"eval/iou/{name}": float(value) for name, value in by_class if not np.isnan(value)}
-        self._writer.write_scalars(step, scalars)
+        self._writer.write_scalars(step, evaluation_scalars(scores, confusion, names))
         self._write_figure(step, "eval/confusion_matrix", confusion_figure(counts, names))
         if images.rows:
             panel = prediction_panel(images.rows, names, self._dataset.palette)
             self._write_figure(step, "eval/predictions", panel)
-        self._writer.flush()
+        self.flush()
 
     def per_image(self, step: int, ids: Sequence[str], iou: np.ndarray, dice: np.ndarray) -> None:
         """Writes the mean IoU and Dice of each image, float64[N], to `per_image.csv`, the worst first."""
         if not self._is_writing:
             return
-        with self._per_image.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(("step", "id", "iou", "dice"))
-            # Images without valid pixels, whose scores are NaN, come last.
-            rows.writerows((step, ids[i], f"{iou[i]:.6g}", f"{dice[i]:.6g}") for i in np.argsort(iou, kind="stable"))
+        new = self._per_image.with_name("per_image.csv.new")
+        with self._reported(new):
+            with new.open("w", encoding="utf-8", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerow(("step", "id", "iou", "dice"))
+                # Images without valid pixels, whose scores are NaN, come last.
+                order = np.argsort(iou, kind="stable")
+                rows.writerows((step, ids[i], f"{iou[i]:.6g}", f"{dice[i]:.6g}") for i in order)
+            new.replace(self._per_image)
 
     def reliability(self, step: int, table: metrics.Reliability) -> None:
         """Writes a reliability diagram."""
@@ -93,21 +133,10 @@ class Summaries:
 
     def hardest(self, step: int, examples: Sequence[tuple[str, float]]) -> None:
         """Appends the id and loss of each example to `hardest_examples.csv`."""
-        if not self._is_writing:
-            return
-        is_new = not self._hardest.exists()
-        with self._hardest.open("a", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file)
-            if is_new:
-                rows.writerow(("step", "id", "loss"))
-            rows.writerows((step, name, f"{loss:.6g}") for name, loss in examples)
-
-    def drop_hardest_after(self, step: int) -> None:
-        """Removes the rows of later steps from `hardest_examples.csv`, because a resumed run repeats those steps."""
-        if self._is_writing and self._hardest.exists():
-            header, *rows = self._hardest.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [row for row in rows if int(row.partition(",")[0]) <= step]
-            self._hardest.write_text("".join([header, *kept]), encoding="utf-8")
+        if self._is_writing:
+            text = io.StringIO()
+            csv.writer(text).writerows((step, name, f"{loss:.6g}") for name, loss in examples)
+            self._hardest.append(text.getvalue().splitlines(keepends=True))
 
     def hardest_images(
         self, step: int, examples: Sequence[tuple[Example, float]], dataset: SegmentationDataset
@@ -119,8 +148,23 @@ class Summaries:
     def _write_figure(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes uint8[H, W, 3] to TensorBoard, and as a PNG file named by its step."""
         self._writer.write_images(step, {name: image[None]})
+        path = self._images / f"{step:07d}_{name.rpartition('/')[2]}.png"
         if self._is_writing:
-            save_png(self._images / f"{step:07d}_{name.rpartition('/')[2]}.png", image)
+            with self._reported(path):
+                save_png(path, image)
+
+    @contextlib.contextmanager
+    def _reported(self, path: Path) -> Iterator[None]:
+        """Removes a file that cannot be written in the block, and reports the first one; the run continues."""
+        try:
+            yield
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            if not self._has_warned:
+                self._has_warned = True
+                with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.
+                    tqdm.write(f"{path}: cannot be written ({error.strerror}); training continues", file=sys.stderr)
 
 
 def _to_hparam(value: Any) -> Any:

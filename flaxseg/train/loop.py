@@ -16,6 +16,7 @@ from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.compile import compile_run
 from flaxseg.train.describe import describe
 from flaxseg.train.evaluation import Evaluation, evaluate
+from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.parts.model import describe_model
 from flaxseg.train.preemption import StopSignals
 from flaxseg.train.progress import ProgressBar
@@ -25,7 +26,7 @@ from flaxseg.train.state import load_weights, restore_or_create
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_log import StepLog
 from flaxseg.train.workdir import Workdir
-from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, SampleWriter, SummaryWriter
+from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, MetricsWriter, SampleWriter, SummaryWriter
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Sequence[Callback] = ()) -> Result:
@@ -41,10 +42,18 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
       DataError: the dataset cannot be used, or an example turns out to be unreadable.
       WeightsError: pretrained weights cannot be read or do not fit; nothing was written.
       CheckpointError: the working directory contains a run of another configuration or of other data, or a checkpoint
-        that does not fit.
+        that does not fit; another run is using it; or it contains something else than a run.
       TrainingError: a loss, gradient or update is not finite.
     """
     directory = Workdir(workdir)
+    with WorkdirLock(directory) as lock:
+        return _train_in(directory, config, [lock], callbacks)
+
+
+def _train_in(
+    directory: Workdir, config: ConfigDict, guards: Sequence[Callback], callbacks: Sequence[Callback]
+) -> Result:
+    """Trains in a locked working directory; the guards are called before the run's own writers."""
     run = build(config, workdir=directory)
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
@@ -61,15 +70,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
         if run.optim.class_weights and jax.process_index() == 0:
             write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
         summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation))
-        summaries.start(config.to_dict(), tables)
+        summaries.start(config.to_dict(), tables, step=int(state.step))
         writers = [
             stack.enter_context(ProgressBar(plan.best_metric)),
             SampleWriter(directory.samples, description),
             SummaryWriter(summaries, run.data.evaluation),
+            MetricsWriter(directory.metrics, run.data.evaluation.class_names),
             HardestExamplesWriter(summaries, run.data.train),
             CheckpointWriter(checkpoints),
         ]
-        return fit(run, state, checkpoints, [*writers, *callbacks])
+        return fit(run, state, checkpoints, [*guards, *writers, *callbacks])
 
 
 def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequence[Callback]) -> Result:

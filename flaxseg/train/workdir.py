@@ -22,6 +22,12 @@ FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS
 Changing the length of a run also changes its learning-rate schedule, from the step at which it is resumed.
 """
 
+_OF_ANYONE = ("*.log", "*.txt", "*.out", "*.err")
+"""Files that may be in the directory of a new run: what a shell or a scheduler writes of its output."""
+
+_UNFINISHED = "data.json.new"
+"""The only file of a run that was killed while it wrote its first one."""
+
 SAMPLES = "samples.npz"
 """The file of a few images and labels of the evaluation set; see `flaxseg.data.stored_samples`."""
 
@@ -29,7 +35,7 @@ SAMPLES = "samples.npz"
 class Workdir:
     """The files of a run: `config.json`, `data.json`, `model.json`, `class_weights.json`, `samples.npz`, its products.
 
-    A run produces `checkpoints/`, `images/` and event files.
+    A run produces `checkpoints/`, `images/`, `metrics.jsonl` and event files.
 
     Args:
       path: the directory; `claim` creates it.
@@ -40,6 +46,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.class_weights = self.path / "class_weights.json"
         self.samples = self.path / SAMPLES
+        self.metrics = self.path / "metrics.jsonl"
         self._config = self.path / "config.json"
         self._data = self.path / "data.json"
         self._model = self.path / FILE_NAME
@@ -48,14 +55,64 @@ class Workdir:
         """Returns whether there is a checkpoint to resume from."""
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
+    def check_contents(self) -> None:
+        """Checks that the directory is empty, does not exist yet or contains a run; changes nothing.
+
+        Hidden files do not count, nor do the files that a shell or scheduler redirects the output of a run to.
+
+        Raises:
+          CheckpointError: it contains anything else; the message names it.
+        """
+        try:
+            if not self.path.exists():
+                return
+            self._check_kinds()
+            if self._config.exists() or self._data.exists():
+                return  # Whether they are those of a run is checked when they are read.
+            foreign = sorted(entry.name for entry in self.path.iterdir() if not _may_be_in_a_new_run(entry))
+        except CheckpointError:
+            raise
+        except (OSError, ValueError) as error:
+            raise self.unusable(error) from error
+        if foreign:
+            more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+            raise CheckpointError(
+                f"{self.path}: is not empty and contains no run of flaxseg, but {', '.join(foreign[:3])}{more}; "
+                "nothing was changed. Give a --workdir that is empty or does not exist"
+            )
+
+    def unusable(self, error: OSError | ValueError) -> CheckpointError:
+        """Returns the error about a directory that cannot be read, created or written to."""
+        if isinstance(error, OSError):
+            reason = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        else:
+            reason = str(error)  # A path with a NUL character, or one that cannot be encoded.
+        path = str(self.path)
+        return CheckpointError(
+            f"{path if path.isprintable() else repr(path)}: cannot be used as the working directory ({reason}); give a "
+            "--workdir that can be written to"
+        )
+
+    def _check_kinds(self) -> None:
+        """Checks that no directory is where a file belongs, and the reverse."""
+        if not self.path.is_dir():
+            raise CheckpointError(f"{self.path}: is a file; give a --workdir that is a directory or does not exist")
+        files = (self._config, self._data, self._model, self.class_weights, self.samples, self.metrics)
+        wrong = [(path, "directory", "file") for path in files if path.is_dir()]
+        directories = (self.checkpoints, self.path / "images")
+        wrong += [(path, "file", "directory") for path in directories if path.exists() and not path.is_dir()]
+        for path, found, expected in wrong:
+            raise CheckpointError(
+                f"{path}: is a {found}, but a run has a {expected} of this name; nothing was changed. Move it away, or "
+                "give another --workdir"
+            )
+
     def check_config(self, config: ConfigDict) -> None:
-        """Checks that the directory does not exist yet or contains a run of this configuration; changes nothing.
+        """Checks that the directory contains no run of another configuration; changes nothing.
 
         Raises:
           CheckpointError: it contains a run of another configuration; the message lists each differing key.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise CheckpointError(f"{self.path}: is a file; give a --workdir that is a directory or does not exist")
         if not self._config.exists():
             return
         # As JSON, because a tuple is stored as a list.
@@ -117,10 +174,13 @@ class Workdir:
             _write_atomically(self._model, description.to_json())
             _write_atomically(self._config, config.to_json(indent=2))
         except OSError as error:
-            raise CheckpointError(
-                f"{self.path}: cannot be used as the working directory ({error.strerror}: {error.filename}); give a "
-                "--workdir that can be written to"
-            ) from error
+            raise self.unusable(error) from error
+
+
+def _may_be_in_a_new_run(entry: Path) -> bool:
+    if entry.name.startswith(".") or entry.name in ("lost+found", _UNFINISHED):
+        return True
+    return entry.is_file() and any(entry.match(pattern) for pattern in _OF_ANYONE)
 
 
 def _record(splits: Mapping[str, SegmentationDataset]) -> dict[str, Any]:

@@ -1,6 +1,9 @@
-"""The callbacks of every run, which write its summaries, samples, hardest examples and checkpoints."""
+"""The callbacks of every run, which write its summaries, metrics, samples, hardest examples and checkpoints."""
 
-from collections.abc import Mapping
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -10,12 +13,14 @@ from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError
 from flaxseg.inference.description import ModelDescription
 from flaxseg.metrics import Calibration, PerImage
-from flaxseg.report.tensorboard import Summaries
+from flaxseg.report.step_rows import StepRows
+from flaxseg.report.tensorboard import Summaries, evaluation_scalars
 from flaxseg.train.build import Run
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.evaluation import Evaluation
 from flaxseg.train.hard_examples import HARDEST, HardExamples
+from flaxseg.train.result import Result
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_metrics import TrainMetrics
 
@@ -40,6 +45,48 @@ class SummaryWriter(Callback):
             elif isinstance(metric, Calibration):
                 self._summaries.reliability(step, metric.reliability())
 
+    def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
+        # A run resumed from this checkpoint does not write the summaries of earlier steps again.
+        self._summaries.flush()
+
+
+class MetricsWriter(Callback):
+    """Writes the numbers of TensorBoard to a text file: one JSON object a line for each logged step and evaluation.
+
+    JSON lines instead of CSV, because the rows of steps and of evaluations have different columns, and those of a
+    resumed run may have further ones: `pandas.read_json(path, lines=True)` reads them all. Numbers that are not finite
+    are null.
+
+    Args:
+      path: the file. Rows after the step at which a run is resumed are removed.
+      class_names: one name per class.
+    """
+
+    def __init__(self, path: Path, class_names: Sequence[str]) -> None:
+        self._rows = StepRows(path, _step_of)
+        self._class_names = class_names
+
+    def on_start(self, run: Run, state: TrainState) -> None:
+        if jax.process_index() == 0:
+            self._rows.cut_after(int(state.step))
+
+    def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
+        self._append(step, {f"train/{name}": value for name, value in scalars.items()})
+
+    def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        self._append(step, evaluation_scalars(evaluation.scores, evaluation.metrics.confusion, self._class_names))
+
+    def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
+        self._rows.flush()
+
+    def on_end(self, result: Result) -> None:
+        self._rows.flush()
+
+    def _append(self, step: int, scalars: Mapping[str, float]) -> None:
+        if jax.process_index() == 0:
+            finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
+            self._rows.append([json.dumps({"step": step, "wall_time": round(time.time(), 3)} | finite) + "\n"])
+
 
 class HardestExamplesWriter(Callback):
     """Lists the training examples with the largest loss, and shows the latest ones at each evaluation."""
@@ -48,9 +95,6 @@ class HardestExamplesWriter(Callback):
         self._summaries = summaries
         self._dataset = training_set
         self._latest: list[tuple[int, float]] = []
-
-    def on_start(self, run: Run, state: TrainState) -> None:
-        self._summaries.drop_hardest_after(int(state.step))
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
         hardest = metrics.extra.get(HARDEST)
@@ -93,3 +137,10 @@ class SampleWriter(Callback):
             raise CheckpointError(
                 f"{self._path}: cannot be written ({error.strerror}); free space on the disk, or give another --workdir"
             ) from error
+
+
+def _step_of(row: str) -> int:
+    try:
+        return int(json.loads(row)["step"])
+    except (TypeError, KeyError) as error:
+        raise ValueError(row) from error

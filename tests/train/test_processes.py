@@ -10,6 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from flaxseg.train.lock import WorkdirLock
+from flaxseg.train.workdir import Workdir
+
 PROGRAM = """
 import json, sys, unittest.mock
 import jax
@@ -66,5 +69,19 @@ def test_two_processes_train_as_one(tmp_path, overrides):
     assert first["counts"] == one["counts"]
     np.testing.assert_allclose(first["head"], one["head"], atol=1e-5)
     written = sorted(path.name for path in (tmp_path / "two").iterdir())
-    names = ["checkpoints", "config", "data", "events", "images", "model", "samples"]
+    names = ["checkpoints", "config", "data", "events", "images", "metrics", "model", "samples"]
     assert [name.split(".")[0] for name in written] == names
+
+
+def test_both_processes_are_refused_a_directory_in_use(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    with WorkdirLock(Workdir(tmp_path)):
+        processes = [start(i, 2, 2, port, tmp_path, ()) for i in range(2)]
+        for process in processes:
+            _, error = process.communicate(timeout=300)
+            assert process.returncode != 0
+            assert f"CheckpointError: {tmp_path}: another run is using this working directory" in error
+            assert f"process {os.getpid()} on" in error
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]

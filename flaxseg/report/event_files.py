@@ -1,0 +1,65 @@
+"""TensorBoard's event files of earlier parts of a run, without what the resumed run writes again."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from flaxseg.errors import CheckpointError
+
+_HPARAMS = "_hparams_/"
+"""What the tags of hyper-parameters begin with; they belong to no step, and each part of a run writes them."""
+
+
+def event_files(directory: Path) -> list[Path]:
+    """Returns the event files in a directory, in the order in which TensorBoard reads them."""
+    return sorted(directory.glob("events.out.tfevents.*"))
+
+
+def drop_repeated_events(files: Iterable[Path], step: int) -> None:
+    """Removes the summaries that a run repeats when it is resumed at a step; each file is replaced atomically.
+
+    These are the summaries of later steps and the hyper-parameters, and all of them at step 0. A marker of a restart
+    (`SessionLog.START`) does not suffice: TensorBoard's readers apply it to some kinds of summaries only. An incomplete
+    event at the end of a file, which a killed process leaves, is removed as well.
+
+    Args:
+      files: event files that nothing writes to.
+      step: the step of the checkpoint that the run is resumed from; 0 for a run that begins anew.
+
+    Raises:
+      CheckpointError: a file cannot be read or written.
+    """
+    for file in files:
+        new = file.with_name(".events.new")
+        try:
+            if _copy_others(file, new, step):
+                new.replace(file)
+        except OSError as error:
+            raise CheckpointError(
+                f"{file}: cannot be read and written ({error.strerror}); make it accessible, or move it away"
+            ) from error
+        finally:
+            new.unlink(missing_ok=True)
+
+
+def _copy_others(file: Path, new: Path, step: int) -> bool:
+    """Copies all events but the repeated ones; returns whether there were any to omit."""
+    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    omitted = False
+    with new.open("wb") as stream:
+        writer = RecordWriter(stream)
+        for data in RawEventFileLoader(str(file)).Load():
+            if _is_repeated(Event.FromString(data), step):
+                omitted = True
+            else:
+                writer.write(data)
+    return omitted or new.stat().st_size < file.stat().st_size
+
+
+def _is_repeated(event: Any, step: int) -> bool:
+    if not event.HasField("summary"):
+        return False
+    return step == 0 or event.step > step or any(value.tag.startswith(_HPARAMS) for value in event.summary.value)

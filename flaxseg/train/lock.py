@@ -1,0 +1,285 @@
+"""The lock of a working directory: only one run at a time writes to it."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import jax
+import numpy as np
+import psutil
+from jax.experimental import multihost_utils
+
+from flaxseg.errors import CheckpointError
+from flaxseg.train.callbacks import Callback
+from flaxseg.train.step import TrainState
+from flaxseg.train.workdir import Workdir
+
+LOCK = ".lock"
+"""The name of the lock file in a working directory."""
+
+HEARTBEAT_SECONDS = 15.0
+"""Time between updates of a lock's modification time."""
+
+STALE_SECONDS = 60.0
+"""Age at which the lock of a run on another host is taken for that of a killed run."""
+
+_ATTEMPTS = 10
+"""How often a lock that changes while it is being examined is examined again."""
+
+_MESSAGE_BYTES = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """The run that holds a lock, as it describes itself in the file.
+
+    Attributes:
+      host: the name of its host.
+      system: identifies the running operating system and its process ids, because containers may share a host's name.
+      pid: its process.
+      started: when that process started, in seconds since the epoch, so that a reused process id is not taken for it.
+      since: when it took the lock, for people.
+      token: distinguishes it from every other run.
+    """
+
+    host: str
+    system: str
+    pid: int
+    started: float
+    since: str
+    token: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}, since {self.since}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its process id means something on this host."""
+        return (self.host, self.system) == (socket.gethostname(), _system())
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process exists on this host."""
+        try:
+            process = psutil.Process(self.pid)
+            # The time of the boot, which this is computed from, is known to a second.
+            return abs(process.create_time() - self.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+
+
+def this_process() -> Owner:
+    """Returns this process as the owner of a new lock."""
+    now = datetime.datetime.now(datetime.UTC)
+    started = psutil.Process().create_time()
+    return Owner(
+        socket.gethostname(), _system(), os.getpid(), started, f"{now:%Y-%m-%d %H:%M:%S} UTC", uuid.uuid4().hex
+    )
+
+
+class WorkdirLock(Callback):
+    """Holds the lock of a working directory in its `with` block; the directory is created if it does not exist.
+
+    The file `.lock` names the process. A thread that sleeps in between updates its modification time, and the file is
+    removed at the end, along with directories that were created for it and are still empty. The lock of a run that was
+    killed is taken over: on the same host, when its process is gone; from another host, when its last update is more
+    than a minute old. Between hosts it works on every file system where `O_CREAT | O_EXCL` is atomic, as on NFS.
+
+    With several processes the first one takes the lock, and all of them raise the same error.
+
+    Args:
+      workdir: the working directory.
+
+    Raises:
+      CheckpointError: another run holds the lock, or the directory is not a run's or cannot be written to.
+    """
+
+    def __init__(self, workdir: Workdir) -> None:
+        self._workdir = workdir
+        self._path = workdir.path / LOCK
+        self._text = json.dumps(dataclasses.asdict(this_process()), ensure_ascii=False) + "\n"
+        self._created: list[Path] = []
+        self._is_held = self._is_lost = False
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        refused = ""
+        if jax.process_index() == 0:
+            try:
+                self._take()
+            except CheckpointError as error:
+                refused = str(error)
+        if jax.process_count() > 1:
+            refused = _from_first_process(refused)
+        if refused:
+            raise CheckpointError(refused)
+        if self._is_held:
+            threading.Thread(target=self._beat, name="flaxseg-lock", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        with contextlib.suppress(OSError):
+            if self._is_held and self._is_own():
+                self._path.unlink(missing_ok=True)
+        self._remove_created()
+
+    def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
+        """Raises CheckpointError if another run has taken the lock over, so that no checkpoint is mixed with its."""
+        if self._is_lost:
+            raise CheckpointError(
+                f"{self._workdir.path}: another run took over this working directory, because this one was suspended "
+                f"for more than {STALE_SECONDS:.0f} s; step {step} was not saved. Only one of them can continue"
+            )
+
+    def _take(self) -> None:
+        """Creates the lock file, or takes it over from a run that is gone."""
+        self._workdir.check_contents()
+        try:
+            self._created = _missing(self._workdir.path)
+            self._workdir.path.mkdir(parents=True, exist_ok=True)
+            for _ in range(_ATTEMPTS):
+                if _create(self._path, self._text) or self._take_over():
+                    self._is_held = True
+                    return
+        except CheckpointError:
+            raise
+        except (OSError, ValueError) as error:
+            raise self._workdir.unusable(error) from error
+        finally:
+            if not self._is_held:
+                self._remove_created()
+        raise CheckpointError(f"{self._path}: changes all the time; another run may be starting here. Try again")
+
+    def _take_over(self) -> bool:
+        """Replaces the lock of a run that is gone; returns False if the lock changed meanwhile.
+
+        Raises:
+          CheckpointError: that run may still be there.
+        """
+        new, claim = (self._path.with_name(f"{LOCK}.{name}") for name in (uuid.uuid4().hex, "takeover"))
+        try:
+            new.write_text(self._text, encoding="utf-8")
+            # Compared with a file written just now, because the clock of a file server may differ from this host's.
+            now = new.stat().st_mtime
+            found = _read(self._path)
+            if found is None:
+                return False
+            text, owner, age = found[0], _parse(found[0]), now - found[1]
+            if owner.is_running if owner and owner.is_here else age < STALE_SECONDS:
+                raise self._refused(owner, age)
+            if not _create(claim, self._text):
+                # Another run is taking over right now, or was killed while it did.
+                left = _read(claim)
+                if left and now - left[1] > STALE_SECONDS:
+                    claim.unlink(missing_ok=True)
+                self._ended.wait(0.1)
+                return False
+            try:
+                again = _read(self._path)
+                if again is None or again[0] != text:
+                    return False
+                new.replace(self._path)
+            finally:
+                claim.unlink(missing_ok=True)
+        finally:
+            new.unlink(missing_ok=True)
+        message = f"{self._workdir.path}: taken over from a run that was killed ({owner or 'an unfinished lock file'})"
+        print(message, file=sys.stderr, flush=True)
+        return True
+
+    def _refused(self, owner: Owner | None, age: float) -> CheckpointError:
+        here = owner is not None and owner.is_here
+        killed = "" if here else f"; if it was killed, try again in {max(STALE_SECONDS - age, 0) + 1:.0f} s"
+        return CheckpointError(
+            f"{self._workdir.path}: another run is using this working directory "
+            f"({owner or 'its .lock cannot be read'}); wait until it ends or stop it, or give another --workdir{killed}"
+        )
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            try:
+                if self._is_own():
+                    os.utime(self._path)
+                elif self._path.exists():
+                    self._is_lost = True
+                    return
+            except OSError:
+                continue  # A network file system may be away for a while.
+
+    def _is_own(self) -> bool:
+        found = _read(self._path)
+        return found is not None and found[0] == self._text
+
+    def _remove_created(self) -> None:
+        for directory in self._created:
+            with contextlib.suppress(OSError, ValueError):  # It is in use by now, or could not be created.
+                directory.rmdir()
+
+
+def _missing(path: Path) -> list[Path]:
+    """Returns those of a directory and its parents that do not exist, the innermost first."""
+    return [directory for directory in (path, *path.parents) if not directory.exists()]
+
+
+def _create(path: Path, text: str) -> bool:
+    """Creates a file unless there is one; returns whether it was created."""
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(file, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _read(path: Path) -> tuple[str, float] | None:
+    """Returns a file's text and modification time, or None if there is no such file."""
+    try:
+        # Opening it makes a network file system fetch both anew.
+        with path.open(encoding="utf-8", errors="replace") as stream:
+            return stream.read(), os.fstat(stream.fileno()).st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _parse(text: str) -> Owner | None:
+    try:
+        owner = Owner(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    return owner if isinstance(owner.pid, int) and isinstance(owner.started, int | float) else None
+
+
+def _system() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _from_first_process(message: str) -> str:
+    """Returns the first process's message in every process, so that none waits for one that has ended."""
+    encoded = message.encode()[:_MESSAGE_BYTES]
+    padded = np.frombuffer(encoded.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
+    shared = np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8)
+    return shared.tobytes().rstrip(b"\0").decode(errors="replace")
