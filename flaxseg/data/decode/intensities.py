@@ -63,7 +63,7 @@ def check_value_range(value_range: ValueRange) -> None:
             # As it is computed with: two large numbers may be equal in float32.
             pairs = np.asarray(value_range, np.float64).astype(np.float32)
     except (ValueError, TypeError, OverflowError):
-        pairs = np.empty(0)
+        pairs = np.empty(0, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         widths = pairs[..., 1] - pairs[..., 0] if pairs.ndim in (1, 2) and pairs.shape[-1] == 2 else np.zeros(1)
     if not (np.isfinite(widths) & (widths > 0)).all():
