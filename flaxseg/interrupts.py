@@ -7,6 +7,7 @@ callback does not pass it on, so that the command goes on.
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 _is_command = False
@@ -29,6 +30,7 @@ def raise_from_now_on() -> None:
     """Lets Ctrl-C raise KeyboardInterrupt again, so that what a command has begun to write is removed."""
     if signal.getsignal(signal.SIGINT) is _exit:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = _interrupt_again
 
 
 def exit_if_command(status: int) -> None:
@@ -40,6 +42,15 @@ def exit_if_command(status: int) -> None:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(status)
+
+
+def _interrupt_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Sends Ctrl-C again if Python ignored it, as it does in a callback or a `__del__`."""
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        # A little later, because this function is called where exceptions are ignored.
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

@@ -46,10 +46,25 @@ def test_importing_the_library_leaves_signals_alone():
     subprocess.run([sys.executable, "-c", PROGRAM, "-m", "flaxseg.main"], check=True)
 
 
-def test_after_its_imports_a_command_is_interrupted_as_usual(tmp_path):
-    (tmp_path / "waiting.py").write_text(
-        "import time\ndef get_config(variant=''):\n    print('waiting', flush=True)\n    time.sleep(60)\n"
-    )
+WAITING = """if True:
+    import time
+    class Slow:
+        def __del__(self):
+            print('waiting', flush=True)
+            time.sleep(60)
+    def get_config(variant=''):
+        print('waiting', flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("where", ["a function", "a callback that ignores exceptions"])
+def test_after_its_imports_a_command_is_interrupted_as_usual(tmp_path, where):
+    program = WAITING
+    if where != "a function":
+        head, _, tail = WAITING.rpartition("print('waiting', flush=True)")
+        program = f"{head}Slow(){tail}"
+    (tmp_path / "waiting.py").write_text(program)
     words = [sys.executable, "-m", "flaxseg.lr_find", f"--config={tmp_path / 'waiting.py'}"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "waiting\n"
