@@ -1,5 +1,10 @@
 """flaxseg: semantic segmentation in JAX and Flax: train a network, and use it."""
 
+from flaxseg.interrupts import exit_during_imports
+
+exit_during_imports()
+
+# ruff: isort: split
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from flaxseg import interrupts
 from flaxseg.errors import FlaxsegError
+
+_STORAGE_REMEDY = "check the path, whether it should be a file or a folder, its permissions, and the free space"
 
 
 def config_parser(prog: str, *, description: str, epilog: str, required: bool = True) -> argparse.ArgumentParser:
@@ -107,15 +110,22 @@ def exit_status(run: Callable[[], int], *, interrupted: str) -> int:
       interrupted: the message for a command that Ctrl-C interrupts.
 
     Returns:
-      The status of `run`; 1 after a FlaxsegError, whose message is printed to stderr; 130 after Ctrl-C.
+      The status of `run`; 1 after a FlaxsegError, whose message is printed to stderr, or after a file could not be
+      accessed; 130 after Ctrl-C.
     """
     try:
         return run()
     except FlaxsegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; {_STORAGE_REMEDY}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"\n{interrupted}", file=sys.stderr)
+        interrupts.exit_if_command(130)
         return 130
 
 

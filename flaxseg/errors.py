@@ -21,7 +21,7 @@ class ArgumentError(FlaxsegError):
     """
 
     def __init__(self, argument: str, value: Any, problem: str) -> None:
-        super().__init__(f"{argument} = {value!r}: {problem}")
+        super().__init__(f"{argument} = {shown(value)}: {problem}")
         self.argument = argument
         self.value = value
         self.problem = problem
@@ -105,9 +105,17 @@ class ExportError(FlaxsegError):
     """A network cannot be exported, or an exported file cannot be used; the message names the file or the format."""
 
 
+_LARGEST_FLOAT32 = 3.4028234663852886e38
+
+_MAX_SHOWN = 200
+"""Characters; class weights or a path may be long, but more than this hides the rest of a message."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Range:
     """The numbers that an argument may be; neither infinity, NaN nor a bool is ever in a range.
+
+    Nor is a number that is infinite as a float32, or an integer of more than 64 bits.
 
     Attributes:
       low: the smallest number allowed.
@@ -115,6 +123,7 @@ class Range:
       above: numbers must be above `low`, not equal to it.
       below: numbers must be below `high`, not equal to it.
       integer: allow integers only.
+      limit: the largest absolute value of an integer, where it follows from a data type and not from the meaning.
     """
 
     low: float = -math.inf
@@ -122,9 +131,13 @@ class Range:
     above: bool = False
     below: bool = False
     integer: bool = False
+    limit: int = 2**63 - 1
 
     def __contains__(self, value: Any) -> bool:
-        if not is_number(value) or not math.isfinite(value) or (self.integer and not isinstance(value, int)):
+        if not is_number(value) or (self.integer and not isinstance(value, int)):
+            return False
+        # False for NaN and infinity, too.
+        if not abs(value) <= self._largest:
             return False
         return self.low <= value <= self.high and not (
             (self.above and value == self.low) or (self.below and value == self.high)
@@ -146,7 +159,14 @@ class Range:
           ArgumentError: it is not.
         """
         if value not in self:
-            raise ArgumentError(argument, value, f"must be {self}")
+            is_large = is_number(value) and self._largest < abs(value) < math.inf
+            largest = f"{self._largest:,}" if self.integer else f"{self._largest:.2g}"
+            limit = f", and at most {largest} in size" if is_large else ""
+            raise ArgumentError(argument, value, f"must be {self}{limit}{unusable_number(value)}")
+
+    @property
+    def _largest(self) -> float:
+        return self.limit if self.integer else _LARGEST_FLOAT32
 
 
 FINITE = Range()
@@ -172,6 +192,28 @@ def check_choice(argument: str, value: Any, allowed: Collection[str]) -> None:
     if value not in allowed:
         listing = ", ".join(map(repr, allowed))
         raise ArgumentError(argument, value, f"must be one of {listing}{did_you_mean(str(value), allowed)}")
+
+
+def shown(value: Any) -> str:
+    """Returns a value as it is written in Python, on one line and shortened to 200 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write integers of more than 4,300 digits.
+        text = f"<{type(value).__name__} with more than 4,300 digits>"
+    if "\n" in text:
+        text = " ".join(text.split())
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 20]}...{text[-17:]}"
+
+
+def unusable_number(value: Any) -> str:
+    """Returns what is wrong with a number, or with one in a tuple, whatever its range is: a clause, or nothing."""
+    if isinstance(value, tuple | list):
+        return next(filter(None, map(unusable_number, value)), "")
+    if type(value).__module__ == "numpy" and not is_number(value):
+        return f"; a NumPy {type(value).__name__} is none: convert it with .item() or .tolist()"
+    if isinstance(value, float) and not math.isfinite(value):
+        return ", and finite"
+    return ""
 
 
 def is_number(value: Any) -> bool:

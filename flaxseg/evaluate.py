@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxseg import cli
+from flaxseg import cli, interrupts
 
 DESCRIPTION = """\
 Evaluates a trained network and prints the scores of each class. The network is a run, one of its checkpoints, an
@@ -52,6 +52,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from flaxseg.deploy.predictor import load
     from flaxseg.deploy.score_files import write_image_scores, write_scores
 
+    interrupts.raise_from_now_on()
     for path in filter(None, (arguments.json, arguments.csv)):
         check_new(path, overwrite=arguments.overwrite)
     model = load(arguments.model, **cli.inference_options(arguments))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxseg import cli
+from flaxseg import cli, interrupts
 from flaxseg.deploy.calibration import calibrated
 from flaxseg.deploy.evaluation_data import evaluation_config, open_evaluation_data
 from flaxseg.deploy.export_formats import FORMATS, ExportOptions
@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    interrupts.raise_from_now_on()
     options = ExportOptions(
         formats=tuple(arguments.format.split(",")),
         output="classes" if arguments.argmax else "probabilities" if arguments.softmax else "logits",

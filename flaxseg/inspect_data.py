@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxseg import cli
+from flaxseg import cli, interrupts
 from flaxseg.config.files import load_config
 from flaxseg.config.validate import validate
 from flaxseg.errors import check_integer
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    interrupts.raise_from_now_on()
     config = load_config(arguments.config, overrides)
     validate(config)
     check_integer("--images", arguments.images, 0)

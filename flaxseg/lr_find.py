@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from flaxseg import cli
+from flaxseg import cli, interrupts
 from flaxseg.config.files import load_config
 from flaxseg.errors import ConfigError
 from flaxseg.report.drawing import save_png
@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
+    interrupts.raise_from_now_on()
     lowest, highest, steps = arguments.lowest, arguments.highest, arguments.steps
     if not 0 < lowest < highest < float("inf"):
         raise ConfigError(

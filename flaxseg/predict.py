@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxseg import cli
+from flaxseg import cli, interrupts
 
 DESCRIPTION = """\
 Predicts the class of each pixel of images with a trained network. Writes, below the output folder,
@@ -103,6 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from flaxseg.deploy.prediction_report import prediction_report
     from flaxseg.deploy.predictor import load
 
+    interrupts.raise_from_now_on()
     found = find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
     if arguments.batch_size is None:
         arguments.batch_size = jax.local_device_count()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.errors import ArgumentError, did_you_mean
+from flaxseg.errors import ArgumentError, did_you_mean, shown
 
 
 def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str = "name") -> Callable[..., Any]:
@@ -43,11 +43,12 @@ def _import_function(name: str, argument: str) -> Callable[..., Any]:
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except Exception as error:  # The module may raise anything, and so does a name that no module can have.
+        reason = f"{error}" if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise ArgumentError(
             argument,
             name,
-            f"module {module_name!r} cannot be imported ({error}); "
+            f"module {module_name!r} cannot be imported ({reason}); "
             "check the spelling, and that it is installed or on PYTHONPATH",
         ) from error
     function = getattr(module, function_name, None)
@@ -173,15 +174,15 @@ def option_errors(entry: Entry, options: Mapping[str, Any], *, key: str, given: 
         return []
     allowed = {option.name: option for option in options_of(entry) if option.name not in set(given)}
     if not isinstance(options, Mapping | ConfigDict):
-        return [f"{key} = {options!r}: must be a group of options, as in {key}.NAME = VALUE"]
+        return [f"{key} = {shown(options)}: must be a group of options, as in {key}.NAME = VALUE"]
     listing = ", ".join(allowed) if allowed else "none"
     messages = [
-        f"{key}.{name} = {value!r}: no such option{did_you_mean(name, allowed)}; options are {listing}"
+        f"{key}.{name} = {shown(value)}: no such option{did_you_mean(name, allowed)}; options are {listing}"
         for name, value in options.items()
         if name not in allowed
     ]
     messages += [
-        f"{key}.{name} = {value!r}: {_type_problem(allowed[name].annotation)}"
+        f"{key}.{name} = {shown(value)}: {_type_problem(allowed[name].annotation)}"
         for name, value in options.items()
         if name in allowed and not _has_type(value, allowed[name].annotation)
     ]

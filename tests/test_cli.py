@@ -83,3 +83,20 @@ def test_exit_statuses_and_messages(capsys):
 def test_a_run_is_named_after_its_configuration():
     assert run_name("configs/pet.py") == "pet"
     assert run_name("configs/pet.py:small/er 2") == "pet-small-er-2"
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "file/below"])
+def test_a_path_that_cannot_be_used_is_one_line(tmp_path, path, capsys):
+    (tmp_path / "file").write_text("")
+    assert exit_status(lambda: len((tmp_path / path).read_bytes()), interrupted="") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / path}: ") and error.count("\n") == 1
+    assert "check the path, whether it should be a file or a folder, its permissions, and the free space" in error
+
+
+def test_errors_that_name_no_file_are_not_hidden():
+    def fail():
+        raise ConnectionResetError("by a test")
+
+    with pytest.raises(ConnectionResetError):
+        exit_status(fail, interrupted="")

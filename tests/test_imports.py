@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "flaxseg"
 
 FLOORS = {
-    "errors": "",
+    "errors interrupts": "",
     "ops registry": "errors",
     "data": "errors registry",
     "metrics": "data.types errors ops",
@@ -23,7 +23,7 @@ FLOORS = {
     "train": "augment config data errors inference losses metrics models optimizers registry report",
     "deploy": "config data errors inference metrics models ops report train",
     "inspection": "config data errors losses models registry report train",
-    "commands": "cli config data deploy errors inference inspection report train",
+    "commands": "cli config data deploy errors inference inspection interrupts report train",
 }
 """From the ground floor up: for each package or file, what it may import besides itself; equal ones share a row."""
 
@@ -56,7 +56,7 @@ def modules() -> dict[str, Path]:
 
 def test_the_package_directory_holds_only_commands_and_packages():
     files = {path.name for path in PACKAGE.iterdir() if path.suffix == ".py"}
-    assert files == {"__init__.py", "errors.py", "registry.py", *(f"{name}.py" for name in COMMANDS)}
+    assert files == {"__init__.py", "errors.py", "interrupts.py", "registry.py", *(f"{name}.py" for name in COMMANDS)}
 
 
 @pytest.mark.parametrize("name", sorted(modules()))

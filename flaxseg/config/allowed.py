@@ -5,12 +5,12 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ml_collections import ConfigDict
 
-from flaxseg.errors import POSITIVE, ArgumentError, Range, did_you_mean, is_number
+from flaxseg.errors import NON_NEGATIVE, POSITIVE, ArgumentError, Range, did_you_mean, shown, unusable_number
 from flaxseg.registry import look_up
 
 
@@ -24,6 +24,11 @@ class Allowed(Protocol):
 def at_least(low: int) -> Range:
     """Returns the range of the integers that are not below `low`."""
     return Range(low, integer=True)
+
+
+def at_least_32(low: int) -> Range:
+    """Returns the same range for integers that are computed with on devices, in 32 bits."""
+    return Range(low, integer=True, limit=2**31 - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +51,9 @@ class Rule:
     def check(self, argument: str, value: Any) -> None:
         """Raises ArgumentError unless the value is allowed."""
         if not self.is_allowed(value):
-            raise ArgumentError(argument, as_plain(value), f"must be {self}{self._nearest(value)}")
+            raise ArgumentError(
+                argument, as_plain(value), f"must be {self}{unusable_number(value)}{self._nearest(value)}"
+            )
 
     def _nearest(self, value: Any) -> str:
         given = value if _is_tuple(value) else (value,)
@@ -114,8 +121,7 @@ def class_weights(methods: Collection[str]) -> Rule:
     def is_allowed(value: Any) -> bool:
         if isinstance(value, str):
             return value == "none" or value in methods
-        are_weights = bool(value) and _is_tuple_of(value, lambda weight: is_number(weight) and weight >= 0)
-        return are_weights and 0 < sum(value) < math.inf
+        return _is_tuple_of(value, NON_NEGATIVE.__contains__) and sum(value) in POSITIVE
 
     listing = ", ".join(map(repr, ("none", *methods)))
     return Rule(f"{listing}, or one number per class, each at least 0 and not all 0", is_allowed, ("none", *methods))
@@ -124,6 +130,49 @@ def class_weights(methods: Collection[str]) -> Rule:
 def as_plain(value: Any) -> Any:
     """Returns a group of keys as a dict, which an error shows on one line; other values unchanged."""
     return value.to_dict() if isinstance(value, ConfigDict) else value
+
+
+def unusable_parts(key: str, value: Any) -> Iterator[tuple[str, Any, str]]:
+    """Yields the parts of a value that no key can have, because they cannot be stored in the config.json of a run.
+
+    Args:
+      key: the full name of the key.
+      value: its value, which may be a group of keys.
+
+    Yields:
+      The full key and the value of each such part, and what is wrong with it, what is allowed, and the remedy.
+    """
+    if isinstance(value, Mapping | ConfigDict):
+        for name, member in value.items():
+            if not (isinstance(name, str) and name.isprintable()):
+                yield key, value, f"the name {shown(name)} is not a string of printable characters; write another name"
+            else:
+                yield from unusable_parts(f"{key}.{name}", member)
+    elif _is_tuple(value):
+        parts = [part for member in value for part in unusable_parts(key, member)][:1]
+        yield from ((key, value, problem) for _, _, problem in parts)
+    elif isinstance(value, str):
+        if problem := _text_problem(value):
+            yield key, value, f"{problem}; write it without"
+    elif isinstance(value, int):
+        if abs(value) > _LARGEST_INTEGER:
+            yield key, value, f"integers must be at most {_LARGEST_INTEGER:,} in size"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield key, value, "must be a finite number"
+    elif value is not None:
+        remedy = unusable_number(value) or "; write the name of a function as 'package.module:function'"
+        yield key, value, f"must be made of numbers, strings, True, False and None{remedy}"
+
+
+def _text_problem(text: str) -> str:
+    if "\0" in text:
+        return "contains a NUL character, which no name of a file and no option may contain"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "contains bytes that are not UTF-8"
+    return ""
 
 
 def _listed(names: Collection[str]) -> str:
@@ -146,10 +195,22 @@ def _is_multiplier(value: Any) -> bool:
     return _is_tuple(value) and len(value) == 2 and isinstance(value[0], str) and value[1] in POSITIVE
 
 
+_LARGEST_INTEGER = 2**63 - 1
+_LONGEST_NAME = 255
+"""Bytes; the limit of all common file systems for one part of a path."""
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and all(
+        len(part.encode(errors="surrogatepass")) <= _LONGEST_NAME for part in value.split("/")
+    )
+
+
 STRING = Rule("a string", lambda value: isinstance(value, str))
+PATH = Rule("a string; as a path, with names of at most 255 bytes", _is_path)
 BOOLEAN = Rule("True or False", lambda value: isinstance(value, bool))
 
-IMAGE_SIZE = Rule("a tuple of 2 integers of at least 1: (height, width)", lambda v: _is_pair_of(v, at_least(1)))
+IMAGE_SIZE = Rule("a tuple of 2 integers of at least 1: (height, width)", lambda v: _is_pair_of(v, at_least_32(1)))
 ZOOM_RANGE = Rule(
     "a tuple of 2 numbers above 0, the smaller first", lambda v: _is_pair_of(v, POSITIVE) and v[0] <= v[1]
 )

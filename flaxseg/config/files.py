@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from flaxseg.config.groups import Group, as_group
 from flaxseg.config.schema import GROUP_KEYS, KEYS, default_config, leaves
 from flaxseg.config.validate import errors_in, raise_all
 from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
@@ -33,6 +34,7 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     config = _run_python(file) if recorded is None else _read_recorded(recorded)
     if not isinstance(config, ConfigDict):
         raise_all(errors_in(config))
+    config = as_group(config)
     override(config, overrides)
     return config
 
@@ -69,7 +71,7 @@ def _read_recorded(path: Path) -> ConfigDict:
 def _as_config(value: Any) -> Any:
     """Returns a value of a JSON file with the types that a configuration has: groups of keys, and tuples."""
     if isinstance(value, dict):
-        return ConfigDict({key: _as_config(each) for key, each in value.items()}, type_safe=False)
+        return Group({key: _as_config(each) for key, each in value.items()})
     return tuple(map(_as_config, value)) if isinstance(value, list) else value
 
 
@@ -130,13 +132,13 @@ def _set(config: ConfigDict, key: str, text: str) -> bool:
     *parents, name = key.split(".")
     for parent in parents:
         if parent not in config:
-            config[parent] = ConfigDict(type_safe=False)
+            config[parent] = Group()
         config = config[parent]
         if not isinstance(config, ConfigDict):
             return False
     is_string = _accepts(key, text) if key in KEYS else isinstance(config.get(name), str)
     value = text if is_string else _literal(text)
-    config[name] = ConfigDict(value, type_safe=False) if isinstance(value, dict) else value
+    config[name] = as_group(value)
     return True
 
 

@@ -13,6 +13,7 @@ from flaxseg.config.allowed import (
     COUNT_OR_REST,
     IMAGE_SIZE,
     MULTIPLIERS,
+    PATH,
     PATTERNS,
     STRING,
     ZOOM_RANGE,
@@ -20,11 +21,13 @@ from flaxseg.config.allowed import (
     EntryName,
     Options,
     at_least,
+    at_least_32,
     choice,
     class_weights,
     group,
     names_of,
 )
+from flaxseg.config.groups import Group
 from flaxseg.data import DATASETS
 from flaxseg.data.class_weights import WEIGHTINGS
 from flaxseg.data.pipeline import CACHES, RESIZES
@@ -81,7 +84,7 @@ SCHEMA = (
     )),
     Section("data", "The dataset and how it is read", (
         Key("data.name", "shapes", EntryName(DATASETS), "The dataset."),
-        Key("data.dir", "", STRING, "The dataset's folder; '' selects the dataset's default location."),
+        Key("data.dir", "", PATH, "The dataset's folder; '' selects the dataset's default location."),
         Key("data.train_split", "train", STRING, "The split to train on, such as train or train[:90%]."),
         Key("data.eval_split", "test", STRING, "The split to evaluate on."),
         Key("data.options", {}, Options("data.name", DATASETS, ("data_dir",)), "Options of the dataset."),
@@ -129,7 +132,7 @@ SCHEMA = (
     Section("model", "The network and its initial weights", (
         Key("model.name", "plain_unet", EntryName(MODELS), "The network."),
         Key("model.options", {}, Options("model.name", MODELS, ("num_classes", "dtype")), "Options of the network."),
-        Key("model.pretrained", "", STRING,
+        Key("model.pretrained", "", PATH,
             "Initial weights: 'imagenet', a weights file, or the directory of another run; '': random weights."),
         Key("model.pretrained_sha256", "", STRING,
             "Expected SHA-256 of the weights file, or its first digits; '': not checked."),
@@ -143,10 +146,10 @@ SCHEMA = (
         Key("optimizer.learning_rate", 1e-3, NON_NEGATIVE, "Peak learning rate, reached at the end of warm-up."),
         Key("optimizer.schedule", "cosine", EntryName(SCHEDULES), "How the learning rate changes after warm-up."),
         Key("optimizer.schedule_options", {}, Options("optimizer.schedule", SCHEDULES), "Options of the schedule."),
-        Key("optimizer.warmup_steps", 0, at_least(0), "Steps of linear learning-rate warm-up from near 0."),
+        Key("optimizer.warmup_steps", 0, at_least_32(0), "Steps of linear learning-rate warm-up from near 0."),
         Key("optimizer.weight_decay", 1e-4, NON_NEGATIVE, "Weight decay of kernels; biases and norm scales have none."),
         Key("optimizer.grad_clip", 0.0, NON_NEGATIVE, "Largest global norm of the gradient; 0: no clipping."),
-        Key("optimizer.accumulate_steps", 1, at_least(1), "Micro-batches per step, for gradient accumulation."),
+        Key("optimizer.accumulate_steps", 1, at_least_32(1), "Micro-batches per step, for gradient accumulation."),
         Key("optimizer.freeze", (), PATTERNS, "Patterns of parameters that are frozen, with their batch statistics."),
         Key("optimizer.lr_scale", (), MULTIPLIERS,
             "Learning-rate multipliers: pairs of a pattern and a multiplier; the last match applies."),
@@ -156,8 +159,8 @@ SCHEMA = (
             "Decay of the moving average of the parameters that evaluation uses; 0: none."),
     )),
     Section("train", "The training run", (
-        Key("train.batch_size", 8, at_least(1), "Examples per step, over all devices."),
-        Key("train.steps", 0, at_least(0), "Number of training steps; 0: determined by train.epochs."),
+        Key("train.batch_size", 8, at_least_32(1), "Examples per step, over all devices."),
+        Key("train.steps", 0, at_least_32(0), "Number of training steps; 0: determined by train.epochs."),
         Key("train.epochs", 10.0, NON_NEGATIVE, "Number of epochs of len(data) // batch_size steps; see train.steps."),
         Key("train.early_stop", 0, at_least(0),
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
@@ -166,7 +169,7 @@ SCHEMA = (
     )),
     Section("eval", "Evaluation", (
         Key("eval.every", 0, at_least(0), "Steps between evaluations; 0: once per epoch, at most 20 times per run."),
-        Key("eval.batch_size", 8, at_least(1), "Examples per batch, over all devices; scores do not depend on it."),
+        Key("eval.batch_size", 8, at_least_32(1), "Examples per batch, over all devices; scores do not depend on it."),
         Key("eval.resolution", "native", choice(("native", "image_size")),
             "Compute scores at each image's own resolution, or at data.image_size."),
         Key("eval.metrics", (), names_of(METRICS), "Metrics to compute in addition to those of the confusion matrix."),
@@ -184,8 +187,8 @@ SCHEMA = (
     )),
     Section("mesh", "The mesh of devices; the product of its three sizes is the number of devices used", (
         Key("mesh.data", -1, COUNT_OR_REST, "Shards of the batch; -1: all devices that the other axes leave."),
-        Key("mesh.fsdp", 1, at_least(1), "Shards of the parameters, the optimizer state, and also the batch."),
-        Key("mesh.spatial", 1, at_least(1), "Shards of the rows of the images."),
+        Key("mesh.fsdp", 1, at_least_32(1), "Shards of the parameters, the optimizer state, and also the batch."),
+        Key("mesh.spatial", 1, at_least_32(1), "Shards of the rows of the images."),
     )),
 )
 """All sections with their keys; one row adds a key to the defaults, validation, help and documentation."""
@@ -199,13 +202,13 @@ GROUP_KEYS = tuple(name for name, key in KEYS.items() if key.is_group)
 
 def default_config() -> ConfigDict:
     """Returns a new configuration with the default of every key, which every file in `configs/` starts from."""
-    config = ConfigDict(type_safe=False)
+    config = Group()
     for section in SCHEMA:
         values = config
         if section.name:
-            config[section.name] = values = ConfigDict(type_safe=False)
+            config[section.name] = values = Group()
         for key in section.keys:
-            value = ConfigDict(copy.deepcopy(key.default), type_safe=False) if key.is_group else key.default
+            value = Group(copy.deepcopy(key.default)) if key.is_group else key.default
             values[key.name.removeprefix(f"{section.name}.")] = value
     return config
 

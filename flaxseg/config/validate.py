@@ -8,9 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from flaxseg.config.allowed import Options, as_plain
+from flaxseg.config.allowed import Options, as_plain, unusable_parts
 from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
-from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number
+from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number, shown
 from flaxseg.losses import LOSSES
 from flaxseg.registry import look_up, option_errors
 
@@ -28,7 +28,7 @@ def validate(config: ConfigDict) -> None:
 def errors_in(config: ConfigDict) -> list[str]:
     """Returns the message of each error that validate() finds."""
     if not isinstance(config, ConfigDict):
-        return [f"the configuration is {config!r}: get_config() must return the ConfigDict of default_config()"]
+        return [f"the configuration is {shown(config)}: get_config() must return the ConfigDict of default_config()"]
     messages, valid = _key_errors(config)
     return messages + _cross_key_errors(valid) + _option_errors(valid) + _loss_errors(valid)
 
@@ -67,7 +67,7 @@ def _with_key(
     argument, dot, rest = error.argument.partition(".")
     name = renamed[argument] if argument in renamed else ".".join(filter(None, (others, argument)))
     key = ".".join(filter(None, (group, name)))
-    return f"config.{key}{dot}{rest} = {error.value!r}: {error.problem}"
+    return f"config.{key}{dot}{rest} = {shown(error.value)}: {error.problem}"
 
 
 def _key_errors(config: ConfigDict) -> tuple[list[str], dict[str, Any]]:
@@ -76,18 +76,22 @@ def _key_errors(config: ConfigDict) -> tuple[list[str], dict[str, Any]]:
     sections = [section.name for section in SCHEMA if section.name]
     for section in sections:
         if section in values:
-            messages.append(f"config.{section} = {values[section]!r}: must be a group of keys")
+            messages.append(f"config.{section} = {shown(values[section])}: must be a group of keys")
     messages += [
-        f"config.{name} = {values[name]!r}: no such key{did_you_mean(name, KEYS)}"
+        f"config.{name} = {shown(values[name])}: no such key{did_you_mean(name, KEYS)}"
         for name in sorted(values.keys() - KEYS.keys() - set(sections))
     ]
     for name, key in KEYS.items():
         if name in values:
             try:
                 key.allowed.check(name, values[name])
-                valid[name] = values[name]
             except ArgumentError as error:
                 messages.append(_with_key(error, ""))
+                continue
+            unusable = list(unusable_parts(name, values[name]))
+            messages += [f"config.{part} = {shown(as_plain(value))}: {problem}" for part, value, problem in unusable]
+            if not unusable:
+                valid[name] = values[name]
         elif name.split(".")[0] not in values:
             default = f"default_config(), which sets it to {key.default!r}"
             messages.append(f"config.{name} is missing: start from {default}")
@@ -174,8 +178,10 @@ def _loss_errors(values: Mapping[str, Any]) -> list[str]:
             messages += option_errors(loss, options.get(name, {}), key=f"config.loss_options.{name}")
         except ArgumentError as error:
             messages.append(_with_key(error, ""))
-        if weight not in NON_NEGATIVE:
-            messages.append(f"config.loss.{name} = {as_plain(weight)!r}: must be a weight of at least 0")
+        try:
+            NON_NEGATIVE.check(f"loss.{name}", as_plain(weight))
+        except ArgumentError as error:
+            messages.append(_with_key(error, ""))
     if not any(is_number(weight) and weight > 0 for weight in weights.values()):
         messages.append("config.loss: at least one loss must have a weight above 0; otherwise nothing can be learned")
     return messages + [

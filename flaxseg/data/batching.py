@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from flaxseg.data.decode.intensities import check_finite
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset
 from flaxseg.errors import ArgumentError, DataError, check_integer
 
@@ -49,6 +50,16 @@ def check_same_format(first: Example, example: Example, key: Literal["image", "l
             f"{' or all '.join(map(str, _DTYPES[key]))}. Save all with the same channels and bit depth; "
             "folder(channels=3) also converts gray images to RGB"
         )
+
+
+def check_image(image: np.ndarray, example_id: str) -> None:
+    """Checks that an image has no value that is NaN or infinite, which would spoil every weight in one step.
+
+    Raises:
+      DataError: it has; the message names the example and the number of such values.
+    """
+    if image.dtype != np.uint8:
+        check_finite(image, example_id)
 
 
 def check_label(label: np.ndarray, num_classes: int, example_id: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from flaxseg.data.batching import check_label, check_same_format
+from flaxseg.data.batching import check_image, check_label, check_same_format
 from flaxseg.data.resize import resize_image, resize_label, scaled_size
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset
 
@@ -20,6 +20,7 @@ def scaled_reader(dataset: SegmentationDataset, scale: float) -> Callable[[int],
 
     def read(index: int) -> Example:
         example = dataset.source[index]
+        check_image(example["image"], example["id"])
         size = scaled_size(example["label"].shape, scale)
         image, label = resize_image(example["image"], size), resize_label(example["label"], size)
         check_label(label, dataset.num_classes, example["id"])

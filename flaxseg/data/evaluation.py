@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flaxseg.data.batching import check_label, local_batch_size, stack_arrays
+from flaxseg.data.batching import check_image, check_label, local_batch_size, stack_arrays
 from flaxseg.data.crops import check_channels
+from flaxseg.data.memory import check_batch_fits
 from flaxseg.data.resize import resize_image, resize_label, scaled_size
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
 from flaxseg.errors import ArgumentError
@@ -48,12 +49,14 @@ def eval_batches(
       each image. Both are 0 for padding examples.
 
     Raises:
-      ArgumentError: `scale` without `native`, or a batch size that is not a multiple of the number of processes.
+      ArgumentError: `scale` without `native`, or a batch size that is not a multiple of the number of processes,
+        or whose images do not fit into the free memory.
       DataError: an empty dataset.
     """
     import grain  # It takes long to load.
 
     local_batch_size(dataset, batch_size, process_index, process_count)
+    check_batch_fits(dataset, image_size, batch_size=batch_size, process_count=process_count)
     if scale is not None and not native:
         raise ArgumentError("native", native, "must be True for images that keep their sizes (`scale`)")
     return grain.MapDataset.source(
@@ -124,6 +127,7 @@ class _EvalBatches:
 
     def _read(self, index: int) -> Example:
         example = self.source[index]
+        check_image(example["image"], example["id"])
         label = example["label"] if self.native else resize_label(example["label"], self.image_size)
         check_label(label, self.num_classes, example["id"])
         size = self.image_size if self.scale is None else scaled_size(label.shape, self.scale)

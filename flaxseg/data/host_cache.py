@@ -4,9 +4,9 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-import psutil
 
 from flaxseg.data.batching import check_same_format
+from flaxseg.data.memory import available_memory
 from flaxseg.data.types import Batch, Example
 from flaxseg.errors import DataError
 
@@ -107,8 +107,3 @@ class WholeImageCache:
         return DataError(
             f"{problem}, and {self._limit / 2**20:,.1f} MiB may be used; turn the cache off, or use a smaller scale"
         )
-
-
-def available_memory() -> int:
-    """Returns the number of bytes of host memory that can be allocated without swapping."""
-    return int(psutil.virtual_memory().available)

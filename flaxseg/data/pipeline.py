@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from flaxseg.data.batching import check_label, local_batch_size, stack_examples
+from flaxseg.data.batching import check_image, check_label, local_batch_size, stack_examples
 from flaxseg.data.crops import crop_offsets, cut_canvases, scaled_reader
 from flaxseg.data.host_cache import HostCache, WholeImageCache
+from flaxseg.data.memory import check_batch_fits
 from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.sampling import ExampleOrder
 from flaxseg.data.threads import thread_count
@@ -66,7 +67,7 @@ def train_batches(
 
     Raises:
       ArgumentError: an unknown cache, a cache on the device with `scale`, or a batch size that is not a multiple of the
-        number of processes.
+        number of processes, or whose images do not fit into the free memory.
       DataError: an empty dataset, or too little memory for the cache.
     """
     check_choice("cache", cache, CACHES)
@@ -79,6 +80,8 @@ def train_batches(
         process_count=process_count,
         with_offsets=scale is not None,
     )
+    if cache != "device":
+        check_batch_fits(dataset, canvas_size, batch_size=batch_size, process_count=process_count)
     if scale is not None:
         if cache == "device":
             raise ArgumentError("cache", cache, "images that keep their sizes are not cached on devices; use 'host'")
@@ -142,6 +145,7 @@ def canvas_reader(dataset: SegmentationDataset, size: tuple[int, int]) -> Callab
 
     def read(index: int) -> Example:
         example = source[index]
+        check_image(example["image"], example["id"])
         image, label = resize_image(example["image"], size), resize_label(example["label"], size)
         check_label(label, dataset.num_classes, example["id"])
         return {"image": image, "label": label, "id": example["id"]}

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 
+from flaxseg.data.decode.limits import check_regular
 from flaxseg.data.statistics import class_counts
 from flaxseg.data.threads import read_in_order
 from flaxseg.data.types import SegmentationDataset, Source
@@ -121,8 +122,10 @@ def read_weights(path: str, source: Source) -> np.ndarray:
 
 
 def _parse_weights(path: str) -> dict[str, float]:
+    path = os.path.expanduser(path)
     try:
-        with open(os.path.expanduser(path), encoding="utf-8-sig") as file:
+        check_regular(path)
+        with open(path, encoding="utf-8-sig") as file:
             lines = file.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(

@@ -6,7 +6,7 @@ import hashlib
 import cv2
 import numpy as np
 
-from flaxseg.data.batching import check_label
+from flaxseg.data.batching import check_image, check_label
 from flaxseg.data.threads import read_in_order
 from flaxseg.data.types import IGNORE_LABEL, Example, SegmentationDataset
 from flaxseg.errors import DataError, UnknownColors, UnknownValues
@@ -151,6 +151,7 @@ def _read_checked(dataset: SegmentationDataset, index: int) -> Example:
             f"{example['id']}: the image has the shape {list(image.shape)} and the label {list(label.shape)}; they "
             "must be [H, W, C] and [H, W] with the same height and width"
         )
+    check_image(image, example["id"])
     check_label(label, dataset.num_classes, example["id"])
     return example
 

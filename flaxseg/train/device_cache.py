@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxseg.data.batching import check_same_format
-from flaxseg.data.host_cache import available_memory
+from flaxseg.data.memory import available_memory
 from flaxseg.data.threads import read_in_order
 from flaxseg.data.types import Batch, Example
 from flaxseg.errors import DataError

@@ -157,7 +157,7 @@ def test_names_and_options_are_checked_against_the_tables():
     )
     assert "config.model.options.widht = 8: no such option; did you mean 'width'?" in message
     assert "config.loss = 'cross_entropi': unknown" in message
-    assert "config.loss.cross_entropy = -1: must be a weight of at least 0" in message
+    assert "config.loss.cross_entropy = -1: must be a number of at least 0" in message
     assert "config.loss_options.focal: config.loss has no weight for this loss" in message
 
 
@@ -236,7 +236,7 @@ def test_groups_must_be_groups_and_weights_finite():
     config.loss.cross_entropy = float("inf")
     message = errors(config)
     assert "config.model.options = 5: must be a group of the options of model.name" in message
-    assert "config.loss.cross_entropy = inf: must be a weight of at least 0" in message
+    assert "config.loss.cross_entropy = inf: must be a finite number" in message
 
 
 @pytest.mark.parametrize(

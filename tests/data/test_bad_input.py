@@ -353,3 +353,16 @@ def test_a_deleted_file_is_named(tmp_path: pathlib.Path) -> None:
     (tmp_path / "images" / "a.png").unlink()
     with pytest.raises(DataError, match=r"images/a\.png: cannot be read \(No such file.*remove it from"):
         source[0]
+
+
+@pytest.mark.parametrize("directory", ["images", "masks"])
+def test_a_file_name_that_is_not_utf_8_is_named(tmp_path: pathlib.Path, directory: str) -> None:
+    root = write_files(tmp_path, {})
+    name = os.fsencode(root / directory) + b"/b\xff.png"
+    try:
+        with open(name, "wb") as file:
+            file.write(encoded(CHECKS))
+    except OSError:
+        pytest.skip("this file system only stores names in UTF-8")
+    with pytest.raises(DataError, match=r"the name of 'b\\udcff.png' in .* is not UTF-8: rename it, for example with"):
+        open_folder(root)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from flaxseg.config.files import load_config
+from flaxseg.data import memory
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import CheckpointError, ConfigError, DataError
 from flaxseg.models import plain_unet
@@ -180,3 +181,20 @@ def test_a_dataset_of_one_class_is_refused(run, monkeypatch):
     monkeypatch.setattr(data_builder, "open_dataset", lambda *_, **__: alone)
     with pytest.raises(DataError, match="the dataset has one class, 'all'"):
         build(tiny())
+
+
+@pytest.mark.parametrize(("batch_size", "warned"), [(16, False), (24, True)])
+def test_a_batch_larger_than_the_training_set_is_warned_about(batch_size, warned, capsys):
+    config = tiny(f"train.batch_size={batch_size}")
+    build_data(config, build_mesh(config))
+    error = capsys.readouterr().err
+    assert ("but the training set has 16 examples, so every batch repeats some" in error) == warned
+    assert (f"config.train.batch_size = {batch_size}" in error) == warned
+
+
+@pytest.mark.parametrize("key", ["train.batch_size", "eval.batch_size"])
+def test_a_batch_that_exceeds_the_free_memory_names_its_key(key, monkeypatch):
+    config = tiny(f"{key}=4096")
+    monkeypatch.setattr(memory, "available_memory", lambda: 4095 * 32 * 32 * 3)
+    with pytest.raises(ConfigError, match=rf"^config.{key} = 4096: the images of one batch, 32x32x3 uint8 each"):
+        build_data(config, build_mesh(config))

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import ExifTags
 
-from flaxseg.data.decode.limits import decoding_errors
+from flaxseg.data.decode.limits import check_regular, decoding_errors
 from flaxseg.data.decode.tiff_npy import axes_by_shape, channels_last, compression_error, read_npy_header, tiff_axes
 from flaxseg.errors import DataError
 
@@ -54,6 +54,7 @@ def open_blocks(path: str) -> BlockReader:
         channels are pages, or whose strips are too large.
     """
     with decoding_errors(path):
+        check_regular(path)
         return _open_npy(path) if Path(path).suffix.lower() == ".npy" else _open_tiff(path)
 
 
@@ -63,6 +64,7 @@ def stored_size(path: str) -> tuple[int, int] | None:
         return None
     try:
         with decoding_errors(path):
+            check_regular(path)
             if Path(path).suffix.lower() == ".npy":
                 with open(path, "rb") as file:
                     shape = read_npy_header(file, path)[0]

@@ -170,7 +170,8 @@ def _decode_plain_png(data: bytes, name: str, max_megapixels: float) -> np.ndarr
 
 def _decode_16_bit_png(data: bytes, name: str) -> np.ndarray:
     with decoding_errors(name):
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        is_whole = png.has_whole_chunks(data)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if is_whole else None
         if pixels is None:
             raise ValueError("the pixels of a 16-bit PNG")
         return pixels[..., 2::-1]

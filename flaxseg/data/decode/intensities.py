@@ -30,7 +30,7 @@ def to_intensities(pixels: np.ndarray, *, name: str, value_range: ValueRange | N
     """
     if value_range is None and pixels.dtype == np.uint8:
         return pixels
-    _check_finite(pixels, name)
+    check_finite(pixels, name)
     if value_range is None:
         if pixels.dtype != np.uint16:
             raise DataError(
@@ -59,13 +59,18 @@ def check_value_range(value_range: ValueRange) -> None:
       ArgumentError: it has another shape, or low is not below high.
     """
     try:
-        pairs = np.asarray(value_range, np.float64)
-    except (ValueError, TypeError):
-        pairs = np.empty(0)
-    is_valid = pairs.ndim in (1, 2) and pairs.shape[-1] == 2 and np.isfinite(pairs).all()
-    if not is_valid or not (pairs[..., 0] < pairs[..., 1]).all():
+        with np.errstate(over="ignore"):
+            # As it is computed with: two large numbers may be equal in float32.
+            pairs = np.asarray(value_range, np.float64).astype(np.float32)
+    except (ValueError, TypeError, OverflowError):
+        pairs = np.empty(0, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        widths = pairs[..., 1] - pairs[..., 0] if pairs.ndim in (1, 2) and pairs.shape[-1] == 2 else np.zeros(1)
+    if not (np.isfinite(widths) & (widths > 0)).all():
         raise ArgumentError(
-            "value_range", value_range, "must be (low, high) with low below high, or one such pair per channel"
+            "value_range",
+            value_range,
+            "must be (low, high) with low below high, also as float32 numbers, or one such pair per channel",
         )
 
 
@@ -96,7 +101,16 @@ def convert_channels(image: np.ndarray, channels: int, *, name: str) -> np.ndarr
     return gray if image.dtype == np.float32 else np.rint(gray).astype(image.dtype)
 
 
-def _check_finite(pixels: np.ndarray, name: str) -> None:
+def check_finite(pixels: np.ndarray, name: str) -> None:
+    """Checks that an image has real, finite numbers.
+
+    Args:
+      pixels: an array of any shape and dtype.
+      name: the name of the image, for the message.
+
+    Raises:
+      DataError: it does not; the message says how many of its values are NaN or infinite.
+    """
     if pixels.dtype.kind not in "uifb":
         raise DataError(f"{name}: contains {pixels.dtype} values, but an image has real numbers; save it as float32")
     invalid = 0 if pixels.dtype.kind != "f" else pixels.size - int(np.isfinite(pixels).sum())

@@ -1,6 +1,8 @@
-"""Checks shared by all file formats: the size limit before decoding, and one message for damaged files."""
+"""Checks shared by all file formats: regular files only, the size limit before decoding, one message for damage."""
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator
 
 from flaxseg.errors import DataError
@@ -10,6 +12,30 @@ MAX_MEGAPIXELS = 64.0
 
 REMEDY = "restore it, or remove it from the dataset"
 """What a user can do about a file that cannot be read."""
+
+
+_OTHER_KINDS = {
+    stat.S_IFIFO: "a named pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def check_regular(path: str) -> None:
+    """Checks that a path, or the target of a link, is a regular file; to be called before the file is opened.
+
+    Opening a pipe waits for another program, and a device such as /dev/zero has no end.
+
+    Raises:
+      DataError: it is something else.
+      OSError: nothing is there, or it cannot be accessed.
+    """
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    if kind != stat.S_IFREG:
+        link = f" (a link to {os.path.realpath(path)})" if os.path.islink(path) else ""
+        raise DataError(f"{path}{link}: is {_OTHER_KINDS.get(kind, 'not a file')}, but only files are read; {REMEDY}")
 
 
 def check_size(name: str, width: int, height: int, max_megapixels: float) -> None:

@@ -10,6 +10,19 @@ from flaxseg.data.decode.limits import check_size
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _GRAY, _RGB = 0, 2
+_CHUNK_OVERHEAD = 12
+"""Bytes of a chunk besides its content: the length, the type and the checksum."""
+
+
+def has_whole_chunks(data: bytes) -> bool:
+    """Returns whether a PNG contains every byte of its chunks, up to the end.
+
+    cv2 allocates the length that a chunk declares before it reads the chunk, up to 2 GiB in a file of 100 bytes.
+    """
+    position = len(SIGNATURE)
+    while position + _CHUNK_OVERHEAD <= len(data):
+        position += _CHUNK_OVERHEAD + int.from_bytes(data[position : position + 4], "big")
+    return position == len(data)
 
 
 def decode_plain_png(data: bytes, *, name: str, max_megapixels: float) -> np.ndarray | None:
@@ -25,6 +38,8 @@ def decode_plain_png(data: bytes, *, name: str, max_megapixels: float) -> np.nda
         return None
     width, height = struct.unpack_from(">II", data, 16)
     check_size(name, width, height, max_megapixels)
+    if not has_whole_chunks(data):
+        return None
     # These bytes may also occur by chance in the pixel data; such a file is decoded correctly by Pillow.
     if b"tRNS" in data or b"eXIf" in data or not data.endswith(b"IEND\xaeB`\x82"):
         return None

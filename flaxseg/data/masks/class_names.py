@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from flaxseg.data.decode.limits import check_regular
 from flaxseg.data.masks.class_values import MaskValue, flatten_values
 from flaxseg.data.types import Color
 from flaxseg.errors import ArgumentError, DataError
@@ -27,6 +28,7 @@ def read_class_names(root: str, class_names: Sequence[str] | str) -> tuple[str, 
     path = os.path.join(root, os.path.expanduser(class_names))
     example = tuple(class_names.split(",")) if "," in class_names else ("background", "cat")
     try:
+        check_regular(path)
         with open(path, encoding="utf-8-sig") as file:
             names = tuple(line.strip() for line in file if line.strip())
     except (OSError, UnicodeDecodeError) as error:

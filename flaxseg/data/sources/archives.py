@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
+from flaxseg.data.decode.limits import check_regular
 from flaxseg.errors import DataError
 
 
@@ -25,6 +26,7 @@ def check_members(archive: str) -> None:
         archive is damaged.
     """
     try:
+        check_regular(archive)
         for member, path in _member_paths(archive):
             drive, rest = ntpath.splitdrive(ntpath.normpath(path))
             if drive or rest.startswith("\\") or rest.split("\\")[0] == "..":

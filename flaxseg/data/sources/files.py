@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from flaxseg.data.decode.limits import REMEDY
+from flaxseg.data.decode.limits import REMEDY, check_regular
 from flaxseg.errors import ChangedFile, DataError
 
 
@@ -12,7 +12,7 @@ def read_file(path: str) -> bytes:
     """Returns the bytes of a file.
 
     Raises:
-      DataError: the file cannot be read.
+      DataError: the file cannot be read, or is a pipe, a device or a socket.
     """
     return _read(path)[0]
 
@@ -51,6 +51,7 @@ class UnchangedFiles:
 def _read(path: str) -> tuple[bytes, int]:
     """Returns the bytes, and a nonzero hash of the size and the modification time."""
     try:
+        check_regular(path)
         with open(path, "rb") as file:
             # Queried before reading: if the file changes in between, the next read finds another state.
             state = os.fstat(file.fileno())

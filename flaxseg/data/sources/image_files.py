@@ -52,7 +52,12 @@ def files_by_stem(
         problems.append(f"the folder {folder} does not exist{_nearest_content(folder)}")
         return {}
     by_stem: dict[str, str] = {}
+    known = len(problems)
     for path in sorted(list_image_files(folder, suffix, exclude)):
+        if any("\udc80" <= character <= "\udcff" for character in path):
+            # Python stands these for the bytes; such a name could be written to no text file and no figure.
+            problems.append(f"the name of {path!r} in {folder} is not UTF-8: rename it, for example with convmv")
+            continue
         # Some systems store an accented letter as one character, others as two that look the same.
         name = unicodedata.normalize("NFC", os.path.splitext(path)[0])
         if exclude_suffix and name.endswith(exclude_suffix):
@@ -61,7 +66,7 @@ def files_by_stem(
         if stem in by_stem:
             problems.append(f"{by_stem[stem]} and {path} in {folder} have the same stem: keep one of them")
         by_stem[stem] = path
-    if not by_stem:
+    if not by_stem and len(problems) == known:
         problems.append(f"the folder {folder} contains no images" + (f" named *{suffix}.*" if suffix else ""))
     return by_stem
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from flaxseg.data.decode.images import decode_label, decode_reduced, exif_orientation, mask_range_error
+from flaxseg.data.decode.intensities import check_finite
 from flaxseg.data.masks.class_values import ClassValues
 from flaxseg.data.types import Example, Source
 from flaxseg.errors import DataError
@@ -85,7 +86,9 @@ def _decode_image(
     """Returns the image, and the height and width at which it is stored."""
     if isinstance(stored, bytes):
         return decode_reduced(stored, name=name, min_size=min_size)
-    return np.asarray(stored), stored.shape[:2]
+    image = np.asarray(stored)
+    check_finite(image, name)
+    return image, image.shape[:2]
 
 
 def _decode_mask(stored: bytes | np.ndarray, name: str) -> np.ndarray:

@@ -5,6 +5,7 @@ import os
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 
+from flaxseg.data.decode.limits import check_regular
 from flaxseg.data.sources.image_files import SUFFIXES
 
 
@@ -22,6 +23,7 @@ def read_split_list(
       problems: a description of each problem is appended to this list.
     """
     try:
+        check_regular(path)
         # Windows editors write a byte order mark before the text, which this encoding skips.
         with open(path, encoding="utf-8-sig") as file:
             lines = [unicodedata.normalize("NFC", line.strip()) for line in file]

@@ -77,11 +77,11 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
         read = canvas_reader(train, options["canvas_size"])
         load_cache = functools.partial(device_cache.load, len(train.source), read, mesh, num_threads=num_threads)
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
-    return DataPart(
-        train=train,
-        evaluation=evaluation,
-        train_batches=train_batches(train, **options, cache=settings.cache, weights=weights),
-        eval_batches=eval_batches(
+    _warn_of_large_batch(config.train.batch_size, len(train.source))
+    with config_key("train"):
+        batches = train_batches(train, **options, cache=settings.cache, weights=weights)
+    with config_key("eval"):
+        evaluated = eval_batches(
             evaluation,
             image_size=tuple(settings.image_size),
             batch_size=config.eval.batch_size,
@@ -89,12 +89,26 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
             scale=options["scale"],
             process_index=options["process_index"],
             process_count=options["process_count"],
-        ),
+        )
+    return DataPart(
+        train=train,
+        evaluation=evaluation,
+        train_batches=batches,
+        eval_batches=evaluated,
         load_cache=load_cache,
         iterate=functools.partial(iterate, num_threads=num_threads, prefetch=settings.prefetch),
         channels=common_channels({names[0]: train, names[1]: evaluation}),
         bad_examples=bad_examples,
     )
+
+
+def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:
+    if 0 < num_examples < batch_size and jax.process_index() == 0:
+        tqdm.write(
+            f"warning: config.train.batch_size = {batch_size:,}, but the training set has {num_examples:,} examples, "
+            "so every batch repeats some; use at most as many",
+            file=sys.stderr,
+        )
 
 
 def train_batch_options(config: ConfigDict) -> dict[str, Any]:

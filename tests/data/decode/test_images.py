@@ -4,6 +4,8 @@ import io
 import itertools
 import pathlib
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 
@@ -210,3 +212,36 @@ def test_real_files_with_a_wrong_extension_are_read(shared_data: pathlib.Path) -
         data, mask = ((shared_data / "oddities" / f"{stem}.{end}").read_bytes() for end in ("jpg", "png"))
         assert decode_image(data, name=stem).shape == (*shape, 3)
         assert set(np.unique(decode_label(mask, name=stem))) <= {1, 2, 3}
+
+
+def png_chunk(kind: bytes, content: bytes, length: int | None = None) -> bytes:
+    """Returns a chunk of a PNG, which may declare another length than it has."""
+    declared = len(content) if length is None else length
+    return struct.pack(">I", declared) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_a_png_takes_no_memory_for_bytes_that_it_only_declares(tmp_path: pathlib.Path) -> None:
+    for depth, kind in itertools.product((8, 16), (b"IDAT", b"tEXt", b"zTXt", b"iCCP", b"eXIf")):
+        header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, depth, 2, 0, 0, 0))
+        pixels = zlib.compress(bytes((8 * 3 * depth // 8 + 1) * 8))
+        rest = png_chunk(b"IEND", b"") if kind == b"IDAT" else png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
+        data = b"\x89PNG\r\n\x1a\n" + header + png_chunk(kind, pixels, 0x70000000) + rest
+        (tmp_path / f"{kind.decode()}{depth}.png").write_bytes(data)
+    program = """if True:
+        import pathlib, resource, sys
+        from flaxseg.data.decode.images import decode_image, decode_label
+        from flaxseg.errors import DataError
+        def peak_mebibytes():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        before, files = peak_mebibytes(), list(pathlib.Path(sys.argv[1]).iterdir())
+        for path in files:
+            for decode in (decode_image, decode_label):
+                try:
+                    decode(path.read_bytes(), name=path.name)
+                except DataError as error:
+                    assert path.name in str(error)
+        print(len(files), peak_mebibytes() - before)
+    """
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], check=True, capture_output=True, text=True)
+    count, grown = map(int, done.stdout.split())
+    assert count == 10 and grown < 64
