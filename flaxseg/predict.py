@@ -85,6 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=int,
         help="images or tiles predicted at once; multiples of the number of devices use all (default: that number)",
     )
+    add(
+        "--fold",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="fold batch normalization; --no-fold: predictions equal the evaluation's to the last bit",
+    )
     add("--max_megapixels", metavar="N", type=float, default=64.0, help="largest image read whole (default: 64)")
     add("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
     arguments = parser.parse_args(argv)
@@ -107,7 +113,7 @@ def _run(arguments: argparse.Namespace) -> int:
     found = find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
     if arguments.batch_size is None:
         arguments.batch_size = jax.local_device_count()
-    options = {name: getattr(arguments, name) for name in ("tiling", "halo", "batch_size", "max_megapixels")}
+    options = {name: getattr(arguments, name) for name in ("tiling", "halo", "batch_size", "fold", "max_megapixels")}
     model = load(arguments.model, **cli.inference_options(arguments), **options)
     if model.tiles.note:
         print(model.tiles.note, file=sys.stderr)

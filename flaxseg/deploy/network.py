@@ -1,6 +1,5 @@
 """Saved networks on the device, which predict batches of images at their own sizes."""
 
-import dataclasses
 import functools
 import math
 import operator
@@ -10,16 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxseg.data.evaluation import bucket_size
+from flaxseg.deploy.computation import Computation, folded
 from flaxseg.deploy.images import NetworkImage
-from flaxseg.deploy.members import make_ensemble
 from flaxseg.deploy.outputs import UNCERTAINTIES, Prediction, fetch, finish, joined, rows_of
 from flaxseg.deploy.saved import SavedModel
 from flaxseg.deploy.tiles import make_tiles
 from flaxseg.errors import ArgumentError, check_choice
-from flaxseg.inference.ensemble import ensemble_logits
 from flaxseg.inference.tiling import ExactTiling, ImageLike, Tiling, Writable, tiled_logits
 from flaxseg.inference.tta import NO_TTA, TTA
 
@@ -37,8 +34,11 @@ class Network:
       tiling: the name of a tiling, or a tiling; see `make_tiles`.
       halo: the halo of exact tiles; see `make_tiles`.
       tta: the copies of an image whose probabilities are averaged.
+      fold: fold batch normalization into the convolutions for predictions.
 
     Attributes:
+      logits: computes the logits of predictions; see `Computation`.
+      exact: computes the logits as the evaluation of training does, with batch normalization.
       tiles: how large images are predicted.
       tta: the copies of an image whose probabilities are averaged.
       stride: images are padded to multiples of this number.
@@ -53,49 +53,21 @@ class Network:
         tiling: str | Tiling = "blend",
         halo: int | None = None,
         tta: TTA = NO_TTA,
+        fold: bool = True,
     ) -> None:
         self.tta = tta
         self._description = members[0].description
         self._batch_size = batch_size
         self.stride = math.lcm(*(getattr(member.model, "stride", 1) for member in members))
-        self._ensemble, variables = make_ensemble(members, tta)
+        self.exact = Computation(members, tta)
+        self.logits = Computation([folded(member) for member in members], tta) if fold else self.exact
         # The probabilities of several members have been divided by their temperatures already.
-        self._temperature = self._description.temperature if self._ensemble.is_single else 1.0
-        self._variables = jax.device_put(variables)
-        self._compute = jax.jit(ensemble_logits, static_argnames="ensemble")
-
-        def compile(image: jax.ShapeDtypeStruct) -> Any:
-            return self._compute.lower(self._variables, image, None, ensemble=self._ensemble).compile()
-
+        self._temperature = self._description.temperature if self.exact.ensemble.is_single else 1.0
         self.tiles = make_tiles(
-            members, self.logits, compile, tile=tile, tiling=tiling, halo=halo, batch_size=batch_size
+            members, self.logits, self.logits.compile, tile=tile, tiling=tiling, halo=halo, batch_size=batch_size
         )
         if isinstance(self.tiles.tiling, ExactTiling) and not tta.is_identity:
             raise ArgumentError("tiling", "exact", "cannot be combined with test-time augmentation; use 'blend'")
-
-    def logits(self, image: Any, extent: Any = None, *, maps: Sequence[str] = ()) -> jax.Array:
-        """Returns the logits float32[B, H, W, K] of images [B, H, W, C]; see `ensemble_logits`.
-
-        Images whose number is a multiple of the number of local devices are spread over these.
-
-        Args:
-          image: [B, H, W, C] with values 0..255.
-          extent: int32[B, 2], the height and width of each image in the upper left; None if images fill the arrays.
-          maps: with "disagreement" among them, it becomes a further channel.
-        """
-        ensemble = dataclasses.replace(self._ensemble, with_disagreement="disagreement" in maps)
-        devices = jax.local_devices()
-        if len(devices) == 1 or len(image) % len(devices):
-            return self._compute(self._variables, image, extent, ensemble=ensemble)
-        sharding = NamedSharding(Mesh(np.asarray(devices), ("data",)), PartitionSpec("data"))
-        image, extent = jax.device_put((image, extent), sharding)
-        return self._compute(self._replicated, image, extent, ensemble=ensemble)
-
-    @functools.cached_property
-    def _replicated(self) -> Any:
-        """The variables on each local device."""
-        mesh = Mesh(np.asarray(jax.local_devices()), ("data",))
-        return jax.device_put(self._variables, NamedSharding(mesh, PartitionSpec()))
 
     def predict(self, images: Iterable[NetworkImage], *, maps: Sequence[str] = ()) -> Iterator[Prediction]:
         """Yields the prediction for each image, in order; the device computes a batch while the last is fetched.

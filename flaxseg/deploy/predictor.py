@@ -35,6 +35,7 @@ def load(
     tiling: str | Tiling = "blend",
     halo: int | None = None,
     batch_size: int = 1,
+    fold: bool = True,
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> "Predictor":
     """Returns a trained network, ready to use. It needs neither the configuration nor the data of its run.
@@ -56,6 +57,8 @@ def load(
       halo: the pixels from the border of an exact tile that are dropped; None takes as many as the network needs. Fewer
         are faster and no longer exact; `Predictor.tiles.note` tells by how much.
       batch_size: the number of images of a list, or of tiles of an image, that are predicted at once.
+      fold: fold batch normalization into the convolutions, which rounds differently; with False, predictions equal
+        those of the evaluation to the last bit. `Predictor.evaluate` never folds it.
       max_megapixels: images of more million pixels are rejected before they are decoded.
 
     Raises:
@@ -71,6 +74,7 @@ def load(
         tiling=tiling,
         halo=halo,
         batch_size=batch_size,
+        fold=fold,
         max_megapixels=max_megapixels,
     )
 
@@ -79,7 +83,8 @@ class Predictor:
     """A trained network, or an ensemble of several, that predicts images of any size; `load` returns one.
 
     Images are prepared exactly as the evaluation of its training prepared them, and the logits are resized to each
-    image's own size before the most likely class is chosen, so that predictions are what the evaluation scored.
+    image's own size before the most likely class is chosen, so that predictions are what the evaluation scored, up to
+    the rounding of folded batch normalization.
 
     Attributes:
       members: the networks, their weights, their descriptions, and where they come from.
@@ -92,6 +97,7 @@ class Predictor:
       tiling: as for `load`.
       halo: as for `load`.
       batch_size: as for `load`.
+      fold: as for `load`.
       max_megapixels: as for `load`.
     """
 
@@ -104,6 +110,7 @@ class Predictor:
         tiling: str | Tiling = "blend",
         halo: int | None = None,
         batch_size: int = 1,
+        fold: bool = True,
         max_megapixels: float = MAX_MEGAPIXELS,
     ) -> None:
         check_integer("batch_size", batch_size, 1)
@@ -111,7 +118,7 @@ class Predictor:
         check_members(members)
         self.members = tuple(members)
         self.reader = ImageReader(self.description, max_megapixels)
-        self._network = Network(members, batch_size=batch_size, tile=tile, tiling=tiling, halo=halo, tta=tta)
+        self._network = Network(members, batch_size=batch_size, tile=tile, tiling=tiling, halo=halo, tta=tta, fold=fold)
 
     @property
     def name(self) -> str:
@@ -277,7 +284,7 @@ class Predictor:
             scale=scale,
         )
         return score_batches(
-            self._network.logits,
+            self._network.exact,
             batches,
             tile=self.tiles.size if keep and not whole else None,
             tiling=tiling if isinstance(tiling, BlendTiling) else BLEND,

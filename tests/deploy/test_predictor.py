@@ -22,6 +22,7 @@ from flaxseg.data.splits import open_dataset
 from flaxseg.deploy import network, tiles
 from flaxseg.deploy.predictor import Predictor
 from flaxseg.errors import ArgumentError
+from flaxseg.inference.folding import FoldedModel
 from flaxseg.inference.forward import inference_logits, padded_logits
 from flaxseg.inference.receptive_field import NotLocal
 from flaxseg.inference.tta import TTA
@@ -323,6 +324,23 @@ def test_padding_is_zero_after_normalization(saved):
     np.testing.assert_allclose(
         logits(keep.variables, padded, extent)[:, :8, :8], logits(keep.variables, image, None)[:, :8, :8], atol=1e-5
     )
+
+
+def test_predictions_are_folded_and_evaluations_are_not(saved, model):
+    """Folding changes the rounding of probabilities alone; without it they are the network's own."""
+    given = images((32, 32))[0]
+    plain = flaxseg.load(saved[0], fold=False)
+    np.testing.assert_allclose(model.probabilities(given), plain.probabilities(given), atol=5e-5)
+    logits = jax.jit(functools.partial(padded_logits, model=plain.members[0].model))
+    own = jax.nn.softmax(logits(plain.members[0].variables, given[None], None))[0]
+    np.testing.assert_array_equal(plain.probabilities(given), own)
+    dataset = saved[2].data.evaluation
+    for each in (model, plain):
+        folds = [call.model for call in each._network.logits.ensemble.members]
+        assert all(isinstance(found, FoldedModel) for found in folds) == (each is model)
+        assert not any(isinstance(found.model, FoldedModel) for found in each._network.exact.ensemble.members)
+    expected, found = (each.evaluate(dataset).confusion.counts for each in (plain, model))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_dataset_of_other_classes_is_refused(saved, model):
