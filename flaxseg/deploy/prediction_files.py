@@ -108,8 +108,8 @@ class PredictionFiles:
         return (*(["probabilities"] if self.probabilities else []), *([self.uncertainty] if self.uncertainty else []))
 
     def missing(self, image: InputImage) -> list[Path]:
-        """Returns the files of an image that are still to be written."""
-        return [path for path in self._paths(image) if self.overwrite or not path.exists()]
+        """Returns the files of an image that are still to be written, or are older than the image."""
+        return [path for path in self._paths(image) if self.overwrite or not _is_newer(path, image.path)]
 
     def _paths(self, image: InputImage) -> list[Path]:
         if image.is_video:
@@ -231,6 +231,14 @@ class PredictionFiles:
         if classes > _FEW_CLASSES:
             return np.bincount(label.ravel(), minlength=classes)
         return np.array([np.count_nonzero(label == index) for index in range(classes)])
+
+
+def _is_newer(result: Path, image: str) -> bool:
+    """Returns whether a result exists and was written after the image."""
+    try:
+        return result.stat().st_mtime_ns >= os.stat(image).st_mtime_ns
+    except FileNotFoundError:
+        return False
 
 
 def _read_record(path: Path) -> dict[str, Any]:

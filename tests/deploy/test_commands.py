@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -228,6 +229,9 @@ def test_predict_keeps_what_is_done(run, photos, tmp_path, capsys):
     assert (tmp_path / "summary.csv").read_text() == whole
     changed = {name for name in times if (tmp_path / name).stat().st_mtime_ns != times[name]}
     assert {name for name in changed if name.startswith("masks")} == {"masks/b.png"}
+    os.utime(photos / "b.jpg")
+    assert predict.main(arguments) == 0
+    assert "1 images predicted, 2 were there before" in capsys.readouterr().out
     assert predict.main([*arguments, "--overwrite"]) == 0
     assert "3 images predicted;" in capsys.readouterr().out
     assert predict.main([*arguments, "--step=4"]) == 1
