@@ -92,14 +92,15 @@ def test_scores_equal_those_of_training_to_the_last_count(saved, model):
     np.testing.assert_array_equal(by_three.confusion.counts, found.confusion.counts)
 
 
-def test_predictions_are_what_the_evaluation_scored(saved, model):
+def test_predictions_are_what_the_evaluation_scored(saved):
     """Also those of lists, whose last batch is not full."""
     _, _, run, _ = saved
     source = run.data.evaluation.source
     examples = [source[index] for index in range(len(source))]
     given = [example["image"] for example in examples]
+    model = flaxseg.load(saved[0], fold=False)
     masks = [model(image) for image in given]
-    batched = flaxseg.load(saved[0], batch_size=5)(given)
+    batched = flaxseg.load(saved[0], batch_size=5, fold=False)(given)
     counts = np.zeros((5, 5), np.int64)
     for example, mask, other in zip(examples, masks, batched, strict=True):
         assert mask.dtype == np.uint8 and mask.shape == example["label"].shape
@@ -109,8 +110,9 @@ def test_predictions_are_what_the_evaluation_scored(saved, model):
     np.testing.assert_array_equal(counts, model.evaluate(run.data.evaluation).confusion.counts)
 
 
-def test_probabilities_are_those_of_logits_resized_to_the_images_own_size(saved, model):
+def test_probabilities_are_those_of_logits_resized_to_the_images_own_size(saved):
     _, _, run, states = saved
+    model = flaxseg.load(saved[0], fold=False)
     for image in images((20, 27), (70, 41), (1, 1)):
         resized = resize_image(image, (32, 32))[None]
         logits = logits_of(variables(states[2]), resized, run.model.module)
@@ -155,7 +157,7 @@ def test_images_that_keep_their_scale_are_padded_without_an_effect(saved):
     """Only to the stride, so that the prediction is that of the image alone, at its own size."""
     saved_model = flaxseg.load(saved[0]).members[0]
     keep = dataclasses.replace(saved_model, description=dataclasses.replace(saved_model.description, resize="keep"))
-    model = Predictor([keep], batch_size=2, tile=64)
+    model = Predictor([keep], batch_size=2, tile=64, fold=False)
     given = images((31, 45), (31, 45), (8, 8))
     for image, mask in zip(given, model(given), strict=True):
         logits = logits_of(keep.variables, image[None], keep.model)
@@ -163,7 +165,7 @@ def test_images_that_keep_their_scale_are_padded_without_an_effect(saved):
     half = dataclasses.replace(keep, description=dataclasses.replace(keep.description, scale=0.5))
     logits = logits_of(keep.variables, resize_image(given[0], (16, 22))[None], keep.model)
     expected = jax.nn.softmax(resize_bilinear(logits, (31, 45)))[0]
-    np.testing.assert_allclose(Predictor([half]).probabilities(given[0]), expected, atol=1e-5)
+    np.testing.assert_allclose(Predictor([half], fold=False).probabilities(given[0]), expected, atol=1e-5)
 
 
 def test_images_larger_than_the_tile_are_predicted_in_tiles(saved):
@@ -271,7 +273,7 @@ def test_networks_that_do_not_go_together_are_refused(saved):
 
 def test_test_time_augmentation_of_small_large_and_resized_images(saved, keep):
     image = images((32, 20))[0]
-    whole = Predictor([keep], tta=TTA((1.0, 1.5), ("horizontal",)))
+    whole = Predictor([keep], tta=TTA((1.0, 1.5), ("horizontal",)), fold=False)
     views = []
     for size in ((32, 20), (48, 30)):
         scaled = resize_bilinear(image[None].astype(np.float32), size)
@@ -436,7 +438,7 @@ def test_a_network_that_keeps_the_scale_of_images_scores_and_predicts_as_its_tra
     overrides = ["data.resize=keep", "data.image_size=(24,24)", "train.steps=2", "eval.every=2", "log.images=0"]
     config = load_config("configs/shapes.py:tiny", overrides)
     result = train_and_evaluate(config, tmp_path)
-    model, dataset = flaxseg.load(tmp_path), open_dataset("shapes", "test", options=config.data.options)
+    model, dataset = flaxseg.load(tmp_path, fold=False), open_dataset("shapes", "test", options=config.data.options)
     scores = model.evaluate(dataset, batch_size=4)
     np.testing.assert_array_equal(scores.confusion.counts, result.scores.confusion.counts)
     counts = np.zeros((5, 5), np.int64)
@@ -444,7 +446,7 @@ def test_a_network_that_keeps_the_scale_of_images_scores_and_predicts_as_its_tra
         example = dataset.source[index]
         np.add.at(counts, (example["label"], model(example["image"])), 1)
     np.testing.assert_array_equal(counts, scores.confusion.counts)
-    exact, counts = flaxseg.load(tmp_path, tiling="exact"), np.zeros((5, 5), np.int64)
+    exact, counts = flaxseg.load(tmp_path, tiling="exact", fold=False), np.zeros((5, 5), np.int64)
     for index in range(len(dataset.source)):
         example = dataset.source[index]
         np.add.at(counts, (example["label"], exact(example["image"])), 1)
