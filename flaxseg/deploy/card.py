@@ -67,7 +67,7 @@ import jax
 from flaxseg.deploy.stablehlo import read_stablehlo
 
 predict = jax.jit(read_stablehlo("FOLDER/model.stablehlo"))
-{output} = predict(image)
+{output} = predict(images)  # float32[batch, height, width, channels]
 """,
     "onnx": """\
 {prepare}
@@ -90,8 +90,8 @@ image = np.asarray(photo.resize(({width}, {height}), Image.Resampling.BILINEAR),
 """
 
 _KEEP = """\
-# The network was trained on images at {scale} times their own size. Crop the result to the size before the padding.
-image = np.asarray(photo.resize((round(photo.width * {scale}), round(photo.height * {scale}))), np.float32)
+# The network was trained on images at {scale:g} times their own size. Crop the result to the size before the padding.
+image = np.asarray(photo.resize((round(photo.width * {scale:g}), round(photo.height * {scale:g}))), np.float32)
 padding = ((0, -image.shape[0] % {stride}), (0, -image.shape[1] % {stride}), (0, 0))
 image = np.pad(image, padding, constant_values={fill})
 """
