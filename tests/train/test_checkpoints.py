@@ -100,28 +100,57 @@ def test_a_damaged_checkpoint_is_renamed_and_the_previous_one_restored(saved, tm
         np.testing.assert_array_equal(latest["params"]["bias"], np.full(3, 60.0))
 
 
-def test_any_flipped_bit_truncation_or_missing_file_is_noticed(saved, tmp_path):
+def damage(file, kind, rng):
+    """Flips a bit of a file, truncates it, deletes it, or fills a part of it with zeros."""
+    content = bytearray(file.read_bytes())
+    at = int(rng.integers(len(content))) if content else 0
+    if kind == "delete" or not content:
+        file.unlink()
+        return
+    if kind == "flip":
+        content[at] ^= 1 << int(rng.integers(8))
+    elif kind == "truncate":
+        content = content[:at]
+    else:
+        content[at:] = bytes(len(content) - at)
+    file.write_bytes(content)
+
+
+KINDS = ("flip", "truncate", "delete", "zeros")
+
+
+def restored_after_damage(saved, directory, file, kind, rng):
+    """Returns the kernel that is restored where a file of the newest checkpoint is damaged."""
+    shutil.copytree(saved, directory)
+    damage(directory / file, kind, rng)
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+    return np.asarray(restored["params"]["kernel"])
+
+
+def files_of_the_newest(saved):
+    return [path.relative_to(saved) for path in sorted((saved / "6").rglob("*")) if path.is_file()]
+
+
+def test_damage_to_any_file_is_noticed(saved, tmp_path):
     """Whatever happens to a file of the newest checkpoint, the state that is restored is one that was saved."""
     rng = np.random.default_rng(0)
-    files = [path.relative_to(saved) for path in sorted((saved / "6").rglob("*")) if path.is_file()]
-    for number, file in enumerate(files):
-        directory = tmp_path / str(number)
-        shutil.copytree(saved, directory)
-        content = bytearray((directory / file).read_bytes())
-        kind = ("flip", "truncate", "delete", "zeros")[number % 4] if content else "delete"
-        if kind == "flip":
-            content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
-        elif kind == "truncate":
-            content = content[: len(content) // 2]
-        elif kind == "zeros":
-            content = bytes(len(content))
-        (directory / file).write_bytes(content)
-        if kind == "delete":
-            (directory / file).unlink()
-        with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
-            restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
-            np.testing.assert_array_equal(restored["params"]["kernel"], np.full((4, 8), 5.0), err_msg=f"{kind} {file}")
+    for number, file in enumerate(files_of_the_newest(saved)):
+        directory, kind = tmp_path / str(number), KINDS[number % len(KINDS)]
+        kernel = restored_after_damage(saved, directory, file, kind, rng)
+        np.testing.assert_array_equal(kernel, np.full((4, 8), 5.0), err_msg=f"{kind} {file}")
         assert (directory / "6.damaged").is_dir()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(200))
+def test_random_damage_is_noticed_or_without_effect(saved, tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    files = files_of_the_newest(saved)
+    kernel = restored_after_damage(saved, tmp_path / "run", files[rng.integers(len(files))], KINDS[seed % 4], rng)
+    # Zeros where there were zeros change nothing.
+    noticed = (tmp_path / "run" / "6.damaged").is_dir()
+    np.testing.assert_array_equal(kernel, np.full((4, 8), 5.0 if noticed else 6.0))
 
 
 def test_the_message_names_the_file_that_changed(saved, tmp_path, caplog):
