@@ -14,6 +14,23 @@ from flaxseg.errors import FlaxsegError
 _STORAGE_REMEDY = "check the path, whether it should be a file or a folder, its permissions, and the free space"
 
 
+def command_parser(prog: str, *, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Returns a parser whose help shows the description and the examples as they are.
+
+    Args:
+      prog: the command as typed in a shell.
+      description: what the command does.
+      epilog: examples.
+    """
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def config_parser(prog: str, *, description: str, epilog: str, required: bool = True) -> argparse.ArgumentParser:
     """Returns a parser of `--config`, `--config.KEY`, `--help_config` and `--verbose`, for use with parse().
 
@@ -23,13 +40,7 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
       epilog: examples.
       required: whether `--config` is required.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = command_parser(prog, description=description, epilog=epilog)
     parser.add_argument(
         "--config",
         metavar="FILE[:VARIANT]",

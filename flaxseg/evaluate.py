@@ -55,7 +55,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     interrupts.raise_from_now_on()
     for path in filter(None, (arguments.json, arguments.csv)):
         check_new(path, overwrite=arguments.overwrite)
-    model = load(arguments.model, **cli.inference_options(arguments))
+    model = load(arguments.model, fold=False, **cli.inference_options(arguments))
     first = model.members[0]
     config = evaluation_config(first, config=arguments.config or "", overrides=overrides, data=arguments.data)
     data = open_evaluation_data(config, split=arguments.split)

@@ -40,13 +40,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flaxseg.export",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = cli.command_parser("python -m flaxseg.export", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("--model", metavar="DIR", required=True, help="the --workdir of a run, or an exported folder")
     add("--output", metavar="DIR", required=True, help="the folder to write")

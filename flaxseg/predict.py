@@ -15,7 +15,7 @@ Predicts the class of each pixel of images with a trained network. Writes, below
                           NAME.tif for TIFF images, which keeps the georeference of a GeoTIFF; NAME.npy for NPY
   overlays/NAME.png       with --overlay: the classes drawn over the image, with a legend
   probabilities/NAME.npz  with --probabilities: the array `probabilities`, float16[H, W, classes]
-  uncertainty/NAME.png    with --uncertainty: gray levels from 0, certain, to 255, as uncertain as can be
+  KIND/NAME.png           with --uncertainty=KIND: gray levels from 0, certain, to 255, as uncertain as can be
   summary.csv             the number of pixels of each class in each image
 
 and for a video
@@ -50,13 +50,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
-    parser = argparse.ArgumentParser(
-        prog="python -m flaxseg.predict",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = cli.command_parser("python -m flaxseg.predict", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True}
     add("--model", metavar="MODEL", **several, help="a run, export or weights; several for an ensemble")

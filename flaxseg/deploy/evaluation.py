@@ -46,7 +46,7 @@ def score_batches(
       tiling: how these tiles overlap.
       stride: the stride of the network, for images of their own sizes that are predicted at once.
       scale: the scale of images of their own sizes; see `score_logits`.
-      metrics: names of `flaxseg.metrics.METRICS` to measure beside the confusion matrix.
+      metrics: names of `flaxseg.metrics.METRICS` to compute in addition to the confusion matrix.
       num_threads: the number of threads that read images; -1: one per core.
 
     Raises:

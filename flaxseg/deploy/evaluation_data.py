@@ -28,7 +28,7 @@ class EvaluationData:
       dataset: the dataset.
       batch_size: the number of images that are predicted at once.
       resolution: "native" or "image_size", where scores are computed.
-      metrics: names of the metrics beside the confusion matrix.
+      metrics: names of the metrics in addition to the confusion matrix.
       num_threads: the number of threads that read images.
       skipped: the examples that could not be read so far.
     """

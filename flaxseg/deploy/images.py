@@ -54,7 +54,7 @@ class ImageReader:
 
         Raises:
           DataError: the file cannot be read or decoded, or has another number of channels than the network.
-          ArgumentError: something else than an image, or values out of range.
+          ArgumentError: not an image, or values out of range.
         """
         name = _name(image)
         if isinstance(image, str | os.PathLike):

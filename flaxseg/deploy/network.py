@@ -74,7 +74,7 @@ class Network:
 
         Args:
           images: from `ImageReader`. Consecutive ones of the same shape and dtype are predicted together.
-          maps: what to compute beside the classes: "probabilities", or a name of UNCERTAINTIES.
+          maps: what to compute in addition to the classes: "probabilities", or a name of UNCERTAINTIES.
 
         Raises:
           ArgumentError: an unknown name.

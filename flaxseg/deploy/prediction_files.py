@@ -19,14 +19,14 @@ from flaxseg.data.types import Color
 from flaxseg.deploy.files import write_file
 from flaxseg.deploy.large_images import count_classes
 from flaxseg.deploy.mask_tiff import georeference, write_mask_tiff
-from flaxseg.deploy.outputs import Prediction
+from flaxseg.deploy.outputs import UNCERTAINTIES, Prediction
 from flaxseg.deploy.prediction_inputs import InputImage
 from flaxseg.errors import DataError
 from flaxseg.inference.uncertainty import relative_uncertainty
 from flaxseg.report.drawing import append_legend, overlay
 
 _RECORD = "prediction.json"
-_RESULTS = ("masks", "overlays", "probabilities", "uncertainty", "videos", "areas", "summary.csv")
+_RESULTS = ("masks", "overlays", "probabilities", *UNCERTAINTIES, "videos", "areas", "summary.csv")
 _FEW_CLASSES = 16
 """Up to this number of classes, comparing pixels with each of them is faster than a histogram."""
 
@@ -38,11 +38,11 @@ _ANY_SIZE = 1e6
 class PredictionFiles:
     """The files of a folder of predictions.
 
-    These are `masks/STEM.png`, class indices with the palette, or `.tif` and `.npy` for images of that format;
-    `overlays/STEM.png`, `probabilities/STEM.npz` and `uncertainty/STEM.png`, where asked for, except for large images;
-    `summary.csv`; and `prediction.json`, which names the network. Of a video, these are `videos/STEM.mp4`, the
-    overlays; `areas/STEM.csv`, the number of pixels of each class in each frame; and `masks/STEM/NNNNNN.png`, where
-    asked for.
+    These are `masks/STEM.png`, class indices with the palette, or `.tif` and `.npy` for images of that format; where
+    asked for, and except for large images, `overlays/STEM.png`, `probabilities/STEM.npz` and, in a folder named for the
+    kind of uncertainty, `entropy/STEM.png`; `summary.csv`; and `prediction.json`, which names the network. Of a video,
+    these are `videos/STEM.mp4`, the overlays; `areas/STEM.csv`, the number of pixels of each class in each frame; and
+    `masks/STEM/NNNNNN.png`, where asked for.
 
     Attributes:
       folder: the folder.
@@ -73,11 +73,11 @@ class PredictionFiles:
         Args:
           images: the images to predict.
           network: the name of the network.
-          digest: the digest of its weights.
+          digest: a digest of what the predictions depend on.
 
         Raises:
-          DataError: results would replace images; the folder holds predictions of another network or files of the
-            user's under the names of results; or it cannot be written to.
+          DataError: results would replace images; the folder contains predictions of another network, or of this one
+            with other settings, or files of the user's under the names of results; or it cannot be written to.
         """
         path = self.folder / _RECORD
         if self.folder.exists() and not self.folder.is_dir():
@@ -95,16 +95,17 @@ class PredictionFiles:
         if path.exists() and not self.overwrite:
             there = _read_record(path)
             if there.get("digest") != digest:
+                now = "with other scales, flips or tiles" if there.get("network") == network else f"of {network}"
                 raise DataError(
-                    f"{self.folder}: holds predictions of {there.get('network', 'something else')}, but these are of "
-                    f"{network}; give another --output, or --overwrite"
+                    f"{self.folder}: contains predictions of {there.get('network', 'something else')}, but these are "
+                    f"{now}; give another --output, or --overwrite"
                 )
         content = {"network": network, "digest": digest, "classes": [*self.class_names]}
         write_file(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """What has to be predicted beside the classes."""
+        """What has to be computed in addition to the classes."""
         return (*(["probabilities"] if self.probabilities else []), *([self.uncertainty] if self.uncertainty else []))
 
     def missing(self, image: InputImage) -> list[Path]:
@@ -117,7 +118,7 @@ class PredictionFiles:
         kinds = [("masks", image.mask_suffix)]
         kinds += [("overlays", ".png")] if self.overlays and not image.is_large else []
         kinds += [("probabilities", ".npz")] if self.probabilities and not image.is_large else []
-        kinds += [("uncertainty", ".png")] if self.uncertainty and not image.is_large else []
+        kinds += [(self.uncertainty, ".png")] if self.uncertainty and not image.is_large else []
         return [self.folder / kind / f"{image.stem}{suffix}" for kind, suffix in kinds]
 
     def write(
@@ -143,7 +144,7 @@ class PredictionFiles:
                 assert original is not None, "an overlay needs the image"
                 drawn = overlay(original, prediction.label, self.palette)
                 write_file(path, _png(Image.fromarray(append_legend(drawn, self.class_names, self.palette))))
-            elif kind == "uncertainty":
+            elif kind == self.uncertainty:
                 write_file(path, _png(Image.fromarray(self._gray(prediction.maps[self.uncertainty]))))
             else:
                 buffer = io.BytesIO()

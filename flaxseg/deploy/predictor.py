@@ -20,7 +20,7 @@ from flaxseg.deploy.tiles import Tiles
 from flaxseg.errors import POSITIVE, ArgumentError, check_choice, check_integer
 from flaxseg.inference.description import ModelDescription
 from flaxseg.inference.scoring import EvalMetrics
-from flaxseg.inference.tiling import BLEND, BlendTiling, ImageLike, Tiling, Writable
+from flaxseg.inference.tiling import BLEND, BlendTiling, ExactTiling, ImageLike, Tiling, Writable
 from flaxseg.inference.tta import NO_TTA, TTA
 from flaxseg.metrics import METRICS
 
@@ -126,12 +126,12 @@ class Predictor:
         return " + ".join(member.name for member in self.members)
 
     def digest(self) -> str:
-        """Returns a digest of the networks and of test-time augmentation, 32 hexadecimal digits."""
-        parts = [member.digest() for member in self.members]
-        tta = self._network.tta
-        if len(parts) == 1 and tta.is_identity:
-            return parts[0]
-        return hashlib.blake2b(repr((parts, tta)).encode(), digest_size=16).hexdigest()
+        """Returns a digest of the networks, the copies of images and the tiles, 32 hexadecimal digits."""
+        tiles = self.tiles
+        # Exact tiles of every size give the same.
+        size = None if isinstance(tiles.tiling, ExactTiling) else tiles.size
+        parts = [member.digest() for member in self.members], self._network.tta, tiles.tiling, size
+        return hashlib.blake2b(repr(parts).encode(), digest_size=16).hexdigest()
 
     @property
     def tiles(self) -> Tiles:
@@ -166,7 +166,7 @@ class Predictor:
 
         Raises:
           DataError: a file cannot be read or decoded, or has another number of channels than the network.
-          ArgumentError: something else than an image, or values out of range.
+          ArgumentError: not an image, or values out of range.
         """
         if isinstance(image, list | tuple):
             return [prediction.label for prediction in self.predict(map(self.reader, image))]
@@ -222,7 +222,7 @@ class Predictor:
 
         Args:
           images: from `reader`. Consecutive ones of the same shape and dtype are predicted together.
-          maps: what to compute beside the classes: "probabilities", or a kind of `uncertainty`.
+          maps: what to compute in addition to the classes: "probabilities", or a kind of `uncertainty`.
         """
         return self._network.predict(images, maps=maps)
 
@@ -256,7 +256,7 @@ class Predictor:
 
         Args:
           dataset: a dataset with the classes of the network, in the same order.
-          metrics: names of `flaxseg.metrics.METRICS` to measure beside the confusion matrix.
+          metrics: names of `flaxseg.metrics.METRICS` to compute in addition to the confusion matrix.
           resolution: "native" scores each image at its own size, "image_size" at the size that it is resized to.
           whole: predict whole images, each alone, where the network keeps their scale; otherwise they are predicted in
             blended tiles.

@@ -13,7 +13,7 @@ from flaxseg.deploy.files import WriteError
 from flaxseg.errors import DataError
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-"""The extensions of files that are taken for videos."""
+"""The extensions of video files."""
 
 _CODEC = "mp4v"
 """MPEG-4 part 2, which the packages of OpenCV contain an encoder of on every platform."""

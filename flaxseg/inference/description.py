@@ -41,7 +41,7 @@ class ModelDescription:
       class_names: one name per class.
       palette: one color per class, `(red, green, blue)` in 0..255.
       mean: subtracted from images with values 0..255: one number, or one per channel.
-      std: what the difference is divided by: one number, or one per channel.
+      std: standard deviation that the result is divided by: one number, or one per channel.
       resize: "stretch" if images were resized to `image_size`, "keep" if they kept their aspect ratio.
       scale: with "keep", the number that the sides of every image were multiplied by.
       precision: "float32" or "bfloat16", the data type of the activations.

@@ -70,8 +70,8 @@ def ensemble_logits(
     if ensemble.is_single:
         (member,) = ensemble.members
         logits = padded_logits(variables[0], image, extent, model=member.model)
-        nothing = jnp.zeros((*logits.shape[:3], 1 if ensemble.with_disagreement else 0), jnp.float32)
-        return jnp.concatenate([logits, nothing], -1)
+        none = jnp.zeros((*logits.shape[:3], 1), jnp.float32)
+        return jnp.concatenate([logits, none], -1) if ensemble.with_disagreement else logits
     members = zip(ensemble.members, variables, strict=True)
     found = jnp.concatenate([_probabilities(member, each, image, extent, ensemble.tta) for member, each in members])
     # Zeros, which underflow leaves where a network is certain, would become infinite.

@@ -78,7 +78,7 @@ def score_logits(
       logits: float32[B, H, W, K].
       batch: `label`, uint8[B, h, w], and optionally `size`; with `scale` also `extent`, int32[B, 2], the height and
         width that the logits of each image occupy in the upper left of `logits`.
-      metrics: names of `metrics.METRICS` to measure beside the confusion matrix.
+      metrics: names of `metrics.METRICS` to compute in addition to the confusion matrix.
       scale: the factor that images were multiplied by; at 1, logits are those of the label's own pixels and are not
         resized. None if the logits of each image fill the array.
     """

@@ -42,7 +42,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
       DataError: the dataset cannot be used, or an example turns out to be unreadable.
       WeightsError: pretrained weights cannot be read or do not fit; nothing was written.
       CheckpointError: the working directory contains a run of another configuration or of other data, or a checkpoint
-        that does not fit; another run is using it; or it contains something else than a run.
+        that does not fit; another run is using it; or it contains something other than a run.
       TrainingError: a loss, gradient or update is not finite.
     """
     directory = Workdir(workdir)

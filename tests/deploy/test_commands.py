@@ -181,12 +181,15 @@ def test_an_ensemble_is_evaluated_and_predicts_with_its_uncertainty(run, photos,
     assert f"{model.name} on shapes" in capsys.readouterr().out
     out = ["--input", str(photos / "b.jpg"), "--output"]
     for kind, most in (("entropy", np.log(5)), ("disagreement", np.log(2))):
-        arguments = ["--model", *paths, *copies, *out, str(tmp_path / kind), f"--uncertainty={kind}"]
+        arguments = ["--model", *paths, *copies, *out, str(tmp_path / "out"), f"--uncertainty={kind}"]
         assert predict.main(arguments) == 0, capsys.readouterr().err
-        gray = np.asarray(Image.open(tmp_path / kind / "uncertainty" / "b.png"))
+        gray = np.asarray(Image.open(tmp_path / "out" / kind / "b.png"))
         expected = 255 * model.uncertainty(photos / "b.jpg", kind) / most
         assert gray.dtype == np.uint8 and np.abs(gray - expected).max() < 0.51
         assert gray.max() > 20
+    # The same networks without the copies would predict something else.
+    assert predict.main(["--model", *paths, *out, str(tmp_path / "out")]) == 1
+    assert "but these are with other scales, flips or tiles; give another --output" in capsys.readouterr().err
     arguments = ["--model", paths[0], *out, str(tmp_path / "one"), "--uncertainty=disagreement"]
     assert predict.main(arguments) == 1
     assert "kind = 'disagreement': needs an ensemble" in capsys.readouterr().err
@@ -236,7 +239,7 @@ def test_predict_keeps_what_is_done(run, photos, tmp_path, capsys):
     assert "3 images predicted;" in capsys.readouterr().out
     assert predict.main([*arguments, "--step=4"]) == 1
     error = capsys.readouterr().err
-    assert f"holds predictions of {run[0]} (step 2), but these are of {run[0]} (step 4)" in error
+    assert f"contains predictions of {run[0]} (step 2), but these are of {run[0]} (step 4)" in error
     assert predict.main([*arguments, "--step=4", "--overwrite"]) == 0
 
 
