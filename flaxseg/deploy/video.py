@@ -19,10 +19,11 @@ _CODEC = "mp4v"
 """MPEG-4 part 2, which the packages of OpenCV contain an encoder of on every platform."""
 
 _DEFAULT_RATE = 25.0
-"""Frames per second of a video that does not say."""
+"""Frames per second of a video whose header does not say."""
 
 _MISSING = 0.05
-"""The number of frames that a header declares is an estimate in some formats; further off, the file is truncated."""
+"""The number of frames that a header declares is an estimate in some formats; if more than this fraction is missing, the file is
+truncated."""
 
 
 class VideoReader:
@@ -35,7 +36,7 @@ class VideoReader:
       count: the number of frames that were read so far.
 
     Raises:
-      DataError: the file is no video, or one of a format that cannot be read.
+      DataError: the file is not a video, or in a format that cannot be read.
     """
 
     def __init__(self, path: str) -> None:
@@ -47,7 +48,7 @@ class VideoReader:
         self._capture = cv2.VideoCapture(path)
         if not self._capture.isOpened():
             raise DataError(
-                f"{path}: cannot be read as a video; it is damaged, or its format is none that OpenCV reads"
+                f"{path}: cannot be read as a video; it is damaged, or in a format that OpenCV does not read"
             )
         rate, declared = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.rate = rate if math.isfinite(rate) and rate > 0 else _DEFAULT_RATE
