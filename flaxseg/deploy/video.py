@@ -22,8 +22,7 @@ _DEFAULT_RATE = 25.0
 """Frames per second of a video whose header does not say."""
 
 _MISSING = 0.05
-"""The number of frames that a header declares is an estimate in some formats; if more than this fraction is missing, the file is
-truncated."""
+"""The fraction of the frames declared in the header that may be missing, because some formats only estimate them."""
 
 
 class VideoReader:
