@@ -33,6 +33,11 @@ def raise_from_now_on() -> None:
         sys.unraisablehook = _interrupt_again
 
 
+def is_command() -> bool:
+    """Returns whether this process is a command of flaxseg, so that nobody waits for its exceptions."""
+    return _is_command
+
+
 def exit_if_command(status: int) -> None:
     """Ends the process, if it is a command of flaxseg, without the interpreter's shutdown; otherwise returns.
 

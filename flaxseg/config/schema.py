@@ -166,6 +166,8 @@ SCHEMA = (
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),
             "Data type of the activations; parameters are always float32."),
+        Key("train.stall_minutes", 30.0, NON_NEGATIVE,
+            "Minutes without a step after which several processes that wait for one another exit; 0: never."),
     )),
     Section("eval", "Evaluation", (
         Key("eval.every", 0, at_least(0), "Steps between evaluations; 0: once per epoch, at most 20 times per run."),

@@ -74,15 +74,20 @@ class Checkpoints:
             return not math.isnan(score)
         return not score <= self._scores[self._best_step][self._best_metric]
 
+    def lacks_scores(self, step: int) -> bool:
+        """Returns whether there is a checkpoint of a step that has not been evaluated."""
+        return self._scores.get(step) == {}
+
     def save(self, step: int, state: Any, scores: Mapping[str, float] | None = None) -> None:
         """Saves a state in the background; returns once it has been copied off the device.
 
         Args:
-          step: its step; an existing checkpoint of this step is left unchanged.
+          step: its step; an existing checkpoint of this step is left unchanged, but receives scores if it has none.
           state: any tree of arrays.
           scores: the scores of this state's evaluation; None if it was not evaluated.
         """
         if step in self._manager.all_steps():
+            self._add_scores(step, scores or {})
             return
         self._wait_for_completion()
         if scores and self.is_best(scores):
@@ -155,6 +160,18 @@ class Checkpoints:
             raise Damaged("has no manifest, because it was not saved completely")
         else:
             logging.warning("%s: has no manifest, so that damage to it would not be noticed", directory)
+
+    def _add_scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Adds scores to the manifest of a complete checkpoint without any."""
+        self._wait_for_completion()
+        if not scores or not self.lacks_scores(step):
+            return
+        if self.is_best(scores):
+            self._best_step = step
+        self._scores[step] = {name: float(score) for name, score in scores.items()}
+        if jax.process_index() == 0:
+            write_manifest(self._directory / str(step), step=step, scores=self._scores[step])
+            self._delete_old()
 
     def _complete(self, step: int) -> None:
         """Writes the manifest of a checkpoint as soon as Orbax has saved it, and deletes old checkpoints."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -28,7 +28,18 @@ class Evaluation:
     images: SampleImages
 
 
-def evaluate(run: Run, compiled: Compiled, state: TrainState, *, num_images: int) -> Evaluation:
+class EvaluationStopped(Exception):
+    """The evaluation was abandoned, because the run stops."""
+
+
+def evaluate(
+    run: Run,
+    compiled: Compiled,
+    state: TrainState,
+    *,
+    num_images: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
     """Evaluates a state on the whole evaluation set.
 
     Args:
@@ -36,13 +47,19 @@ def evaluate(run: Run, compiled: Compiled, state: TrainState, *, num_images: int
       compiled: its jitted functions.
       state: the state.
       num_images: number of images to collect with their predictions.
+      should_stop: called after each batch; returns whether to abandon the evaluation.
+
+    Raises:
+      EvaluationStopped: the evaluation was abandoned.
     """
     images = SampleImages(num_images)
-    total = merge_all(_score_batches(run, compiled, state, images))
+    total = merge_all(_score_batches(run, compiled, state, images, should_stop))
     return Evaluation(total, total.compute(), images)
 
 
-def _score_batches(run: Run, compiled: Compiled, state: TrainState, images: SampleImages) -> Iterator[EvalMetrics]:
+def _score_batches(
+    run: Run, compiled: Compiled, state: TrainState, images: SampleImages, should_stop: Callable[[], bool]
+) -> Iterator[EvalMetrics]:
     """Yields the scores of each batch, on the devices, and collects images on the way."""
     batches = run.data.eval_batches
     with tqdm(total=len(batches), desc="evaluate", unit="batch", leave=False, mininterval=0.5, disable=None) as bar:
@@ -53,6 +70,8 @@ def _score_batches(run: Run, compiled: Compiled, state: TrainState, images: Samp
             if images.wants_more:
                 images.add(batch, np.asarray(compiled.label(logits)))
             bar.update()
+            if should_stop():
+                raise EvaluationStopped
 
 
 def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) -> jax.Array:

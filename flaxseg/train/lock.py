@@ -132,6 +132,10 @@ class WorkdirLock(Callback):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Removes the lock, and directories that were created for it and are still empty."""
         self._ended.set()
         with contextlib.suppress(OSError):
             if self._is_held and self._is_own():

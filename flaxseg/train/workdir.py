@@ -13,7 +13,7 @@ from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError
 from flaxseg.inference.description import FILE_NAME, ModelDescription
 
-PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
+PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh", "train.stall_minutes")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
 REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
 FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS

@@ -56,6 +56,7 @@ class LoopPart:
       total_steps: number of steps.
       batch_size: number of examples in a training batch, over all devices.
       log_every: number of steps between logged training scalars.
+      stall_minutes: how long several processes may stand still before they exit; 0: forever.
       patience: number of steps without a better score after which the run stops early; 0: never.
       evaluation: when and how the run is evaluated.
       checkpoints: when checkpoints are saved, and which are kept.
@@ -66,6 +67,7 @@ class LoopPart:
     total_steps: int
     batch_size: int
     log_every: int
+    stall_minutes: float
     patience: int
     evaluation: EvaluationPlan
     checkpoints: CheckpointPlan
@@ -143,6 +145,7 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         total_steps=total_steps,
         batch_size=config.train.batch_size,
         log_every=config.log.every,
+        stall_minutes=config.train.stall_minutes,
         patience=config.train.early_stop,
         evaluation=EvaluationPlan(
             evaluate_every,
