@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 
 from flaxseg.train.coordination import Store, StoreError
@@ -13,6 +14,9 @@ _LISTEN_SECONDS = 3600.0
 
 _FAREWELL_SECONDS = 5.0
 """How long the first process, which holds the store, waits for the others when all exit."""
+
+_LAST_SECONDS = 1.0
+"""How long the others may take from their last word to their exit."""
 
 _LEAVING = -1
 """Published instead of a position by a process that has not taken a step and exits at once."""
@@ -142,3 +146,4 @@ class StopAgreement:
             return
         for other in range(1, store.count):
             store.wait(f"left/{other}", seconds=_FAREWELL_SECONDS)
+        time.sleep(_LAST_SECONDS)

@@ -127,6 +127,7 @@ class Heartbeats:
                 self.lost(error)
                 return
             if verdict and not self._ended.is_set():
+                self._tell(store, verdict)
                 self._exit(verdict)
             self._ended.wait(BEAT_SECONDS)
 
@@ -146,6 +147,13 @@ class Heartbeats:
             position_changed = now if moved or before is None else before.position_changed
             self._heard[int(index)] = Heartbeat(**said, beat_changed=beat_changed, position_changed=position_changed)
 
+    def _tell(self, store: Store, verdict: str) -> None:
+        """Tells the verdict to the other processes; the first one, which holds the store, then exits last."""
+        with contextlib.suppress(StoreError):
+            store.set_once("end/reason", verdict)
+        if store.index == 0:
+            time.sleep(2 * BEAT_SECONDS)
+
     def _verdict(self) -> str:
         """Returns why the run cannot go on; "" if it can."""
         now, running = time.monotonic(), [heard for _, heard in sorted(self._heard.items()) if not heard.is_done]
@@ -153,7 +161,7 @@ class Heartbeats:
         if silent:
             return "; ".join(
                 f"{heard.name} has died: nothing has been heard from it for {now - heard.beat_changed:.0f} s; its last "
-                f"step was {heard.step}"
+                f"known step was {heard.step}"
                 for heard in silent
             )
         # The first step is compiled, which may take long.
@@ -171,13 +179,15 @@ class Heartbeats:
         )
         return (
             f"no process has gone on for {standing / 60:.1f} minutes (config.train.stall_minutes = "
-            f"{self.stall_minutes:g}); {who}; the last step was {behind[0].step}"
+            f"{self.stall_minutes:g}); {who}; the last known step was {behind[0].step}"
         )
 
     def _exit(self, verdict: str) -> None:
         """Ends this process, which may be waiting in a collective operation that never returns."""
         assert self._store is not None
-        print(f"\nerror: {_name(self._store)} stops: {verdict}. The stacks of its threads:", file=sys.stderr, flush=True)
+        print(
+            f"\nerror: {_name(self._store)} stops: {verdict}. The stacks of its threads:", file=sys.stderr, flush=True
+        )
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
         print("repeat the command in all processes to resume from the latest checkpoint", file=sys.stderr, flush=True)
         os._exit(1)

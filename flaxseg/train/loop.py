@@ -108,7 +108,7 @@ def fit(
       supervision: ends the run after a step, or during an evaluation, with a checkpoint.
     """
     loop = _Loop(run, state, checkpoints, Events(callbacks), supervision)
-    with supervision.training(loop.step, stall_minutes=run.loop.stall_minutes):
+    with supervision.training(loop.step, stall_minutes=run.loop.faults.stall_minutes):
         return loop.run()
 
 

@@ -37,7 +37,7 @@ def test_a_process_that_has_died_is_named_with_its_last_step(quick):
     with of(shared, 0), of(shared, 1):
         assert told.wait(30)
     text = next(iter(verdicts.values()))
-    assert text.startswith("process 2 (") and "has died" in text and "its last step was 7" in text
+    assert text.startswith("process 2 (") and "has died" in text and "its last known step was 7" in text
 
 
 def test_a_process_that_is_done_may_end(quick):
@@ -56,7 +56,7 @@ def test_a_stalled_process_is_named_by_all(quick):
     with of(shared, 0, progress=(6, 5), minutes=0.01), of(shared, 1, progress=(4, 3), minutes=0.01):
         assert told.wait(30)
     text = next(iter(verdicts.values()))
-    assert "the others wait for process 1 (" in text and "the last step was 3" in text
+    assert "the others wait for process 1 (" in text and "the last known step was 3" in text
     assert "config.train.stall_minutes = 0.01" in text
 
 

@@ -22,6 +22,7 @@ class EvaluationPlan:
       images: number of images to show with their label and prediction.
       tile: height and width of the tiles in which whole images are predicted; None if images are resized to one size.
       scale: the factor that the sides of images are multiplied by; None if images are resized to one size.
+      patience: number of steps without a better score after which the run stops early; 0: never.
     """
 
     every: int
@@ -29,6 +30,7 @@ class EvaluationPlan:
     images: int
     tile: tuple[int, int] | None
     scale: float | None
+    patience: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,17 @@ class CheckpointPlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class FaultPlan:
+    """What is done about faults.
+
+    Attributes:
+      stall_minutes: how long several processes may stand still, in minutes, before they exit; 0: forever.
+    """
+
+    stall_minutes: float
+
+
+@dataclasses.dataclass(frozen=True)
 class LoopPart:
     """The plan of the training loop.
 
@@ -56,10 +69,9 @@ class LoopPart:
       total_steps: number of steps.
       batch_size: number of examples in a training batch, over all devices.
       log_every: number of steps between logged training scalars.
-      stall_minutes: how long several processes may stand still before they exit; 0: forever.
-      patience: number of steps without a better score after which the run stops early; 0: never.
       evaluation: when and how the run is evaluated.
       checkpoints: when checkpoints are saved, and which are kept.
+      faults: what is done about faults.
     """
 
     mesh: Mesh
@@ -67,10 +79,9 @@ class LoopPart:
     total_steps: int
     batch_size: int
     log_every: int
-    stall_minutes: float
-    patience: int
     evaluation: EvaluationPlan
     checkpoints: CheckpointPlan
+    faults: FaultPlan
 
     @property
     def step_key(self) -> jax.Array:
@@ -96,7 +107,7 @@ class LoopPart:
     def should_stop_early(self, step: int, best_step: int | None) -> bool:
         """Returns whether the best score was at least `patience` steps old at the last evaluation up to a step."""
         evaluated = step // self.evaluation.every * self.evaluation.every
-        return self.patience > 0 and evaluated - (best_step or 0) >= self.patience
+        return self.evaluation.patience > 0 and evaluated - (best_step or 0) >= self.evaluation.patience
 
 
 def step_key(seed: int) -> jax.Array:
@@ -145,16 +156,16 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         total_steps=total_steps,
         batch_size=config.train.batch_size,
         log_every=config.log.every,
-        stall_minutes=config.train.stall_minutes,
-        patience=config.train.early_stop,
         evaluation=EvaluationPlan(
             evaluate_every,
             tuple(config.eval.metrics),
             config.log.images,
             tile=tuple(config.data.image_size) if keep else None,
             scale=float(config.data.scale) if keep else None,
+            patience=config.train.early_stop,
         ),
         checkpoints=CheckpointPlan(
             config.checkpoint.every or evaluate_every, config.checkpoint.keep, config.checkpoint.best_metric
         ),
+        faults=FaultPlan(config.train.stall_minutes),
     )
