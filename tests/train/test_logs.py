@@ -12,6 +12,7 @@ import pytest
 from logged_events import events
 
 from flaxseg.config.files import load_config
+from flaxseg.errors import ConfigError
 from flaxseg.train.loop import train_and_evaluate
 
 OVERRIDES = ["log.hardest=2", "log.images=1", "eval.metrics=('per_image',)"]
@@ -33,6 +34,7 @@ if writer == "tensorboard":
 from flaxseg.config.files import load_config
 from flaxseg.main import main
 from flaxseg.train.callbacks import Callback
+from flaxseg.errors import ConfigError
 from flaxseg.train.loop import train_and_evaluate
 
 class Killer(Callback):
@@ -161,3 +163,10 @@ def test_hardest_examples_are_listed_for_each_logged_step(whole):
 
 def files(directory):
     return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_clus_writer_without_tensorflow_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ConfigError, match=r"^config\.log\.writer = 'clu': CLU's writer needs TensorFlow, .* 'tensorb"):
+        train(tmp_path / "new", "clu")
+    assert not (tmp_path / "new").exists() or list((tmp_path / "new").iterdir()) == []
