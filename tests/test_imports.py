@@ -19,7 +19,7 @@ FLOORS = {
     "optimizers": "errors registry",
     "report": "data errors metrics",
     "inference": "data.types errors metrics models ops registry",
-    "config": "augment data errors losses metrics models optimizers registry",
+    "config": "augment data errors losses metrics models optimizers registry report",
     "train": "augment config data errors inference interrupts losses metrics models optimizers registry report",
     "deploy": "config data errors inference metrics models ops report train",
     "inspection": "config data errors losses models registry report train",

@@ -36,6 +36,7 @@ from flaxseg.losses import LOSSES
 from flaxseg.metrics import METRICS, SCORES
 from flaxseg.models import MODELS
 from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
+from flaxseg.report.metric_writers import WRITERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +187,9 @@ SCHEMA = (
         Key("log.images", 4, at_least(0), "Number of evaluation images to show with label and prediction."),
         Key("log.hardest", 0, at_least(0),
             "Number of training examples with the largest loss to list every log.every steps."),
+        Key("log.writer", "auto", choice(WRITERS),
+            "Writer of TensorBoard's event files: CLU's, which imports TensorFlow, or tensorboard's; 'auto': CLU's if "
+            "TensorFlow is installed."),
     )),
     Section("mesh", "The mesh of devices; the product of its three sizes is the number of devices used", (
         Key("mesh.data", -1, COUNT_OR_REST, "Shards of the batch; -1: all devices that the other axes leave."),

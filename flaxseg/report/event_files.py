@@ -1,13 +1,18 @@
 """TensorBoard's event files of earlier parts of a run, without what the resumed run writes again."""
 
-from collections.abc import Iterable
+import os
+import struct
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from flaxseg.errors import CheckpointError
 
 _HPARAMS = "_hparams_/"
 """What the tags of hyper-parameters begin with; they belong to no step, and each part of a run writes them."""
+
+_HEADER, _CRC = 12, 4
+"""Bytes of a record before its data, and of a checksum."""
 
 
 def event_files(directory: Path) -> list[Path]:
@@ -44,19 +49,35 @@ def drop_repeated_events(files: Iterable[Path], step: int) -> None:
 
 def _copy_others(file: Path, new: Path, step: int) -> bool:
     """Copies all events but the repeated ones; returns whether there were any to omit."""
-    from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
     from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.summary.writer.record_writer import RecordWriter
 
     omitted = False
-    with new.open("wb") as stream:
-        writer = RecordWriter(stream)
-        for data in RawEventFileLoader(str(file)).Load():
-            if _is_repeated(Event.FromString(data), step):
+    with file.open("rb") as old, new.open("wb") as copy:
+        for record in _records(old):
+            if _is_repeated(Event.FromString(record[_HEADER:-_CRC]), step):
                 omitted = True
             else:
-                writer.write(data)
+                copy.write(record)
     return omitted or new.stat().st_size < file.stat().st_size
+
+
+def _records(file: BinaryIO) -> Iterator[bytes]:
+    """Yields the records of a file up to the first that is incomplete or damaged, as TensorBoard's readers do.
+
+    A record is the length of its data in eight bytes, a checksum of these, the data, and a checksum of the data.
+    tensorboard's own reader imports TensorFlow if it is installed.
+    """
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+
+    size = os.fstat(file.fileno()).st_size
+    while len(header := file.read(_HEADER)) == _HEADER:
+        length, checksum = struct.unpack("<QI", header)
+        if checksum != masked_crc32c(header[:-_CRC]) or length > size:
+            return
+        rest = file.read(length + _CRC)
+        if len(rest) < length + _CRC or struct.pack("<I", masked_crc32c(rest[:-_CRC])) != rest[-_CRC:]:
+            return
+        yield header + rest
 
 
 def _is_repeated(event: Any, step: int) -> bool:

@@ -1,4 +1,4 @@
-"""CLU's summary writer in a thread, for a disk that is full or away for a while."""
+"""A writer of TensorBoard's event files in a thread, for a disk that is full or away for a while."""
 
 import contextlib
 import re
@@ -11,20 +11,27 @@ from typing import Any
 from tqdm import tqdm
 
 from flaxseg.report.event_files import event_files
+from flaxseg.report.metric_writers import check_writer, open_writer
 
 
 class EventWriter:
-    """Writes summaries with CLU; what cannot be written is kept, and written to another event file later.
+    """Writes summaries; what cannot be written is kept, and written to another event file later.
 
-    Everything is written in a thread. Creating a writer imports TensorFlow.
+    Everything is written in a thread.
 
     Args:
       directory: receives the event files.
+      writer: one of `metric_writers.WRITERS`; CLU's imports TensorFlow.
       just_logging: write to the log only, not to files.
+
+    Raises:
+      ArgumentError: an unknown writer, or CLU's without TensorFlow.
     """
 
-    def __init__(self, directory: Path, *, just_logging: bool = False) -> None:
+    def __init__(self, directory: Path, *, writer: str = "auto", just_logging: bool = False) -> None:
+        check_writer(writer)
         self._directory = directory
+        self._kind = writer
         self._just_logging = just_logging
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flaxseg-summaries")
         self._unflushed: list[tuple[str, tuple[Any, ...]]] = []
@@ -88,13 +95,9 @@ class EventWriter:
                     tqdm.write(f"{message}, and they are written as soon as this is possible", file=sys.stderr)
 
     def _open(self) -> None:
-        from clu import metric_writers
-
         before, self._whole_bytes = set(event_files(self._directory)), 0
         try:
-            self._writer = metric_writers.create_default_writer(
-                str(self._directory), just_logging=self._just_logging, asynchronous=False
-            )
+            self._writer = open_writer(self._directory, writer=self._kind, just_logging=self._just_logging)
         finally:
             # An attempt that fails may leave a file, too.
             self._file = next(iter(set(event_files(self._directory)) - before), None)

@@ -1,11 +1,10 @@
-"""The summaries of a run: scalars, figures and tables for TensorBoard, and the figures as PNG files.
-
-CLU's writer imports TensorFlow, so it is imported when a `Summaries` is created and not with this file.
-"""
+"""The summaries of a run: scalars, figures and tables for TensorBoard, and the figures as PNG files."""
 
 import contextlib
 import csv
 import io
+import itertools
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +18,16 @@ from tqdm import tqdm
 
 from flaxseg import metrics
 from flaxseg.data.types import Example, SegmentationDataset
+from flaxseg.errors import CheckpointError
 from flaxseg.report.drawing import save_png
 from flaxseg.report.event_files import drop_repeated_events, event_files
 from flaxseg.report.event_writer import EventWriter
 from flaxseg.report.figures import confusion_figure, hardest_panel, prediction_panel, reliability_figure
 from flaxseg.report.samples import SampleImages
 from flaxseg.report.step_rows import StepRows
+
+_FIGURE_FILE = re.compile(r"(\d{7,})_(confusion_matrix|predictions|reliability|hardest_examples)\.png")
+"""The names of the figures in `images/`, which begin with the step."""
 
 
 def evaluation_scalars(
@@ -48,12 +51,13 @@ class Summaries:
     Args:
       workdir: the working directory.
       dataset: the dataset whose class names and colors are shown.
+      writer: one of `metric_writers.WRITERS`; CLU's imports TensorFlow.
+
+    Raises:
+      ArgumentError: an unknown writer, or CLU's without TensorFlow.
     """
 
-    def __init__(self, workdir: Path, dataset: SegmentationDataset) -> None:
-        import tensorflow as tf
-
-        tf.config.set_visible_devices([], "GPU")
+    def __init__(self, workdir: Path, dataset: SegmentationDataset, *, writer: str = "auto") -> None:
         self._dataset = dataset
         self._is_writing = jax.process_index() == 0
         self._images = workdir / "images"
@@ -64,7 +68,7 @@ class Summaries:
         self._earlier = event_files(workdir) if self._is_writing else []
         if self._is_writing:
             self._images.mkdir(parents=True, exist_ok=True)
-        self._writer = EventWriter(workdir, just_logging=not self._is_writing)
+        self._writer = EventWriter(workdir, writer=writer, just_logging=not self._is_writing)
 
     def __enter__(self) -> Self:
         return self
@@ -80,14 +84,16 @@ class Summaries:
         Args:
           config: the configuration.
           tables: the tables; written only if the run begins at step 0.
-          step: the step at which the run begins. Later summaries of an earlier part of the run are removed first.
+          step: the step at which the run begins. Later summaries of an earlier part of the run, with their figures and
+            tables, are removed first.
 
         Raises:
-          CheckpointError: an event file or table of an earlier part cannot be read or written.
+          CheckpointError: a file of an earlier part cannot be read, written or removed.
         """
         drop_repeated_events(self._earlier, step)
         if self._is_writing:
             self._hardest.cut_after(step)
+            self._remove_later_files(step)
         hparams = traverse_util.flatten_dict(config, sep=".")
         self._writer.write_hparams({key: _to_hparam(value) for key, value in hparams.items()})
         if step == 0:
@@ -152,6 +158,22 @@ class Summaries:
         if self._is_writing:
             with self._reported(path):
                 save_png(path, image)
+
+    def _remove_later_files(self, step: int) -> None:
+        """Removes the figures of later steps, which may be unfinished, and the scores of images at a later step."""
+        try:
+            figures = [(path, _FIGURE_FILE.fullmatch(path.name)) for path in self._images.iterdir()]
+            later = [path for path, match in figures if match and int(match[1]) > step]
+            if self._per_image.exists():
+                with self._per_image.open("rb") as file:
+                    first = [row.partition(b",")[0] for row in itertools.islice(file, 1, 2)]
+                later += [self._per_image for found in first if found.isdigit() and int(found) > step]
+            for path in later:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CheckpointError(
+                f"{error.filename}: cannot be read and removed ({error.strerror}); make it accessible, or move it away"
+            ) from error
 
     @contextlib.contextmanager
     def _reported(self, path: Path) -> Iterator[None]:

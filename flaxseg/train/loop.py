@@ -8,7 +8,9 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from flaxseg.config.validate import config_key
 from flaxseg.data.class_weights import write_class_weights
+from flaxseg.report.metric_writers import check_writer
 from flaxseg.report.tensorboard import Summaries
 from flaxseg.train.build import Run, build
 from flaxseg.train.callbacks import Callback, Events
@@ -63,6 +65,8 @@ def _train_in(
 ) -> Result:
     """Trains in a locked working directory; the guards are called before the run's own writers."""
     run = build(config, workdir=directory)
+    with config_key("log"):
+        check_writer(config.log.writer)
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
         load()  # Here, so that an error is raised before anything is written.
@@ -77,7 +81,7 @@ def _train_in(
         tables = describe(run, state, dataset=config.data.name, precision=config.train.precision)
         if run.optim.class_weights and jax.process_index() == 0:
             write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
-        summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation))
+        summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, writer=config.log.writer))
         summaries.start(config.to_dict(), tables, step=int(state.step))
         writers = [
             stack.enter_context(ProgressBar(plan.best_metric)),

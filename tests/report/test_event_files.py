@@ -3,14 +3,16 @@
 import os
 
 import pytest
-from clu import metric_writers
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from logged_events import events
 
 from flaxseg.report.event_files import drop_repeated_events, event_files
+from flaxseg.report.metric_writers import open_writer
+
+pytestmark = pytest.mark.parametrize("writer", ["clu", "tensorboard"])
 
 
-def write(directory, steps):
-    writer = metric_writers.SummaryWriter(str(directory))
+def write(directory, writer, steps):
+    writer = open_writer(directory, writer=writer)
     writer.write_hparams({"a": 1})
     writer.write_texts(0, {"table": "text"})
     for step in steps:
@@ -19,23 +21,22 @@ def write(directory, steps):
 
 
 def steps(directory):
-    accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0}).Reload()
-    return {tag: [event.step for event in accumulator.Tensors(tag)] for tag in accumulator.Tags()["tensors"]}
+    return {tag: [step for step, _ in found] for tag, found in events(directory).items()}
 
 
 @pytest.mark.parametrize(
     ("step", "expected"),
     [(0, {}), (2, {"table": [0], "loss": [1, 2]}), (9, {"table": [0], "loss": [1, 2, 3]})],
 )
-def test_later_summaries_are_removed(tmp_path, step, expected):
-    write(tmp_path, [1, 2, 3])
+def test_later_summaries_are_removed(tmp_path, writer, step, expected):
+    write(tmp_path, writer, [1, 2, 3])
     drop_repeated_events(event_files(tmp_path), step)
     assert steps(tmp_path) == expected
     assert len(os.listdir(tmp_path)) == 1
 
 
-def test_an_incomplete_event_is_removed(tmp_path):
-    write(tmp_path, [1, 2])
+def test_an_incomplete_event_is_removed(tmp_path, writer):
+    write(tmp_path, writer, [1, 2])
     (file,) = event_files(tmp_path)
     drop_repeated_events([file], 2)
     whole = file.read_bytes()
@@ -48,3 +49,20 @@ def test_an_incomplete_event_is_removed(tmp_path):
     before = file.stat().st_ino
     drop_repeated_events([file], 2)
     assert (file.stat().st_ino, file.read_bytes()) == (before, shorter)
+
+
+@pytest.mark.parametrize("offset", [0, 8, 11, 12, 40, -1])
+def test_a_damaged_event_ends_a_file(tmp_path, writer, offset):
+    write(tmp_path, writer, [1, 2])
+    (file,) = event_files(tmp_path)
+    drop_repeated_events([file], 1)
+    begin = file.stat().st_size
+    write(tmp_path / "more", writer, [])
+    file.write_bytes(content := file.read_bytes() + event_files(tmp_path / "more")[0].read_bytes())
+    place = (begin if offset >= 0 else len(content)) + offset
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    drop_repeated_events([file], 9)
+    kept = file.read_bytes()
+    assert content.startswith(kept)
+    assert len(kept) == begin if offset >= 0 else begin < len(kept) < len(content)
+    assert steps(tmp_path)["loss"] == [1]

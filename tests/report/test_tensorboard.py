@@ -1,10 +1,11 @@
-"""Files beside the summaries of a run that cannot be written: the run continues, and earlier ones are unchanged."""
+"""Files beside the summaries of a run: those that cannot be written, and those of steps that a run repeats."""
 
 import numpy as np
 import pytest
 from list_source import ListSource
 
 from flaxseg.data.types import SegmentationDataset
+from flaxseg.errors import CheckpointError
 from flaxseg.report import tensorboard
 from flaxseg.report.tensorboard import Summaries
 
@@ -12,7 +13,7 @@ from flaxseg.report.tensorboard import Summaries
 @pytest.fixture
 def summaries(tmp_path):
     dataset = SegmentationDataset(ListSource([]), num_classes=1, class_names=("a",), palette=((0, 0, 0),))
-    with Summaries(tmp_path, dataset) as opened:
+    with Summaries(tmp_path, dataset, writer="tensorboard") as opened:
         yield opened
 
 
@@ -38,3 +39,26 @@ def test_an_unfinished_figure_is_removed(tmp_path, summaries, capsys, monkeypatc
     summaries._write_figure(1, "eval/predictions", np.zeros((2, 2, 3), np.uint8))
     assert list((tmp_path / "images").iterdir()) == []
     assert "0000001_predictions.png: cannot be written (No space left on device)" in capsys.readouterr().err
+
+
+def test_figures_and_scores_of_later_steps_are_removed_when_a_run_is_resumed(tmp_path, summaries):
+    images = tmp_path / "images"
+    names = ["0000002_predictions.png", "0000003_predictions.png", "10000000_confusion_matrix.png", "0000009_mine.png"]
+    for name in [*names, "9_predictions.png", "0000009_reliability.png.txt"]:
+        (images / name).write_bytes(b"unfinished")
+    scores = np.array([0.5])
+    summaries.per_image(2, ["x"], scores, scores)
+    summaries.start({}, {}, step=2)
+    assert (tmp_path / "per_image.csv").exists()
+    assert {path.name for path in images.iterdir()} == {
+        names[0], names[3], "9_predictions.png", "0000009_reliability.png.txt"
+    }  # fmt: skip
+    summaries.start({}, {}, step=1)
+    assert not (tmp_path / "per_image.csv").exists()
+    assert not (images / names[0]).exists() and (images / names[3]).exists()
+
+
+def test_a_figure_that_cannot_be_removed_is_one_error(tmp_path, summaries):
+    (tmp_path / "images" / "0000002_predictions.png").mkdir()
+    with pytest.raises(CheckpointError, match=r"0000002_predictions\.png: cannot be read and removed \(.+\); make it"):
+        summaries.start({}, {}, step=1)

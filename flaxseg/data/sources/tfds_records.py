@@ -19,6 +19,8 @@ ALTERNATIVES = (
 )
 """What else a user can do if a dataset whose original layout is known cannot be prepared."""
 
+_INSTALL = "Install TensorFlow, which preparing the dataset needs, and try again; once prepared, it is read without it"
+
 
 @dataclasses.dataclass(frozen=True)
 class Archives:
@@ -127,6 +129,8 @@ def _prepare(tfds: Any, builder: Any, archives: Archives) -> None:
             state = f"missing there: {', '.join(missing)}" if missing else "all are there: are they the published ones?"
             put += f" ({state})"
         solutions = [f"{put} and try again", *archives.alternatives]
+        if "No module named 'tensorflow'" in str(error):
+            solutions = [_INSTALL, *archives.alternatives]
         reason = " ".join(str(error).split())[:_MAX_REASON]
         raise DataError(
             f"the dataset {builder.info.full_name} is not prepared in {data_dir}, and downloading and preparing it "

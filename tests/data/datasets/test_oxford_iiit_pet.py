@@ -208,6 +208,21 @@ def test_archives_other_than_the_published_ones_are_rejected(pets: pathlib.Path,
         oxford_iiit_pet("train", data_dir=str(tmp_path / "data"), manual_dir=str(archives))
 
 
+def test_without_tensorflow_the_error_suggests_to_install_it(
+    pets: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def extract(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'tensorflow'")
+
+    archives = tmp_path / "archives"
+    prepare_pets.write_archives(pets, archives)
+    monkeypatch.setattr("tensorflow_datasets.core.download.extractor.iter_archive", extract)
+    with prepare_pets.any_archives(), pytest.raises(DataError) as caught:
+        oxford_iiit_pet("train", data_dir=str(tmp_path / "data"), manual_dir=str(archives))
+    assert "\n  - Install TensorFlow, which preparing the dataset needs, and try again" in str(caught.value)
+    assert "are they the published ones" not in str(caught.value)
+
+
 def test_a_dataset_prepared_as_tfrecord_must_be_prepared_again(
     prepared_pets: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -1,0 +1,165 @@
+"""Writers of TensorBoard's event files, with the methods of CLU's MetricWriter: CLU's, and one without TensorFlow."""
+
+import contextlib
+import importlib.util
+import io
+import itertools
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from flaxseg.errors import ArgumentError, did_you_mean
+
+WRITERS = ("auto", "clu", "tensorboard")
+"""CLU's writer, one that uses nothing but tensorboard, and the choice of CLU's where TensorFlow is installed."""
+
+_numbers = itertools.count()
+
+
+def check_writer(writer: str) -> None:
+    """Checks the name of a writer, without importing TensorFlow.
+
+    Raises:
+      ArgumentError: it is not in WRITERS, or it is "clu" and TensorFlow is not installed.
+    """
+    if writer not in WRITERS:
+        allowed = ", ".join(map(repr, WRITERS))
+        raise ArgumentError("writer", writer, f"must be one of {allowed}{did_you_mean(writer, WRITERS)}")
+    if writer == "clu" and not _is_tensorflow_installed():
+        raise ArgumentError(
+            "writer", writer, "CLU's writer needs TensorFlow, which is not installed; install it, or use 'tensorboard'"
+        )
+
+
+def open_writer(directory: Path, *, writer: str = "auto", just_logging: bool = False) -> Any:
+    """Returns a writer with the methods of CLU's MetricWriter, which are also those of `TensorBoardWriter`.
+
+    Args:
+      directory: receives the event file; created if it does not exist.
+      writer: one of WRITERS.
+      just_logging: write to the log only, not to a file.
+    """
+    if writer != "tensorboard":
+        try:
+            return _clu_writer(directory, just_logging)
+        except ImportError:
+            if writer == "clu":
+                raise
+    return TensorBoardWriter(None if just_logging else directory)
+
+
+class TensorBoardWriter:
+    """Writes what CLU's writer writes, without TensorFlow; a call returns when its summaries are in the file.
+
+    tensorboard's `EventFileWriter` imports TensorFlow if it is installed, and its errors occur in a thread of its own.
+    This class uses the parts below it: the records of its files, and the functions that build summaries.
+
+    Args:
+      directory: receives the event file; None: write scalars to the log only.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._records: Any = None
+        if directory is not None:
+            self._open(directory)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes numbers, stored as float32, by their names."""
+        from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+
+        logging.info("[%d] %s", step, ", ".join(f"{name}={value:.6g}" for name, value in sorted(scalars.items())))
+        self._write(step, (scalar_pb(name, value) for name, value in scalars.items()))
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes images, uint8[N, H, W, 3] or uint8[H, W, 3], by their names."""
+        self._write(step, (_image_summary(name, image) for name, image in images.items()))
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Writes texts by their names."""
+        from tensorboard.plugins.text.summary_v2 import text_pb
+
+        self._write(step, (text_pb(name, text) for name, text in texts.items()))
+
+    def write_hparams(self, hparams: Mapping[str, bool | int | float | str]) -> None:
+        """Writes hyper-parameters by their names."""
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        self._write(0, [hparams_pb(dict(hparams))])
+
+    def flush(self) -> None:
+        """Does nothing: all summaries are in the file."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._records is not None:
+            self._records.close()
+
+    def _open(self, directory: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        # Readers sort the files by their names.
+        name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):04d}"
+        directory.mkdir(parents=True, exist_ok=True)
+        self._records = RecordWriter((directory / f"events.out.tfevents.{name}").open("xb"))
+        source = SourceMetadata(writer=__name__)
+        try:
+            self._append([Event(wall_time=time.time(), file_version="brain.Event:2", source_metadata=source)])
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.close()
+            raise
+
+    def _write(self, step: int, summaries: Iterable[Any]) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        if self._records is not None:
+            self._append(Event(wall_time=time.time(), step=step, summary=summary) for summary in summaries)
+
+    def _append(self, events: Iterable[Any]) -> None:
+        for event in events:
+            self._records.write(event.SerializeToString())
+        self._records.flush()
+
+
+def _image_summary(name: str, images: np.ndarray) -> Any:
+    """Returns a summary of PNG files; for images, tensorboard has no function that does without TensorFlow."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.image.metadata import create_summary_metadata
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    images = images if images.ndim == 4 else images[None]
+    _, height, width, _ = images.shape
+    tensor = make_tensor_proto([str(width).encode(), str(height).encode(), *map(_png, images)])
+    metadata = create_summary_metadata(display_name=None, description=None)
+    return Summary(value=[Summary.Value(tag=name, metadata=metadata, tensor=tensor)])
+
+
+def _png(image: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "png")
+    return stream.getvalue()
+
+
+def _clu_writer(directory: Path, just_logging: bool) -> Any:
+    import tensorflow as tf
+    from clu import metric_writers
+
+    # TensorFlow would otherwise take all memory of the GPUs. If the program uses it already, it has been set up.
+    with contextlib.suppress(RuntimeError):
+        tf.config.set_visible_devices([], "GPU")
+    return metric_writers.create_default_writer(str(directory), just_logging=just_logging, asynchronous=False)
+
+
+def _is_tensorflow_installed() -> bool:
+    try:
+        return importlib.util.find_spec("tensorflow") is not None
+    except ImportError:
+        return False
