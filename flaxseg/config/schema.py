@@ -166,6 +166,11 @@ SCHEMA = (
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),
             "Data type of the activations; parameters are always float32."),
+        Key("train.non_finite", "stop", choice(("stop", "skip", "rollback")),
+            "When an image, the loss, the gradient or the update of a step is not finite: stop, skip the step, or "
+            "return to the last checkpoint and continue with another data order."),
+        Key("train.non_finite_limit", 10, at_least_32(1),
+            "Number of steps to skip, or of times to return to the last checkpoint, before the run stops."),
     )),
     Section("eval", "Evaluation", (
         Key("eval.every", 0, at_least(0), "Steps between evaluations; 0: once per epoch, at most 20 times per run."),

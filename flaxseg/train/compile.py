@@ -14,14 +14,18 @@ from flaxseg.train.build import Run
 from flaxseg.train.partitioner import partition_safely
 from flaxseg.train.sharding import replicated
 from flaxseg.train.step import TrainState, predict_logits, train_step
+from flaxseg.train.step_check import NOT_TAKEN, select
+from flaxseg.train.step_metrics import TrainMetrics
 
 
 class Compiled(NamedTuple):
     """The jitted functions of a run, which compile when they are first called and preserve the state's sharding."""
 
     step: Callable[..., Any]
-    """(state, batch, key, stored) -> (state, metrics); donates the state. A batch of indices is looked up in `stored`,
-    the training set on the devices."""
+    """(state, batch, key, stored, number, skipped) -> (state, metrics); donates the state. A batch of indices is looked
+    up in `stored`, the training set on the devices. The step is only taken if `state.step` equals `number`, because
+    steps are dispatched before the host knows whether those before them are finite. `skipped` is the number of steps
+    skipped so far, on the devices: 0 or `metrics.check.skipped` of the step before."""
     logits: Callable[..., Any]
     """(state, image) -> logits"""
     score: Callable[..., Any]
@@ -44,10 +48,19 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         options=run.optim.step_options,
     )
 
-    def step(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored) -> Any:
+    def step(
+        state: TrainState,
+        batch: Batch,
+        key: jax.Array,
+        stored: device_cache.Stored,
+        number: jax.Array,
+        skipped: jax.Array,
+    ) -> tuple[TrainState, TrainMetrics]:
         if stored:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
-        return step_of_batch(state, batch, key)
+        new, metrics = step_of_batch(state, batch, key)
+        can_skip = skipped < run.loop.non_finite.max_skipped
+        return _in_turn(state, new, metrics, number=number, skipped=skipped, can_skip=can_skip)
 
     plan = run.loop.evaluation
     score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
@@ -57,3 +70,23 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         score=jax.jit(score, out_shardings=everywhere),
         label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
     )
+
+
+def _in_turn(
+    state: TrainState,
+    new: TrainState,
+    metrics: TrainMetrics,
+    *,
+    number: jax.Array,
+    skipped: jax.Array,
+    can_skip: jax.Array,
+) -> tuple[TrainState, TrainMetrics]:
+    """Returns the state and metrics after a step that is only taken, or skipped, when it is its turn."""
+    check = metrics.check
+    is_due = state.step == number
+    is_skipped = is_due & (check.code != 0) & can_skip
+    new = new.replace(step=jnp.where(is_skipped, state.step + 1, new.step))  # type: ignore[attr-defined]
+    check = check.replace(  # type: ignore[attr-defined]
+        code=jnp.where(is_due, check.code, NOT_TAKEN), skipped=skipped + is_skipped.astype(jnp.int32)
+    )
+    return select(is_due, new, state), metrics.replace(check=check)  # type: ignore[attr-defined]

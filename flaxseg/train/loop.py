@@ -1,11 +1,14 @@
 """The training loop, and `train_and_evaluate`, which runs it as a configuration specifies."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from flaxseg.data.class_weights import write_class_weights
@@ -17,11 +20,13 @@ from flaxseg.train.compile import compile_run
 from flaxseg.train.describe import describe
 from flaxseg.train.evaluation import Evaluation, evaluate
 from flaxseg.train.lock import WorkdirLock
+from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.parts.model import describe_model
 from flaxseg.train.preemption import StopSignals
 from flaxseg.train.progress import ProgressBar
+from flaxseg.train.recovery import ROLLBACKS, SKIPPED, RollBack, after_rollbacks, announce_skip, recovery
 from flaxseg.train.result import Result
-from flaxseg.train.sharding import device_prefetch
+from flaxseg.train.sharding import device_prefetch, replicated
 from flaxseg.train.state import load_weights, restore_or_create
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_log import StepLog
@@ -43,7 +48,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
       WeightsError: pretrained weights cannot be read or do not fit; nothing was written.
       CheckpointError: the working directory contains a run of another configuration or of other data, or a checkpoint
         that does not fit; another run is using it; or it contains something other than a run.
-      TrainingError: a loss, gradient or update is not finite.
+      TrainingError: an image, a loss, a gradient or an update is not finite, and config.train.non_finite does not allow
+        to continue; the message names the step, its examples, and a file that `replay` runs again.
     """
     directory = Workdir(workdir)
     with WorkdirLock(directory) as lock:
@@ -54,6 +60,28 @@ def _train_in(
     directory: Workdir, config: ConfigDict, guards: Sequence[Callback], callbacks: Sequence[Callback]
 ) -> Result:
     """Trains in a locked working directory; the guards are called before the run's own writers."""
+    rollbacks = 0
+    while True:
+        try:
+            return _train_from_checkpoint(directory, config, guards, callbacks, rollbacks)
+        except RollBack as back:
+            rollbacks = back.rollbacks
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("roll back")
+
+
+def _train_from_checkpoint(
+    directory: Workdir, config: ConfigDict, guards: Sequence[Callback], callbacks: Sequence[Callback], rollbacks: int
+) -> Result:
+    """Trains from the latest checkpoint, if any, or raises RollBack to be called again.
+
+    Args:
+      directory: the working directory.
+      config: the configuration.
+      guards: see `_train_in`.
+      callbacks: see `train_and_evaluate`.
+      rollbacks: number of times that this process has returned to a checkpoint.
+    """
     run = build(config, workdir=directory)
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
@@ -66,6 +94,8 @@ def _train_in(
             Checkpoints(directory.checkpoints, keep=plan.keep, best_metric=plan.best_metric)
         )
         state = restore_or_create(run, checkpoints, load)
+        counts = checkpoints.counts(int(state.step))
+        run = after_rollbacks(run, max(rollbacks, counts.get(ROLLBACKS, 0)))
         tables = describe(run, state, dataset=config.data.name, precision=config.train.precision)
         if run.optim.class_weights and jax.process_index() == 0:
             write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
@@ -79,7 +109,10 @@ def _train_in(
             HardestExamplesWriter(summaries, run.data.train),
             CheckpointWriter(checkpoints),
         ]
-        return fit(run, state, checkpoints, [*guards, *writers, *callbacks])
+        try:
+            return fit(run, state, checkpoints, [*guards, *writers, *callbacks])
+        except NonFiniteStep as error:
+            raise recovery(run, config, directory, error) from None
 
 
 def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequence[Callback]) -> Result:
@@ -92,22 +125,34 @@ def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequen
       state: the state to train from; its buffers are donated.
       checkpoints: the checkpoints of the run, for the best score so far.
       callbacks: react to the events of the run; one of them saves the checkpoints.
+
+    Raises:
+      NonFiniteStep: a step was not taken because it is not finite, and the plan of the run does not allow to skip it.
     """
     plan, events, compiled = run.loop, Events(callbacks), compile_run(run, state)
     stored = run.data.load_cache() if run.data.load_cache else {}
     step, key, evaluation = int(state.step), run.loop.step_key, None
     batches = device_prefetch(run.data.iterate(run.data.train_batches, start=step), plan.mesh)
-    log = StepLog(run.optim.schedule, batch_size=plan.batch_size)
+    skipped = checkpoints.counts(step).get(SKIPPED, 0)
+    on_skip = functools.partial(announce_skip, run) if plan.non_finite.max_skipped else None
+    log = StepLog(run.optim.schedule, batch_size=plan.batch_size, skipped=skipped, on_skip=on_skip)
+    skipped_on_devices = jax.device_put(np.int32(skipped), replicated(plan.mesh))
 
     def write_log() -> None:
         if log:
-            events.on_log(step, *log.read(step))
+            try:
+                events.on_log(step, *log.read(step))
+            except NonFiniteStep as error:
+                # The steps dispatched since then were not taken, so this is still the state before that step.
+                error.state = state
+                raise
 
     events.on_start(run, state)
     with StopSignals() as signals:
         stop = plan.should_stop(step, checkpoints.best_step)
         while not stop:
-            state, metrics = compiled.step(state, next(batches), key, stored)
+            state, metrics = compiled.step(state, next(batches), key, stored, step, skipped_on_devices)
+            skipped_on_devices = metrics.check.skipped
             # The log is read only now, so that the device works on this step while the host reads earlier ones.
             if plan.should_log(step):
                 write_log()
@@ -130,7 +175,9 @@ def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequen
                 events.on_checkpoint(step, state, scores)
     if evaluation is None and not signals.received:
         evaluation = evaluate(run, compiled, state, num_images=0)
-    result = _result(run, state, checkpoints, evaluation, signals.received)
+    result = dataclasses.replace(
+        _result(run, state, checkpoints, evaluation, signals.received), skipped_steps=log.skipped
+    )
     events.on_end(result)
     return result
 
@@ -147,4 +194,5 @@ def _result(
         stopped_by=stopped_by,
         stopped_early=step < run.loop.total_steps and run.loop.should_stop_early(step, checkpoints.best_step),
         skipped=run.data.bad_examples.messages,
+        rollbacks=run.loop.rollbacks,
     )

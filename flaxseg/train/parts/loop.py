@@ -47,6 +47,29 @@ class CheckpointPlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class NonFinitePlan:
+    """What is done about a step whose input, loss, gradient or update is not finite; it is never taken.
+
+    Attributes:
+      policy: "stop", "skip" or "rollback".
+      limit: number of steps to skip, or of times to roll back, before the run stops.
+    """
+
+    policy: str
+    limit: int
+
+    @property
+    def max_skipped(self) -> int:
+        """Number of steps to skip before the run stops."""
+        return self.limit if self.policy == "skip" else 0
+
+    @property
+    def max_rollbacks(self) -> int:
+        """Number of times to return to the last checkpoint before the run stops."""
+        return self.limit if self.policy == "rollback" else 0
+
+
+@dataclasses.dataclass(frozen=True)
 class LoopPart:
     """The plan of the training loop.
 
@@ -59,6 +82,8 @@ class LoopPart:
       patience: number of steps without a better score after which the run stops early; 0: never.
       evaluation: when and how the run is evaluated.
       checkpoints: when checkpoints are saved, and which are kept.
+      non_finite: what is done about a step that is not finite.
+      rollbacks: number of times that the run has returned to a checkpoint; changes the random key of the steps.
     """
 
     mesh: Mesh
@@ -69,11 +94,13 @@ class LoopPart:
     patience: int
     evaluation: EvaluationPlan
     checkpoints: CheckpointPlan
+    non_finite: NonFinitePlan
+    rollbacks: int = 0
 
     @property
     def step_key(self) -> jax.Array:
         """The random key of all training steps."""
-        return step_key(self.seed)
+        return step_key(self.seed, self.rollbacks)
 
     def should_log(self, step: int) -> bool:
         """Returns whether training scalars are due after a step."""
@@ -97,9 +124,15 @@ class LoopPart:
         return self.patience > 0 and evaluated - (best_step or 0) >= self.patience
 
 
-def step_key(seed: int) -> jax.Array:
-    """Returns the random key of all training steps of a run, which differs from that of its initial parameters."""
-    return jax.random.fold_in(jax.random.key(seed), 1)
+def step_key(seed: int, rollbacks: int = 0) -> jax.Array:
+    """Returns the random key of all training steps of a run, which differs from that of its initial parameters.
+
+    Args:
+      seed: the random seed of the run.
+      rollbacks: number of times that the run has returned to a checkpoint.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    return jax.random.fold_in(key, rollbacks) if rollbacks else key
 
 
 def build_mesh(config: ConfigDict) -> Mesh:
@@ -154,4 +187,5 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         checkpoints=CheckpointPlan(
             config.checkpoint.every or evaluate_every, config.checkpoint.keep, config.checkpoint.best_metric
         ),
+        non_finite=NonFinitePlan(config.train.non_finite, config.train.non_finite_limit),
     )
