@@ -18,14 +18,24 @@ from flaxseg.train.step_check import NOT_TAKEN, select
 from flaxseg.train.step_metrics import TrainMetrics
 
 
+class Turn(NamedTuple):
+    """Which step it is, and whether it may be skipped: arguments of the jitted step, so that they compile once."""
+
+    number: int | jax.Array
+    """Number of steps before it. Only if it equals `state.step` is the step taken, because steps are dispatched before
+    the host knows whether those before them are finite."""
+    skipped: int | jax.Array
+    """int32 scalar on the devices, `metrics.check.skipped` of the step before: number of steps skipped so far."""
+    max_skipped: int
+    """Number of steps to skip in all."""
+
+
 class Compiled(NamedTuple):
     """The jitted functions of a run, which compile when they are first called and preserve the state's sharding."""
 
     step: Callable[..., Any]
-    """(state, batch, key, stored, number, skipped) -> (state, metrics); donates the state. A batch of indices is looked
-    up in `stored`, the training set on the devices. The step is only taken if `state.step` equals `number`, because
-    steps are dispatched before the host knows whether those before them are finite. `skipped` is the number of steps
-    skipped so far, on the devices: 0 or `metrics.check.skipped` of the step before."""
+    """(state, batch, key, stored, turn) -> (state, metrics); donates the state. A batch of indices is looked up in
+    `stored`, the training set on the devices. `turn` is a `Turn`."""
     logits: Callable[..., Any]
     """(state, image) -> logits"""
     score: Callable[..., Any]
@@ -49,18 +59,11 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
     )
 
     def step(
-        state: TrainState,
-        batch: Batch,
-        key: jax.Array,
-        stored: device_cache.Stored,
-        number: jax.Array,
-        skipped: jax.Array,
+        state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored, turn: Turn
     ) -> tuple[TrainState, TrainMetrics]:
         if stored:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
-        new, metrics = step_of_batch(state, batch, key)
-        can_skip = skipped < run.loop.non_finite.max_skipped
-        return _in_turn(state, new, metrics, number=number, skipped=skipped, can_skip=can_skip)
+        return _in_turn(state, *step_of_batch(state, batch, key), turn)
 
     plan = run.loop.evaluation
     score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
@@ -72,21 +75,13 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
     )
 
 
-def _in_turn(
-    state: TrainState,
-    new: TrainState,
-    metrics: TrainMetrics,
-    *,
-    number: jax.Array,
-    skipped: jax.Array,
-    can_skip: jax.Array,
-) -> tuple[TrainState, TrainMetrics]:
+def _in_turn(state: TrainState, new: TrainState, metrics: TrainMetrics, turn: Turn) -> tuple[TrainState, TrainMetrics]:
     """Returns the state and metrics after a step that is only taken, or skipped, when it is its turn."""
     check = metrics.check
-    is_due = state.step == number
-    is_skipped = is_due & (check.code != 0) & can_skip
+    is_due = state.step == turn.number
+    is_skipped = is_due & (check.code != 0) & (turn.skipped < turn.max_skipped)
     new = new.replace(step=jnp.where(is_skipped, state.step + 1, new.step))  # type: ignore[attr-defined]
     check = check.replace(  # type: ignore[attr-defined]
-        code=jnp.where(is_due, check.code, NOT_TAKEN), skipped=skipped + is_skipped.astype(jnp.int32)
+        code=jnp.where(is_due, check.code, NOT_TAKEN), skipped=turn.skipped + is_skipped.astype(jnp.int32)
     )
     return select(is_due, new, state), metrics.replace(check=check)  # type: ignore[attr-defined]

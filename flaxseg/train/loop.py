@@ -16,7 +16,7 @@ from flaxseg.report.tensorboard import Summaries
 from flaxseg.train.build import Run, build
 from flaxseg.train.callbacks import Callback, Events
 from flaxseg.train.checkpoints import Checkpoints
-from flaxseg.train.compile import compile_run
+from flaxseg.train.compile import Turn, compile_run
 from flaxseg.train.describe import describe
 from flaxseg.train.evaluation import Evaluation, evaluate
 from flaxseg.train.lock import WorkdirLock
@@ -151,7 +151,8 @@ def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequen
     with StopSignals() as signals:
         stop = plan.should_stop(step, checkpoints.best_step)
         while not stop:
-            state, metrics = compiled.step(state, next(batches), key, stored, step, skipped_on_devices)
+            turn = Turn(step, skipped_on_devices, plan.non_finite.max_skipped)
+            state, metrics = compiled.step(state, next(batches), key, stored, turn)
             skipped_on_devices = metrics.check.skipped
             # The log is read only now, so that the device works on this step while the host reads earlier ones.
             if plan.should_log(step):

@@ -108,7 +108,7 @@ def read_record(path: str | Path) -> StepRecord:
       DataError: it is not the record of a training step, or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             about = json.loads(file[_ABOUT].tobytes())
             if about.pop("format") != _FORMAT or about["kind"] not in KINDS:
                 raise ValueError("another format")
