@@ -1,6 +1,12 @@
 """A run whose step 5 is not finite: it stops with the state before that step, skips it, or returns to a checkpoint."""
 
+import dataclasses
 import json
+import os
+import re
+import socket
+import subprocess
+import sys
 import unittest.mock
 
 import jax
@@ -23,7 +29,7 @@ from flaxseg.train.loop import train_and_evaluate
 from flaxseg.train.replay import replay
 from flaxseg.train.sharding import place_batch
 from flaxseg.train.state import restore_or_create
-from flaxseg.train.step_record import read_record
+from flaxseg.train.step_record import read_record, write_record
 
 OVERRIDES = [
     "train.batch_size=8", "train.steps=8", "eval.every=8", "checkpoint.every=4", "log.every=8",
@@ -215,6 +221,25 @@ def test_the_batch_of_a_cached_dataset_can_be_read_again(cache, at):
             np.testing.assert_array_equal(here[name], value)
 
 
+def test_a_replay_names_the_images_that_are_not_finite(stopped, tmp_path):
+    """A run would refuse such images when it reads them, but augmentation could make them."""
+    record = read_record(stopped[0] / "non_finite" / "step_0000005.npz")
+    image = record.batch["image"].astype(np.float32)
+    image[[2, 7], 3, 4, 1] = np.nan, np.inf
+    batch = {**record.batch, "image": image, "label": record.batch["label"][::-1]}
+    path = tmp_path / "other" / "record.npz"
+    write_record(path, dataclasses.replace(record, kind="input", batch=batch))
+    found = replay(path)
+    assert found.is_reproduced and found.found.rows == (2, 7)
+    assert found.images == found.augmented == (record.examples[2], record.examples[7])
+    assert f"The images: {record.examples[2]}, {record.examples[7]}. The batch: " in str(found)
+    assert [file.name for file in path.parent.iterdir()] == ["record.npz"]
+    write_record(path, dataclasses.replace(record, batch={**batch, "image": record.batch["image"]}))
+    found = replay(path)
+    assert (found.found, found.is_reproduced, found.gradient) == (None, False, ())
+    assert "here, everything is finite" in str(found)
+
+
 def test_a_file_that_is_no_record_is_named(tmp_path):
     path = tmp_path / "record.npz"
     for content in (b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00"):
@@ -226,3 +251,49 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
         replay(path)
     with pytest.raises(DataError, match=r"missing.npz: cannot be read as the record of a training step"):
         replay(tmp_path / "missing.npz")
+
+
+PROGRAM = """
+import sys, unittest.mock
+import jax
+
+jax.distributed.initialize(f"localhost:{sys.argv[2]}", 2, int(sys.argv[1]))
+from flaxseg.config.files import load_config
+from flaxseg.errors import FlaxsegError
+from flaxseg.train import loop
+
+loop.Summaries = unittest.mock.MagicMock()
+try:
+    loop.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[4:]), sys.argv[3])
+except FlaxsegError as error:
+    print(error)
+"""
+
+
+@pytest.mark.long
+def test_two_processes_return_to_a_checkpoint_and_stop_together(tmp_path, at):
+    """Step 5 makes them return to step 4, and step 8 stops them; each parameter is split over both processes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    overrides = [*OVERRIDES, at, "mesh.fsdp=2", "checkpoint.every=2", "log.every=2", "data.cache=device"]
+    overrides += ["train.non_finite=rollback", "train.non_finite_limit=1"]
+    flags = re.sub(r"device_count=\d+", "device_count=2", os.environ["XLA_FLAGS"])
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM, str(index), port, str(tmp_path), *overrides], **pipes)
+        for index in range(2)
+    ]
+    results = [(*process.communicate(timeout=300), process.returncode) for process in processes]
+    for output, error, status in results:
+        assert status == 0, error
+        assert re.search(r"^step 8: the loss is not finite.* this many times before", output, re.MULTILINE), output
+    assert "Returning to the last checkpoint, 1 of at most 1 times" in results[0][1]
+    data, found = build(config_of(at)).data, []
+    for returns, step in enumerate((5, 8)):
+        record = read_record(tmp_path / "non_finite" / f"step_{step:07d}.npz")
+        for name, value in data.after_rollbacks(returns, seed=0).read_batch(step - 1).items():
+            np.testing.assert_array_equal(record.batch[name], value)
+        found.append(replay(tmp_path / "non_finite" / f"step_{step:07d}.npz").is_reproduced)
+    assert found == [True, True]
