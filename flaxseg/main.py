@@ -66,6 +66,10 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     print(f"TensorBoard   tensorboard --logdir {workdir}")
     for message in result.skipped:
         print(f"skipped       {message}")
+    if result.skipped_steps:
+        print(f"not finite    {result.skipped_steps} step(s) skipped (config.train.non_finite)")
+    if result.rollbacks:
+        print(f"not finite    returned to a checkpoint {result.rollbacks} time(s) (config.train.non_finite)")
     if result.stopped_early:
         print(
             f"stopped early at step {int(result.state.step)}: {config.checkpoint.best_metric} has not improved since "

@@ -4,7 +4,7 @@ import ast
 import json
 import runpy
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,11 @@ def _read_recorded(path: Path) -> ConfigDict:
         raise ConfigError(f"{path}: is not the configuration of a run ({error})") from error
     if not isinstance(found, dict) or not any(isinstance(value, dict) for value in found.values()):
         raise ConfigError(f"{path}: is not the configuration of a run; give the config.json in the --workdir of a run")
+    return config_of_record(found)
+
+
+def config_of_record(found: Mapping[str, Any]) -> ConfigDict:
+    """Returns the configuration that a run recorded as JSON; keys missing from it have their defaults."""
     config = default_config()
     for key, value in found.items():
         known = config[key].to_dict() if key in config and key not in GROUP_KEYS and isinstance(value, dict) else {}

@@ -167,6 +167,11 @@ SCHEMA = (
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),
             "Data type of the activations; parameters are always float32."),
+        Key("train.non_finite", "stop", choice(("stop", "skip", "rollback")),
+            "When an image, the loss, the gradient or the update of a step is not finite: stop, skip the step, or "
+            "return to the last checkpoint and continue with another data order."),
+        Key("train.non_finite_limit", 10, at_least_32(1),
+            "Number of steps to skip, or of times to return to the last checkpoint, before the run stops."),
         Key("train.stall_minutes", 30.0, NON_NEGATIVE,
             "Minutes without a step after which several processes that wait for one another exit; 0: never."),
     )),

@@ -16,10 +16,16 @@ class Callback:
     """
 
     def on_start(self, run: Run, state: TrainState) -> None:
-        """Called once, before the first step; `state.step` is above 0 in a resumed run."""
+        """Called before the first step; `state.step` is above 0 in a resumed run.
+
+        Called again when the run has returned to a checkpoint because of a step that was not finite.
+        """
 
     def on_step(self, step: int, metrics: TrainMetrics) -> None:
-        """Called after each step has been dispatched. Reading `metrics` here makes the host wait for the device."""
+        """Called after each step has been dispatched. Reading `metrics` here makes the host wait for the device.
+
+        A step that turns out not to be finite, or to come after such a step, changes nothing; see `StepCheck`.
+        """
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
         """Called every few steps with averages since the last call, usually after the next step has been dispatched.

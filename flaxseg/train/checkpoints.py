@@ -78,13 +78,25 @@ class Checkpoints:
         """Returns whether there is a checkpoint of a step that has not been evaluated."""
         return self._scores.get(step) == {}
 
-    def save(self, step: int, state: Any, scores: Mapping[str, float] | None = None) -> None:
+    def counts(self, step: int) -> Mapping[str, int]:
+        """Returns the numbers that a checkpoint was saved with; empty if there are none, or no such checkpoint."""
+        manifest = read_manifest(self._directory / str(step))
+        return manifest.counts if manifest else {}
+
+    def save(
+        self,
+        step: int,
+        state: Any,
+        scores: Mapping[str, float] | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
         """Saves a state in the background; returns once it has been copied off the device.
 
         Args:
           step: its step; an existing checkpoint of this step is left unchanged, but receives scores if it has none.
           state: any tree of arrays.
           scores: the scores of this state's evaluation; None if it was not evaluated.
+          counts: numbers by name that belong to the run and not to its state.
         """
         if step in self._manager.all_steps():
             self._add_scores(step, scores or {})
@@ -94,7 +106,9 @@ class Checkpoints:
             self._best_step = step
         self._scores[step] = {name: float(score) for name, score in (scores or {}).items()}
         self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
-        self._completion = threading.Thread(target=self._complete, args=(step,), name="complete checkpoint")
+        self._completion = threading.Thread(
+            target=self._complete, args=(step, dict(counts or {})), name="complete checkpoint"
+        )
         self._completion.start()
 
     def wait(self) -> None:
@@ -173,12 +187,12 @@ class Checkpoints:
             write_manifest(self._directory / str(step), step=step, scores=self._scores[step])
             self._delete_old()
 
-    def _complete(self, step: int) -> None:
+    def _complete(self, step: int, counts: Mapping[str, int]) -> None:
         """Writes the manifest of a checkpoint as soon as Orbax has saved it, and deletes old checkpoints."""
         try:
             self._manager.wait_until_finished()
             if jax.process_index() == 0:
-                write_manifest(self._directory / str(step), step=step, scores=self._scores[step])
+                write_manifest(self._directory / str(step), step=step, scores=self._scores[step], counts=counts)
                 self._delete_old()
         except BaseException as problem:
             self._problem = problem

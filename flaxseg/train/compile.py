@@ -14,14 +14,28 @@ from flaxseg.train.build import Run
 from flaxseg.train.partitioner import partition_safely
 from flaxseg.train.sharding import replicated
 from flaxseg.train.step import TrainState, predict_logits, train_step
+from flaxseg.train.step_check import NOT_TAKEN, select
+from flaxseg.train.step_metrics import TrainMetrics
+
+
+class Turn(NamedTuple):
+    """Which step it is, and whether it may be skipped: arguments of the jitted step, so that they compile once."""
+
+    number: int | jax.Array
+    """Number of steps before it. Only if it equals `state.step` is the step taken, because steps are dispatched before
+    the host knows whether those before them are finite."""
+    skipped: int | jax.Array
+    """int32 scalar on the devices, `metrics.check.skipped` of the step before: number of steps skipped so far."""
+    max_skipped: int
+    """Number of steps to skip in all."""
 
 
 class Compiled(NamedTuple):
     """The jitted functions of a run, which compile when they are first called and preserve the state's sharding."""
 
     step: Callable[..., Any]
-    """(state, batch, key, stored) -> (state, metrics); donates the state. A batch of indices is looked up in `stored`,
-    the training set on the devices."""
+    """(state, batch, key, stored, turn) -> (state, metrics); donates the state. A batch of indices is looked up in
+    `stored`, the training set on the devices. `turn` is a `Turn`."""
     logits: Callable[..., Any]
     """(state, image) -> logits"""
     score: Callable[..., Any]
@@ -44,10 +58,12 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         options=run.optim.step_options,
     )
 
-    def step(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored) -> Any:
+    def step(
+        state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored, turn: Turn
+    ) -> tuple[TrainState, TrainMetrics]:
         if stored:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
-        return step_of_batch(state, batch, key)
+        return _in_turn(state, *step_of_batch(state, batch, key), turn)
 
     plan = run.loop.evaluation
     score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
@@ -57,3 +73,15 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         score=jax.jit(score, out_shardings=everywhere),
         label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
     )
+
+
+def _in_turn(state: TrainState, new: TrainState, metrics: TrainMetrics, turn: Turn) -> tuple[TrainState, TrainMetrics]:
+    """Returns the state and metrics after a step that is only taken, or skipped, when it is its turn."""
+    check = metrics.check
+    is_due = state.step == turn.number
+    is_skipped = is_due & (check.code != 0) & (turn.skipped < turn.max_skipped)
+    new = new.replace(step=jnp.where(is_skipped, state.step + 1, new.step))  # type: ignore[attr-defined]
+    check = check.replace(  # type: ignore[attr-defined]
+        code=jnp.where(is_due, check.code, NOT_TAKEN), skipped=turn.skipped + is_skipped.astype(jnp.int32)
+    )
+    return select(is_due, new, state), metrics.replace(check=check)  # type: ignore[attr-defined]

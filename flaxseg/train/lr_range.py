@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from scipy.ndimage import gaussian_filter1d
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from flaxseg.errors import TrainingError
 from flaxseg.train.build import Run
-from flaxseg.train.compile import compile_run
+from flaxseg.train.compile import Turn, compile_run
 from flaxseg.train.sharding import device_prefetch
 from flaxseg.train.state import create_state, load_weights
 
@@ -82,12 +83,13 @@ def sweep_learning_rates(run: Run, *, lowest: float, highest: float, steps: int)
       TrainingError: the loss is not finite from the beginning.
     """
     state = create_state(run, load_weights(run))
-    compiled, key = compile_run(run, state), run.loop.step_key
+    compiled, key, number = compile_run(run, state), run.loop.step_key, itertools.count()
     stored = run.data.load_cache() if run.data.load_cache else {}
 
     def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
-        state, metrics = compiled.step(state, batch, key, stored)
-        return state, metrics.loss.total
+        state, metrics = compiled.step(state, batch, key, stored, Turn(next(number), 0, max_skipped=0))
+        # From the first step on that is not finite, no step is taken, and the loss would stay as it is.
+        return state, jnp.where(metrics.check.code == 0, metrics.loss.total, jnp.nan)
 
     batches = device_prefetch(run.data.iterate(run.data.train_batches), run.loop.mesh)
     return range_test(step, state, batches, lowest=lowest, highest=highest, steps=steps)

@@ -18,6 +18,8 @@ class Result:
       stopped_by: the number of the signal that stopped the run; 0 if none did.
       stopped_early: whether early stopping ended the run.
       skipped: the error message of each skipped example.
+      skipped_steps: number of steps that were skipped because they were not finite.
+      rollbacks: number of times that the run returned to a checkpoint for the same reason.
     """
 
     scores: EvalMetrics | None
@@ -27,6 +29,8 @@ class Result:
     stopped_by: int = 0
     stopped_early: bool = False
     skipped: tuple[str, ...] = ()
+    skipped_steps: int = 0
+    rollbacks: int = 0
 
     def table(self) -> str:
         """Returns the last evaluation as text: a table of the classes, and one for each further metric."""

@@ -19,6 +19,7 @@ from flaxseg.losses import LossFn
 from flaxseg.models.protocol import SegmentationModel, Variables
 from flaxseg.optimizers import plateau_multiplier
 from flaxseg.train.micro_batches import training_logits
+from flaxseg.train.step_check import check_step, select
 from flaxseg.train.step_metrics import TrainMetrics
 
 MetricsFn = Callable[[jax.Array, Batch], Mapping[str, clu_metrics.Metric]]
@@ -115,7 +116,7 @@ def train_step(
     augment_fn: AugmentFn | None = None,
     options: StepOptions = StepOptions(),
 ) -> tuple[TrainState, TrainMetrics]:
-    """Takes one step of gradient descent.
+    """Takes one step of gradient descent, unless an image, the loss, the gradient or the update is not finite.
 
     Pure and not jitted: use `jax.jit(partial(train_step, model=..., ...), donate_argnums=0)`.
 
@@ -130,7 +131,8 @@ def train_step(
       options: the moving average, micro-batches and further metrics.
 
     Returns:
-      The state after the step, and the metrics of the step.
+      The state after the step, and the metrics of the step. If `metrics.check.code` is not 0, something in the step is
+      not finite (see `StepCheck`), and the state is the one before the step.
 
     Raises:
       ArgumentError: the options do not fit the state or the batch.
@@ -139,15 +141,10 @@ def train_step(
     if augment_fn is not None:
         batch = augment_fn(augment_key, batch)
 
-    def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, jax.Array]]:
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        logits, auxiliary_logits, batch_stats = training_logits(
-            variables, batch["image"], dropout_key, model=model, accumulate_steps=options.accumulate_steps
-        )
-        loss, parts = loss_fn(logits, batch["label"], *auxiliary_logits)
-        return loss, (parts, batch_stats, logits)
-
-    (loss, (parts, batch_stats, logits)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+    gradient = loss_and_gradient(
+        state, batch, dropout_key, model=model, loss_fn=loss_fn, accumulate_steps=options.accumulate_steps
+    )
+    (loss, (parts, batch_stats, logits)), grads = gradient
     updates, opt_state = optax.with_extra_args_support(tx).update(grads, state.opt_state, state.params, value=loss)
     params = optax.apply_updates(state.params, updates)
     new_state = TrainState(
@@ -157,16 +154,50 @@ def train_step(
         opt_state=opt_state,
         ema_params=_moving_average(state.ema_params, params, options.ema_decay, state.step),
     )
+    grad_norm, update_norm = optax.tree.norm(grads), optax.tree.norm(updates)
+    check = check_step(batch["image"], loss, grad_norm, update_norm, batch_stats)
     average: Callable[[jax.Array], clu_metrics.Average] = clu_metrics.Average.from_model_output
     metrics = TrainMetrics(
         loss=average(loss),
         parts={name: average(part) for name, part in parts.items()},
-        grad_norm=average(optax.tree.norm(grads)),
-        update_norm=average(optax.tree.norm(updates)),
+        grad_norm=average(grad_norm),
+        update_norm=average(update_norm),
         plateau_multiplier=average(plateau_multiplier(opt_state)),
+        check=check,
         extra=options.metrics_fn(logits, batch) if options.metrics_fn else {},
     )
-    return new_state, metrics
+    return select(check.code == 0, new_state, state), metrics
+
+
+def loss_and_gradient(
+    state: TrainState,
+    batch: Batch,
+    dropout_key: jax.Array,
+    *,
+    model: SegmentationModel,
+    loss_fn: LossFn,
+    accumulate_steps: int = 1,
+) -> tuple[tuple[jax.Array, tuple[dict[str, jax.Array], Any, jax.Array]], Any]:
+    """Returns the loss of an augmented batch and its gradient: `((loss, (parts, batch_stats, logits)), gradient)`.
+
+    Args:
+      state: the parameters and batch statistics.
+      batch: `image` [B, H, W, C] with values 0..255 and `label` integer[B, H, W].
+      dropout_key: random key of the dropout layers.
+      model: the network.
+      loss_fn: (logits, label, *auxiliary_logits) -> (total, parts).
+      accumulate_steps: the number of micro-batches; see `training_logits`.
+    """
+
+    def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, jax.Array]]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, auxiliary_logits, batch_stats = training_logits(
+            variables, batch["image"], dropout_key, model=model, accumulate_steps=accumulate_steps
+        )
+        loss, parts = loss_fn(logits, batch["label"], *auxiliary_logits)
+        return loss, (parts, batch_stats, logits)
+
+    return jax.value_and_grad(objective, has_aux=True)(state.params)
 
 
 def step_keys(key: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:

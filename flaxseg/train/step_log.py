@@ -1,14 +1,13 @@
 """Training scalars: averages over the steps since the last log, read without stalling the device."""
 
 import functools
-import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from flaxseg.errors import TrainingError
+from flaxseg.train.non_finite import NonFinite, NonFiniteStep
 from flaxseg.train.step_metrics import TrainMetrics
 
 
@@ -16,15 +15,26 @@ class StepLog:
     """Collects the metrics of dispatched steps, and reads them on request.
 
     Args:
-      learning_rate: the learning rate at each step.
+      learning_rate: the learning rate by the number of updates before.
       batch_size: number of examples in a batch, for the throughput.
+      skipped: number of steps that the run has skipped before.
+      on_skip: called with each skipped step when it is read; None where no step is skipped.
     """
 
-    def __init__(self, learning_rate: Callable[[int], Any], *, batch_size: int) -> None:
+    def __init__(
+        self,
+        learning_rate: Callable[[int], Any],
+        *,
+        batch_size: int,
+        skipped: int = 0,
+        on_skip: Callable[[NonFinite], None] | None = None,
+    ) -> None:
         self._learning_rate = learning_rate
         self._batch_size = batch_size
+        self._on_skip = on_skip
         self._pending: list[TrainMetrics] = []
         self._since = time.perf_counter()
+        self.skipped = skipped
 
     def __bool__(self) -> bool:
         """Whether there are steps that have not been read yet."""
@@ -37,42 +47,52 @@ class StepLog:
     def read(self, step: int) -> tuple[dict[str, float], TrainMetrics]:
         """Waits for the steps added since the last call and returns their averages, and their merged metrics.
 
+        Skipped steps are excluded, unless there are no others.
+
         Args:
           step: the number of the last of them.
 
         Raises:
-          TrainingError: the loss, gradient or update of one of them is not finite; the message names the first.
+          NonFiniteStep: one of them is not finite and was not skipped, so it and the later ones were not taken.
         """
         jax.block_until_ready(self._pending[-1].loss.total)
         finished = jax.device_get(self._pending)
         self._pending.clear()
-        for number, metrics in enumerate(finished, step - len(finished) + 1):
-            _check_finite(number, metrics)
-        merged = functools.reduce(TrainMetrics.merge, finished)
+        taken = [
+            metrics
+            for number, metrics in enumerate(finished, step - len(finished) + 1)
+            if self._was_taken(number, metrics)
+        ]
+        merged = functools.reduce(TrainMetrics.merge, taken or finished).replace(check=finished[-1].check)  # type: ignore[attr-defined]
         scalars = merged.compute()
         seconds = time.perf_counter() - self._since
         self.restart_clock()
         # On the host's CPU, because an accelerator would compute it only after the steps already dispatched.
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            scalars["learning_rate"] = float(self._learning_rate(step - 1)) * scalars.pop("plateau_multiplier")
+            rate = self._learning_rate(max(step - 1 - self.skipped, 0))
+            scalars["learning_rate"] = float(rate) * scalars.pop("plateau_multiplier")
         scalars["steps_per_second"] = len(finished) / seconds
         scalars["images_per_second"] = self._batch_size * len(finished) / seconds
+        if self._on_skip is not None or self.skipped:
+            scalars["skipped_steps"] = float(self.skipped)
         return scalars, merged
 
     def restart_clock(self) -> None:
         """Excludes the time since the last read from the throughput."""
         self._since = time.perf_counter()
 
+    def _was_taken(self, step: int, metrics: TrainMetrics) -> bool:
+        """Returns whether a step was taken; if it was skipped instead, counts it.
 
-def _check_finite(step: int, metrics: TrainMetrics) -> None:
-    if all(math.isfinite(measured.total) for measured in (metrics.loss, metrics.grad_norm, metrics.update_norm)):
-        return
-    values = ", ".join(
-        f"{name} = {value:.4g}" for name, value in metrics.compute().items() if name != "plateau_multiplier"
-    )
-    raise TrainingError(
-        f"step {step}: the loss, its gradient or the update is not finite ({values}). No checkpoint of this step was "
-        "written; those of earlier steps are unchanged. Use a new --workdir with a lower "
-        "config.optimizer.learning_rate, more config.optimizer.warmup_steps, config.optimizer.grad_clip = 1.0, or "
-        "config.train.precision = 'float32'. An out-of-range label makes the loss NaN as well"
-    )
+        Raises:
+          NonFiniteStep: it was neither taken nor skipped.
+        """
+        if int(metrics.check.code) == 0:
+            return True
+        finding = NonFinite.in_metrics(step, metrics)
+        if int(metrics.check.skipped) == self.skipped:
+            raise NonFiniteStep(finding)
+        self.skipped += 1
+        if self._on_skip is not None:
+            self._on_skip(finding)
+        return False

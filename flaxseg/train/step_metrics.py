@@ -6,6 +6,8 @@ import jax
 from clu import metrics as clu_metrics
 from flax import struct
 
+from flaxseg.train.step_check import StepCheck
+
 
 @struct.dataclass
 class TrainMetrics:
@@ -20,6 +22,8 @@ class TrainMetrics:
     """Global norm of the update that the optimizer added to the parameters."""
     plateau_multiplier: clu_metrics.Average
     """Factor by which a plateau schedule reduces the learning rate; 1 for every other schedule."""
+    check: StepCheck
+    """What is the first to be non-finite in the step; nothing, usually."""
     extra: Mapping[str, clu_metrics.Metric] = struct.field(default_factory=dict)
     """The metrics that `StepOptions.metrics_fn` returned, by name."""
 

@@ -9,6 +9,7 @@ from typing import Self
 from flaxseg.train.agreement import StopAgreement
 from flaxseg.train.coordination import Store
 from flaxseg.train.heartbeats import Heartbeats
+from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.preemption import StopSignals
 
 _runs = itertools.count()
@@ -74,6 +75,8 @@ class Supervision:
         self._heartbeats.stall_minutes = stall_minutes
         try:
             yield
+        except NonFiniteStep:
+            raise  # In every process, because the metrics are the same.
         except Exception as error:
             self._heartbeats.explain(error)
             raise

@@ -15,9 +15,11 @@ from flaxseg.inference.description import FILE_NAME, ModelDescription
 
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh", "train.stall_minutes")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
+FAILURES = ("train.non_finite", "train.non_finite_limit")
 REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
-FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS
-"""Keys, and groups of keys, that may change when a run is resumed: where it runs, how long, and what it reports.
+FREE_TO_CHANGE = PLACES + LENGTHS + FAILURES + REPORTS
+"""Keys, and groups of keys, that may change when a run is resumed: where it runs, how long, what it does
+about steps that are not finite, and what it reports.
 
 Changing the length of a run also changes its learning-rate schedule, from the step at which it is resumed.
 """
@@ -35,7 +37,7 @@ SAMPLES = "samples.npz"
 class Workdir:
     """The files of a run: `config.json`, `data.json`, `model.json`, `class_weights.json`, `samples.npz`, its products.
 
-    A run produces `checkpoints/`, `images/`, `metrics.jsonl` and event files.
+    A run produces `checkpoints/`, `images/`, `metrics.jsonl`, event files, and `non_finite/` if a step is not finite.
 
     Args:
       path: the directory; `claim` creates it.
@@ -47,6 +49,7 @@ class Workdir:
         self.class_weights = self.path / "class_weights.json"
         self.samples = self.path / SAMPLES
         self.metrics = self.path / "metrics.jsonl"
+        self.non_finite = self.path / "non_finite"
         self._config = self.path / "config.json"
         self._data = self.path / "data.json"
         self._model = self.path / FILE_NAME
@@ -99,7 +102,7 @@ class Workdir:
             raise CheckpointError(f"{self.path}: is a file; give a --workdir that is a directory or does not exist")
         files = (self._config, self._data, self._model, self.class_weights, self.samples, self.metrics)
         wrong = [(path, "directory", "file") for path in files if path.is_dir()]
-        directories = (self.checkpoints, self.path / "images")
+        directories = (self.checkpoints, self.path / "images", self.non_finite)
         wrong += [(path, "file", "directory") for path in directories if path.exists() and not path.is_dir()]
         for path, found, expected in wrong:
             raise CheckpointError(

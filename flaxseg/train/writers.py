@@ -20,6 +20,7 @@ from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.evaluation import Evaluation
 from flaxseg.train.hard_examples import HARDEST, HardExamples
+from flaxseg.train.recovery import ROLLBACKS, SKIPPED
 from flaxseg.train.result import Result
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_metrics import TrainMetrics
@@ -110,13 +111,20 @@ class HardestExamplesWriter(Callback):
 
 
 class CheckpointWriter(Callback):
-    """Saves the state when a checkpoint is due."""
+    """Saves the state when a checkpoint is due, with the numbers of skipped steps and of returns to a checkpoint."""
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self._checkpoints = checkpoints
+        self._counts: dict[str, int] = {}
+
+    def on_start(self, run: Run, state: TrainState) -> None:
+        self._counts = {ROLLBACKS: run.loop.faults.rollbacks}
+
+    def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
+        self._counts[SKIPPED] = int(metrics.check.skipped)
 
     def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
-        self._checkpoints.save(step, state, scores)
+        self._checkpoints.save(step, state, scores, self._counts)
 
 
 class SampleWriter(Callback):

@@ -20,7 +20,7 @@ from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.report.samples import SampleImages
-from flaxseg.train import loop
+from flaxseg.train import fit, loop
 from flaxseg.train.build import build
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
         return functions
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "compile_run", remember)
+        patch.setattr(fit, "compile_run", remember)
         result = train_and_evaluate(config, workdir)
     return config, workdir, result, compiled
 
@@ -196,7 +196,7 @@ def falling_scores():
         return Evaluation(metrics, metrics.compute(), SampleImages(0))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "evaluate", evaluate)
+        patch.setattr(fit, "evaluate", evaluate)
         yield
 
 
@@ -265,7 +265,7 @@ def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
 def test_an_update_that_is_not_finite_is_never_saved(tmp_path):
     """The loss and its gradient belong to the parameters before the step, and are finite."""
     overrides = ["optimizer.learning_rate=3e38", "optimizer.warmup_steps=0", "train.steps=1", "eval.every=1"]
-    with pytest.raises(TrainingError, match=r"step 1: the loss, its gradient or the update is not .*= inf"):
+    with pytest.raises(TrainingError, match=r"step 1: the update of the parameters .* is not finite.*= inf"):
         train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir())
 
@@ -294,14 +294,14 @@ OVERRIDES = [
 KILLED = """
 import os, signal, sys, unittest.mock
 from flaxseg.config.files import load_config
-from flaxseg.train import loop
+from flaxseg.train import fit, loop
 
 def restore_or_create(run, checkpoints, load):
     def kill(*arguments, **options):
         checkpoints.wait()
         os.kill(os.getpid(), signal.SIGKILL)
 
-    loop.evaluate = kill
+    fit.evaluate = kill
     return original(run, checkpoints, load)
 
 # Summaries are not tested here, and writing them imports TensorFlow.

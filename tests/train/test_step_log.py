@@ -7,6 +7,7 @@ from clu.metrics import Average
 
 from flaxseg.errors import TrainingError
 from flaxseg.train.hard_examples import HARDEST, HardExamples
+from flaxseg.train.step_check import NOT_TAKEN, StepCheck
 from flaxseg.train.step_log import StepLog
 from flaxseg.train.step_metrics import TrainMetrics
 
@@ -26,7 +27,7 @@ class Late:
         return self.value.__array__(dtype)
 
 
-def metrics(value, late=False):
+def metrics(value, late=False, code=0, skipped=0):
     plain = Average(total=jnp.float32(2 * value), count=jnp.int32(1))
     half = Average(total=jnp.float32(0.5), count=jnp.int32(1))
     return TrainMetrics(
@@ -35,6 +36,7 @@ def metrics(value, late=False):
         grad_norm=plain,
         update_norm=plain,
         plateau_multiplier=half,
+        check=StepCheck(code=np.int32(code), finite_images=np.ones(8, bool), skipped=np.int32(skipped)),
     )
 
 
@@ -58,11 +60,29 @@ def test_scalars_are_averages_since_the_last_read():
 def test_a_loss_that_is_not_finite_names_its_step():
     log = StepLog(lambda _: 0.0, batch_size=8)
     for step in range(11, 17):
-        log.add(metrics(float("nan") if step == 13 else step))
-    with pytest.raises(
-        TrainingError, match=r"step 13: the loss, its gradient or the update is not finite \(loss = nan"
-    ):
+        code = 0 if step < 13 else 2 if step == 13 else NOT_TAKEN
+        log.add(metrics(float("nan") if step == 13 else step, code=code))
+    message = r"step 13: the loss is not finite, although every image is \(not finite: cross_entropy, loss = nan"
+    with pytest.raises(TrainingError, match=message) as raised:
         log.read(16)
+    assert (raised.value.finding.step, raised.value.finding.kind) == (13, "loss")
+
+
+def test_skipped_steps_are_counted_and_excluded_from_averages():
+    found = []
+    log = StepLog(lambda updates: 0.1 * updates, batch_size=8, skipped=1, on_skip=found.append)
+    for value, code, skipped in ((1, 0, 1), (float("nan"), 3, 2), (3, 0, 2), (float("inf"), 2, 3)):
+        log.add(metrics(value, code=code, skipped=skipped))
+    scalars, merged = log.read(10)
+    assert scalars["loss"] == 2 and merged.loss.count == 2
+    assert [(each.step, each.kind) for each in found] == [(8, "gradient"), (10, "loss")]
+    assert scalars["skipped_steps"] == log.skipped == merged.check.skipped == 3
+    assert scalars["learning_rate"] == pytest.approx(0.1 * (10 - 1 - 3) * 0.5), "by the number of updates"
+    log.add(metrics(float("nan"), code=2, skipped=4))
+    assert np.isnan(log.read(11)[0]["loss"]), "there is no other step"
+    log.add(metrics(float("nan"), code=2, skipped=4))
+    with pytest.raises(TrainingError, match="step 12: the loss is not finite"):
+        log.read(12)
 
 
 def test_hardest_examples_are_merged_over_steps():

@@ -28,26 +28,31 @@ class Manifest:
       step: the step of the checkpoint.
       scores: the scores of its state by name; empty if it was not evaluated.
       files: for each file, by its path below the directory of the checkpoint, its size and its SHA-256.
+      counts: numbers by name that belong to the run and not to its state, such as that of its skipped steps.
     """
 
     step: int
     scores: Mapping[str, float]
     files: Mapping[str, tuple[int, str]]
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
-def write_manifest(directory: Path, *, step: int, scores: Mapping[str, float]) -> None:
+def write_manifest(
+    directory: Path, *, step: int, scores: Mapping[str, float], counts: Mapping[str, int] | None = None
+) -> None:
     """Writes the manifest of a checkpoint durably, after its files.
 
     Args:
       directory: the directory of the checkpoint.
       step: its step.
       scores: the scores of its state; empty if it was not evaluated.
+      counts: see `Manifest`.
 
     Raises:
       OSError: a file cannot be read, or the manifest cannot be written.
     """
     files = {path.relative_to(directory).as_posix(): _record(path) for path in _files(directory)}
-    content = {"format": _FORMAT, "step": step, "scores": dict(scores), "files": files}
+    content = {"format": _FORMAT, "step": step, "scores": dict(scores), "files": files, "counts": dict(counts or {})}
     text = json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n"
     new = directory / f"{FILE}.new"
     with new.open("w", encoding="utf-8") as file:
@@ -73,7 +78,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         if digest != _digest(content) or content["format"] != _FORMAT:
             raise ValueError("its digest differs")
         files = {name: (size, digest) for name, (size, digest) in content["files"].items()}
-        return Manifest(content["step"], content["scores"], files)
+        return Manifest(content["step"], content["scores"], files, content.get("counts", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{FILE}: cannot be read ({error})") from error
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -14,11 +15,12 @@ from tqdm import tqdm
 from flaxseg.augment import canvas_size
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
+from flaxseg.data.batching import stack_examples
 from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
-from flaxseg.data.types import Batch, SegmentationDataset
+from flaxseg.data.types import Batch, Example, SegmentationDataset
 from flaxseg.train import device_cache
 
 
@@ -32,6 +34,8 @@ class DataPart:
       train_batches: `train_batches[n]` is this process's part of the batch of step n: decoded on the host, or
         `{"index": int32[B]}` where the dataset is cached on the devices.
       eval_batches: the sequence of this process's batches of one evaluation.
+      batches_of: `batches_of(seed)` returns such batches in the order of another seed.
+      read: returns the example of an index as `load_cache` copies it; None if batches come from the host.
       load_cache: copies the training set to the devices and returns it; None if batches come from the host.
       iterate: `iterate(batches, start=0)` yields batches that threads prefetch.
       channels: number of channels of the images.
@@ -41,6 +45,8 @@ class DataPart:
     train: SegmentationDataset
     evaluation: SegmentationDataset
     train_batches: Any
+    batches_of: Callable[[int], Any]
+    read: Callable[[int], Example] | None
     eval_batches: Sequence[Batch]
     load_cache: Callable[[], device_cache.Stored] | None
     iterate: Callable[..., Iterator[Batch]]
@@ -51,6 +57,27 @@ class DataPart:
     def splits(self) -> dict[str, SegmentationDataset]:
         """Both datasets by their role, "train" and "eval"."""
         return {"train": self.train, "eval": self.evaluation}
+
+    def read_batch(self, step: int) -> Batch:
+        """Returns this process's part of the batch of step `step`, from 0, read from the dataset.
+
+        Raises:
+          DataError: an example cannot be read.
+        """
+        batch: Batch = self.train_batches[step]
+        return {**batch, **stack_examples([self.read(i) for i in batch["index"].tolist()])} if self.read else batch
+
+    def after_rollbacks(self, count: int, *, seed: int) -> "DataPart":
+        """Returns the same data in the order of a run that has returned to a checkpoint `count` times.
+
+        Args:
+          count: number of returns; 0 leaves the order as it is.
+          seed: the random seed of the run.
+        """
+        if not count:
+            return self
+        order_seed = int(np.random.SeedSequence((seed, count)).generate_state(1, np.uint64)[0] >> 1)
+        return dataclasses.replace(self, train_batches=self.batches_of(order_seed))
 
 
 def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
@@ -72,7 +99,7 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     if settings.skip_bad:
         train = skip_bad_examples(train, bad_examples, names[0])
         evaluation = skip_bad_examples(evaluation, bad_examples, names[1], ignored=True)
-    load_cache = None
+    load_cache = read = None
     if settings.cache == "device":
         read = canvas_reader(train, options["canvas_size"])
         load_cache = functools.partial(device_cache.load, len(train.source), read, mesh, num_threads=num_threads)
@@ -94,6 +121,10 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
         train=train,
         evaluation=evaluation,
         train_batches=batches,
+        batches_of=lambda seed: train_batches(
+            train, **{**options, "seed": seed}, cache=settings.cache, weights=weights
+        ),
+        read=read,
         eval_batches=evaluated,
         load_cache=load_cache,
         iterate=functools.partial(iterate, num_threads=num_threads, prefetch=settings.prefetch),

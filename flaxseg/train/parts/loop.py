@@ -53,10 +53,27 @@ class FaultPlan:
     """What is done about faults.
 
     Attributes:
+      policy: what is done about a step whose input, loss, gradient or update is not finite, and which is never taken:
+        "stop", "skip" or "rollback".
+      limit: number of steps to skip, or of times to roll back, before the run stops.
       stall_minutes: how long several processes may stand still, in minutes, before they exit; 0: forever.
+      rollbacks: number of times that the run has returned to a checkpoint; changes the random key of the steps.
     """
 
+    policy: str
+    limit: int
     stall_minutes: float
+    rollbacks: int = 0
+
+    @property
+    def max_skipped(self) -> int:
+        """Number of steps to skip before the run stops."""
+        return self.limit if self.policy == "skip" else 0
+
+    @property
+    def max_rollbacks(self) -> int:
+        """Number of times to return to the last checkpoint before the run stops."""
+        return self.limit if self.policy == "rollback" else 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +103,7 @@ class LoopPart:
     @property
     def step_key(self) -> jax.Array:
         """The random key of all training steps."""
-        return step_key(self.seed)
+        return step_key(self.seed, self.faults.rollbacks)
 
     def should_log(self, step: int) -> bool:
         """Returns whether training scalars are due after a step."""
@@ -110,9 +127,15 @@ class LoopPart:
         return self.evaluation.patience > 0 and evaluated - (best_step or 0) >= self.evaluation.patience
 
 
-def step_key(seed: int) -> jax.Array:
-    """Returns the random key of all training steps of a run, which differs from that of its initial parameters."""
-    return jax.random.fold_in(jax.random.key(seed), 1)
+def step_key(seed: int, rollbacks: int = 0) -> jax.Array:
+    """Returns the random key of all training steps of a run, which differs from that of its initial parameters.
+
+    Args:
+      seed: the random seed of the run.
+      rollbacks: number of times that the run has returned to a checkpoint.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    return jax.random.fold_in(key, rollbacks) if rollbacks else key
 
 
 def build_mesh(config: ConfigDict) -> Mesh:
@@ -167,5 +190,5 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         checkpoints=CheckpointPlan(
             config.checkpoint.every or evaluate_every, config.checkpoint.keep, config.checkpoint.best_metric
         ),
-        faults=FaultPlan(config.train.stall_minutes),
+        faults=FaultPlan(config.train.non_finite, config.train.non_finite_limit, config.train.stall_minutes),
     )
