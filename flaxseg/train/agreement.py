@@ -1,5 +1,6 @@
 """The agreement of all processes of a run on where to stop, without a collective operation in the training loop."""
 
+import contextlib
 import os
 import threading
 import time
@@ -14,6 +15,9 @@ _LISTEN_SECONDS = 3600.0
 
 _FAREWELL_SECONDS = 5.0
 """How long the first process, which holds the store, waits for the others when all exit."""
+
+_NOTHING = 0
+"""Published instead of the number of a signal at the end of a run."""
 
 _LAST_SECONDS = 1.0
 """How long the others may take from their last word to their exit."""
@@ -43,6 +47,7 @@ class StopAgreement:
         self._exit: Callable[[int], None] = os._exit
         self._lost: Callable[[Exception], None] = lambda error: None
         self._ended = False
+        self._thread = threading.Thread(target=self._listen, name="flaxseg-stop", daemon=True)
 
     @property
     def is_alone(self) -> bool:
@@ -74,11 +79,17 @@ class StopAgreement:
         """
         self._exit, self._lost = leave, lost
         if self._store is not None:
-            threading.Thread(target=self._listen, name="flaxseg-stop", daemon=True).start()
+            self._thread.start()
 
     def close(self) -> None:
         """Ignores what other processes announce from now on."""
         self._ended = True
+        if self._store is not None:
+            # The thread must not be in the store when the interpreter shuts down, which would abort the process. By
+            # now all processes have left the training loop, so that none needs to listen.
+            with contextlib.suppress(StoreError):
+                self._store.set_once("stop", str(_NOTHING))
+            self._thread.join(_FAREWELL_SECONDS)
 
     def announce(self, number: int) -> None:
         """Makes all processes stop because of a signal; the first one that is announced counts.
@@ -112,7 +123,7 @@ class StopAgreement:
             found = None
             while found is None:
                 found = store.wait("stop", seconds=_LISTEN_SECONDS)
-            if not self._ended:
+            if not self._ended and int(found) != _NOTHING:
                 self._decide(store, int(found))
         except StoreError as error:
             if not self._ended:

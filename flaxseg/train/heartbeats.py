@@ -88,8 +88,10 @@ class Heartbeats:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        if self._store is not None and error is None:
-            self._thread.join(_STORE_SECONDS)
+        if self._store is None:
+            return
+        self._thread.join(_STORE_SECONDS)
+        if error is None:
             with contextlib.suppress(StoreError):
                 self._say(self._store, is_done=True)
 

@@ -20,7 +20,7 @@ from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.report.samples import SampleImages
-from flaxseg.train import fit, loop
+from flaxseg.train import fit
 from flaxseg.train.build import build
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     """Returns config, directory, result and jitted functions of a run of six steps, evaluated after 3 and 6."""
     workdir = tmp_path_factory.mktemp("run")
     config = load_config("configs/shapes.py:tiny")
-    compiled, original = [], loop.compile_run
+    compiled, original = [], fit.compile_run
 
     def remember(*arguments):
         functions = original(*arguments)
