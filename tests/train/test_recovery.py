@@ -234,6 +234,15 @@ def test_a_replay_names_the_images_that_are_not_finite(stopped, tmp_path):
     assert found.images == found.augmented == (record.examples[2], record.examples[7])
     assert f"The images: {record.examples[2]}, {record.examples[7]}. The batch: " in str(found)
     assert [file.name for file in path.parent.iterdir()] == ["record.npz"]
+    shorter = {name: value[:3] if "head" in name else value for name, value in record.state.items()}
+    write_record(path, dataclasses.replace(record, state=shorter))
+    with pytest.raises(
+        DataError, match=r"params/head/bias is float32\[3\] in the record .*float32\[5\] in the network"
+    ):
+        replay(path)
+    write_record(path, dataclasses.replace(record, batch={**batch, "label": batch["label"][:4]}))
+    with pytest.raises(DataError, match=r"label \(4, 32, 32\), 8 examples"):
+        replay(path)
     write_record(path, dataclasses.replace(record, batch={**batch, "image": record.batch["image"]}))
     found = replay(path)
     assert (found.found, found.is_reproduced, found.gradient) == (None, False, ())
@@ -246,9 +255,10 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"record.npz: cannot be read as the record of a training step"):
             replay(path)
-    np.savez(path, about=np.frombuffer(b'{"format": 1, "kind": "loss"}', np.uint8))
-    with pytest.raises(DataError, match=r"record.npz: cannot be read as the record of a training step"):
-        replay(path)
+    for about in (b"[]", b'{"format": 2}', b'{"format": 1, "kind": "loss", "num_classes": "many"}'):
+        np.savez(path, about=np.frombuffer(about, np.uint8))
+        with pytest.raises(DataError, match=r"record.npz: cannot be read as the record of a training step"):
+            replay(path)
     with pytest.raises(DataError, match=r"missing.npz: cannot be read as the record of a training step"):
         replay(tmp_path / "missing.npz")
 
