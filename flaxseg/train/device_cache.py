@@ -1,5 +1,6 @@
 """A whole dataset on the accelerators: decoded once, sharded over the mesh, and read inside the jitted step."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,20 @@ from flaxseg.train.sharding import EXAMPLES, batch_divisor, batch_sharding, exam
 
 Stored = Mapping[str, jax.Array]
 """`image` [N, H, W, C] and `label` [N, H, W], examples over `data` and `fsdp`, rows over `spatial`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loader:
+    """Copies a dataset to the devices when it is called; see `load` for its attributes."""
+
+    count: int
+    read: Callable[[int], Example]
+    mesh: Mesh
+    num_threads: int
+
+    def __call__(self) -> Stored:
+        """Returns all examples on the devices."""
+        return load(self.count, self.read, self.mesh, num_threads=self.num_threads)
 
 
 def load(count: int, read: Callable[[int], Example], mesh: Mesh, *, num_threads: int) -> Stored:

@@ -195,5 +195,5 @@ def _result(
         stopped_by=stopped_by,
         stopped_early=step < run.loop.total_steps and run.loop.should_stop_early(step, checkpoints.best_step),
         skipped=run.data.bad_examples.messages,
-        rollbacks=run.loop.rollbacks,
+        rollbacks=run.loop.non_finite.rollbacks,
     )

@@ -33,7 +33,8 @@ class RollBack(Exception):
 def after_rollbacks(run: Run, count: int) -> Run:
     """Returns a run with the data order and random key that it has after returning to a checkpoint `count` times."""
     data = run.data.after_rollbacks(count, seed=run.loop.seed)
-    return dataclasses.replace(run, data=data, loop=dataclasses.replace(run.loop, rollbacks=count))
+    plan = dataclasses.replace(run.loop.non_finite, rollbacks=count)
+    return dataclasses.replace(run, data=data, loop=dataclasses.replace(run.loop, non_finite=plan))
 
 
 def announce_skip(run: Run, finding: NonFinite) -> None:
@@ -54,7 +55,7 @@ def recovery(run: Run, config: ConfigDict, directory: Workdir, error: NonFiniteS
       directory: its working directory.
       error: raised by the step; its `state` is that before the step.
     """
-    finding, plan, count = error.finding, run.loop.non_finite, run.loop.rollbacks
+    finding, plan, count = error.finding, run.loop.non_finite, run.loop.non_finite.rollbacks
     ids, record = _record(run, config, directory, error)
     if count < plan.max_rollbacks:
         if jax.process_index() == 0:
@@ -90,7 +91,7 @@ def _record(run: Run, config: ConfigDict, directory: Workdir, error: NonFiniteSt
             num_classes=run.model.num_classes,
             class_weights=run.optim.class_weights,
             total_steps=run.loop.total_steps,
-            rollbacks=run.loop.rollbacks,
+            rollbacks=run.loop.non_finite.rollbacks,
             examples=ids,
             batch=batch,
             state=arrays_of_state(state),

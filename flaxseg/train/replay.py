@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from flaxseg.config.validate import validate
 from flaxseg.data.types import Batch
 from flaxseg.train.non_finite import NonFinite, listed
 from flaxseg.train.partitioner import partition_safely
@@ -96,6 +97,7 @@ def replay(path: str | Path) -> Replay:
     """
     record = read_record(path)
     config, channels = record.config, record.batch["image"].shape[-1]
+    validate(config)
     model = build_model_part(config, record.num_classes, channels)
     schedule = build_schedule(config, record.total_steps)
     optim = build_optimization(config, model, schedule=schedule, class_weights=record.class_weights)

@@ -13,7 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from flaxseg.config.files import config_of_record
-from flaxseg.errors import DataError
+from flaxseg.data.types import MAX_CLASSES
+from flaxseg.errors import DataError, Range
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_check import KINDS
 
@@ -113,6 +114,11 @@ def read_record(path: str | Path) -> StepRecord:
             if about.pop("format") != _FORMAT or about["kind"] not in KINDS:
                 raise ValueError("another format")
             arrays = {name: file[name] for name in file.files}
+        if about["num_classes"] not in Range(1, MAX_CLASSES, integer=True):
+            raise ValueError(f"num_classes = {about['num_classes']}")
+        image, label = (arrays[f"{_BATCH}{name}"] for name in ("image", "label"))
+        if image.ndim != 4 or label.shape != image.shape[:3] or len(about["examples"]) != len(image):
+            raise ValueError(f"image {image.shape}, label {label.shape}, {len(about['examples'])} examples")
         weights = about["class_weights"]
         about["class_weights"] = None if weights is None else tuple(weights)
         about |= {"config": config_of_record(about["config"]), "examples": tuple(about["examples"])}

@@ -118,7 +118,7 @@ class CheckpointWriter(Callback):
         self._counts: dict[str, int] = {}
 
     def on_start(self, run: Run, state: TrainState) -> None:
-        self._counts = {ROLLBACKS: run.loop.rollbacks}
+        self._counts = {ROLLBACKS: run.loop.non_finite.rollbacks}
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
         self._counts[SKIPPED] = int(metrics.check.skipped)

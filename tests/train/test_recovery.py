@@ -165,7 +165,7 @@ class Kill(Callback):
         self.at = (step, rollbacks)
 
     def on_start(self, run, state):
-        self.rollbacks = run.loop.rollbacks
+        self.rollbacks = run.loop.non_finite.rollbacks
 
     def on_step(self, step, metrics):
         if (step, self.rollbacks) == self.at:
@@ -200,7 +200,7 @@ def test_a_run_returns_to_its_checkpoint_and_can_be_killed_meanwhile(tmp_path, a
 def test_a_run_without_a_checkpoint_begins_anew_and_a_file_that_cannot_be_written_hides_nothing(tmp_path, monkeypatch):
     starts = []
     callback = Callback()
-    callback.on_start = lambda run, state: starts.append((run.loop.rollbacks, int(state.step)))
+    callback.on_start = lambda run, state: starts.append((run.loop.non_finite.rollbacks, int(state.step)))
     monkeypatch.setattr(recovery, "write_record", unittest.mock.Mock(side_effect=OSError("no space left")))
     overrides = ["optimizer.learning_rate=3e38", "optimizer.warmup_steps=0", "train.steps=1"]
     overrides += ["train.non_finite=rollback", "train.non_finite_limit=1"]
@@ -234,6 +234,15 @@ def test_a_replay_names_the_images_that_are_not_finite(stopped, tmp_path):
     assert found.images == found.augmented == (record.examples[2], record.examples[7])
     assert f"The images: {record.examples[2]}, {record.examples[7]}. The batch: " in str(found)
     assert [file.name for file in path.parent.iterdir()] == ["record.npz"]
+    shorter = {name: value[:3] if "head" in name else value for name, value in record.state.items()}
+    write_record(path, dataclasses.replace(record, state=shorter))
+    with pytest.raises(
+        DataError, match=r"params/head/bias is float32\[3\] in the record .*float32\[5\] in the network"
+    ):
+        replay(path)
+    write_record(path, dataclasses.replace(record, batch={**batch, "label": batch["label"][:4]}))
+    with pytest.raises(DataError, match=r"label \(4, 32, 32\), 8 examples"):
+        replay(path)
     write_record(path, dataclasses.replace(record, batch={**batch, "image": record.batch["image"]}))
     found = replay(path)
     assert (found.found, found.is_reproduced, found.gradient) == (None, False, ())
@@ -246,9 +255,10 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=r"record.npz: cannot be read as the record of a training step"):
             replay(path)
-    np.savez(path, about=np.frombuffer(b'{"format": 1, "kind": "loss"}', np.uint8))
-    with pytest.raises(DataError, match=r"record.npz: cannot be read as the record of a training step"):
-        replay(path)
+    for about in (b"[]", b'{"format": 2}', b'{"format": 1, "kind": "loss", "num_classes": "many"}'):
+        np.savez(path, about=np.frombuffer(about, np.uint8))
+        with pytest.raises(DataError, match=r"record.npz: cannot be read as the record of a training step"):
+            replay(path)
     with pytest.raises(DataError, match=r"missing.npz: cannot be read as the record of a training step"):
         replay(tmp_path / "missing.npz")
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +20,21 @@ from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
-from flaxseg.data.types import Batch, Example, SegmentationDataset
+from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.train import device_cache
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingOrder:
+    """The training batches in the order of a run, and in others.
+
+    Attributes:
+      batches: see `DataPart.train_batches`.
+      of_seed: `of_seed(seed)` returns such batches in the order of another seed.
+    """
+
+    batches: Any
+    of_seed: Callable[[int], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +44,8 @@ class DataPart:
     Attributes:
       train: the training set.
       evaluation: the evaluation set.
-      train_batches: `train_batches[n]` is this process's part of the batch of step n: decoded on the host, or
-        `{"index": int32[B]}` where the dataset is cached on the devices.
+      order: the training batches.
       eval_batches: the sequence of this process's batches of one evaluation.
-      batches_of: `batches_of(seed)` returns such batches in the order of another seed.
-      read: returns the example of an index as `load_cache` copies it; None if batches come from the host.
       load_cache: copies the training set to the devices and returns it; None if batches come from the host.
       iterate: `iterate(batches, start=0)` yields batches that threads prefetch.
       channels: number of channels of the images.
@@ -44,11 +54,9 @@ class DataPart:
 
     train: SegmentationDataset
     evaluation: SegmentationDataset
-    train_batches: Any
-    batches_of: Callable[[int], Any]
-    read: Callable[[int], Example] | None
+    order: TrainingOrder
     eval_batches: Sequence[Batch]
-    load_cache: Callable[[], device_cache.Stored] | None
+    load_cache: device_cache.Loader | None
     iterate: Callable[..., Iterator[Batch]]
     channels: int
     bad_examples: BadExamples
@@ -58,6 +66,14 @@ class DataPart:
         """Both datasets by their role, "train" and "eval"."""
         return {"train": self.train, "eval": self.evaluation}
 
+    @property
+    def train_batches(self) -> Any:
+        """`train_batches[n]` is this process's part of the batch of step n, from 0.
+
+        It is decoded on the host, or `{"index": int32[B]}` where the dataset is cached on the devices.
+        """
+        return self.order.batches
+
     def read_batch(self, step: int) -> Batch:
         """Returns this process's part of the batch of step `step`, from 0, read from the dataset.
 
@@ -65,7 +81,9 @@ class DataPart:
           DataError: an example cannot be read.
         """
         batch: Batch = self.train_batches[step]
-        return {**batch, **stack_examples([self.read(i) for i in batch["index"].tolist()])} if self.read else batch
+        if self.load_cache is None:
+            return batch
+        return {**batch, **stack_examples([self.load_cache.read(index) for index in batch["index"].tolist()])}
 
     def after_rollbacks(self, count: int, *, seed: int) -> "DataPart":
         """Returns the same data in the order of a run that has returned to a checkpoint `count` times.
@@ -77,7 +95,7 @@ class DataPart:
         if not count:
             return self
         order_seed = int(np.random.SeedSequence((seed, count)).generate_state(1, np.uint64)[0] >> 1)
-        return dataclasses.replace(self, train_batches=self.batches_of(order_seed))
+        return dataclasses.replace(self, order=TrainingOrder(self.order.of_seed(order_seed), self.order.of_seed))
 
 
 def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
@@ -99,14 +117,15 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     if settings.skip_bad:
         train = skip_bad_examples(train, bad_examples, names[0])
         evaluation = skip_bad_examples(evaluation, bad_examples, names[1], ignored=True)
-    load_cache = read = None
+    load_cache = None
     if settings.cache == "device":
         read = canvas_reader(train, options["canvas_size"])
-        load_cache = functools.partial(device_cache.load, len(train.source), read, mesh, num_threads=num_threads)
+        load_cache = device_cache.Loader(len(train.source), read, mesh, num_threads)
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
     _warn_of_large_batch(config.train.batch_size, len(train.source))
     with config_key("train"):
-        batches = train_batches(train, **options, cache=settings.cache, weights=weights)
+        of_seed = functools.partial(_batches_of_seed, train, options, cache=settings.cache, weights=weights)
+        order = TrainingOrder(of_seed(config.seed), of_seed)
     with config_key("eval"):
         evaluated = eval_batches(
             evaluation,
@@ -120,17 +139,17 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     return DataPart(
         train=train,
         evaluation=evaluation,
-        train_batches=batches,
-        batches_of=lambda seed: train_batches(
-            train, **{**options, "seed": seed}, cache=settings.cache, weights=weights
-        ),
-        read=read,
+        order=order,
         eval_batches=evaluated,
         load_cache=load_cache,
         iterate=functools.partial(iterate, num_threads=num_threads, prefetch=settings.prefetch),
         channels=common_channels({names[0]: train, names[1]: evaluation}),
         bad_examples=bad_examples,
     )
+
+
+def _batches_of_seed(train: SegmentationDataset, options: Mapping[str, Any], seed: int, **others: Any) -> Any:
+    return train_batches(train, **{**options, "seed": seed}, **others)
 
 
 def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:

@@ -22,6 +22,7 @@ class EvaluationPlan:
       images: number of images to show with their label and prediction.
       tile: height and width of the tiles in which whole images are predicted; None if images are resized to one size.
       scale: the factor that the sides of images are multiplied by; None if images are resized to one size.
+      patience: number of steps without a better score after which the run stops early; 0: never.
     """
 
     every: int
@@ -29,6 +30,7 @@ class EvaluationPlan:
     images: int
     tile: tuple[int, int] | None
     scale: float | None
+    patience: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +54,13 @@ class NonFinitePlan:
 
     Attributes:
       policy: "stop", "skip" or "rollback".
-      limit: number of steps to skip, or of times to roll back, before the run stops.
+      limit: number of steps to skip, or of times to return to the last checkpoint, before the run stops.
+      rollbacks: number of times that the run has returned to a checkpoint; changes its data order and random key.
     """
 
     policy: str
     limit: int
+    rollbacks: int = 0
 
     @property
     def max_skipped(self) -> int:
@@ -79,11 +83,9 @@ class LoopPart:
       total_steps: number of steps.
       batch_size: number of examples in a training batch, over all devices.
       log_every: number of steps between logged training scalars.
-      patience: number of steps without a better score after which the run stops early; 0: never.
       evaluation: when and how the run is evaluated.
       checkpoints: when checkpoints are saved, and which are kept.
       non_finite: what is done about a step that is not finite.
-      rollbacks: number of times that the run has returned to a checkpoint; changes the random key of the steps.
     """
 
     mesh: Mesh
@@ -91,16 +93,14 @@ class LoopPart:
     total_steps: int
     batch_size: int
     log_every: int
-    patience: int
     evaluation: EvaluationPlan
     checkpoints: CheckpointPlan
     non_finite: NonFinitePlan
-    rollbacks: int = 0
 
     @property
     def step_key(self) -> jax.Array:
         """The random key of all training steps."""
-        return step_key(self.seed, self.rollbacks)
+        return step_key(self.seed, self.non_finite.rollbacks)
 
     def should_log(self, step: int) -> bool:
         """Returns whether training scalars are due after a step."""
@@ -121,7 +121,8 @@ class LoopPart:
     def should_stop_early(self, step: int, best_step: int | None) -> bool:
         """Returns whether the best score was at least `patience` steps old at the last evaluation up to a step."""
         evaluated = step // self.evaluation.every * self.evaluation.every
-        return self.patience > 0 and evaluated - (best_step or 0) >= self.patience
+        patience = self.evaluation.patience
+        return patience > 0 and evaluated - (best_step or 0) >= patience
 
 
 def step_key(seed: int, rollbacks: int = 0) -> jax.Array:
@@ -176,13 +177,13 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         total_steps=total_steps,
         batch_size=config.train.batch_size,
         log_every=config.log.every,
-        patience=config.train.early_stop,
         evaluation=EvaluationPlan(
             evaluate_every,
             tuple(config.eval.metrics),
             config.log.images,
             tile=tuple(config.data.image_size) if keep else None,
             scale=float(config.data.scale) if keep else None,
+            patience=config.train.early_stop,
         ),
         checkpoints=CheckpointPlan(
             config.checkpoint.every or evaluate_every, config.checkpoint.keep, config.checkpoint.best_metric
