@@ -2,8 +2,9 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import tqdm
 
@@ -133,15 +134,15 @@ def _verified(folders: list[Path]) -> list[Checkpoint]:
     with tqdm.tqdm(
         total=sum(sizes.values()), desc="verify", unit="B", unit_scale=True, disable=True if is_quick else None
     ) as bar:
-        return [_verify(path, sizes[path], bar) for path in folders]
+        return [_verify(path, sizes[path], bar.update) for path in folders]
 
 
-def _verify(path: Path, size: int, bar: "tqdm.tqdm[None]") -> Checkpoint:
+def _verify(path: Path, size: int, on_file: Callable[[int], Any]) -> Checkpoint:
     step, manifest, damage = int(path.name), None, ""
     try:
         manifest = read_manifest(path)
         if manifest is not None:
-            verify(path, manifest, on_file=bar.update)
+            verify(path, manifest, on_file=on_file)
         elif not (path / "state").is_dir():
             damage = "it has no folder `state`"
     except Damaged as error:
