@@ -16,6 +16,9 @@ from flaxseg.config.validate import errors_in, raise_all
 from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
 
 
+_MAX_DEPTH, _MAX_NAME = 50, 200
+
+
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads `configs/NAME.py`, `configs/NAME.py:variant` or `RUN/config.json` and applies overrides.
 
@@ -57,15 +60,28 @@ def _read_recorded(path: Path) -> ConfigDict:
     """Returns the configuration in the `config.json` of a run; keys missing from it have their defaults."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not the configuration of a run ({error})") from error
     if not isinstance(found, dict) or not any(isinstance(value, dict) for value in found.values()):
         raise ConfigError(f"{path}: is not the configuration of a run; give the config.json in the --workdir of a run")
+    _check_keys(found, path)
     config = default_config()
     for key, value in found.items():
         known = config[key].to_dict() if key in config and key not in GROUP_KEYS and isinstance(value, dict) else {}
         config[key] = _as_config({**known, **value} if known else value)
     return config
+
+
+def _check_keys(value: Any, path: Path, depth: int = 0) -> None:
+    """Raises ConfigError for names or a nesting that no configuration has, so that messages stay readable."""
+    if depth > _MAX_DEPTH:
+        raise ConfigError(
+            f"{path}: is not the configuration of a run (its values are nested more than {_MAX_DEPTH} deep)"
+        )
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_keys(each, path, depth + 1)
+    if isinstance(value, dict) and (longest := max(map(len, value), default=0)) > _MAX_NAME:
+        raise ConfigError(f"{path}: is not the configuration of a run (it has a key of {longest:,} characters)")
 
 
 def _as_config(value: Any) -> Any:

@@ -140,7 +140,7 @@ def best_metric(run: Path) -> str:
     """
     try:
         return str(json.loads((run / "config.json").read_text(encoding="utf-8"))["checkpoint"]["best_metric"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "miou"
 
 

@@ -104,7 +104,7 @@ def check_data(workdir: Path) -> Iterator[Finding]:
         rows = [
             f"{name}: {split['examples']:,} examples, {len(split['classes'])} classes" for name, split in found.items()
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         yield Problem(f"{DATA} cannot be read ({one_line(error)}), so the run cannot be resumed", _REWRITTEN)
         return
     yield Row(DATA, "; ".join(rows))

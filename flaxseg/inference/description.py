@@ -100,7 +100,7 @@ class ModelDescription:
         """
         try:
             found = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise WeightsError(f"{file}: is not JSON ({error}); {_REMEDY}") from None
         if not isinstance(found, dict) or "format" not in found:
             raise WeightsError(f"{file}: does not describe a network of flaxseg; {_REMEDY}")

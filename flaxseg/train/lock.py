@@ -299,7 +299,7 @@ def _read(path: Path) -> tuple[str, float] | None:
 def _parse(text: str) -> Owner | None:
     try:
         owner = Owner(**json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
     return owner if isinstance(owner.pid, int) and isinstance(owner.started, int | float) else None
 

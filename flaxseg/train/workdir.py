@@ -220,7 +220,7 @@ def _write_atomically(path: Path, text: str) -> None:
 def _read_object(path: Path, what: str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise _foreign(path, what)

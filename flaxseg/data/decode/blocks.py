@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import ExifTags
 
-from flaxseg.data.decode.limits import check_regular, decoding_errors
+from flaxseg.data.decode.limits import REMEDY, check_regular, decoding_errors
 from flaxseg.data.decode.tiff_npy import axes_by_shape, channels_last, compression_error, read_npy_header, tiff_axes
 from flaxseg.errors import DataError
 
@@ -55,7 +55,11 @@ def open_blocks(path: str) -> BlockReader:
     """
     with decoding_errors(path):
         check_regular(path)
-        return _open_npy(path) if Path(path).suffix.lower() == ".npy" else _open_tiff(path)
+        found = _open_npy(path) if Path(path).suffix.lower() == ".npy" else _open_tiff(path)
+        if 0 in found.shape:
+            found.close()
+            raise DataError(f"{path}: has the shape {list(found.shape)}, so it contains no pixels; {REMEDY}")
+        return found
 
 
 def stored_size(path: str) -> tuple[int, int] | None:

@@ -87,7 +87,7 @@ def exif_orientation(data: bytes, *, name: str, max_megapixels: float = MAX_MEGA
         found = jpeg.read_header(data, name=name, max_megapixels=max_megapixels).orientation
     else:
         image = open_image(data, name=name, max_megapixels=max_megapixels, load=False)
-        found = pillow_files.exif_orientation(image)
+        found = pillow_files.exif_orientation(image, name=name)
     # Damaged EXIF data may contain any value; unknown ones are not applied.
     return found if found in range(1, 9) else 1
 
@@ -144,7 +144,9 @@ def read_palette(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXE
     if is_array_file(data):
         return read_array(data, name=name, max_megapixels=max_megapixels).palette
     image = open_image(data, name=name, max_megapixels=max_megapixels, load=False)
-    colors = image.getpalette("RGB") if image.mode == "P" else None
+    with decoding_errors(name):
+        # Pillow decodes the pixels first.
+        colors = image.getpalette("RGB") if image.mode == "P" else None
     return np.array(colors, np.uint8).reshape(-1, 3) if colors else None
 
 
@@ -159,7 +161,7 @@ def _stored_pixels(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
     image = open_image(data, name=name, max_megapixels=max_megapixels)
     if data.startswith(png.SIGNATURE) and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
         # Pillow has dropped the lower eight bits.
-        return apply_orientation(_decode_16_bit_png(data, name), pillow_files.exif_orientation(image))
+        return apply_orientation(_decode_16_bit_png(data, name), pillow_files.exif_orientation(image, name=name))
     return image_pixels(image, name=name)
 
 

@@ -74,7 +74,7 @@ def read_manifest(directory: Path) -> Manifest | None:
             raise ValueError("its digest differs")
         files = {name: (size, digest) for name, (size, digest) in content["files"].items()}
         return Manifest(content["step"], content["scores"], files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{FILE}: cannot be read ({error})") from error
 
 

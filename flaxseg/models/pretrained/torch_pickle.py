@@ -14,6 +14,9 @@ _DTYPES = (
 
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MAX_NAME_LENGTH = 100
+_MAX_INSTRUCTIONS = 1_000_000
+"""About 40 describe a tensor, and a million take a second."""
+
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 _INSTRUCTIONS = frozenset((
@@ -70,7 +73,11 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def run(self, file: BinaryIO) -> Any:
+        count = 0
         while code := file.read(1):
+            count += 1
+            if count > _MAX_INSTRUCTIONS:
+                raise self._refused(f"its pickle has more than {_MAX_INSTRUCTIONS:,} instructions")
             opcode = _OPCODES.get(code.decode("latin-1"))
             if opcode is None:
                 raise ValueError(f"{code!r} is not an instruction of a pickle")
