@@ -15,7 +15,6 @@ from flaxseg.config.schema import GROUP_KEYS, KEYS, default_config, leaves
 from flaxseg.config.validate import errors_in, raise_all
 from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
 
-
 _MAX_DEPTH, _MAX_NAME = 50, 200
 
 

@@ -10,7 +10,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import CheckpointError
+from flaxseg.errors import CheckpointError, shown
 from flaxseg.inference.description import FILE_NAME, ModelDescription
 
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
@@ -119,7 +119,8 @@ class Workdir:
         there, now = _read_object(self._config, "a configuration"), json.loads(config.to_json())
         there, now = (traverse_util.flatten_dict(values, sep=".") for values in (there, now))
         differing = [
-            f"  config.{key}: {there.get(key, 'absent')!r} in the directory, {now.get(key, 'absent')!r} in this run"
+            f"  config.{key}: {shown(there.get(key, 'absent'))} in the directory, "
+            f"{shown(now.get(key, 'absent'))} in this run"
             for key in sorted(there.keys() | now.keys())
             if there.get(key) != now.get(key) and not _free_to_change(key)
         ]

@@ -56,7 +56,7 @@ def run_case(kind: str, seed: int) -> dict:
             outcome, message = "refused", str(result)
             # Those two list every error and every difference, one a line.
             is_list = isinstance(result, ConfigError | CheckpointError)
-            if ("\n" in message and not is_list) or len(message) > MAX_MESSAGE:
+            if not is_list and ("\n" in message or len(message) > MAX_MESSAGE):
                 wrong.append(
                     f"a message of {len(message)} characters, {message.count(chr(10))} line breaks: {message[:100]!r}"
                 )

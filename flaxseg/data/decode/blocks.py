@@ -13,6 +13,7 @@ from PIL import ExifTags
 
 from flaxseg.data.decode.limits import REMEDY, check_regular, decoding_errors
 from flaxseg.data.decode.tiff_npy import axes_by_shape, channels_last, compression_error, read_npy_header, tiff_axes
+from flaxseg.data.decode.tiff_pages import check_pages
 from flaxseg.errors import DataError
 
 SUFFIXES = (".tif", ".tiff", ".npy")
@@ -203,6 +204,8 @@ def _open_npy(path: str) -> BlockReader:
 def _open_tiff(path: str) -> BlockReader:
     import tifffile
 
+    with open(path, "rb") as opened:
+        check_pages(opened, path)
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(tifffile.TiffFile(path))
         series = file.series[0]
@@ -231,6 +234,8 @@ def _open_tiff(path: str) -> BlockReader:
 def _tiff_shape(path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     import tifffile
 
+    with open(path, "rb") as opened:
+        check_pages(opened, path)
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         return series.shape, tiff_axes(series.axes, series.shape, path)
