@@ -36,6 +36,7 @@ STALE_SECONDS = 60.0
 _ATTEMPTS = 10
 """How often a lock that changes while it is being examined is examined again."""
 
+_MAX_PID = 2**31
 _MESSAGE_BYTES = 2048
 
 
@@ -301,7 +302,9 @@ def _parse(text: str) -> Owner | None:
         owner = Owner(**json.loads(text))
     except (ValueError, TypeError, RecursionError):
         return None
-    return owner if isinstance(owner.pid, int) and isinstance(owner.started, int | float) else None
+    # What a damaged file says may be a number that no process can have.
+    is_process = type(owner.pid) is int and 0 < owner.pid < _MAX_PID and isinstance(owner.started, int | float)
+    return owner if is_process else None
 
 
 def _system() -> str:

@@ -1,6 +1,7 @@
 """Random damage to files, some of it aware of their format; every case follows from its seed."""
 
 import copy
+import functools
 import gzip
 import io
 import json
@@ -11,7 +12,7 @@ import zipfile
 import zlib
 from typing import Any
 
-from fuzzing.originals import fields, original
+from fuzzing.originals import fields, original, without_time
 
 _EXTREMES = (
     0,
@@ -212,7 +213,7 @@ def _json_value(draw: random.Random, data: bytes, kind: str) -> bytes:
         case 2:
             parent[key] = draw.choice(([], {}, [[]], {"a": {}}, [1] * 50_000, {"": None}))
         case 3 if isinstance(parent, dict):
-            parent[draw.choice(_TEXTS[:4] + ("format", "a.b"))] = parent.pop(key)
+            parent[draw.choice((*_TEXTS[:4], "format", "a.b"))] = parent.pop(key)
         case 4:
             del parent[key]
         case _:
@@ -288,7 +289,7 @@ def _zip_member(draw: random.Random, data: bytes, kind: str) -> bytes:
     with zipfile.ZipFile(buffer, "w", draw.choice((0, 8, 8, 12, 14)), compresslevel=1) as archive:
         for each, content in members.items():
             archive.writestr(each, content)
-    return buffer.getvalue()
+    return without_time(buffer.getvalue())
 
 
 def _opcodes(draw: random.Random, data: bytes, kind: str) -> bytes:
@@ -297,8 +298,9 @@ def _opcodes(draw: random.Random, data: bytes, kind: str) -> bytes:
     code = draw.choice((
         b"(", b")", b"}", b"]", b"N", b"\x85", b"\x86", b"\x94", b"0", b"2", b"t", b"l", b"e", b"u", b"h\0", b"q\0", b"R",
         b"b", b"Q", b"](", b")\x85", b"]a", b"(t", b"K\1", b"h\0h\0\x86q\0", b"]q\0h\0a", b"h\0h\0h\0\x87q\0",
-        b"\x8a\xff" + b"\x7f" * 255, b"X\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 7 + b"\0", b"ccollections\nOrderedDict\n)R",
-        b"ctorch\nSize\nh\0\x85R", b"X\x10\0\0\0aaaaaaaaaaaaaaaa", b"}X\1\0\0\0aNs", b"r\xff\xff\xff\xff", b"\x95" + b"\xff" * 8,
+        b"\x8a\xff" + b"\x7f" * 255, b"X\xff\xff\xff\x7f", b"\x8e" + b"\xff" * 7 + b"\0", b"r\xff\xff\xff\xff",
+        b"ccollections\nOrderedDict\n)R", b"ctorch\nSize\nh\0\x85R", b"X\x10\0\0\0aaaaaaaaaaaaaaaa",
+        b"}X\1\0\0\0aNs", b"\x95" + b"\xff" * 8,
     ))  # fmt: skip
     code *= min(many, 2_000_000 // len(code)) or 1
     place = draw.choice((2, _place(draw, data), len(data) - 1))
@@ -310,7 +312,7 @@ def _tar_member(draw: random.Random, data: bytes, kind: str) -> bytes:
     pack: Any = lambda content: content  # noqa: E731
     if kind == "tar-gz":
         try:
-            data, pack = gzip.decompress(data), gzip.compress
+            data, pack = gzip.decompress(data), functools.partial(gzip.compress, mtime=0)
         except Exception:
             return _flip(draw, data, kind)
     elif kind not in ("tar", "tar-gnu"):
@@ -319,8 +321,8 @@ def _tar_member(draw: random.Random, data: bytes, kind: str) -> bytes:
     header = bytearray(data[start : start + 512].ljust(512, b"\0"))
     place, length = draw.choice(((0, 100), (100, 8), (124, 12), (124, 12), (136, 12), (156, 1), (157, 100), (345, 155)))
     value = draw.choice((
-        b"77777777777", b"00000000000", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-1", b"\0" * 12, b"x" * 155, b"L", b"K", b"x",
-        b"S", b"g", b"1", b"2", b"5", draw.randbytes(12),
+        b"77777777777", b"00000000000", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-1", b"\0" * 12, b"x" * 155, b"L", b"K",
+        b"x", b"S", b"g", b"1", b"2", b"5", draw.randbytes(12),
     ))  # fmt: skip
     header[place : place + length] = value[:length].ljust(length, b"\0")
     header[148:156] = b" " * 8

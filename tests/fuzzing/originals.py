@@ -3,7 +3,7 @@
 import functools
 import io
 import json
-import random
+import re
 import struct
 import tarfile
 import zipfile
@@ -103,9 +103,13 @@ IMAGES = {
     "jpeg-cmyk": lambda: image(Image.fromarray(NOISE).convert("CMYK"), "JPEG"),
     "tiff": lambda: tiff(NOISE, metadata=None),
     "tiff-deflate": lambda: tiff(NOISE, compression="zlib", tile=(16, 16), metadata=None),
-    "tiff-planes": lambda: tiff(NOISE.transpose(2, 0, 1), planarconfig="separate", compression="zlib", metadata=None),
-    "tiff-palette": lambda: tiff(LABEL, photometric="palette", colormap=np.full((3, 256), 257, np.uint16), metadata=None),
-    "tiff-float": lambda: tiff(NOISE.astype(np.float32), metadata=None),
+    "tiff-planes": lambda: tiff(
+        NOISE.transpose(2, 0, 1), planarconfig="separate", photometric="rgb", compression="zlib", metadata=None
+    ),
+    "tiff-palette": lambda: tiff(
+        LABEL, photometric="palette", colormap=np.full((3, 256), 257, np.uint16), metadata=None
+    ),
+    "tiff-float": lambda: tiff(NOISE.astype(np.float32), photometric="rgb", metadata=None),
     "tiff-pages": lambda: tiff(NOISE.transpose(2, 0, 1), photometric="minisblack", metadata={"axes": "CYX"}),
     "tiff-big": lambda: tiff(WIDE, bigtiff=True, metadata=None),
     "tiff-lzw": lambda: image(NOISE, "TIFF", compression="tiff_lzw"),
@@ -169,11 +173,8 @@ def data():
 
 
 def lock():
-    import dataclasses
-
-    from flaxseg.train.lock import this_process
-
-    return json.dumps(dataclasses.asdict(this_process())).encode()
+    owner = {"host": "a", "system": "b", "pid": 4_000_000, "started": 1.5, "since": "2020-01-01", "token": "0" * 32}
+    return json.dumps(owner).encode()
 
 
 def rows():
@@ -212,11 +213,19 @@ KINDS = {**IMAGES, **WEIGHTS, **ARCHIVES, **RECORDS}
 
 @functools.cache
 def original(kind: str) -> bytes:
-    return KINDS[kind]()
+    """Returns a valid file of a kind, always the same one."""
+    return without_time(KINDS[kind]())
 
 
-def chosen(draw: random.Random) -> str:
-    return draw.choice(list(KINDS))
+def without_time(data: bytes) -> bytes:
+    """Returns a zip or gzip file without the time at which it was written."""
+    changed = bytearray(data)
+    if data[:2] == b"\x1f\x8b":
+        changed[4:8] = bytes(4)
+    for signature, place in ((b"PK\x03\x04", 10), (b"PK\x01\x02", 12)):
+        for match in re.finditer(signature, data):
+            changed[match.start() + place : match.start() + place + 4] = b"\0\0\x21\0"
+    return bytes(changed)
 
 
 def fields(data: bytes, kind: str) -> list[tuple[int, str]]:

@@ -136,8 +136,9 @@ def _check_bytes(series: Any, file_bytes: int, name: str, max_megapixels: float)
     allowed = max(_PIXEL_BYTES * max_megapixels * 1e6, _MAX_EXPANSION * file_bytes)
     if wanted > allowed:
         raise DataError(
-            f"{name}: unpacks to {wanted:,} bytes ({list(series.shape)} of {series.dtype}), but is itself {file_bytes:,} "
-            f"bytes; a file of that size may unpack to {allowed:,.0f}. Save it uncompressed, or raise max_megapixels"
+            f"{name}: unpacks to {wanted:,} bytes ({list(series.shape)} of {series.dtype}), but is itself "
+            f"{file_bytes:,} bytes; a file of that size may unpack to {allowed:,.0f}. Save it uncompressed, or raise "
+            "max_megapixels"
         )
 
 

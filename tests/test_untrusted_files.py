@@ -1,0 +1,57 @@
+"""Damaged and hostile files of every format: an error of one line or success, in bounded time and memory.
+
+The files and how they are damaged are in `fuzzing/`; a case is repeated by its kind and its seed.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fuzzing.mutations import mutated
+from fuzzing.originals import KINDS, original
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is Linux's")
+
+
+def read_damaged_files(first: int, count: int) -> dict:
+    """Reads files in a process of its own, and returns its totals.
+
+    Raises:
+      AssertionError: a file ended the process, or was read wrongly; the message has the command that repeats it.
+    """
+    root = Path(__file__).resolve().parent.parent
+    paths = os.pathsep.join((str(root), str(root / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])))
+    command = [sys.executable, "-m", "fuzzing", str(first), str(count)]
+    done = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    failures = [json.loads(line) for line in lines if line.startswith('{"case"')]
+    repeat = "PYTHONPATH=.:tests python -m fuzzing"
+    assert done.returncode == 0, f"{repeat} {lines[-1:]} ended the process:\n{done.stderr[-2000:]}"
+    assert not failures, "\n".join(f"{repeat} {failure['case']}: {failure['wrong']}" for failure in failures)
+    return json.loads(lines[-1])
+
+
+def test_damaged_files_are_read_or_refused():
+    totals = read_damaged_files(0, 500)
+    assert totals["cases"] == 500 and totals["refused"] > 200 and totals["read"] > 50
+
+
+@pytest.mark.long
+def test_ten_thousand_damaged_files_are_read_or_refused():
+    totals = read_damaged_files(1_000, 10_000)
+    print(totals)
+    assert totals["cases"] == 10_000 and totals["refused"] > 4000 and totals["read"] > 1000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_case_follows_from_its_seed(kind, monkeypatch):
+    first = [mutated(kind, seed) for seed in range(9)]
+    original.cache_clear()
+    # Some formats record the time.
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    assert [mutated(kind, seed) for seed in range(9)] == first
+    assert len({mutated(kind, seed) for seed in range(20)}) > 12
