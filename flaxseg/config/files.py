@@ -66,7 +66,8 @@ def _read_recorded(path: Path) -> ConfigDict:
     _check_keys(found, path)
     config = default_config()
     for key, value in found.items():
-        known = config[key].to_dict() if key in config and key not in GROUP_KEYS and isinstance(value, dict) else {}
+        is_section = isinstance(value, dict) and key not in GROUP_KEYS and isinstance(config.get(key), ConfigDict)
+        known = config[key].to_dict() if is_section else {}
         config[key] = _as_config({**known, **value} if known else value)
     return config
 

@@ -20,8 +20,8 @@ MAX_BYTES = 2**25
 """The largest number of bytes of all pixels and labels together, before they are compressed."""
 
 
-_MAX_READ_BYTES = 2**30
-"""More than MAX_BYTES, because a single sample may exceed that."""
+_MAX_EXPANSION = 20
+"""How much a file of more than MAX_BYTES, which has a single sample, may unpack to; images hardly compress."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +91,9 @@ def read_samples(path: Path) -> list[StoredSample]:
         check_regular(str(path))
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
-            if size > _MAX_READ_BYTES:
-                raise ValueError(f"it unpacks to {size:,} bytes, and at most {_MAX_READ_BYTES:,} are read")
+            allowed = max(2 * MAX_BYTES, _MAX_EXPANSION * path.stat().st_size)
+            if size > allowed:
+                raise ValueError(f"it unpacks to {size:,} bytes, and at most {allowed:,} are read")
             names = _array(archive, "id", 1, "U")
             if len(names) > MAX_SAMPLES:
                 raise ValueError(f"it contains {len(names)} samples, and at most {MAX_SAMPLES} are read")

@@ -134,7 +134,9 @@ def _verified(folders: list[Path]) -> list[Checkpoint]:
     with tqdm.tqdm(
         total=sum(sizes.values()), desc="verify", unit="B", unit_scale=True, disable=True if is_quick else None
     ) as bar:
-        return [_verify(path, sizes[path], bar.update) for path in folders]
+        found = [_verify(path, sizes[path], bar.update) for path in folders]
+    # A run may have deleted one meanwhile.
+    return [checkpoint for checkpoint in found if checkpoint.path.is_dir()]
 
 
 def _verify(path: Path, size: int, on_file: Callable[[int], Any]) -> Checkpoint:

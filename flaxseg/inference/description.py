@@ -15,7 +15,7 @@ from flaxseg.errors import ArgumentError, WeightsError, did_you_mean
 from flaxseg.models import MODELS, build_model
 from flaxseg.models.arguments import ChannelValues
 from flaxseg.models.protocol import SegmentationModel
-from flaxseg.registry import look_up, option_names, options_of
+from flaxseg.registry import look_up, option_errors, option_names, options_of
 
 FILE_NAME = "model.json"
 """The name of the file that describes the network of a run, and of an exported one."""
@@ -76,7 +76,10 @@ class ModelDescription:
         Raises:
           ArgumentError: the network's name or an option is unknown to this version of flaxseg.
         """
-        names = option_names(look_up(self.name, MODELS))
+        entry = look_up(self.name, MODELS)
+        if errors := option_errors(entry, self.options, key="options", given=_GIVEN):
+            raise ArgumentError("options", dict(self.options), "; ".join(errors))
+        names = option_names(entry)
         normalization = {key: getattr(self, key) for key in ("mean", "std") if key in names}
         options = dict(self.options) | normalization
         return build_model(self.name, num_classes=self.num_classes, dtype=jnp.dtype(self.precision), **options)

@@ -100,7 +100,8 @@ def test_memory_is_allocated_for_what_a_file_contains_only(tmp_path, shape):
 def test_a_file_that_unpacks_to_gigabytes_or_holds_other_arrays_is_refused(tmp_path, monkeypatch):
     samples = take_samples(dataset(2), image_size=(3, 4))
     write_samples(tmp_path / "samples.npz", samples)
-    monkeypatch.setattr(stored_samples, "_MAX_READ_BYTES", 100)
+    monkeypatch.setattr(stored_samples, "MAX_BYTES", 50)
+    monkeypatch.setattr(stored_samples, "_MAX_EXPANSION", 0)
     with pytest.raises(DataError, match=r"it unpacks to [\d,]+ bytes, and at most 100 are read"):
         read_samples(tmp_path / "samples.npz")
     np.savez(

@@ -61,7 +61,7 @@ def zipped(method):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr("images/a.png", b"a" * 2000)
-        archive.writestr("images/b.png", RNG.bytes(500))
+        archive.writestr("images/b.png", NOISE.tobytes()[:500])
         link = zipfile.ZipInfo("images/link")
         link.external_attr = 0o120777 << 16
         archive.writestr(link, "a.png")
@@ -74,7 +74,7 @@ def tarred(mode, kind=tarfile.PAX_FORMAT):
         for name in ("images/a.png", "x" * 120):
             member = tarfile.TarInfo(name)
             member.size = 700
-            archive.addfile(member, io.BytesIO(RNG.bytes(700)))
+            archive.addfile(member, io.BytesIO(NOISE.tobytes()[:700]))
         link = tarfile.TarInfo("images/link")
         link.type, link.linkname = tarfile.SYMTYPE, "a.png"
         archive.addfile(link)

@@ -80,7 +80,7 @@ class _BoundedInfo(tarfile.TarInfo):
     """The header of a member of a tar file, which rejects names of implausible sizes."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         info = super().frombuf(buf, encoding, errors)
         if info.type in _LONG_NAMES and info.size > _MAX_PATH_BYTES:
             raise ValueError(f"a name of {info.size:,} bytes")
