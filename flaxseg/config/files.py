@@ -1,7 +1,6 @@
 """Reads configuration files, `configs/NAME.py:variant` or `RUN/config.json`, and applies `key=value` overrides."""
 
 import ast
-import json
 import runpy
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,9 +12,10 @@ from ml_collections import ConfigDict
 from flaxseg.config.groups import Group, as_group
 from flaxseg.config.schema import GROUP_KEYS, KEYS, default_config, leaves
 from flaxseg.config.validate import errors_in, raise_all
-from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
+from flaxseg.errors import ArgumentError, ConfigError, did_you_mean, shown
+from flaxseg.models.pretrained.json_text import parse_json
 
-_MAX_DEPTH, _MAX_NAME = 50, 200
+_MAX_NAME = 200
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -58,8 +58,8 @@ def _recorded_file(file: str) -> Path | None:
 def _read_recorded(path: Path) -> ConfigDict:
     """Returns the configuration in the `config.json` of a run; keys missing from it have their defaults."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        found = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: is not the configuration of a run ({error})") from error
     if not isinstance(found, dict) or not any(isinstance(value, dict) for value in found.values()):
         raise ConfigError(f"{path}: is not the configuration of a run; give the config.json in the --workdir of a run")
@@ -72,16 +72,13 @@ def _read_recorded(path: Path) -> ConfigDict:
     return config
 
 
-def _check_keys(value: Any, path: Path, depth: int = 0) -> None:
-    """Raises ConfigError for names or a nesting that no configuration has, so that messages stay readable."""
-    if depth > _MAX_DEPTH:
-        raise ConfigError(
-            f"{path}: is not the configuration of a run (its values are nested more than {_MAX_DEPTH} deep)"
-        )
+def _check_keys(value: Any, path: Path) -> None:
+    """Raises ConfigError for keys that no configuration has and a ConfigDict does not accept."""
     for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_keys(each, path, depth + 1)
-    if isinstance(value, dict) and (longest := max(map(len, value), default=0)) > _MAX_NAME:
-        raise ConfigError(f"{path}: is not the configuration of a run (it has a key of {longest:,} characters)")
+        _check_keys(each, path)
+    for key in value if isinstance(value, dict) else ():
+        if "." in key or len(key) > _MAX_NAME:
+            raise ConfigError(f"{path}: is not the configuration of a run (it has the key {shown(key)})")
 
 
 def _as_config(value: Any) -> Any:

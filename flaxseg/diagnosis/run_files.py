@@ -1,6 +1,5 @@
 """The directory of a run: whether it is one, who uses it, and whether its files can be read."""
 
-import json
 import os
 import tempfile
 import time
@@ -15,6 +14,7 @@ from flaxseg.diagnosis.findings import Finding, Note, Problem, Row, one_line, si
 from flaxseg.errors import ArgumentError, CheckpointError, FlaxsegError
 from flaxseg.inference.description import FILE_NAME as MODEL
 from flaxseg.inference.description import read_description
+from flaxseg.models.pretrained.json_text import parse_json
 from flaxseg.train.lock import LOCK, FoundLock, read_lock
 from flaxseg.train.workdir import SAMPLES, Workdir
 
@@ -100,11 +100,11 @@ def check_config(workdir: Path) -> Iterator[Finding]:
 def check_data(workdir: Path) -> Iterator[Finding]:
     """Yields whether the record of a run's data can be read."""
     try:
-        found = json.loads((workdir / DATA).read_text(encoding="utf-8"))
+        found = parse_json((workdir / DATA).read_text(encoding="utf-8"))
         rows = [
             f"{name}: {split['examples']:,} examples, {len(split['classes'])} classes" for name, split in found.items()
         ]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         yield Problem(f"{DATA} cannot be read ({one_line(error)}), so the run cannot be resumed", _REWRITTEN)
         return
     yield Row(DATA, "; ".join(rows))

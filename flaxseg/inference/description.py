@@ -14,6 +14,7 @@ from flaxseg.data.types import Color
 from flaxseg.errors import ArgumentError, WeightsError, did_you_mean
 from flaxseg.models import MODELS, build_model
 from flaxseg.models.arguments import ChannelValues
+from flaxseg.models.pretrained.json_text import parse_json
 from flaxseg.models.protocol import SegmentationModel
 from flaxseg.registry import look_up, option_errors, option_names, options_of
 
@@ -102,8 +103,8 @@ class ModelDescription:
           WeightsError: the text is not the description of a network; the message names the file and the key.
         """
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            found = parse_json(text)
+        except ValueError as error:
             raise WeightsError(f"{file}: is not JSON ({error}); {_REMEDY}") from None
         if not isinstance(found, dict) or "format" not in found:
             raise WeightsError(f"{file}: does not describe a network of flaxseg; {_REMEDY}")

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError, shown
 from flaxseg.inference.description import FILE_NAME, ModelDescription
+from flaxseg.models.pretrained.json_text import parse_json
 
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
@@ -220,8 +221,8 @@ def _write_atomically(path: Path, text: str) -> None:
 
 def _read_object(path: Path, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
+        found = parse_json(path.read_text(encoding="utf-8"))
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise _foreign(path, what)
