@@ -94,8 +94,8 @@ def offenses(code: str) -> list[str]:
 
 @pytest.mark.parametrize(
     "code",
-    ["import pickle", "import os, dill", "from torch import load", "eval(x)", "np.load(path)", "f(x, allow_pickle=True)",
-     "f(x, allow_pickle=y)", "runpy.run_path(x)"],
+    ["import pickle", "import os, dill", "from torch import load", "eval(x)", "np.load(path)",
+     "f(x, allow_pickle=True)", "f(x, allow_pickle=y)", "runpy.run_path(x)"],
 )  # fmt: skip
 def test_code_that_could_run_a_file_is_recognized(code):
     assert len(offenses(code)) == 1

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from flaxseg.data.types import Color
-from flaxseg.errors import ArgumentError, WeightsError, did_you_mean
+from flaxseg.errors import ArgumentError, WeightsError, did_you_mean, shown
 from flaxseg.models import MODELS, build_model
 from flaxseg.models.arguments import ChannelValues
 from flaxseg.models.pretrained.json_text import parse_json
@@ -113,7 +113,7 @@ class ModelDescription:
         required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
         known = {field.name for field in dataclasses.fields(cls)}
         for key in sorted(found.keys() - known):
-            raise WeightsError(f"{file}: has an unknown key {key!r}{did_you_mean(key, known)}; {_REMEDY}")
+            raise WeightsError(f"{file}: has an unknown key {shown(key)}{did_you_mean(key, known)}; {_REMEDY}")
         for key in sorted(required - found.keys()):
             raise WeightsError(f"{file}: has no key {key!r}; {_REMEDY}")
         try:
