@@ -7,7 +7,7 @@ from flaxseg.data.decode import jpeg, pillow_files, png
 from flaxseg.data.decode.intensities import ValueRange, to_intensities
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS, decoding_errors
 from flaxseg.data.decode.pillow_files import apply_exif_orientation, image_pixels, open_image
-from flaxseg.data.decode.tiff_npy import apply_orientation, is_array_file, read_array
+from flaxseg.data.decode.tiff_npy import apply_orientation, is_array_file, palette_colors, read_array
 from flaxseg.data.masks.class_colors import colored_mask_error
 from flaxseg.errors import DataError
 
@@ -154,7 +154,7 @@ def _stored_pixels(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
     """Returns [H, W, C] with the stored values, upright; RGB except for TIFF and NPY."""
     if is_array_file(data):
         stored = read_array(data, name=name, max_megapixels=max_megapixels)
-        return stored.pixels if stored.palette is None else stored.palette[stored.pixels[..., 0]]
+        return stored.pixels if stored.palette is None else palette_colors(stored.pixels, stored.palette, name=name)
     plain = _decode_plain_png(data, name, max_megapixels)
     if plain is not None:
         return plain if plain.ndim == 3 else cv2.cvtColor(plain, cv2.COLOR_GRAY2RGB)

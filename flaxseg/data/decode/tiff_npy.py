@@ -78,6 +78,22 @@ def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
 
 
+def palette_colors(values: np.ndarray, palette: np.ndarray, *, name: str) -> np.ndarray:
+    """Returns the colors uint8[H, W, 3] of the values [H, W, 1] of a palette file.
+
+    Args:
+      values: the values, each of which is the index of a color.
+      palette: uint8[N, 3].
+      name: the name of the file, for messages.
+
+    Raises:
+      DataError: a value has no color.
+    """
+    with decoding_errors(name):
+        # Values of one bit are bools, which would select colors instead of naming them.
+        return palette[values[..., 0].astype(np.int64, casting="safe")]
+
+
 def read_npy_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Returns the shape of the array in an NPY file, whether it is stored in Fortran order, and its dtype.
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from flaxseg.data.decode.blocks import open_blocks, stored_size
 from flaxseg.data.decode.images import decode_image, exif_orientation, read_palette
+from flaxseg.data.decode.tiff_npy import palette_colors
 from flaxseg.errors import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
@@ -81,3 +82,13 @@ def test_the_reason_for_damage_is_one_short_line():
     with pytest.raises(DataError) as caught:
         decode_image(data, name="a.npy")
     assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def test_palette_values_are_indices_of_any_size_and_exist():
+    colors = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
+    for dtype in (np.bool_, np.uint8, np.uint16):
+        found = palette_colors(np.array([[[0], [1]], [[1], [0]]], dtype), colors, name="a")
+        assert found.tolist() == [[[1, 2, 3], [4, 5, 6]], [[4, 5, 6], [1, 2, 3]]]
+    for values in (np.array([[[2]]], np.uint8), np.array([[[0.0]]])):
+        with pytest.raises(DataError, match="^a: cannot be decoded"):
+            palette_colors(values, colors, name="a")
