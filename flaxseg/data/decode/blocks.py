@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import operator
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,9 +126,11 @@ class _SegmentedPage:
         self.palette = palette
         self._path, self._file, self._page = path, file, page
         self._is_planar = page.planarconfig == 2 and page.samplesperpixel > 1
-        self.shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
+        # Damaged tags may have other types, such as float.
+        height, width, channels = map(operator.index, (page.imagelength, page.imagewidth, page.samplesperpixel))
+        self.shape = (height, width, channels)
         sides = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-        self._segment = min(sides[0], self.shape[0]), sides[1]
+        self._segment = min(operator.index(sides[0]), height), operator.index(sides[1])
         self._grid = tuple(-(-side // part) for side, part in zip(self.shape, self._segment, strict=False))
         self._decoded: OrderedDict[int, np.ndarray | None] = OrderedDict()
         samples = 1 if self._is_planar else page.samplesperpixel
