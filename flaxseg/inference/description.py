@@ -25,6 +25,7 @@ RESIZE_RULES = ("stretch", "keep")
 """How images reach the network: resized to `image_size`, or at their own scale."""
 
 _FORMAT = 1
+_MAX_NAME = 100
 _GIVEN = ("num_classes", "dtype", "mean", "std")
 """Arguments of a network that have a field of their own."""
 
@@ -166,7 +167,7 @@ def _problems(given: ModelDescription) -> list[ArgumentError]:
     classes = given.num_classes if _is_count(given.num_classes) else -1
     rules: dict[str, tuple[bool, str]] = {
         "name": (isinstance(given.name, str) and bool(given.name), "must be the name of a network"),
-        "options": (isinstance(given.options, Mapping), "must be a group of options"),
+        "options": (_are_options(given.options), "must be a group of options, whose names are those of arguments"),
         "num_classes": (classes in range(1, 256), "must be an integer from 1 to 255"),
         "channels": (_is_count(given.channels), "must be an integer of at least 1"),
         "image_size": (_is_tuple_of(_is_count, given.image_size, 2), "must be 2 integers: height and width"),
@@ -187,6 +188,10 @@ def _problems(given: ModelDescription) -> list[ArgumentError]:
         "versions": (isinstance(given.versions, Mapping), "must be a group of versions"),
     }
     return [ArgumentError(key, getattr(given, key), text) for key, (holds, text) in rules.items() if not holds]
+
+
+def _are_options(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(name.isidentifier() and len(name) <= _MAX_NAME for name in value)
 
 
 def _is_count(value: Any) -> bool:
