@@ -194,6 +194,13 @@ def check_choice(argument: str, value: Any, allowed: Collection[str]) -> None:
         raise ArgumentError(argument, value, f"must be one of {listing}{did_you_mean(str(value), allowed)}")
 
 
+def reason(error: BaseException) -> str:
+    """Returns the message of an exception on one line, shortened to 200 characters; its type if it has no message."""
+    # Not all of a long message is split, because a damaged file may make it very long.
+    text = " ".join(str(error)[: 10 * _MAX_SHOWN].split())
+    return (text[: _MAX_SHOWN - 3] + "..." if len(text) > _MAX_SHOWN else text) or type(error).__name__
+
+
 def shown(value: Any) -> str:
     """Returns a value as it is written in Python, on one line and shortened to 200 characters."""
     try:

@@ -23,11 +23,12 @@ FLOORS = {
     "train": "augment config data errors inference interrupts losses metrics models optimizers registry report",
     "deploy": "config data errors inference metrics models ops report train",
     "inspection": "config data errors losses models registry report train",
-    "commands": "cli config data deploy errors inference inspection interrupts report train",
+    "diagnosis": "config data deploy errors inference losses models report train",
+    "commands": "cli config data deploy diagnosis errors inference inspection interrupts report train",
 }
 """From the ground floor up: for each package or file, what it may import besides itself; equal ones share a row."""
 
-COMMANDS = ("cli", "main", "evaluate", "export", "inspect_data", "lr_find", "predict")
+COMMANDS = ("cli", "main", "doctor", "evaluate", "export", "inspect_data", "lr_find", "predict")
 
 
 def floor(module: str) -> str:

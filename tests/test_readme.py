@@ -44,6 +44,10 @@ def test_commands_are_valid(command, arguments, folder, capsys):
     words = shlex.split(arguments, comments=True)
     if command == "models":
         assert list_models(words) == 0
+    elif command == "doctor":
+        # Without the devices, which take long; `runs/shapes` is missing here.
+        assert importlib.import_module("flaxseg.doctor").main([*words, "--skip_devices"]) == ("runs/shapes" in words)
+        assert re.search("runs/shapes: does not exist|healthy", capsys.readouterr().out)
     elif command in ("evaluate", "predict", "export"):
         # The flags are known; only the run, or the folder of images, is missing here.
         assert importlib.import_module(f"flaxseg.{command}").main(words) == 1
@@ -66,6 +70,7 @@ def test_every_command_is_checked():
         "evaluate",
         "predict",
         "export",
+        "doctor",
         "inspect_data",
         "lr_find",
         "models",

@@ -1,7 +1,6 @@
 """Reads configuration files, `configs/NAME.py:variant` or `RUN/config.json`, and applies `key=value` overrides."""
 
 import ast
-import json
 import runpy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,10 @@ from ml_collections import ConfigDict
 from flaxseg.config.groups import Group, as_group
 from flaxseg.config.schema import GROUP_KEYS, KEYS, default_config, leaves
 from flaxseg.config.validate import errors_in, raise_all
-from flaxseg.errors import ArgumentError, ConfigError, did_you_mean
+from flaxseg.errors import ArgumentError, ConfigError, did_you_mean, shown
+from flaxseg.models.pretrained.json_text import parse_json
+
+_MAX_NAME = 200
 
 
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -56,21 +58,40 @@ def _recorded_file(file: str) -> Path | None:
 def _read_recorded(path: Path) -> ConfigDict:
     """Returns the configuration in the `config.json` of a run; keys missing from it have their defaults."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: is not the configuration of a run ({error})") from error
     if not isinstance(found, dict) or not any(isinstance(value, dict) for value in found.values()):
         raise ConfigError(f"{path}: is not the configuration of a run; give the config.json in the --workdir of a run")
-    return config_of_record(found)
+    return config_of_record(found, path)
 
 
-def config_of_record(found: Mapping[str, Any]) -> ConfigDict:
-    """Returns the configuration that a run recorded as JSON; keys missing from it have their defaults."""
+def config_of_record(found: Mapping[str, Any], path: Path) -> ConfigDict:
+    """Returns the configuration that a run recorded as JSON; keys missing from it have their defaults.
+
+    Args:
+      found: the content of the JSON file.
+      path: the file, for error messages.
+
+    Raises:
+      ConfigError: it has keys that no configuration has.
+    """
+    _check_keys(found, path)
     config = default_config()
     for key, value in found.items():
-        known = config[key].to_dict() if key in config and key not in GROUP_KEYS and isinstance(value, dict) else {}
+        is_section = isinstance(value, dict) and key not in GROUP_KEYS and isinstance(config.get(key), ConfigDict)
+        known = config[key].to_dict() if is_section else {}
         config[key] = _as_config({**known, **value} if known else value)
     return config
+
+
+def _check_keys(value: Any, path: Path) -> None:
+    """Raises ConfigError for keys that no configuration has and a ConfigDict does not accept."""
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_keys(each, path)
+    for key in value if isinstance(value, dict) else ():
+        if "." in key or len(key) > _MAX_NAME:
+            raise ConfigError(f"{path}: is not the configuration of a run (it has the key {shown(key)})")
 
 
 def _as_config(value: Any) -> Any:

@@ -1,5 +1,7 @@
 """The free memory of the host, and the check that a batch fits into it."""
 
+from pathlib import Path
+
 import psutil
 
 from flaxseg.data.types import SegmentationDataset
@@ -9,9 +11,58 @@ _GIBIBYTE = 2**30
 _CHECKED_FRACTION = 0.01
 
 
+_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP_OF_PROCESS = Path("/proc/self/cgroup")
+_NO_LIMIT = 2**60
+"""Control groups of version 1 have a number as large as this instead of no limit."""
+
+
 def available_memory() -> int:
-    """Returns the number of bytes of host memory that can be allocated without swapping."""
-    return int(psutil.virtual_memory().available)
+    """Returns the number of bytes of host memory that can be allocated without swapping.
+
+    That is what the operating system reports, or less in a container with a limit.
+    """
+    left = [limit - used for limit, used in _limits()]
+    return max(min([int(psutil.virtual_memory().available), *left]), 0)
+
+
+def memory_limit() -> int | None:
+    """Returns the number of bytes that the control groups of this process, as of a container, allow; None: no limit."""
+    return min((limit for limit, _ in _limits()), default=None)
+
+
+def _limits() -> list[tuple[int, int]]:
+    """Returns the limit of each control group that this process is in, and the bytes in use that cannot be freed."""
+    try:
+        lines = _CGROUP_OF_PROCESS.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []  # Another operating system than Linux.
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            files = (_CGROUP, "memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            files = (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        root, limit, usage = files
+        group = root / path.lstrip("/")
+        # In a container the group's own folder may be the root.
+        groups = [each for each in (group, *group.parents) if each.is_relative_to(root)]
+        found += [values for each in groups if (values := _limit(each, limit, usage)) is not None]
+    return found
+
+
+def _limit(group: Path, limit: str, usage: str) -> tuple[int, int] | None:
+    """Returns the limit of a control group and the bytes in use, without the cache of files; None: no limit."""
+    try:
+        allowed, used = int((group / limit).read_text(encoding="ascii")), int((group / usage).read_text("ascii"))
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+    except (OSError, ValueError):
+        return None  # "max", or no such file.
+    cache = statistics.get("total_inactive_file", statistics.get("inactive_file", "0"))
+    return None if allowed >= _NO_LIMIT else (allowed, max(used - int(cache), 0))
 
 
 def check_batch_fits(

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flaxseg.data.decode.blocks import BlockReader, open_blocks, row_blocks
+from flaxseg.data.decode.tiff_npy import palette_colors
 from flaxseg.deploy.files import new_file
 from flaxseg.deploy.images import ImageReader
 from flaxseg.deploy.mask_tiff import georeference, write_mask_tiff
@@ -88,8 +89,8 @@ class LargeImage:
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         """Returns rows and columns, uint8 or float32[h, w, C] in 0..255."""
-        values = self.stored[key]
-        values = values if self.stored.palette is None else self.stored.palette[values[..., 0]]
+        values, palette = self.stored[key], self.stored.palette
+        values = values if palette is None else palette_colors(values, palette, name=self.name)
         return self.reader.prepare(values, name=self.name)
 
 

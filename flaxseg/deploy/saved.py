@@ -104,7 +104,7 @@ def _from_run(place: Path, step: int | None) -> SavedModel:
     if is_checkpoint and step is not None:
         raise ArgumentError("step", step, f"{place} is one checkpoint; give the directory of its run")
     if not is_checkpoint and step is None:
-        step = best_step(place, _best_metric(run / "config.json"))
+        step = best_step(place, best_metric(run))
     directory = checkpoint_directory(place, step=step)
     description = read_description(run / FILE_NAME)
     found = int(directory.parent.name) if directory.parent.name.isdigit() else None
@@ -132,11 +132,15 @@ def _not_a_run(place: Path) -> str:
     )
 
 
-def _best_metric(config: Path) -> str:
-    """Returns the name of the score that a run selects its best checkpoint by."""
+def best_metric(run: Path) -> str:
+    """Returns the name of the score that a run selects its best checkpoint by.
+
+    Args:
+      run: the directory of the run.
+    """
     try:
-        return str(json.loads(config.read_text(encoding="utf-8"))["checkpoint"]["best_metric"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads((run / "config.json").read_text(encoding="utf-8"))["checkpoint"]["best_metric"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "miou"
 
 

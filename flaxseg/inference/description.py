@@ -11,11 +11,12 @@ from typing import Any
 import jax.numpy as jnp
 
 from flaxseg.data.types import Color
-from flaxseg.errors import ArgumentError, WeightsError, did_you_mean
+from flaxseg.errors import ArgumentError, WeightsError, did_you_mean, shown
 from flaxseg.models import MODELS, build_model
 from flaxseg.models.arguments import ChannelValues
+from flaxseg.models.pretrained.json_text import parse_json
 from flaxseg.models.protocol import SegmentationModel
-from flaxseg.registry import look_up, option_names, options_of
+from flaxseg.registry import look_up, option_errors, option_names, options_of
 
 FILE_NAME = "model.json"
 """The name of the file that describes the network of a run, and of an exported one."""
@@ -24,6 +25,7 @@ RESIZE_RULES = ("stretch", "keep")
 """How images reach the network: resized to `image_size`, or at their own scale."""
 
 _FORMAT = 1
+_MAX_NAME = 100
 _GIVEN = ("num_classes", "dtype", "mean", "std")
 """Arguments of a network that have a field of their own."""
 
@@ -76,7 +78,10 @@ class ModelDescription:
         Raises:
           ArgumentError: the network's name or an option is unknown to this version of flaxseg.
         """
-        names = option_names(look_up(self.name, MODELS))
+        entry = look_up(self.name, MODELS)
+        if errors := option_errors(entry, self.options, key="options", given=_GIVEN):
+            raise ArgumentError("options", dict(self.options), "; ".join(errors))
+        names = option_names(entry)
         normalization = {key: getattr(self, key) for key in ("mean", "std") if key in names}
         options = dict(self.options) | normalization
         return build_model(self.name, num_classes=self.num_classes, dtype=jnp.dtype(self.precision), **options)
@@ -99,7 +104,7 @@ class ModelDescription:
           WeightsError: the text is not the description of a network; the message names the file and the key.
         """
         try:
-            found = json.loads(text)
+            found = parse_json(text)
         except ValueError as error:
             raise WeightsError(f"{file}: is not JSON ({error}); {_REMEDY}") from None
         if not isinstance(found, dict) or "format" not in found:
@@ -109,7 +114,7 @@ class ModelDescription:
         required = {f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING}
         known = {field.name for field in dataclasses.fields(cls)}
         for key in sorted(found.keys() - known):
-            raise WeightsError(f"{file}: has an unknown key {key!r}{did_you_mean(key, known)}; {_REMEDY}")
+            raise WeightsError(f"{file}: has an unknown key {shown(key)}{did_you_mean(key, known)}; {_REMEDY}")
         for key in sorted(required - found.keys()):
             raise WeightsError(f"{file}: has no key {key!r}; {_REMEDY}")
         try:
@@ -162,7 +167,7 @@ def _problems(given: ModelDescription) -> list[ArgumentError]:
     classes = given.num_classes if _is_count(given.num_classes) else -1
     rules: dict[str, tuple[bool, str]] = {
         "name": (isinstance(given.name, str) and bool(given.name), "must be the name of a network"),
-        "options": (isinstance(given.options, Mapping), "must be a group of options"),
+        "options": (_are_options(given.options), "must be a group of options, whose names are those of arguments"),
         "num_classes": (classes in range(1, 256), "must be an integer from 1 to 255"),
         "channels": (_is_count(given.channels), "must be an integer of at least 1"),
         "image_size": (_is_tuple_of(_is_count, given.image_size, 2), "must be 2 integers: height and width"),
@@ -183,6 +188,10 @@ def _problems(given: ModelDescription) -> list[ArgumentError]:
         "versions": (isinstance(given.versions, Mapping), "must be a group of versions"),
     }
     return [ArgumentError(key, getattr(given, key), text) for key, (holds, text) in rules.items() if not holds]
+
+
+def _are_options(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(name.isidentifier() and len(name) <= _MAX_NAME for name in value)
 
 
 def _is_count(value: Any) -> bool:

@@ -36,6 +36,7 @@ STALE_SECONDS = 60.0
 _ATTEMPTS = 10
 """How often a lock that changes while it is being examined is examined again."""
 
+_MAX_PID = 2**31
 _MESSAGE_BYTES = 2048
 
 
@@ -78,6 +79,40 @@ class Owner:
             return False
         except psutil.AccessDenied:
             return True
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundLock:
+    """The lock of a working directory, as it is read from the file.
+
+    Attributes:
+      text: the content of the file.
+      owner: the run that it names; None if it cannot be read.
+      age: seconds since its last update.
+    """
+
+    text: str
+    owner: Owner | None
+    age: float
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its run may still be there; otherwise it was killed."""
+        return self.owner.is_running if self.owner and self.owner.is_here else self.age < STALE_SECONDS
+
+
+def read_lock(path: Path, *, now: float) -> FoundLock | None:
+    """Returns a lock; None if there is no such file.
+
+    Args:
+      path: the lock file.
+      now: the time on the clock of the file system, in seconds since the epoch.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    found = _read(path)
+    return None if found is None else FoundLock(found[0], _parse(found[0]), now - found[1])
 
 
 def this_process() -> Owner:
@@ -180,12 +215,11 @@ class WorkdirLock(Callback):
             new.write_text(self._text, encoding="utf-8")
             # Compared with a file written just now, because the clock of a file server may differ from this host's.
             now = new.stat().st_mtime
-            found = _read(self._path)
+            found = read_lock(self._path, now=now)
             if found is None:
                 return False
-            text, owner, age = found[0], _parse(found[0]), now - found[1]
-            if owner.is_running if owner and owner.is_here else age < STALE_SECONDS:
-                raise self._refused(owner, age)
+            if found.is_held:
+                raise self._refused(found.owner, found.age)
             if not _create(claim, self._text):
                 # Another run is taking over right now, or was killed while it did.
                 left = _read(claim)
@@ -195,14 +229,16 @@ class WorkdirLock(Callback):
                 return False
             try:
                 again = _read(self._path)
-                if again is None or again[0] != text:
+                if again is None or again[0] != found.text:
                     return False
                 new.replace(self._path)
             finally:
                 claim.unlink(missing_ok=True)
         finally:
             new.unlink(missing_ok=True)
-        message = f"{self._workdir.path}: taken over from a run that was killed ({owner or 'an unfinished lock file'})"
+        message = (
+            f"{self._workdir.path}: taken over from a run that was killed ({found.owner or 'an unfinished lock file'})"
+        )
         print(message, file=sys.stderr, flush=True)
         return True
 
@@ -268,9 +304,11 @@ def _read(path: Path) -> tuple[str, float] | None:
 def _parse(text: str) -> Owner | None:
     try:
         owner = Owner(**json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
-    return owner if isinstance(owner.pid, int) and isinstance(owner.started, int | float) else None
+    # What a damaged file says may be a number that no process can have.
+    is_process = type(owner.pid) is int and 0 < owner.pid < _MAX_PID and isinstance(owner.started, int | float)
+    return owner if is_process else None
 
 
 def _system() -> str:

@@ -121,9 +121,18 @@ def read_record(path: str | Path) -> StepRecord:
             raise ValueError(f"image {image.shape}, label {label.shape}, {len(about['examples'])} examples")
         weights = about["class_weights"]
         about["class_weights"] = None if weights is None else tuple(weights)
-        about |= {"config": config_of_record(about["config"]), "examples": tuple(about["examples"])}
+        about |= {"config": config_of_record(about["config"], path), "examples": tuple(about["examples"])}
         return StepRecord(**about, batch=_below(arrays, _BATCH), state=_below(arrays, _STATE))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        RecursionError,
+        zipfile.BadZipFile,
+    ) as error:
         raise DataError(
             f"{path}: cannot be read as the record of a training step ({error}); give a file of the directory "
             "non_finite/ of a run"

@@ -10,8 +10,9 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import CheckpointError
+from flaxseg.errors import CheckpointError, shown
 from flaxseg.inference.description import FILE_NAME, ModelDescription
+from flaxseg.models.pretrained.json_text import parse_json
 
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh", "train.stall_minutes")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
@@ -122,7 +123,8 @@ class Workdir:
         there, now = _read_object(self._config, "a configuration"), json.loads(config.to_json())
         there, now = (traverse_util.flatten_dict(values, sep=".") for values in (there, now))
         differing = [
-            f"  config.{key}: {there.get(key, 'absent')!r} in the directory, {now.get(key, 'absent')!r} in this run"
+            f"  config.{key}: {shown(there.get(key, 'absent'))} in the directory, "
+            f"{shown(now.get(key, 'absent'))} in this run"
             for key in sorted(there.keys() | now.keys())
             if there.get(key) != now.get(key) and not _free_to_change(key)
         ]
@@ -222,7 +224,7 @@ def _write_atomically(path: Path, text: str) -> None:
 
 def _read_object(path: Path, what: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -150,5 +150,5 @@ class SampleWriter(Callback):
 def _step_of(row: str) -> int:
     try:
         return int(json.loads(row)["step"])
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, RecursionError) as error:
         raise ValueError(row) from error

@@ -106,3 +106,22 @@ def test_other_files_and_folders_are_not_the_configuration_of_a_run(tmp_path):
     (tmp_path / "config.json").write_text('{"trian": {"steps": 1}}')
     with pytest.raises(ConfigError, match=r"config.trian.steps.*did you mean 'train.steps'"):
         validate(load_config(str(tmp_path)))
+
+
+@pytest.mark.parametrize(("text", "problem"), [
+    ('{"a": ' + "[" * 100_000, "nested more than 50 deep"),
+    ('{"augment": ' + "[" * 60 + "]" * 60 + ', "b": {}}', "its values are nested more than 50 deep"),
+    ('{"augment": {"a.b": 1}}', "it has the key 'a.b'"),
+    ('{"augment": {"' + "x" * 1000 + '": 1}}', "it has the key "),
+])  # fmt: skip
+def test_a_hostile_config_of_a_run_is_one_short_error(tmp_path, text, problem):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=f"config.json: is not the configuration of a run .*{problem}") as caught:
+        load_config(str(tmp_path / "config.json"))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_group_instead_of_a_number_is_an_error_of_the_key(tmp_path):
+    (tmp_path / "config.json").write_text('{"auxiliary_weight": {"a": 1}}')
+    with pytest.raises(ConfigError, match="config.auxiliary_weight"):
+        validate(load_config(str(tmp_path / "config.json")))

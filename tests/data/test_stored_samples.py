@@ -1,5 +1,8 @@
 """The samples of a dataset: which ones, at which size, and that a file gives them back."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 from list_source import ListSource
@@ -78,4 +81,32 @@ def test_an_empty_dataset_and_a_damaged_file_are_one_error(tmp_path):
         read_samples(tmp_path / "samples.npz")
     np.savez(tmp_path / "other.npz", id=np.array(["a"]))
     with pytest.raises(DataError, match=r"other\.npz: cannot be read as the samples of a run"):
+        read_samples(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20, 3)])
+def test_memory_is_allocated_for_what_a_file_contains_only(tmp_path, shape):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    with zipfile.ZipFile(tmp_path / "samples.npz", "w") as archive:
+        ids = io.BytesIO()
+        np.save(ids, np.array(["a"]))
+        archive.writestr("id.npy", ids.getvalue())
+        archive.writestr("image_0.npy", header.getvalue() + bytes(9))
+    with pytest.raises(DataError, match=r"samples\.npz: cannot be read as the samples of a run \("):
+        read_samples(tmp_path / "samples.npz")
+
+
+def test_a_file_that_unpacks_to_gigabytes_or_holds_other_arrays_is_refused(tmp_path, monkeypatch):
+    samples = take_samples(dataset(2), image_size=(3, 4))
+    write_samples(tmp_path / "samples.npz", samples)
+    monkeypatch.setattr(stored_samples, "MAX_BYTES", 50)
+    monkeypatch.setattr(stored_samples, "_MAX_EXPANSION", 0)
+    with pytest.raises(DataError, match=r"it unpacks to [\d,]+ bytes, and at most 100 are read"):
+        read_samples(tmp_path / "samples.npz")
+    np.savez(
+        tmp_path / "other.npz", id=np.array(["a"]), image_0=np.zeros((2, 2, 1)), label_0=np.zeros((2, 2), np.uint8)
+    )
+    monkeypatch.undo()
+    with pytest.raises(DataError, match=r"sample 0 is float64\[2, 2, 1\] with a label uint8\[2, 2\]"):
         read_samples(tmp_path / "other.npz")

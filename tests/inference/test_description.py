@@ -82,3 +82,15 @@ def test_other_files_are_refused(tmp_path):
 def test_an_unknown_network_is_named():
     with pytest.raises(ArgumentError, match="did you mean 'unet'"):
         dataclasses.replace(DESCRIPTION, name="unett").build()
+
+
+def test_an_unknown_option_is_named_when_the_network_is_built():
+    other = dataclasses.replace(DESCRIPTION, name="plain_unet", options={"wid": 4})
+    with pytest.raises(ArgumentError, match="options.wid = 4: no such option"):
+        other.build()
+
+
+def test_a_deeply_nested_file_is_an_error(tmp_path):
+    (tmp_path / "model.json").write_text(DESCRIPTION.to_json().replace('"resnet18"', "[" * 900 + "]" * 900))
+    with pytest.raises(WeightsError, match="model.json: is not JSON .its values are nested more than 50 deep"):
+        read_description(tmp_path / "model.json")

@@ -208,3 +208,15 @@ def test_a_full_disk_leaves_no_lock_behind(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="No space left on device"):
         WorkdirLock(Workdir(tmp_path / "new")).__enter__()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("changes", [{"pid": -(2**70)}, {"pid": 2**40}, {"pid": True}, {"pid": 0}, {"started": "now"}])
+def test_a_lock_of_no_process_is_unreadable(tmp_path, changes):
+    path = write_lock(tmp_path / "run", age=10, **changes)
+    found = lock.read_lock(path, now=time.time())
+    assert found.owner is None and found.is_held and 9 < found.age < 60
+    assert not lock.read_lock(path, now=time.time() + 60).is_held
+    path.write_text("[" * 100_000)
+    assert lock.read_lock(path, now=0).owner is None
+    path.unlink()
+    assert lock.read_lock(path, now=0) is None

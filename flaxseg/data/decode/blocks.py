@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import operator
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import ExifTags
 
-from flaxseg.data.decode.limits import check_regular, decoding_errors
+from flaxseg.data.decode.limits import REMEDY, check_regular, decoding_errors
 from flaxseg.data.decode.tiff_npy import axes_by_shape, channels_last, compression_error, read_npy_header, tiff_axes
+from flaxseg.data.decode.tiff_pages import check_pages
 from flaxseg.errors import DataError
 
 SUFFIXES = (".tif", ".tiff", ".npy")
@@ -55,7 +57,11 @@ def open_blocks(path: str) -> BlockReader:
     """
     with decoding_errors(path):
         check_regular(path)
-        return _open_npy(path) if Path(path).suffix.lower() == ".npy" else _open_tiff(path)
+        found = _open_npy(path) if Path(path).suffix.lower() == ".npy" else _open_tiff(path)
+        if 0 in found.shape:
+            found.close()
+            raise DataError(f"{path}: has the shape {list(found.shape)}, so it contains no pixels; {REMEDY}")
+        return found
 
 
 def stored_size(path: str) -> tuple[int, int] | None:
@@ -120,9 +126,11 @@ class _SegmentedPage:
         self.palette = palette
         self._path, self._file, self._page = path, file, page
         self._is_planar = page.planarconfig == 2 and page.samplesperpixel > 1
-        self.shape = (page.imagelength, page.imagewidth, page.samplesperpixel)
+        # Damaged tags may have other types, such as float.
+        height, width, channels = map(operator.index, (page.imagelength, page.imagewidth, page.samplesperpixel))
+        self.shape = (height, width, channels)
         sides = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-        self._segment = min(sides[0], self.shape[0]), sides[1]
+        self._segment = min(operator.index(sides[0]), height), operator.index(sides[1])
         self._grid = tuple(-(-side // part) for side, part in zip(self.shape, self._segment, strict=False))
         self._decoded: OrderedDict[int, np.ndarray | None] = OrderedDict()
         samples = 1 if self._is_planar else page.samplesperpixel
@@ -199,6 +207,8 @@ def _open_npy(path: str) -> BlockReader:
 def _open_tiff(path: str) -> BlockReader:
     import tifffile
 
+    with open(path, "rb") as opened:
+        check_pages(opened, path)
     with contextlib.ExitStack() as stack:
         file: Any = stack.enter_context(tifffile.TiffFile(path))
         series = file.series[0]
@@ -227,6 +237,8 @@ def _open_tiff(path: str) -> BlockReader:
 def _tiff_shape(path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     import tifffile
 
+    with open(path, "rb") as opened:
+        check_pages(opened, path)
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         return series.shape, tiff_axes(series.axes, series.shape, path)

@@ -7,7 +7,7 @@ from flaxseg.data.decode import jpeg, pillow_files, png
 from flaxseg.data.decode.intensities import ValueRange, to_intensities
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS, decoding_errors
 from flaxseg.data.decode.pillow_files import apply_exif_orientation, image_pixels, open_image
-from flaxseg.data.decode.tiff_npy import apply_orientation, is_array_file, read_array
+from flaxseg.data.decode.tiff_npy import apply_orientation, is_array_file, palette_colors, read_array
 from flaxseg.data.masks.class_colors import colored_mask_error
 from flaxseg.errors import DataError
 
@@ -87,7 +87,7 @@ def exif_orientation(data: bytes, *, name: str, max_megapixels: float = MAX_MEGA
         found = jpeg.read_header(data, name=name, max_megapixels=max_megapixels).orientation
     else:
         image = open_image(data, name=name, max_megapixels=max_megapixels, load=False)
-        found = pillow_files.exif_orientation(image)
+        found = pillow_files.exif_orientation(image, name=name)
     # Damaged EXIF data may contain any value; unknown ones are not applied.
     return found if found in range(1, 9) else 1
 
@@ -144,7 +144,9 @@ def read_palette(data: bytes, *, name: str, max_megapixels: float = MAX_MEGAPIXE
     if is_array_file(data):
         return read_array(data, name=name, max_megapixels=max_megapixels).palette
     image = open_image(data, name=name, max_megapixels=max_megapixels, load=False)
-    colors = image.getpalette("RGB") if image.mode == "P" else None
+    with decoding_errors(name):
+        # Pillow decodes the pixels first.
+        colors = image.getpalette("RGB") if image.mode == "P" else None
     return np.array(colors, np.uint8).reshape(-1, 3) if colors else None
 
 
@@ -152,14 +154,14 @@ def _stored_pixels(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
     """Returns [H, W, C] with the stored values, upright; RGB except for TIFF and NPY."""
     if is_array_file(data):
         stored = read_array(data, name=name, max_megapixels=max_megapixels)
-        return stored.pixels if stored.palette is None else stored.palette[stored.pixels[..., 0]]
+        return stored.pixels if stored.palette is None else palette_colors(stored.pixels, stored.palette, name=name)
     plain = _decode_plain_png(data, name, max_megapixels)
     if plain is not None:
         return plain if plain.ndim == 3 else cv2.cvtColor(plain, cv2.COLOR_GRAY2RGB)
     image = open_image(data, name=name, max_megapixels=max_megapixels)
     if data.startswith(png.SIGNATURE) and data[24] == 16 and image.mode in ("RGB", "RGBA", "LA"):
         # Pillow has dropped the lower eight bits.
-        return apply_orientation(_decode_16_bit_png(data, name), pillow_files.exif_orientation(image))
+        return apply_orientation(_decode_16_bit_png(data, name), pillow_files.exif_orientation(image, name=name))
     return image_pixels(image, name=name)
 
 

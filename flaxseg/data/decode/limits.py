@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, reason
 
 MAX_MEGAPIXELS = 64.0
 """The default size limit: decoding a larger image or mask takes gigabytes of memory."""
@@ -67,4 +67,6 @@ def decoding_errors(name: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{name}: cannot be decoded ({error}), so it is truncated or damaged; {REMEDY}") from error
+        raise DataError(
+            f"{name}: cannot be decoded ({reason(error)}), so it is truncated or damaged; {REMEDY}"
+        ) from error

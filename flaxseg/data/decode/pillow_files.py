@@ -41,9 +41,14 @@ def open_image(data: bytes, *, name: str, max_megapixels: float, load: bool = Tr
         return image
 
 
-def exif_orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation as stored, 1..8 in valid files; 1 is upright."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1)
+def exif_orientation(image: Image.Image, *, name: str) -> int:
+    """Returns the EXIF orientation as stored, 1..8 in valid files; 1 is upright.
+
+    Raises:
+      DataError: the file is damaged; of some formats, Pillow reads the pixels first.
+    """
+    with decoding_errors(name):
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
 def apply_exif_orientation(image: Image.Image, *, name: str) -> Image.Image:
@@ -53,7 +58,7 @@ def apply_exif_orientation(image: Image.Image, *, name: str) -> Image.Image:
       DataError: invalid EXIF data.
     """
     with decoding_errors(name):
-        return ImageOps.exif_transpose(image) if exif_orientation(image) != 1 else image
+        return ImageOps.exif_transpose(image) if exif_orientation(image, name=name) != 1 else image
 
 
 def image_pixels(image: Image.Image, *, name: str) -> np.ndarray:

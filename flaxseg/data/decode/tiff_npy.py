@@ -9,12 +9,16 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from flaxseg.data.decode.limits import check_size, decoding_errors
+from flaxseg.data.decode.tiff_pages import check_pages
 from flaxseg.errors import DataError
 
 _NPY = b"\x93NUMPY"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STACKS = {"I": "pages", "Z": "slices", "T": "time points"}
 """Axes of a TIFF along which it holds several images, as opposed to several channels of one."""
+
+_PIXEL_BYTES, _MAX_EXPANSION = 16, 20
+"""Images of four channels of float32 may be compressed by any factor, and those of more bytes per pixel by this one."""
 
 _PHOTOMETRIC_PALETTE = 3
 _UNCONVERTED_PHOTOMETRICS = (1, 2, 3, 6)
@@ -74,6 +78,22 @@ def apply_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
 
 
+def palette_colors(values: np.ndarray, palette: np.ndarray, *, name: str) -> np.ndarray:
+    """Returns the colors uint8[H, W, 3] of the values [H, W, 1] of a palette file.
+
+    Args:
+      values: the values, each of which is the index of a color.
+      palette: uint8[N, 3].
+      name: the name of the file, for messages.
+
+    Raises:
+      DataError: a value has no color.
+    """
+    with decoding_errors(name):
+        # Values of one bit are bools, which would select colors instead of naming them.
+        return palette[values[..., 0].astype(np.int64, casting="safe")]
+
+
 def read_npy_header(file: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Returns the shape of the array in an NPY file, whether it is stored in Fortran order, and its dtype.
 
@@ -110,17 +130,32 @@ def _read_npy(data: bytes, name: str, max_megapixels: float) -> np.ndarray:
 def _read_tiff(data: bytes, name: str, max_megapixels: float) -> StoredArray:
     import tifffile
 
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    stream = io.BytesIO(data)
+    check_pages(stream, name)
+    with tifffile.TiffFile(stream) as file:
         series: Any = file.series[0]
         page: Any = series.keyframe
         axes = tiff_axes(series.axes, series.shape, name)
         check_size(name, series.shape[axes[1]], series.shape[axes[0]], max_megapixels)
+        _check_bytes(series, len(data), name, max_megapixels)
         tag = page.tags.get(ExifTags.Base.Orientation.value)
         values = channels_last(_tiff_values(series, data, name), axes)
         pixels = apply_orientation(values, int(tag.value) if tag else 1)
         if page.photometric != _PHOTOMETRIC_PALETTE or page.colormap is None:
             return StoredArray(pixels)
         return StoredArray(pixels, (page.colormap.T >> 8).astype(np.uint8))
+
+
+def _check_bytes(series: Any, file_bytes: int, name: str, max_megapixels: float) -> None:
+    """Checks that the channels of a TIFF take a plausible amount of memory; compressed, they may take any."""
+    wanted = math.prod(series.shape) * series.dtype.itemsize
+    allowed = max(_PIXEL_BYTES * max_megapixels * 1e6, _MAX_EXPANSION * file_bytes)
+    if wanted > allowed:
+        raise DataError(
+            f"{name}: unpacks to {wanted:,} bytes ({list(series.shape)} of {series.dtype}), but is itself "
+            f"{file_bytes:,} bytes; a file of that size may unpack to {allowed:,.0f}. Save it uncompressed, or raise "
+            "max_megapixels"
+        )
 
 
 def tiff_axes(axes: str, shape: tuple[int, ...], name: str) -> tuple[int, ...]:

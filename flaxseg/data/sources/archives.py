@@ -6,11 +6,17 @@ import posixpath
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
+from typing import Self
 
 from flaxseg.data.decode.limits import check_regular
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, reason
+
+_MAX_PATH_BYTES = 2**16
+_LONG_NAMES = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
+"""Types of members that hold the name of another one, and which are read into memory, whatever their size."""
 
 
 def check_members(archive: str) -> None:
@@ -36,9 +42,12 @@ def check_members(archive: str) -> None:
                     "no published archive does. Nothing was unpacked: download the archive again from its official "
                     "page, or pack it again without that member"
                 )
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+    except DataError:
+        raise
+    # zipfile, tarfile and the decompressors raise nearly any kind for damaged files.
+    except Exception as error:
         raise DataError(
-            f"{archive}: cannot be read ({error}); it is truncated or damaged: download it again"
+            f"{archive}: cannot be read ({reason(error)}); it is truncated or damaged: download it again"
         ) from error
 
 
@@ -49,13 +58,30 @@ def _member_paths(archive: str) -> Iterator[tuple[str, str]]:
             for entry in opened.infolist():
                 yield entry.filename, entry.filename
                 if stat.S_ISLNK(entry.external_attr >> 16):
-                    target = os.fsdecode(opened.read(entry))
+                    with opened.open(entry) as link:
+                        # Not all of a member that only claims to be a link.
+                        target = os.fsdecode(link.read(_MAX_PATH_BYTES))
                     yield entry.filename, posixpath.join(posixpath.dirname(entry.filename), target)
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as opened_tar:
-            for member in opened_tar:
-                yield member.name, member.name
-                if member.islnk():
-                    yield member.name, member.linkname
-                elif member.issym():
-                    yield member.name, posixpath.join(posixpath.dirname(member.name), member.linkname)
+        return
+    try:
+        opened_tar = tarfile.open(archive, tarinfo=_BoundedInfo)  # noqa: SIM115
+    except tarfile.TarError:
+        return  # A file of another kind.
+    with opened_tar:
+        for member in opened_tar:
+            yield member.name, member.name
+            if member.islnk():
+                yield member.name, member.linkname
+            elif member.issym():
+                yield member.name, posixpath.join(posixpath.dirname(member.name), member.linkname)
+
+
+class _BoundedInfo(tarfile.TarInfo):
+    """The header of a member of a tar file, which rejects names of implausible sizes."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _LONG_NAMES and info.size > _MAX_PATH_BYTES:
+            raise ValueError(f"a name of {info.size:,} bytes")
+        return info

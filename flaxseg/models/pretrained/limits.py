@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from flaxseg.errors import WeightsError
+from flaxseg.errors import WeightsError, reason
 
 MAX_BYTES = 8 * 2**30
 """The default limit on the size of a file's tensors."""
@@ -65,8 +65,7 @@ def explain_damage(path: Path) -> Iterator[None]:
         raise WeightsError(f"{path}: cannot be opened ({error.strerror}); give a file that can be read") from error
     except _DAMAGE as error:
         # The message of a KeyError is the key alone.
-        is_clear = str(error) and not isinstance(error, LookupError)
-        reason = str(error) if is_clear else f"{type(error).__name__} {error}".strip()
+        prefix = f"{type(error).__name__} " if str(error) and isinstance(error, LookupError) else ""
         raise WeightsError(
-            f"{path}: cannot be read ({reason}); it is truncated or damaged: {DOWNLOAD_AGAIN}"
+            f"{path}: cannot be read ({prefix}{reason(error)}); it is truncated or damaged: {DOWNLOAD_AGAIN}"
         ) from error

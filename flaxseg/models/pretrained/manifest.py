@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +79,17 @@ def read_manifest(directory: Path) -> Manifest | None:
             raise ValueError("its digest differs")
         files = {name: (size, digest) for name, (size, digest) in content["files"].items()}
         return Manifest(content["step"], content["scores"], files, content.get("counts", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{FILE}: cannot be read ({error})") from error
 
 
-def verify(directory: Path, manifest: Manifest) -> None:
+def verify(directory: Path, manifest: Manifest, *, on_file: Callable[[int], None] = lambda size: None) -> None:
     """Checks that the files of a checkpoint are those that were written.
 
     Args:
       directory: the directory of the checkpoint.
       manifest: its manifest.
+      on_file: called with the size of each file in bytes once it has been checked.
 
     Raises:
       Damaged: a file is missing, has another size or other contents, or does not belong there.
@@ -103,6 +104,7 @@ def verify(directory: Path, manifest: Manifest) -> None:
                 raise Damaged(f"{name}: has {now:,} bytes instead of {size:,}")
             if _sha256(found[name]) != digest:
                 raise Damaged(f"{name}: its contents have changed")
+            on_file(size)
         except OSError as error:
             raise Damaged(f"{name}: cannot be read ({error.strerror})") from error
     for name in found.keys() - manifest.files.keys():

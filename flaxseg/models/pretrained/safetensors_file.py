@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from flaxseg.errors import WeightsError
+from flaxseg.errors import WeightsError, reason
 from flaxseg.models.pretrained.limits import DOWNLOAD_AGAIN, MAX_BYTES, check_size, explain_damage
 
 _LENGTH_BYTES = 8
@@ -50,7 +50,8 @@ def read_safetensors(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.
             tensors = safetensors.deserialize(data)
         except safetensors.SafetensorError as error:
             raise WeightsError(
-                f"{path}: its header does not fit its contents ({error}); it is truncated or damaged: {DOWNLOAD_AGAIN}"
+                f"{path}: its header does not fit its contents ({reason(error)}); it is truncated or damaged: "
+                f"{DOWNLOAD_AGAIN}"
             ) from error
         return {name: _array(tensor, f"{path}: its tensor {name!r}") for name, tensor in sorted(tensors)}
 

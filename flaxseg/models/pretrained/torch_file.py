@@ -21,6 +21,7 @@ _MAX_DEPTH = 4
 _MAX_LISTED = 8
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+_HEADER_INSTRUCTIONS = 1000
 
 
 def read_torch(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarray]:
@@ -82,16 +83,16 @@ def _byte_order(archive: zipfile.ZipFile, name: str, path: Path) -> ByteOrder:
 
 
 def _from_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-    magic, _ = unpickled(file, name=str(path))
+    magic, _ = unpickled(file, name=str(path), max_instructions=_HEADER_INSTRUCTIONS)
     if magic != _LEGACY_MAGIC:
         raise WeightsError(
             f"{path}: is a pickle, but torch.save() did not write it; save the weights as safetensors or npz, or in "
             "PyTorch"
         )
-    protocol, _ = unpickled(file, name=str(path))
+    protocol, _ = unpickled(file, name=str(path), max_instructions=_HEADER_INSTRUCTIONS)
     if protocol != _LEGACY_PROTOCOL:
         raise WeightsError(f"{path}: has another version of PyTorch's format than {_LEGACY_PROTOCOL}; save it again")
-    system, _ = unpickled(file, name=str(path))
+    system, _ = unpickled(file, name=str(path), max_instructions=_HEADER_INSTRUCTIONS)
     tree, storages = unpickled(file, name=str(path))
     keys, _ = unpickled(file, name=str(path))
     if not isinstance(system, dict) or not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):

@@ -14,6 +14,9 @@ _DTYPES = (
 
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 _MAX_NAME_LENGTH = 100
+_MAX_INSTRUCTIONS = 500_000
+"""About 40 describe a tensor, and a million take a second or two."""
+
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 _INSTRUCTIONS = frozenset((
@@ -37,7 +40,9 @@ class _Global:
     name: str
 
 
-def unpickled(file: BinaryIO, *, name: str) -> tuple[Any, dict[str, Storage]]:
+def unpickled(
+    file: BinaryIO, *, name: str, max_instructions: int = _MAX_INSTRUCTIONS
+) -> tuple[Any, dict[str, Storage]]:
     """Returns the object in a pickle, and leaves the file positioned after it.
 
     The standard library's unpickler is not safe, however few names it may look up: it hashes nested tuples until the
@@ -46,6 +51,7 @@ def unpickled(file: BinaryIO, *, name: str) -> tuple[Any, dict[str, Storage]]:
     Args:
       file: positioned at the pickle's beginning.
       name: the file's name, for messages.
+      max_instructions: the largest number of instructions that the pickle may have.
 
     Returns:
       Dicts, lists, tuples, numbers, strings, None, and each tensor as a `Tensor`; and every storage by its key.
@@ -56,7 +62,7 @@ def unpickled(file: BinaryIO, *, name: str) -> tuple[Any, dict[str, Storage]]:
       LookupError, TypeError, ValueError: it is damaged.
     """
     machine = _Machine(name)
-    return machine.run(file), machine.storages
+    return machine.run(file, max_instructions), machine.storages
 
 
 class _Machine:
@@ -69,8 +75,12 @@ class _Machine:
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self, file: BinaryIO) -> Any:
+    def run(self, file: BinaryIO, max_instructions: int) -> Any:
+        count = 0
         while code := file.read(1):
+            count += 1
+            if count > max_instructions:
+                raise self._refused(f"its pickle has more than {max_instructions:,} instructions")
             opcode = _OPCODES.get(code.decode("latin-1"))
             if opcode is None:
                 raise ValueError(f"{code!r} is not an instruction of a pickle")

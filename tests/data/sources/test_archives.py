@@ -120,3 +120,22 @@ def test_a_damaged_archive_is_named(tmp_path: pathlib.Path, mode: str) -> None:
     path.write_bytes(path.read_bytes()[:4000])
     with pytest.raises(DataError, match=r"images\.tar\.gz: cannot be read .* is truncated or damaged: download"):
         check_members(str(path))
+
+
+def test_a_name_of_implausible_length_is_not_read(tmp_path: pathlib.Path) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("././@LongLink")
+        info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2**24
+        archive.addfile(info, io.BytesIO(bytes(info.size)))
+    assert (tmp_path / "a.tar.gz").stat().st_size < 2**15
+    with pytest.raises(DataError, match=r"a\.tar\.gz: cannot be read \(a name of 16,777,216 bytes\); it is truncated"):
+        check_members(str(tmp_path / "a.tar.gz"))
+
+
+def test_a_zip_of_an_unknown_version_is_an_error(tmp_path: pathlib.Path) -> None:
+    write_zip(tmp_path / "a.zip", "b")
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[data.index(b"PK\x01\x02") + 6] = 128
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.zip: cannot be read \(zip file version 12\.8\)"):
+        check_members(str(tmp_path / "a.zip"))

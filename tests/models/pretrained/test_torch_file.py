@@ -2,6 +2,7 @@
 
 import random
 import struct
+import time
 import zipfile
 from pathlib import Path
 
@@ -276,11 +277,20 @@ def test_a_bad_file_is_refused_by_name_and_runs_nothing(tmp_path, monkeypatch, k
 
 
 def test_instructions_that_exhaust_pythons_unpickler_are_harmless(tmp_path):
-    # It would hash a million nested tuples until the stack overflows, and allocate 64 GiB for the last memo index.
-    tuples = b")" + b"\x85" * 1_000_000 + number(1) + b"s"
+    # It would hash 400,000 nested tuples until the stack overflows, and allocate 64 GiB for the last memo index.
+    tuples = b")" + b"\x85" * 400_000 + number(1) + b"s"
     far_off = text("x") + number(1) + b"r\xff\xff\xff\xff" + b"s"
     found = read_torch(saved(tmp_path, with_pickle(W + tuples + far_off)))
     np.testing.assert_array_equal(found["w"], SIX)
+
+
+def test_a_pickle_of_millions_of_instructions_is_refused_early(tmp_path):
+    nothing = (b"(t" + b"q\0") * 1_000_000
+    path = saved(tmp_path, with_pickle(nothing + W))
+    start = time.process_time()
+    with pytest.raises(WeightsError, match="its pickle has more than 500,000 instructions. None of it was run"):
+        read_torch(path)
+    assert time.process_time() - start < 10
 
 
 def test_attributes_are_not_set(tmp_path):
