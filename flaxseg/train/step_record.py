@@ -121,7 +121,7 @@ def read_record(path: str | Path) -> StepRecord:
             raise ValueError(f"image {image.shape}, label {label.shape}, {len(about['examples'])} examples")
         weights = about["class_weights"]
         about["class_weights"] = None if weights is None else tuple(weights)
-        about |= {"config": config_of_record(about["config"], path), "examples": tuple(about["examples"])}
+        about |= {"config": config_of_record(about["config"], Path(path)), "examples": tuple(about["examples"])}
         return StepRecord(**about, batch=_below(arrays, _BATCH), state=_below(arrays, _STATE))
     except (
         OSError,
