@@ -63,7 +63,12 @@ def _train_in(
     plan = run.loop.checkpoints
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
-            Checkpoints(directory.checkpoints, keep=plan.keep, best_metric=plan.best_metric)
+            Checkpoints(
+                directory.checkpoints,
+                keep=plan.keep,
+                best_metric=plan.best_metric,
+                retry_minutes=plan.retry_minutes,
+            )
         )
         state = restore_or_create(run, checkpoints, load)
         tables = describe(run, state, dataset=config.data.name, precision=config.train.precision)
@@ -105,7 +110,8 @@ def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequen
 
     events.on_start(run, state)
     with StopSignals() as signals:
-        stop = plan.should_stop(step, checkpoints.best_step)
+        checkpoints.should_stop = lambda: bool(signals.received)
+        stop = plan.should_stop(step, checkpoints.improved_step)
         while not stop:
             state, metrics = compiled.step(state, next(batches), key, stored)
             # The log is read only now, so that the device works on this step while the host reads earlier ones.
@@ -123,8 +129,10 @@ def fit(run: Run, state: TrainState, checkpoints: Checkpoints, callbacks: Sequen
                 events.on_evaluation(step, evaluation)
                 log.restart_clock()
             is_best = scores is not None and checkpoints.is_best(scores)
-            stop = bool(signals.received) or plan.should_stop(step, step if is_best else checkpoints.best_step)
-            if stop or is_best or plan.should_save(step):
+            stop = bool(signals.received) or plan.should_stop(step, step if is_best else checkpoints.improved_step)
+            # A failed save is noticed now, and replaced by a checkpoint of this step.
+            has_failed = plan.should_log(step) and checkpoints.has_failed()
+            if stop or is_best or has_failed or plan.should_save(step):
                 # Reading the log waits for the steps and checks them, so that no state that is not finite is saved.
                 write_log()
                 events.on_checkpoint(step, state, scores)
@@ -145,6 +153,6 @@ def _result(
         state=state,
         best_step=checkpoints.best_step,
         stopped_by=stopped_by,
-        stopped_early=step < run.loop.total_steps and run.loop.should_stop_early(step, checkpoints.best_step),
+        stopped_early=step < run.loop.total_steps and run.loop.should_stop_early(step, checkpoints.improved_step),
         skipped=run.data.bad_examples.messages,
     )

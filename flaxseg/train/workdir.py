@@ -15,7 +15,7 @@ from flaxseg.inference.description import FILE_NAME, ModelDescription
 
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
-REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
+REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "checkpoint.retry_minutes", "log")
 FREE_TO_CHANGE = PLACES + LENGTHS + REPORTS
 """Keys, and groups of keys, that may change when a run is resumed: where it runs, how long, and what it reports.
 
