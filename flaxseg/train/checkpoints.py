@@ -48,6 +48,8 @@ class Checkpoints:
         self._attempts = 0
         self._manager = Manager(directory, self._attempts)
         self._manager_has_failed = False
+        # Until the first save has succeeded, and after one that has failed.
+        self._reserves_room = True
         self._scores = CheckpointScores(
             best_metric, {step: manifest.scores for step, manifest in files.manifests(directory).items()}
         )
@@ -190,8 +192,11 @@ class Checkpoints:
         leaves = [leaf for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes")]
         metadata_bytes = _METADATA_BYTES + _METADATA_BYTES_PER_ARRAY * len(leaves)
         self._bytes = sum(leaf.nbytes for leaf in leaves) + metadata_bytes
-        problem = storage_problem(self._directory, self._bytes) if jax.process_index() == 0 else ""
+        problem = ""
+        if jax.process_index() == 0:
+            problem = storage_problem(self._directory, self._bytes, reserve=self._reserves_room)
         if problem := first_message(problem):
+            self._reserves_room = True
             return problem
         try:
             if self._manager_has_failed:
@@ -222,6 +227,7 @@ class Checkpoints:
             self._forget(save.step)
             return with_free_space(problem, self._directory, self._bytes)
         self._manager.reload()
+        self._reserves_room = False
         return ""
 
     def _save_when_possible(self, step: int, state: Any, scores: Mapping[str, float], problem: str) -> None:
@@ -249,7 +255,7 @@ class Checkpoints:
     def _forget(self, step: int) -> None:
         """Forgets a checkpoint whose save has failed, and deletes what is left of it."""
         self._manager.discard()
-        self._manager_has_failed = True
+        self._manager_has_failed = self._reserves_room = True
         self._scores.remove(step)
         if jax.process_index() == 0:
             files.delete_failed(self._directory, step)

@@ -28,23 +28,24 @@ _UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV, errn
 _RETRY, _STOP, _OVER = "retry", "stop", "over"
 
 
-def storage_problem(directory: Path, size: int) -> str:
+def storage_problem(directory: Path, size: int, *, reserve: bool = True) -> str:
     """Returns why a number of bytes cannot be written to a directory now, with the free space; "" if they can.
 
     The directory is created if it was removed, but not its parents: where a disk is no longer mounted, they would be
-    created on another one. Where the file system can reserve room without writing it, room is reserved for a moment,
-    which also notices a quota.
+    created on another one.
 
     Args:
       directory: the directory.
       size: the number of bytes.
+      reserve: reserve room for a moment, where the file system can do so without writing it. This takes some
+        milliseconds, and also notices a quota, which the free space does not show.
     """
     try:
         if not directory.is_dir():
             if os.path.lexists(directory):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
             directory.mkdir()
-        _reserve(directory, size)
+        _check_room(directory, size, reserve=reserve)
     except OSError as error:
         return with_free_space(reason(error), directory, size)
     return ""
@@ -119,12 +120,12 @@ class Retries:
         return _OVER if now >= self._end else _RETRY if now >= until else ""
 
 
-def _reserve(directory: Path, size: int) -> None:
+def _check_room(directory: Path, size: int, *, reserve: bool) -> None:
     """Raises OSError unless there is room for a number of bytes."""
     path = directory / RESERVE
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        reserved, part, end = 0, _FIRST_PART, time.monotonic() + _RESERVE_SECONDS
+        reserved, part, end = 0, _FIRST_PART, time.monotonic() + (_RESERVE_SECONDS if reserve else 0)
         while (
             reserved < size and time.monotonic() < end and _allocate(descriptor, reserved, min(part, size - reserved))
         ):
