@@ -1,18 +1,14 @@
 """A save of Orbax in the background, followed by what completes the checkpoint, and what is left of it if it fails."""
 
 import contextlib
-import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging as absl_logging
 
 from flaxseg.train.processes import BROKEN, Barriers, messages_of_all
 from flaxseg.train.storage import reason
@@ -106,24 +102,6 @@ class BackgroundSave:
             self._manager.barriers.break_all()
             _wait_for_orbax()
             self._problem = reason(error)
-
-
-class WithoutOrbaxErrors(logging.Filter):
-    """In its `with` block, hides the stack traces that Orbax logs of errors it also raises, unless logs are wanted."""
-
-    def __enter__(self) -> Self:
-        logging.getLogger("absl").addFilter(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        logging.getLogger("absl").removeFilter(self)
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Returns whether a record is shown."""
-        is_orbax = f"{os.sep}orbax{os.sep}" in record.pathname
-        return not (is_orbax and record.exc_info) or absl_logging.get_verbosity() >= absl_logging.INFO
 
 
 def _wait_for_orbax() -> None:

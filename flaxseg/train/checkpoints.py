@@ -14,9 +14,10 @@ from flaxseg.errors import CheckpointError
 from flaxseg.models.pretrained.manifest import write_manifest
 from flaxseg.report.console import print_line
 from flaxseg.train import checkpoint_files as files
-from flaxseg.train.background_save import BackgroundSave, Manager, WithoutOrbaxErrors
+from flaxseg.train.background_save import BackgroundSave, Manager
 from flaxseg.train.checkpoint_contents import check_fits, check_unchanged
 from flaxseg.train.checkpoint_scores import CheckpointScores
+from flaxseg.train.orbax_errors import HiddenOrbaxErrors, collect_failed_save
 from flaxseg.train.processes import first_message
 from flaxseg.train.storage import Retries, reason, storage_problem, with_free_space
 
@@ -55,7 +56,7 @@ class Checkpoints:
         )
         self._save: BackgroundSave | None = None
         self._bytes = 0
-        self._errors = WithoutOrbaxErrors()
+        self._errors = HiddenOrbaxErrors()
         self._delete_old()
 
     def __enter__(self) -> Self:
@@ -255,6 +256,7 @@ class Checkpoints:
     def _forget(self, step: int) -> None:
         """Forgets a checkpoint whose save has failed, and deletes what is left of it."""
         self._manager.discard()
+        collect_failed_save()
         self._manager_has_failed = self._reserves_room = True
         self._scores.remove(step)
         if jax.process_index() == 0:
