@@ -1,5 +1,6 @@
 """Agreement between the processes of a run, which have to take the same decisions in the same order."""
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -55,6 +56,10 @@ class Barriers:
           RuntimeError: a process has failed.
         """
         if jax.process_count() == 1:
+            return
+        if sys.exc_info()[0] is not None:
+            # Orbax also comes here with the error of a failed save, in a `finally`.
+            self.break_all()
             return
         with self._lock:
             self._counts[key] += 1
