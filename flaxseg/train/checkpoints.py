@@ -195,7 +195,11 @@ class Checkpoints:
         self._bytes = sum(leaf.nbytes for leaf in leaves) + metadata_bytes
         problem = ""
         if jax.process_index() == 0:
+            was_removed = not self._directory.exists()
             problem = storage_problem(self._directory, self._bytes, reserve=self._reserves_room)
+            if was_removed and not problem:
+                # It is there again, but what was in it is not: see `_remove_missing`.
+                problem = with_free_space("their directory was removed", self._directory, self._bytes)
         if problem := first_message(problem):
             self._reserves_room = True
             return problem

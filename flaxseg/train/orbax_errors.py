@@ -38,8 +38,10 @@ class HiddenOrbaxErrors(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns whether a record is shown."""
-        is_orbax = _ORBAX in record.pathname or (record.name == "asyncio" and "orbax" in record.getMessage())
-        return not (is_orbax and record.exc_info) or _logs_are_wanted()
+        is_hidden = _ORBAX in record.pathname and record.exc_info
+        if record.name == "asyncio":
+            is_hidden = "orbax" in record.getMessage()
+        return not is_hidden or _logs_are_wanted()
 
     def _report(self, raised: "sys.UnraisableHookArgs") -> None:
         if str(raised.exc_value) != _LATE_WRITE or _logs_are_wanted():

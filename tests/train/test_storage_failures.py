@@ -190,7 +190,9 @@ def test_a_save_that_fails_in_the_background_is_replaced_after_the_next_log(runs
 
 def test_a_directory_that_was_removed_is_created_again(runs):
     assert_ended_like(runs["removed"], runs["undisturbed"])
-    assert lines(runs["removed"]) == []
+    waits, continues = lines(runs["removed"])
+    assert "step 4 cannot be saved (their directory was removed; " in waits
+    assert continues.endswith("was saved after 0 s; training continues")
     assert lines(runs["undisturbed"]) == []
 
 
