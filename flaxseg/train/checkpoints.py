@@ -74,6 +74,8 @@ class Checkpoints:
                 self._report(f"{self._name(self._save.step)} was not saved ({problem})")
         finally:
             self._manager.discard()
+            if self._attempts or self._manager_has_failed:
+                collect_failed_save()
             self._errors.__exit__(kind, error, trace)
 
     @property

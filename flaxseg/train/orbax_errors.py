@@ -38,10 +38,11 @@ class HiddenOrbaxErrors(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Returns whether a record is shown."""
-        is_hidden = _ORBAX in record.pathname and record.exc_info
         if record.name == "asyncio":
-            is_hidden = "orbax" in record.getMessage()
-        return not is_hidden or _logs_are_wanted()
+            is_orbax = "orbax" in record.getMessage()
+        else:
+            is_orbax = _ORBAX in record.pathname and bool(record.exc_info)
+        return not is_orbax or _logs_are_wanted()
 
     def _report(self, raised: "sys.UnraisableHookArgs") -> None:
         if str(raised.exc_value) != _LATE_WRITE or _logs_are_wanted():
