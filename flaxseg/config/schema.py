@@ -185,6 +185,8 @@ SCHEMA = (
     Section("checkpoint", "Checkpoints", (
         Key("checkpoint.every", 0, at_least(0), "Steps between checkpoints; 0: one at every evaluation."),
         Key("checkpoint.keep", 2, at_least(1), "Number of latest checkpoints to keep, in addition to the best."),
+        Key("checkpoint.retry_minutes", 10.0, NON_NEGATIVE,
+            "Minutes that training waits where a checkpoint cannot be saved, as on a full disk; 0: not at all."),
         Key("checkpoint.best_metric", "miou", choice(SCORES), "Score that selects the best checkpoint."),
     )),
     Section("log", "Logging", (

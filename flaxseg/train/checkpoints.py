@@ -1,9 +1,7 @@
 """The checkpoints of a run, saved with Orbax: the latest, and the best, each with a manifest."""
 
-import math
-import shutil
-import threading
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,49 +11,73 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from flaxseg.errors import CheckpointError
-from flaxseg.models.pretrained.manifest import Damaged, Manifest, read_manifest, verify, write_manifest
+from flaxseg.models.pretrained.manifest import read_manifest, write_manifest
+from flaxseg.report.console import print_line
+from flaxseg.train import checkpoint_files as files
+from flaxseg.train.background_save import BackgroundSave, Manager
+from flaxseg.train.checkpoint_contents import check_fits, check_unchanged
+from flaxseg.train.checkpoint_scores import CheckpointScores
+from flaxseg.train.orbax_errors import HiddenOrbaxErrors, collect_failed_save
+from flaxseg.train.processes import first_message
+from flaxseg.train.storage import Retries, reason, storage_problem, with_free_space
 
-_DELETED = ".deleted"
-"""The suffix of a checkpoint that is being deleted, so that a killed run leaves none that looks complete."""
+_METADATA_BYTES, _METADATA_BYTES_PER_ARRAY = 65536, 2048
+"""About what a checkpoint takes besides its arrays."""
 
 
 class Checkpoints:
     """The checkpoints of a run; use it in a `with` block, which waits for the last save.
 
-    A checkpoint is complete once its manifest is on the disk, and only then are older ones deleted.
+    A checkpoint is complete once its manifest is on the disk, and only then are older ones deleted. With several
+    processes, all of them save, and wait for the disk, together.
 
     Args:
       directory: contains a folder for each step; created if it does not exist.
       keep: number of latest checkpoints to keep.
       best_metric: the score whose highest value selects the best checkpoint, which is kept, too.
+      retry_minutes: for how long to try again where a checkpoint cannot be saved, as on a full disk.
+
+    Attributes:
+      should_stop: returns whether the run is to stop, in which case no checkpoint is tried again.
     """
 
-    def __init__(self, directory: Path, *, keep: int, best_metric: str) -> None:
+    def __init__(self, directory: Path, *, keep: int, best_metric: str, retry_minutes: float = 0.0) -> None:
         self._directory = directory
         self._keep = keep
-        self._best_metric = best_metric
-        # Orbax keeps every checkpoint, and `_complete` deletes old ones.
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(), item_handlers={"state": ocp.StandardCheckpointHandler()}
+        self._retry_minutes = retry_minutes
+        self.should_stop: Callable[[], bool] = lambda: False
+        self._attempts = 0
+        self._manager = Manager(directory, self._attempts)
+        self._manager_has_failed = False
+        # Until the first save has succeeded, and after one that has failed.
+        self._reserves_room = True
+        self._scores = CheckpointScores(
+            best_metric, {step: manifest.scores for step, manifest in files.manifests(directory).items()}
         )
-        self._scores: dict[int, Mapping[str, float]] = {
-            step: manifest.scores for step, manifest in self._manifests().items()
-        }
-        self._best_step = self._best_of(self._scores)
-        self._completion: threading.Thread | None = None
-        self._problem: BaseException | None = None
+        self._counts: dict[int, Mapping[str, int]] = {}
+        self._save: BackgroundSave | None = None
+        self._bytes = 0
+        self._errors = HiddenOrbaxErrors()
         self._delete_old()
 
     def __enter__(self) -> Self:
+        self._errors.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self.wait()
+            if kind is None:
+                self.wait()
+            # The other processes may not get here.
+            elif self._save is not None and (problem := self._save.join()):
+                self._report(f"{self._name(self._save.step)} was not saved ({problem})")
         finally:
-            self._manager.close()
+            self._manager.discard()
+            if self._attempts or self._manager_has_failed:
+                collect_failed_save()
+            self._errors.__exit__(kind, error, trace)
 
     @property
     def latest_step(self) -> int | None:
@@ -65,18 +87,20 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """The step of the best checkpoint; None if none has scores."""
-        return self._best_step
+        return self._scores.best
+
+    @property
+    def improved_step(self) -> int | None:
+        """The step of the best score, even if saving its checkpoint has failed since; None if there is none."""
+        return self._scores.improved
 
     def is_best(self, scores: Mapping[str, float]) -> bool:
         """Returns whether these scores are better than those of every checkpoint; NaN never is."""
-        score = scores[self._best_metric]
-        if math.isnan(score) or self._best_step is None:
-            return not math.isnan(score)
-        return not score <= self._scores[self._best_step][self._best_metric]
+        return self._scores.is_best(scores)
 
     def lacks_scores(self, step: int) -> bool:
         """Returns whether there is a checkpoint of a step that has not been evaluated."""
-        return self._scores.get(step) == {}
+        return step in self._scores.steps and not self._scores[step]
 
     def counts(self, step: int) -> Mapping[str, int]:
         """Returns the numbers that a checkpoint was saved with; empty if there are none, or no such checkpoint."""
@@ -92,29 +116,54 @@ class Checkpoints:
     ) -> None:
         """Saves a state in the background; returns once it has been copied off the device.
 
+        If it cannot be saved, or if the previous save has failed, it waits until this state is saved. What the failed
+        save has left is deleted, and its scores are forgotten, because the best checkpoint has to exist. If the run is
+        to stop meanwhile, it reports that the state was not saved, and returns.
+
         Args:
           step: its step; an existing checkpoint of this step is left unchanged, but receives scores if it has none.
           state: any tree of arrays.
           scores: the scores of this state's evaluation; None if it was not evaluated.
           counts: numbers by name that belong to the run and not to its state.
+
+        Raises:
+          CheckpointError: it could not be saved for `retry_minutes`; earlier checkpoints are unchanged.
         """
+        problem = self._settle()
         if step in self._manager.all_steps():
             self._add_scores(step, scores or {})
             return
-        self._wait_for_completion()
-        if scores and self.is_best(scores):
-            self._best_step = step
-        self._scores[step] = {name: float(score) for name, score in (scores or {}).items()}
-        self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
-        self._completion = threading.Thread(
-            target=self._complete, args=(step, dict(counts or {})), name="complete checkpoint"
-        )
-        self._completion.start()
+        self._counts = {step: dict(counts or {})}
+        if problem := problem or self._begin(step, state, scores or {}):
+            self._save_when_possible(step, state, scores or {}, problem)
+
+    def has_failed(self) -> bool:
+        """Returns whether the last save has failed; with several processes, all of them have to call it together."""
+        return self._save is not None and self._save.has_failed()
+
+    def finish(self, step: int, state: Any) -> None:
+        """Waits until every save has reached the disk; if the last one has failed, saves a state in its place.
+
+        Args:
+          step: the step of that state.
+          state: the state at the end of the run.
+
+        Raises:
+          CheckpointError: see `save`.
+        """
+        scores = self._scores[step]
+        if problem := self._settle():
+            self._save_when_possible(step, state, scores, problem)
 
     def wait(self) -> None:
-        """Waits until every save has reached the disk."""
-        self._manager.wait_until_finished()
-        self._wait_for_completion()
+        """Waits until every save has reached the disk.
+
+        Raises:
+          CheckpointError: the last one has failed.
+        """
+        step = self._save.step if self._save else 0
+        if problem := self._settle():
+            raise CheckpointError(f"{self._name(step)} could not be saved ({problem})")
 
     def restore(self, like: Any, step: int) -> Any:
         """Returns the state of a step, sharded like `like`; any number of devices may have written it.
@@ -129,7 +178,8 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             there = ", ".join(map(str, self._manager.all_steps())) or "none"
             raise CheckpointError(f"{self._directory}: no checkpoint of step {step}; steps there: {there}")
-        self._check_fits(step, like)
+        stored = self._manager.item_metadata(step)["state"].tree  # raises for a damaged checkpoint
+        check_fits(self._directory, step, stored, like)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
         return self._manager.restore(step, args=arguments)["state"]
 
@@ -143,7 +193,7 @@ class Checkpoints:
         """
         while (step := self.latest_step) is not None:
             try:
-                self._verify(step)
+                check_unchanged(self._directory / str(step), others_have_manifests=bool(self._scores.steps))
                 return self.restore(like, step)
             except CheckpointError:
                 raise
@@ -151,117 +201,124 @@ class Checkpoints:
             except Exception as error:
                 damaged = self._directory / f"{step}.damaged"
                 message = "%s: the checkpoint of step %d cannot be read (%s: %s); renamed to %s"
-                reason = str(error).splitlines()[0] if str(error) else ""
-                logging.error(message, self._directory, step, type(error).__name__, reason, damaged.name)
+                problem = str(error).splitlines()[0] if str(error) else ""
+                logging.error(message, self._directory, step, type(error).__name__, problem, damaged.name)
                 if jax.process_index() == 0:
                     (self._directory / str(step)).rename(damaged)
-                self._scores.pop(step, None)
-                self._best_step = self._best_of(self._scores)
+                self._scores.remove(step)
                 self._manager.reload()
         return None
 
-    def _verify(self, step: int) -> None:
-        """Checks that a checkpoint is complete and unchanged.
-
-        Raises:
-          Damaged: it is not; the message names the file.
-        """
-        directory = self._directory / str(step)
-        manifest = read_manifest(directory)
-        if manifest is not None:
-            verify(directory, manifest)
-        elif self._scores:
-            raise Damaged("has no manifest, because it was not saved completely")
-        else:
-            logging.warning("%s: has no manifest, so that damage to it would not be noticed", directory)
-
-    def _add_scores(self, step: int, scores: Mapping[str, float]) -> None:
-        """Adds scores to the manifest of a complete checkpoint without any."""
-        self._wait_for_completion()
-        if not scores or not self.lacks_scores(step):
-            return
-        if self.is_best(scores):
-            self._best_step = step
-        self._scores[step] = {name: float(score) for name, score in scores.items()}
+    def _begin(self, step: int, state: Any, scores: Mapping[str, float]) -> str:
+        """Begins to save a state in the background; returns why that is not possible, or ""."""
+        leaves = [leaf for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes")]
+        metadata_bytes = _METADATA_BYTES + _METADATA_BYTES_PER_ARRAY * len(leaves)
+        self._bytes = sum(leaf.nbytes for leaf in leaves) + metadata_bytes
+        problem = ""
         if jax.process_index() == 0:
-            write_manifest(self._directory / str(step), step=step, scores=self._scores[step])
+            was_removed = not self._directory.exists()
+            problem = storage_problem(self._directory, self._bytes, reserve=self._reserves_room)
+            if was_removed and not problem:
+                # It is there again, but what was in it is not: see `_remove_missing`.
+                problem = with_free_space("their directory was removed", self._directory, self._bytes)
+        if problem := first_message(problem):
+            self._reserves_room = True
+            return problem
+        try:
+            if self._manager_has_failed:
+                self._attempts += 1
+                self._manager, self._manager_has_failed = Manager(self._directory, self._attempts), False
+            self._scores.add(step, scores)
+            self._save = BackgroundSave(self._manager, step, state, lambda: self._complete(step))
+        except OSError as error:
+            self._forget(step)
+            return with_free_space(reason(error), self._directory, self._bytes)
+        return ""
+
+    def _complete(self, step: int) -> None:
+        """Writes the manifest of a checkpoint that Orbax has saved, and deletes old checkpoints."""
+        if jax.process_index() == 0:
+            self._write_manifest(step, self._counts[step])
             self._delete_old()
 
-    def _complete(self, step: int, counts: Mapping[str, int]) -> None:
-        """Writes the manifest of a checkpoint as soon as Orbax has saved it, and deletes old checkpoints."""
-        try:
-            self._manager.wait_until_finished()
-            if jax.process_index() == 0:
-                write_manifest(self._directory / str(step), step=step, scores=self._scores[step], counts=counts)
-                self._delete_old()
-        except BaseException as problem:
-            self._problem = problem
-
-    def _wait_for_completion(self) -> None:
-        if self._completion is None:
+    def _add_scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Adds scores to the manifest of a complete checkpoint that has none."""
+        if not scores or not self.lacks_scores(step):
             return
-        self._completion.join()
-        self._completion, problem, self._problem = None, self._problem, None
+        counts = self.counts(step)
+        self._scores.add(step, scores)
+        if jax.process_index() == 0:
+            self._write_manifest(step, counts)
+            self._delete_old()
+
+    def _write_manifest(self, step: int, counts: Mapping[str, int]) -> None:
+        write_manifest(self._directory / str(step), step=step, scores=self._scores[step], counts=counts)
+
+    def _settle(self) -> str:
+        """Waits for the last save; if it has failed, forgets it and returns why, otherwise "".
+
+        With several processes, all of them have to call it together.
+        """
+        if self._save is None:
+            return ""
+        save, self._save = self._save, None
+        if problem := save.result():
+            self._forget(save.step)
+            return with_free_space(problem, self._directory, self._bytes)
         self._manager.reload()
-        if problem is not None:
-            raise problem
+        self._reserves_room = False
+        return ""
+
+    def _save_when_possible(self, step: int, state: Any, scores: Mapping[str, float], problem: str) -> None:
+        """Saves a state, trying again and again; see `save`."""
+        retries = Retries(self._retry_minutes, self.should_stop)
+        minutes = f"{self._retry_minutes:g} minutes"
+        if self._retry_minutes and not self.should_stop():
+            waits = f"training waits, and tries again for {minutes}"
+            self._report(f"{self._name(step)} cannot be saved ({problem}); {waits}")
+        while problem := self._begin(step, state, scores) or self._settle():
+            if retries.wait():
+                continue
+            latest = self.latest_step
+            resumes = "there is no earlier one" if latest is None else f"the run can be resumed from step {latest}"
+            if not retries.is_stopped:
+                raise CheckpointError(
+                    f"{self._name(step)} could not be saved for {minutes} ({problem}); {resumes}. Free space, or make "
+                    "the directory writable, and repeat the command"
+                )
+            self._report(f"{self._name(step)} was not saved, because the run is to stop ({problem}); {resumes}")
+            return
+        self._remove_missing()
+        self._report(f"{self._name(step)} was saved after {retries.seconds:.0f} s; training continues")
+
+    def _forget(self, step: int) -> None:
+        """Forgets a checkpoint whose save has failed, and deletes what is left of it."""
+        self._manager.discard()
+        collect_failed_save()
+        self._manager_has_failed = self._reserves_room = True
+        self._scores.remove(step)
+        if jax.process_index() == 0:
+            files.delete_failed(self._directory, step)
+        with contextlib.suppress(OSError):
+            self._manager.reload()
+
+    def _remove_missing(self) -> None:
+        """Removes the scores of checkpoints that no longer exist, as after their directory was deleted."""
+        found = " ".join(map(str, files.manifests(self._directory))) if jax.process_index() == 0 else ""
+        there = first_message(found).split()
+        self._scores.remove(*(step for step in list(self._scores.steps) if str(step) not in there))
 
     def _delete_old(self) -> None:
-        """Deletes all complete checkpoints but the latest and the best, and what is left of earlier deletions."""
-        if jax.process_index() != 0:
-            return
-        steps = sorted(self._scores)
-        for step in steps[: -self._keep]:
-            if step != self._best_step and (self._directory / str(step)).is_dir():
-                # Renamed first: a killed run must not leave a part of it behind that looks like a checkpoint.
-                (self._directory / str(step)).rename(self._directory / f"{step}{_DELETED}")
-                del self._scores[step]
-        for left in self._directory.glob(f"*{_DELETED}"):
-            shutil.rmtree(left, ignore_errors=True)
+        if jax.process_index() == 0:
+            # What cannot be deleted now is deleted after a later save.
+            with contextlib.suppress(OSError):
+                complete, best = self._scores.steps, self._scores.best
+                old = files.delete_old(self._directory, complete=complete, best=best, keep=self._keep)
+                self._scores.remove(*old)
 
-    def _manifests(self) -> dict[int, Manifest]:
-        """Returns the manifest of each checkpoint that has one, by step."""
-        found = {}
-        for step in self._manager.all_steps():
-            try:
-                manifest = read_manifest(self._directory / str(step))
-            except Damaged:
-                continue  # Noticed when it is to be restored.
-            if manifest is not None:
-                found[step] = manifest
-        return found
+    def _name(self, step: int) -> str:
+        return f"{self._directory}: the checkpoint of step {step}"
 
-    def _best_of(self, scores: Mapping[int, Mapping[str, float]]) -> int | None:
-        """Returns the step with the highest score, the first of several; None if none has one."""
-        found = {step: each.get(self._best_metric, math.nan) for step, each in sorted(scores.items())}
-        found = {step: score for step, score in found.items() if not math.isnan(score)}
-        return max(found, key=found.__getitem__) if found else None
-
-    def _check_fits(self, step: int, like: Any) -> None:
-        stored = _shapes(self._manager.item_metadata(step)["state"].tree)  # raises for a damaged checkpoint
-        wanted = _shapes(like)
-        differing = [
-            f"  {name}: {stored.get(name, 'absent')} in the checkpoint, {wanted.get(name, 'absent')} in this run"
-            # Parameters first: the arrays of the optimizer and the moving average differ along with them.
-            for name in sorted(stored.keys() | wanted.keys(), key=lambda name: (not name.startswith("params/"), name))
-            if stored.get(name) != wanted.get(name)
-        ]
-        if differing:
-            more = [f"  and {len(differing) - 10} more"] if len(differing) > 10 else []
-            raise CheckpointError(
-                f"{self._directory}: the checkpoint of step {step} does not fit this configuration:\n"
-                + "\n".join(differing[:10] + more)
-                + "\nUse the configuration that it was trained with (config.json in the same run), or another --workdir"
-            )
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    # Attributes, keys and indices look alike, because Orbax turns dataclasses and tuples into dicts and lists.
-    return {
-        "/".join(str(getattr(part, "name", getattr(part, "key", getattr(part, "idx", part)))) for part in path): tuple(
-            leaf.shape
-        )
-        for path, leaf in paths
-        if hasattr(leaf, "shape")
-    }
+    def _report(self, message: str) -> None:
+        if jax.process_index() == 0:
+            print_line(message)

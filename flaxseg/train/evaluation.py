@@ -12,6 +12,7 @@ from flaxseg.data.types import Batch
 from flaxseg.inference.blending import blended_logits
 from flaxseg.inference.scoring import EvalMetrics, merge_all
 from flaxseg.inference.tiling import BLEND
+from flaxseg.report.console import standard_error
 from flaxseg.report.samples import SampleImages
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Compiled
@@ -62,7 +63,15 @@ def _score_batches(
 ) -> Iterator[EvalMetrics]:
     """Yields the scores of each batch, on the devices, and collects images on the way."""
     batches = run.data.eval_batches
-    with tqdm(total=len(batches), desc="evaluate", unit="batch", leave=False, mininterval=0.5, disable=None) as bar:
+    with tqdm(
+        total=len(batches),
+        desc="evaluate",
+        unit="batch",
+        leave=False,
+        mininterval=0.5,
+        disable=None,
+        file=standard_error(),
+    ) as bar:
         for batch in run.data.iterate(batches):
             placed = place_batch(batch, run.loop.mesh)
             logits = image_logits(run, compiled, state, placed)

@@ -57,6 +57,7 @@ class _Loop:
         self._checkpoints = checkpoints
         self._events = events
         self._supervision = supervision
+        checkpoints.should_stop = supervision.is_stopping
         self._compiled = compile_run(run, state)
         self._evaluation: Evaluation | None = None
         self._stopped_by = 0
@@ -73,7 +74,7 @@ class _Loop:
         batches = device_prefetch(run.data.iterate(run.data.train_batches, start=self.step), plan.mesh)
         key = plan.step_key
         self._events.on_start(run, self._state)
-        stop = plan.should_stop(self.step, self._checkpoints.best_step)
+        stop = plan.should_stop(self.step, self._checkpoints.improved_step)
         if plan.should_evaluate(self.step) and self._checkpoints.lacks_scores(self.step):
             # The run was stopped in this evaluation.
             stop = self._finish_step()
@@ -104,8 +105,10 @@ class _Loop:
         is_best = scores is not None and self._checkpoints.is_best(scores)
         if self._supervision.should_stop(step):
             self._stopped_by = self._supervision.signal
-        stop = self._stopped_by > 0 or plan.should_stop(step, step if is_best else self._checkpoints.best_step)
-        if stop or is_best or plan.should_save(step):
+        stop = self._stopped_by > 0 or plan.should_stop(step, step if is_best else self._checkpoints.improved_step)
+        # A failed save is noticed now, and replaced by a checkpoint of this step.
+        has_failed = plan.should_log(step) and self._checkpoints.has_failed()
+        if stop or is_best or has_failed or plan.should_save(step):
             # Reading the log waits for the steps and checks them, so that no state that is not finite is saved.
             self._write_log()
             self._events.on_checkpoint(step, self._state, scores)
@@ -136,14 +139,15 @@ class _Loop:
             raise
 
     def _result(self) -> Result:
-        step, best_step, evaluation = self.step, self._checkpoints.best_step, self._evaluation
+        step, evaluation = self.step, self._evaluation
+        has_ended = step >= self._plan.total_steps
         return Result(
             scores=evaluation.metrics if evaluation else None,
             class_names=self._run.data.evaluation.class_names,
             state=self._state,
-            best_step=best_step,
+            best_step=self._checkpoints.best_step,
             stopped_by=self._stopped_by,
-            stopped_early=step < self._plan.total_steps and self._plan.should_stop_early(step, best_step),
+            stopped_early=not has_ended and self._plan.should_stop_early(step, self._checkpoints.improved_step),
             skipped=self._run.data.bad_examples.messages,
             skipped_steps=self._log.skipped,
             rollbacks=self._plan.faults.rollbacks,

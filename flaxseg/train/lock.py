@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import Self
 
 import jax
-import numpy as np
 import psutil
-from jax.experimental import multihost_utils
 
 from flaxseg.errors import CheckpointError
 from flaxseg.train.callbacks import Callback
+from flaxseg.train.processes import first_message
 from flaxseg.train.step import TrainState
 from flaxseg.train.workdir import Workdir
 
@@ -37,7 +36,6 @@ _ATTEMPTS = 10
 """How often a lock that changes while it is being examined is examined again."""
 
 _MAX_PID = 2**31
-_MESSAGE_BYTES = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +155,7 @@ class WorkdirLock(Callback):
             except CheckpointError as error:
                 refused = str(error)
         if jax.process_count() > 1:
-            refused = _from_first_process(refused)
+            refused = first_message(refused)
         if refused:
             raise CheckpointError(refused)
         if self._is_held:
@@ -317,11 +315,3 @@ def _system() -> str:
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return ""
-
-
-def _from_first_process(message: str) -> str:
-    """Returns the first process's message in every process, so that none waits for one that has ended."""
-    encoded = message.encode()[:_MESSAGE_BYTES]
-    padded = np.frombuffer(encoded.ljust(_MESSAGE_BYTES, b"\0"), np.uint8)
-    shared = np.asarray(multihost_utils.broadcast_one_to_all(padded)).astype(np.uint8)
-    return shared.tobytes().rstrip(b"\0").decode(errors="replace")

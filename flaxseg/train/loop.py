@@ -103,7 +103,12 @@ def _train_from_checkpoint(
     plan = run.loop.checkpoints
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(
-            Checkpoints(directory.checkpoints, keep=plan.keep, best_metric=plan.best_metric)
+            Checkpoints(
+                directory.checkpoints,
+                keep=plan.keep,
+                best_metric=plan.best_metric,
+                retry_minutes=plan.retry_minutes,
+            )
         )
         state = restore_or_create(run, checkpoints, load)
         counts = checkpoints.counts(int(state.step))

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from flaxseg.report.console import standard_error
 from flaxseg.train.build import Run
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.evaluation import Evaluation
@@ -46,6 +47,7 @@ class ProgressBar(Callback):
             unit="step",
             mininterval=interval,
             smoothing=0.1,
+            file=standard_error(),
         )
 
     def on_step(self, step: int, metrics: TrainMetrics) -> None:

@@ -25,9 +25,9 @@ class Supervision:
 
     def __init__(self) -> None:
         store = Store.open(str(next(_runs)))
-        self._step = 0
+        self._step = self._waits = 0
         self._agreement = StopAgreement(store)
-        self._heartbeats = Heartbeats(store, lambda: (self._agreement.position, self._step))
+        self._heartbeats = Heartbeats(store, lambda: (self._agreement.position + self._waits, self._step))
         self._signals = StopSignals(self._agreement)
         self._block = contextlib.ExitStack()
 
@@ -57,6 +57,11 @@ class Supervision:
         """
         self._step = step
         return self._agreement.should_stop()
+
+    def is_stopping(self) -> bool:
+        """Returns whether a signal stops the run; for waits between two steps, which must not be taken for a stall."""
+        self._waits += 1
+        return self.signal > 0
 
     @property
     def signal(self) -> int:

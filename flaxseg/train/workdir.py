@@ -14,13 +14,13 @@ from flaxseg.errors import CheckpointError, shown
 from flaxseg.inference.description import FILE_NAME, ModelDescription
 from flaxseg.models.pretrained.json_text import parse_json
 
-PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh", "train.stall_minutes")
+PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
-FAILURES = ("train.non_finite", "train.non_finite_limit")
+FAILURES = ("train.non_finite", "train.non_finite_limit", "train.stall_minutes", "checkpoint.retry_minutes")
 REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
 FREE_TO_CHANGE = PLACES + LENGTHS + FAILURES + REPORTS
 """Keys, and groups of keys, that may change when a run is resumed: where it runs, how long, what it does
-about steps that are not finite, and what it reports.
+about failures, and what it reports.
 
 Changing the length of a run also changes its learning-rate schedule, from the step at which it is resumed.
 """

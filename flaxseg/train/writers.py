@@ -126,6 +126,10 @@ class CheckpointWriter(Callback):
     def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
         self._checkpoints.save(step, state, scores, self._counts)
 
+    def on_end(self, result: Result) -> None:
+        # Here, because the state is still at hand, in case that its save has failed.
+        self._checkpoints.finish(int(result.state.step), result.state)
+
 
 class SampleWriter(Callback):
     """Stores a few images of the evaluation set when a run begins, once, for checks of what is made of its network."""

@@ -41,11 +41,13 @@ class CheckpointPlan:
       every: number of steps between checkpoints.
       keep: number of latest checkpoints to keep, in addition to the best.
       best_metric: the score whose highest value marks the best.
+      retry_minutes: how long to wait, in minutes, where a checkpoint cannot be saved.
     """
 
     every: int
     keep: int
     best_metric: str
+    retry_minutes: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +190,10 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
             patience=config.train.early_stop,
         ),
         checkpoints=CheckpointPlan(
-            config.checkpoint.every or evaluate_every, config.checkpoint.keep, config.checkpoint.best_metric
+            config.checkpoint.every or evaluate_every,
+            config.checkpoint.keep,
+            config.checkpoint.best_metric,
+            config.checkpoint.retry_minutes,
         ),
         faults=FaultPlan(config.train.non_finite, config.train.non_finite_limit, config.train.stall_minutes),
     )

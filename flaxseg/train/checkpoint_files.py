@@ -1,0 +1,87 @@
+"""The directory of a run's checkpoints: which are complete, and the deletion of what is no longer needed."""
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from flaxseg.models.pretrained.manifest import FILE, Damaged, Manifest, read_manifest
+from flaxseg.train.storage import RESERVE
+
+_DELETED = ".deleted"
+"""The suffix of a checkpoint that is being deleted, so that a killed run leaves none that looks complete."""
+
+_UNFINISHED = ".orbax-checkpoint-tmp"
+"""The suffix of a checkpoint that Orbax is writing."""
+
+
+def manifests(directory: Path) -> dict[int, Manifest]:
+    """Returns the manifest of each checkpoint that has one, by step."""
+    found = {}
+    for step in _steps(directory):
+        try:
+            manifest = read_manifest(directory / str(step))
+        except Damaged:
+            continue  # Noticed when it is to be restored.
+        if manifest is not None:
+            found[step] = manifest
+    return found
+
+
+def delete_old(directory: Path, *, complete: Collection[int], best: int | None, keep: int) -> list[int]:
+    """Deletes all complete checkpoints but the latest and the best, and what failed or killed saves have left.
+
+    Checkpoints without a manifest, of older versions, are deleted as well, once they are not among the latest.
+
+    Args:
+      directory: the directory of the checkpoints; no save must be under way.
+      complete: the steps of the checkpoints that have a manifest.
+      best: the step of the best; None if there is none.
+      keep: number of latest checkpoints to keep.
+
+    Returns:
+      The steps of the complete checkpoints that were deleted.
+
+    Raises:
+      OSError: a checkpoint cannot be renamed.
+    """
+    steps = sorted(complete)
+    old = [step for step in steps[:-keep] if step != best]
+    # The latest of an older version fill the places that are left; `-0` would keep all of them.
+    earlier = [step for step in _steps(directory) if steps and step < steps[-1] and _has_no_manifest(directory, step)]
+    for step in old + earlier[: max(len(earlier) - max(keep - len(steps), 0), 0)]:
+        delete(directory, step)
+    _remove_leftovers(directory)
+    return old
+
+
+def delete(directory: Path, step: int) -> None:
+    """Deletes a checkpoint, if it exists."""
+    if (directory / str(step)).is_dir():
+        # Renamed first: a killed run must not leave a part of it behind that looks like a checkpoint.
+        (directory / str(step)).rename(directory / f"{step}{_DELETED}")
+
+
+def delete_failed(directory: Path, step: int) -> None:
+    """Deletes what a failed save has left of a checkpoint, as far as possible."""
+    try:
+        if _has_no_manifest(directory, step):
+            delete(directory, step)
+        _remove_leftovers(directory)
+    except OSError:
+        return  # It has no manifest, and is deleted after a later save.
+
+
+def _remove_leftovers(directory: Path) -> None:
+    for pattern in (f"*{_DELETED}", f"*{_UNFINISHED}*"):
+        for left in directory.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
+    (directory / RESERVE).unlink(missing_ok=True)
+
+
+def _steps(directory: Path) -> list[int]:
+    """Returns the step of each checkpoint, in ascending order; [] if the directory does not exist."""
+    return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal() and path.is_dir())
+
+
+def _has_no_manifest(directory: Path, step: int) -> bool:
+    return not (directory / str(step) / FILE).exists()
