@@ -92,12 +92,13 @@ def test_a_process_that_does_not_answer_is_not_waited_for_forever(monkeypatch):
 
 
 def test_a_lost_store_is_reported_unless_the_run_has_ended():
-    shared, lost = FakeStores(2), []
+    shared, other, lost = FakeStores(2), FakeStores(2), []
     told = threading.Event()
-    first, second = (StopAgreement(shared.of(index)) for index in range(2))
+    first, second = StopAgreement(shared.of(0)), StopAgreement(other.of(0))
     first.start(lost.append, lambda error: lost.append(str(error)) or told.set())
     second.start(lost.append, lost.append)
     second.close()
     shared.fail()
+    other.fail()
     assert told.wait(30)
     assert lost == ["not reachable"]

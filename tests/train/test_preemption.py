@@ -12,6 +12,7 @@ import pytest
 
 from flaxseg.config.files import load_config
 from flaxseg.train import loop
+from flaxseg.train.checkpoint_contents import check_unchanged
 from flaxseg.train.checkpoints import Checkpoints
 
 PROGRAM = """
@@ -113,7 +114,7 @@ def test_a_second_signal_ends_the_process_at_once_without_harm(tmp_path):
     # The earlier checkpoint is complete, and the directory can be used.
     with Checkpoints(tmp_path / "run" / "checkpoints", keep=2, best_metric="miou") as checkpoints:
         assert checkpoints.latest_step == 3
-        checkpoints._verify(3)
+    check_unchanged(tmp_path / "run" / "checkpoints" / "3", others_have_manifests=True)
     assert not (tmp_path / "run" / ".lock").exists()
 
 
@@ -138,7 +139,7 @@ def test_a_signal_during_an_evaluation_abandons_it_until_the_run_is_resumed(tmp_
     assert untimed[0] == untimed[1]
     with Checkpoints(tmp_path / "run" / "checkpoints", keep=2, best_metric="miou") as checkpoints:
         assert not checkpoints.lacks_scores(3)
-        checkpoints._verify(3)
+    check_unchanged(tmp_path / "run" / "checkpoints" / "3", others_have_manifests=True)
 
 
 def test_ignored_signals_and_other_handlers_are_left_alone():

@@ -56,8 +56,8 @@ def scenario(name, place, break_it, repair=None, minutes=1.0):
         if step == 4 and self._checkpoints._save:
             self._checkpoints._save.join()  # So that a save that fails has failed before the next step.
 
-    def fit(*arguments):
-        result = run_fit(*arguments)
+    def fit(*arguments, **options):
+        result = run_fit(*arguments, **options)
         found["params"] = hashlib.sha256(
             b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(result.state.params))
         ).hexdigest()
