@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.files import config_of_record
 from flaxseg.data.types import MAX_CLASSES
-from flaxseg.errors import DataError, Range
+from flaxseg.errors import DataError, Range, WeightsError
+from flaxseg.models.pretrained.npz_file import read_npz
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_check import KINDS
 
@@ -109,11 +109,10 @@ def read_record(path: str | Path) -> StepRecord:
       DataError: it is not the record of a training step, or damaged.
     """
     try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            about = json.loads(file[_ABOUT].tobytes())
-            if about.pop("format") != _FORMAT or about["kind"] not in KINDS:
-                raise ValueError("another format")
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(Path(path))
+        about = json.loads(arrays[_ABOUT].tobytes())
+        if about.pop("format") != _FORMAT or about["kind"] not in KINDS:
+            raise ValueError("another format")
         if about["num_classes"] not in Range(1, MAX_CLASSES, integer=True):
             raise ValueError(f"num_classes = {about['num_classes']}")
         image, label = (arrays[f"{_BATCH}{name}"] for name in ("image", "label"))
@@ -123,16 +122,7 @@ def read_record(path: str | Path) -> StepRecord:
         about["class_weights"] = None if weights is None else tuple(weights)
         about |= {"config": config_of_record(about["config"], Path(path)), "examples": tuple(about["examples"])}
         return StepRecord(**about, batch=_below(arrays, _BATCH), state=_below(arrays, _STATE))
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        RecursionError,
-        zipfile.BadZipFile,
-    ) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, WeightsError) as error:
         raise DataError(
             f"{path}: cannot be read as the record of a training step ({error}); give a file of the directory "
             "non_finite/ of a run"
