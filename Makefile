@@ -38,8 +38,8 @@ types: $(VENV)/.test  ## check types with mypy
 unit: $(VENV)/.test  ## run the tests on all cores, without the long ones
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations 10
 
-soak: $(VENV)/.test  ## run all tests, including the long ones
-	$(BIN)/python -m pytest -n auto --dist loadfile --durations 10 -m 'long or not long'
+soak: $(VENV)/.test  ## run all tests, including the long ones, and print the certificate of docs/reliability.md
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations 10 -m 'long or not long' --certificate
 
 bench: $(VENV)/.run  ## time a training step and a forward pass
 	$(BIN)/python benchmarks/step.py

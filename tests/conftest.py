@@ -5,6 +5,7 @@ a cache of compiled programs.
 """
 
 import atexit
+import dataclasses
 import importlib.metadata
 import os
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 import unittest.mock
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,29 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "1000000000"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--certificate", action="store_true", help="print the promises of docs/reliability.md, with results"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not config.getoption("--certificate"):
+        return
+    from certificate import FIGURE, Outcome, certificate, header
+
+    outcomes = [
+        Outcome(report.nodeid, word, tuple(str(value) for name, value in report.user_properties if name == FIGURE))
+        for word in ("passed", "failed", "error", "skipped")
+        for report in terminalreporter.stats.get(word, [])
+        if word != "passed" or report.when == "call"
+    ]
+    outcomes = [dataclasses.replace(each, outcome="failed") if each.outcome == "error" else each for each in outcomes]
+    terminalreporter.section("certificate")
+    terminalreporter.write_line(f"{header()}\n\n{certificate(outcomes)}")
+
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -109,14 +109,14 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path):
 
 
 @pytest.mark.long
-def test_a_signal_to_one_process_stops_both_in_twenty_of_twenty_tries(tmp_path):
+def test_a_signal_to_one_process_stops_both_in_twenty_of_twenty_tries(tmp_path, record_property):
     choose = random.Random(0)
     numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]
     seconds = [
         check_that_both_stop(tmp_path / str(i), choose.randrange(2), choose.choice(numbers), choose.uniform(0, 1.5))
         for i in range(20)
     ]
-    print("longest time from the signal to the end of both:", max(seconds))
+    record_property("figure", f"20 of 20 tries; both ended at most {max(seconds):.1f} s after the signal")
 
 
 @pytest.mark.long
@@ -145,13 +145,15 @@ def test_the_death_of_a_process_ends_the_other_which_names_it(tmp_path):
 
 
 @pytest.mark.long
-def test_a_process_notices_a_death_within_thirty_seconds(tmp_path):
+def test_a_process_notices_a_death_within_thirty_seconds(tmp_path, record_property):
     with Pair(tmp_path / "run", "slow") as pair:
         begin = time.monotonic()
         pair.processes[1].kill()
         pair.outputs()
     assert pair.codes() == [1, -signal.SIGKILL]
-    assert time.monotonic() - begin < 30
+    seconds = time.monotonic() - begin
+    assert seconds < 30
+    record_property("figure", f"the other process ended {seconds:.1f} s after the death")
 
 
 @pytest.mark.long

@@ -45,9 +45,9 @@ def test_damaged_files_are_read_or_refused():
 
 @measures_memory
 @pytest.mark.long
-def test_ten_thousand_damaged_files_are_read_or_refused():
+def test_ten_thousand_damaged_files_are_read_or_refused(record_property):
     totals = read_damaged_files(1_000, 10_000)
-    print(totals)
+    record_property("figure", ", ".join(f"{name} {value}" for name, value in totals.items()))
     assert totals["cases"] == 10_000 and totals["refused"] > 4000 and totals["read"] > 1000
 
 
