@@ -83,10 +83,11 @@ def test_a_key_without_a_value_does_not_take_the_next_flag_as_its_value(capsys):
 def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     command = [sys.executable, "-m", "flaxseg.main", "--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([*command, "--config.train.steps=100000", "--config.eval.every=100000"], **pipes)
-    while "train:" not in process.stderr.readline():
+    settings = ["--config.train.steps=100000", "--config.eval.every=100000", "--config.checkpoint.every=5"]
+    process = subprocess.Popen([*command, *settings], **pipes)
+    while not (tmp_path / "run" / "checkpoints" / "5").exists():
         assert process.poll() is None
-    time.sleep(1)
+        time.sleep(0.05)
     process.send_signal(number)
     output, error = process.communicate(timeout=120)
     assert process.returncode == 128 + number, error

@@ -25,7 +25,7 @@ from flaxseg.train.callbacks import Callback
 
 loop.Summaries = unittest.mock.MagicMock()
 if event != "slow":
-    heartbeats.DEATH_SECONDS, heartbeats.BEAT_SECONDS = 4.0, 0.2
+    heartbeats.DEATH_SECONDS, heartbeats.BEAT_SECONDS = 2.0, 0.2
 
 
 class Events(Callback):

@@ -221,6 +221,7 @@ def test_the_batch_of_a_cached_dataset_can_be_read_again(cache, at):
             np.testing.assert_array_equal(here[name], value)
 
 
+@pytest.mark.long
 def test_a_replay_names_the_images_that_are_not_finite(stopped, tmp_path):
     """A run would refuse such images when it reads them, but augmentation could make them."""
     record = read_record(stopped[0] / "non_finite" / "step_0000005.npz")

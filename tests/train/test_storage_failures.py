@@ -110,14 +110,19 @@ def put_back(workdir):
     (workdir / "aside").rename(workdir / "checkpoints")
 
 
-found = {"undisturbed": scenario("undisturbed", folder, lambda workdir: None)}
-found["limited"] = scenario("limited", folder, limit_files, lift_limit)
-found["removed"] = scenario("removed", folder, lambda workdir: shutil.rmtree(workdir / "checkpoints"))
-found["file"] = scenario("file", folder, replace_by_file, put_back)
+SCENARIOS = {
+    "undisturbed": lambda: scenario("undisturbed", folder, lambda workdir: None),
+    "limited": lambda: scenario("limited", folder, limit_files, lift_limit),
+    "removed": lambda: scenario("removed", folder, lambda workdir: shutil.rmtree(workdir / "checkpoints")),
+    "file": lambda: scenario("file", folder, replace_by_file, put_back),
+    "unwritable": lambda: scenario("unwritable", folder, protect, minutes=0.01),
+}
 if mounted:
-    found["full"] = scenario("full", disk, fill, free)
-    found["full for good"] = scenario("for-good", disk, fill, minutes=0.01)
-found["unwritable"] = scenario("unwritable", folder, protect, minutes=0.01)
+    SCENARIOS |= {
+        "full": lambda: scenario("full", disk, fill, free),
+        "full for good": lambda: scenario("for-good", disk, fill, minutes=0.01),
+    }
+found = {name: SCENARIOS[name]() for name in sys.argv[2:] if name in SCENARIOS}
 print(json.dumps(found | {"ended": time.time()}))
 """
 
@@ -134,10 +139,20 @@ ENDS = (
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Returns what happened in each scenario; all of them run in one process, which may mount a small disk."""
-    folder = tmp_path_factory.mktemp("runs")
+    """Returns what happened in some scenarios."""
+    return run_scenarios(tmp_path_factory.mktemp("runs"), "undisturbed", "limited", "full", "unwritable")
+
+
+@pytest.fixture(scope="module")
+def more_runs(tmp_path_factory):
+    """Returns what happened in the other scenarios."""
+    return run_scenarios(tmp_path_factory.mktemp("runs"), "undisturbed", "removed", "file", "full for good")
+
+
+def run_scenarios(folder, *names):
+    """Returns what happens in each scenario; all of them run in one process, which may mount a small disk."""
     flags = re.sub(r"device_count=\d+", "device_count=1", os.environ["XLA_FLAGS"])
-    command = [sys.executable, "-c", PROGRAM, str(folder)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), *names]
     with contextlib.suppress(OSError):
         if subprocess.run(["unshare", "-rm", "true"], check=False, capture_output=True).returncode == 0:
             command = ["unshare", "-rm", *command]
@@ -171,13 +186,20 @@ def assert_ended_like(run, undisturbed):
     assert "Traceback" not in run["error"], run["error"]
 
 
-@pytest.mark.parametrize(("name", "reason"), [("full", "No space left on device"), ("file", "Not a directory")])
-def test_a_run_waits_until_it_can_save_and_ends_like_one_that_did_not(runs, name, reason):
-    run = run_named(runs, name)
-    assert_ended_like(run, runs["undisturbed"])
+def assert_waited(run, undisturbed, reason):
+    assert_ended_like(run, undisturbed)
     waits, continues = lines(run)
-    assert re.search(WAITS.format(rf".*/{name}/checkpoints", 4, reason, 1), waits)
+    assert re.search(WAITS.format(r".*/checkpoints", 4, reason, 1), waits)
     assert re.search(r"/checkpoints: the checkpoint of step 4 was saved after \d+ s; training continues$", continues)
+
+
+def test_a_run_waits_for_room_and_ends_like_one_that_did_not(runs):
+    assert_waited(run_named(runs, "full"), runs["undisturbed"], "No space left on device")
+
+
+@pytest.mark.long
+def test_a_run_waits_until_its_directory_is_back(more_runs):
+    assert_waited(more_runs["file"], more_runs["undisturbed"], "Not a directory")
 
 
 def test_a_save_that_fails_in_the_background_is_replaced_after_the_next_log(runs):
@@ -188,23 +210,16 @@ def test_a_save_that_fails_in_the_background_is_replaced_after_the_next_log(runs
     assert re.search(r"the checkpoint of step 5 was saved after \d+ s; training continues$", continues)
 
 
-def test_a_directory_that_was_removed_is_created_again(runs):
-    assert_ended_like(runs["removed"], runs["undisturbed"])
-    waits, continues = lines(runs["removed"])
+@pytest.mark.long
+def test_a_directory_that_was_removed_is_created_again(more_runs):
+    assert_ended_like(more_runs["removed"], more_runs["undisturbed"])
+    waits, continues = lines(more_runs["removed"])
     assert "step 4 cannot be saved (their directory was removed; " in waits
     assert continues.endswith("was saved after 0 s; training continues")
-    assert lines(runs["undisturbed"]) == []
+    assert lines(more_runs["undisturbed"]) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "folder", "reason"),
-    [
-        ("full for good", "for-good", "No space left on device"),
-        ("unwritable", "unwritable", "Permission denied"),
-    ],
-)
-def test_a_run_that_cannot_save_at_all_ends_with_one_line_and_earlier_checkpoints(runs, name, folder, reason):
-    run = run_named(runs, name)
+def assert_gave_up(run, folder, reason):
     assert run["status"] == 1
     waits, ends = lines(run)
     assert re.search(WAITS.format(rf".*/{folder}/checkpoints", 4, reason, r"0\.01"), waits)
@@ -212,3 +227,14 @@ def test_a_run_that_cannot_save_at_all_ends_with_one_line_and_earlier_checkpoint
     assert run["error"].endswith("repeat the command\n") and "Traceback" not in run["error"]
     assert run["seconds"] < 30
     assert run["names"] == ["2"] and run["after"] == run["before"] and run["before"]
+
+
+def test_a_run_that_cannot_save_at_all_ends_with_one_line_and_earlier_checkpoints(runs):
+    assert_gave_up(runs["unwritable"], "unwritable", "Permission denied")
+
+
+@pytest.mark.long
+def test_a_run_without_room_for_good_ends_with_one_line_and_earlier_checkpoints(more_runs, record_property):
+    run = run_named(more_runs, "full for good")
+    assert_gave_up(run, "for-good", "No space left on device")
+    record_property("figure", f"ended {run['seconds']:.1f} s after the disk was full")
