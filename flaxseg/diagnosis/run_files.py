@@ -15,7 +15,7 @@ from flaxseg.errors import ArgumentError, CheckpointError, FlaxsegError
 from flaxseg.inference.description import FILE_NAME as MODEL
 from flaxseg.inference.description import read_description
 from flaxseg.models.pretrained.json_text import parse_json
-from flaxseg.train.lock import LOCK, FoundLock, read_lock
+from flaxseg.train.lock_file import LOCK, FoundLock, read_lock
 from flaxseg.train.workdir import SAMPLES, Workdir
 
 CONFIG, DATA = "config.json", "data.json"

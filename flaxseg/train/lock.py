@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
-import socket
 import sys
 import threading
 import uuid
@@ -15,111 +13,19 @@ from types import TracebackType
 from typing import Self
 
 import jax
-import psutil
 
 from flaxseg.errors import CheckpointError
 from flaxseg.train.callbacks import Callback
+from flaxseg.train.lock_file import LOCK, STALE_SECONDS, Owner, create_file, read_file, read_lock, this_process
 from flaxseg.train.processes import first_message
 from flaxseg.train.step import TrainState
 from flaxseg.train.workdir import Workdir
 
-LOCK = ".lock"
-"""The name of the lock file in a working directory."""
-
 HEARTBEAT_SECONDS = 15.0
 """Time between updates of a lock's modification time."""
 
-STALE_SECONDS = 60.0
-"""Age at which the lock of a run on another host is taken for that of a killed run."""
-
 _ATTEMPTS = 10
 """How often a lock that changes while it is being examined is examined again."""
-
-_MAX_PID = 2**31
-
-
-@dataclasses.dataclass(frozen=True)
-class Owner:
-    """The run that holds a lock, as it describes itself in the file.
-
-    Attributes:
-      host: the name of its host.
-      system: identifies the running operating system and its process ids, because containers may share a host's name.
-      pid: its process.
-      started: when that process started, in seconds since the epoch, so that a reused process id is not taken for it.
-      since: when it took the lock, for people.
-      token: distinguishes it from every other run.
-    """
-
-    host: str
-    system: str
-    pid: int
-    started: float
-    since: str
-    token: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}"
-
-    @property
-    def is_here(self) -> bool:
-        """Whether its process id means something on this host."""
-        return (self.host, self.system) == (socket.gethostname(), _system())
-
-    @property
-    def is_running(self) -> bool:
-        """Whether its process exists on this host."""
-        try:
-            process = psutil.Process(self.pid)
-            # The time of the boot, which this is computed from, is known to a second.
-            return abs(process.create_time() - self.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-        except psutil.AccessDenied:
-            return True
-
-
-@dataclasses.dataclass(frozen=True)
-class FoundLock:
-    """The lock of a working directory, as it is read from the file.
-
-    Attributes:
-      text: the content of the file.
-      owner: the run that it names; None if it cannot be read.
-      age: seconds since its last update.
-    """
-
-    text: str
-    owner: Owner | None
-    age: float
-
-    @property
-    def is_held(self) -> bool:
-        """Whether its run may still be there; otherwise it was killed."""
-        return self.owner.is_running if self.owner and self.owner.is_here else self.age < STALE_SECONDS
-
-
-def read_lock(path: Path, *, now: float) -> FoundLock | None:
-    """Returns a lock; None if there is no such file.
-
-    Args:
-      path: the lock file.
-      now: the time on the clock of the file system, in seconds since the epoch.
-
-    Raises:
-      OSError: it cannot be read.
-    """
-    found = _read(path)
-    return None if found is None else FoundLock(found[0], _parse(found[0]), now - found[1])
-
-
-def this_process() -> Owner:
-    """Returns this process as the owner of a new lock."""
-    now = datetime.datetime.now(datetime.UTC)
-    started = psutil.Process().create_time()
-    return Owner(
-        socket.gethostname(), _system(), os.getpid(), started, f"{now:%Y-%m-%d %H:%M:%S} UTC", uuid.uuid4().hex
-    )
 
 
 class WorkdirLock(Callback):
@@ -190,7 +96,7 @@ class WorkdirLock(Callback):
             self._created = _missing(self._workdir.path)
             self._workdir.path.mkdir(parents=True, exist_ok=True)
             for _ in range(_ATTEMPTS):
-                if _create(self._path, self._text) or self._take_over():
+                if create_file(self._path, self._text) or self._take_over():
                     self._is_held = True
                     return
         except CheckpointError:
@@ -218,15 +124,15 @@ class WorkdirLock(Callback):
                 return False
             if found.is_held:
                 raise self._refused(found.owner, found.age)
-            if not _create(claim, self._text):
+            if not create_file(claim, self._text):
                 # Another run is taking over right now, or was killed while it did.
-                left = _read(claim)
+                left = read_file(claim)
                 if left and now - left[1] > STALE_SECONDS:
                     claim.unlink(missing_ok=True)
                 self._ended.wait(0.1)
                 return False
             try:
-                again = _read(self._path)
+                again = read_file(self._path)
                 if again is None or again[0] != found.text:
                     return False
                 new.replace(self._path)
@@ -260,7 +166,7 @@ class WorkdirLock(Callback):
                 continue  # A network file system may be away for a while.
 
     def _is_own(self) -> bool:
-        found = _read(self._path)
+        found = read_file(self._path)
         return found is not None and found[0] == self._text
 
     def _remove_created(self) -> None:
@@ -272,46 +178,3 @@ class WorkdirLock(Callback):
 def _missing(path: Path) -> list[Path]:
     """Returns those of a directory and its parents that do not exist, the innermost first."""
     return [directory for directory in (path, *path.parents) if not directory.exists()]
-
-
-def _create(path: Path, text: str) -> bool:
-    """Creates a file unless there is one; returns whether it was created."""
-    try:
-        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
-    try:
-        with os.fdopen(file, "w", encoding="utf-8") as stream:
-            stream.write(text)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    return True
-
-
-def _read(path: Path) -> tuple[str, float] | None:
-    """Returns a file's text and modification time, or None if there is no such file."""
-    try:
-        # Opening it makes a network file system fetch both anew.
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            return stream.read(), os.fstat(stream.fileno()).st_mtime
-    except FileNotFoundError:
-        return None
-
-
-def _parse(text: str) -> Owner | None:
-    try:
-        owner = Owner(**json.loads(text))
-    except (ValueError, TypeError, RecursionError):
-        return None
-    # What a damaged file says may be a number that no process can have.
-    is_process = type(owner.pid) is int and 0 < owner.pid < _MAX_PID and isinstance(owner.started, int | float)
-    return owner if is_process else None
-
-
-def _system() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""

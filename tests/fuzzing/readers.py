@@ -18,7 +18,7 @@ from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.manifest import read_manifest, verify
 from flaxseg.report.event_files import drop_repeated_events
 from flaxseg.report.step_rows import StepRows
-from flaxseg.train.lock import read_lock
+from flaxseg.train.lock_file import read_lock
 from flaxseg.train.workdir import Workdir
 from flaxseg.train.writers import _step_of
 from fuzzing.originals import ARCHIVES, IMAGES, WEIGHTS, original

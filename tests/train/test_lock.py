@@ -14,7 +14,8 @@ import pytest
 
 from flaxseg.errors import CheckpointError
 from flaxseg.train import lock
-from flaxseg.train.lock import WorkdirLock, this_process
+from flaxseg.train.lock import WorkdirLock
+from flaxseg.train.lock_file import this_process
 from flaxseg.train.workdir import Workdir
 
 
@@ -204,7 +205,7 @@ def test_a_full_disk_leaves_no_lock_behind(tmp_path, monkeypatch):
     def full(path, text):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(lock, "_create", full)
+    monkeypatch.setattr(lock, "create_file", full)
     with pytest.raises(CheckpointError, match="No space left on device"):
         WorkdirLock(Workdir(tmp_path / "new")).__enter__()
     assert list(tmp_path.iterdir()) == []
