@@ -13,7 +13,7 @@ import time
 import pytest
 
 from flaxseg.errors import CheckpointError
-from flaxseg.train import lock
+from flaxseg.train import lock, lock_file
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.lock_file import this_process
 from flaxseg.train.workdir import Workdir
@@ -110,7 +110,7 @@ def test_a_lock_is_taken_over_from_a_run_that_is_gone(tmp_path, capsys, changes,
 
 def test_a_zombie_is_gone(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = lock.psutil.Process(process.pid).create_time()
+    started = lock_file.psutil.Process(process.pid).create_time()
     write_lock(tmp_path, pid=process.pid, started=started)
     with pytest.raises(CheckpointError, match="another run is using"):
         WorkdirLock(Workdir(tmp_path)).__enter__()
@@ -214,10 +214,10 @@ def test_a_full_disk_leaves_no_lock_behind(tmp_path, monkeypatch):
 @pytest.mark.parametrize("changes", [{"pid": -(2**70)}, {"pid": 2**40}, {"pid": True}, {"pid": 0}, {"started": "now"}])
 def test_a_lock_of_no_process_is_unreadable(tmp_path, changes):
     path = write_lock(tmp_path / "run", age=10, **changes)
-    found = lock.read_lock(path, now=time.time())
+    found = lock_file.read_lock(path, now=time.time())
     assert found.owner is None and found.is_held and 9 < found.age < 60
-    assert not lock.read_lock(path, now=time.time() + 60).is_held
+    assert not lock_file.read_lock(path, now=time.time() + 60).is_held
     path.write_text("[" * 100_000)
-    assert lock.read_lock(path, now=0).owner is None
+    assert lock_file.read_lock(path, now=0).owner is None
     path.unlink()
-    assert lock.read_lock(path, now=0) is None
+    assert lock_file.read_lock(path, now=0) is None
