@@ -220,8 +220,8 @@ class WorkdirLock(Callback):
                 raise self._refused(found.owner, found.age)
             if not _create(claim, self._text):
                 # Another run is taking over right now, or was killed while it did.
-                left = _read(claim)
-                if left and now - left[1] > STALE_SECONDS:
+                left = read_lock(claim, now=now)
+                if left and not left.is_held:
                     claim.unlink(missing_ok=True)
                 self._ended.wait(0.1)
                 return False
