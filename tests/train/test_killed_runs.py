@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from logged_events import events
@@ -49,7 +50,7 @@ def start(folder, stage):
     (folder / "records").mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
         [sys.executable, PROGRAM, str(folder / "records"), stage, f"--workdir={folder / 'run'}"],
-        env=os.environ | {"XLA_FLAGS": flags},
+        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(Path(PROGRAM).parents[1])},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
