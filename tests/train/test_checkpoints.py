@@ -198,6 +198,22 @@ def test_checkpoints_of_a_version_without_manifests_are_used(saved, tmp_path):
         np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 6.0))
 
 
+def test_damage_that_only_another_process_notices_is_damage_here(saved, tmp_path, monkeypatch, caplog):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    others = ["state/d/1: its contents have changed"]
+
+    def first_message(message):
+        return message or (others.pop() if others else "")
+
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        monkeypatch.setattr(checkpoints_module, "first_message", first_message)
+        restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+        monkeypatch.undo()
+    np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))
+    assert "step 6 cannot be read (Damaged: state/d/1: its contents have changed); renamed to 6.damaged" in caplog.text
+
+
 def test_a_step_that_is_damaged_again_is_set_aside_again(saved, tmp_path):
     directory = tmp_path / "checkpoints"
     shutil.copytree(saved, directory)
