@@ -155,6 +155,15 @@ def digests(state):
     }
 
 
+def local(array):
+    """Returns an array, or the rows of this process if other processes have the others."""
+    import numpy as np
+
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.concatenate([np.asarray(shard.data) for shard in array.addressable_shards])
+
+
 def record(folder):
     """Makes the run write what it computes to a folder."""
     import jax
@@ -168,8 +177,8 @@ def record(folder):
         compiled = compile_run(*arguments)
 
         def step(state, batch, key, stored, turn):
-            images = hashlib.sha256(np.asarray(batch["image"]).tobytes()).hexdigest()
-            row = {"step": turn.number + 1, "examples": batch["index"].tolist(), "images": images}
+            images = hashlib.sha256(local(batch["image"]).tobytes()).hexdigest()
+            row = {"step": turn.number + 1, "examples": local(batch["index"]).tolist(), "images": images}
             with (folder / "steps.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
             return compiled.step(state, batch, key, stored, turn)

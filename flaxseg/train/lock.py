@@ -194,6 +194,7 @@ class WorkdirLock(Callback):
             for _ in range(_ATTEMPTS):
                 if _create(self._path, self._text) or self._take_over():
                     self._is_held = True
+                    self._remove_leftovers()
                     return
         except CheckpointError:
             raise
@@ -264,6 +265,15 @@ class WorkdirLock(Callback):
     def _is_own(self) -> bool:
         found = _read(self._path)
         return found is not None and found[0] == self._text
+
+    def _remove_leftovers(self) -> None:
+        """Removes what runs have left that were killed while they took the lock over."""
+        with contextlib.suppress(OSError):
+            now = self._path.stat().st_mtime
+            for path in self._path.parent.glob(f"{LOCK}.*"):
+                left = read_lock(path, now=now)
+                if left and not left.is_held:
+                    path.unlink(missing_ok=True)
 
     def _remove_created(self) -> None:
         for directory in self._created:

@@ -171,6 +171,15 @@ def test_a_killed_take_over_does_not_block_the_next(tmp_path):
             assert not claim.exists()
 
 
+def test_what_a_killed_take_over_has_left_is_removed(tmp_path):
+    write_lock(tmp_path, pid=2**22 + 1)
+    gone, there = (tmp_path / f".lock.{name}" for name in ("gone", "there"))
+    (tmp_path / ".lock").rename(gone)
+    write_lock(tmp_path).rename(there)
+    with WorkdirLock(Workdir(tmp_path)):
+        assert not gone.exists() and there.exists()
+
+
 def test_a_clock_that_is_set_does_not_make_a_run_look_dead(tmp_path, monkeypatch):
     path = write_lock(tmp_path)
     create_time = psutil.Process.create_time
