@@ -11,7 +11,7 @@ import tqdm
 from flaxseg.deploy.saved import best_metric
 from flaxseg.diagnosis.findings import Finding, Note, Problem, Row, size_text
 from flaxseg.models.pretrained.checkpoints import best_step
-from flaxseg.models.pretrained.manifest import Damaged, Manifest, read_manifest, verify
+from flaxseg.models.pretrained.manifest import Damaged, Manifest, needs_manifest, read_manifest, verify
 
 _CHECKPOINTS = "checkpoints"
 _TEMPORARY = ".orbax-checkpoint-tmp"
@@ -57,7 +57,7 @@ def check_checkpoints(workdir: Path, *, is_in_use: bool) -> Iterator[Finding]:
       is_in_use: whether a run is writing to it right now.
     """
     found = _verified(_folders(workdir))
-    has_manifests = any(each.manifest for each in found)
+    has_manifests = any(each.manifest or needs_manifest(each.path) for each in found)
     if not found:
         yield Note("there are no checkpoints yet")
     for each in found:

@@ -11,6 +11,9 @@ from flaxseg.errors import CheckpointError
 _HPARAMS = "_hparams_/"
 """What the tags of hyper-parameters begin with; they belong to no step, and each part of a run writes them."""
 
+EVALUATION = "eval/"
+"""What the tags of an evaluation begin with."""
+
 _HEADER, _CRC = 12, 4
 """Bytes of a record before its data, and of a checksum."""
 
@@ -20,7 +23,7 @@ def event_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("events.out.tfevents.*"))
 
 
-def drop_repeated_events(files: Iterable[Path], step: int) -> None:
+def drop_repeated_events(files: Iterable[Path], step: int, *, repeats_evaluation: bool = False) -> None:
     """Removes the summaries that a run repeats when it is resumed at a step; each file is replaced atomically.
 
     These are the summaries of later steps and the hyper-parameters, and all of them at step 0. A marker of a restart
@@ -30,6 +33,7 @@ def drop_repeated_events(files: Iterable[Path], step: int) -> None:
     Args:
       files: event files that nothing writes to.
       step: the step of the checkpoint that the run is resumed from; 0 for a run that begins anew.
+      repeats_evaluation: whether the run begins with the evaluation of this step.
 
     Raises:
       CheckpointError: a file cannot be read or written.
@@ -37,7 +41,7 @@ def drop_repeated_events(files: Iterable[Path], step: int) -> None:
     for file in files:
         new = file.with_name(".events.new")
         try:
-            if _copy_others(file, new, step):
+            if _copy_others(file, new, step, repeats_evaluation):
                 new.replace(file)
         except OSError as error:
             raise CheckpointError(
@@ -47,14 +51,14 @@ def drop_repeated_events(files: Iterable[Path], step: int) -> None:
             new.unlink(missing_ok=True)
 
 
-def _copy_others(file: Path, new: Path, step: int) -> bool:
+def _copy_others(file: Path, new: Path, step: int, repeats_evaluation: bool) -> bool:
     """Copies all events but the repeated ones; returns whether there were any to omit."""
     from tensorboard.compat.proto.event_pb2 import Event
 
     omitted = False
     with file.open("rb") as old, new.open("wb") as copy:
         for record in _records(old):
-            if _is_repeated(Event.FromString(record[_HEADER:-_CRC]), step):
+            if _is_repeated(Event.FromString(record[_HEADER:-_CRC]), step, repeats_evaluation):
                 omitted = True
             else:
                 copy.write(record)
@@ -80,7 +84,8 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
         yield header + rest
 
 
-def _is_repeated(event: Any, step: int) -> bool:
+def _is_repeated(event: Any, step: int, repeats_evaluation: bool) -> bool:
     if not event.HasField("summary"):
         return False
-    return step == 0 or event.step > step or any(value.tag.startswith(_HPARAMS) for value in event.summary.value)
+    repeated = (_HPARAMS, EVALUATION) if repeats_evaluation and event.step == step else (_HPARAMS,)
+    return step == 0 or event.step > step or any(value.tag.startswith(repeated) for value in event.summary.value)

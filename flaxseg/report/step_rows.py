@@ -49,8 +49,12 @@ class StepRows:
         else:
             self._pending.clear()
 
-    def cut_after(self, step: int) -> None:
+    def cut_after(self, step: int, *, is_repeated: Callable[[str], bool] = lambda row: False) -> None:
         """Removes the rows of later steps, which a run that is resumed at this step repeats, and incomplete rows.
+
+        Args:
+          step: the step.
+          is_repeated: returns whether a row of this step is repeated, too.
 
         Raises:
           CheckpointError: the file cannot be read or written.
@@ -59,7 +63,7 @@ class StepRows:
             if not self._path.exists():
                 return
             content = self._path.read_bytes()
-            kept = b"".join(line for line in io.BytesIO(content) if self._is_kept(line, step))
+            kept = b"".join(line for line in io.BytesIO(content) if self._is_kept(line, step, is_repeated))
             if content.startswith(kept):
                 # The usual case; nothing can be lost, even if the disk is full.
                 if len(kept) < len(content):
@@ -73,12 +77,13 @@ class StepRows:
                 f"{self._path}: cannot be read and written ({error.strerror}); make it accessible, or move it away"
             ) from error
 
-    def _is_kept(self, line: bytes, step: int) -> bool:
+    def _is_kept(self, line: bytes, step: int, is_repeated: Callable[[str], bool]) -> bool:
         text = line.decode("utf-8", errors="replace")
         if text == self._header:
             return True
         try:
-            return text.endswith("\n") and self._step_of(text) <= step
+            found = self._step_of(text)
+            return text.endswith("\n") and (found < step or (found == step and not is_repeated(text)))
         except ValueError:
             return False
 

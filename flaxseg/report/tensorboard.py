@@ -20,7 +20,7 @@ from flaxseg import metrics
 from flaxseg.data.types import Example, SegmentationDataset
 from flaxseg.errors import CheckpointError
 from flaxseg.report.drawing import save_png
-from flaxseg.report.event_files import drop_repeated_events, event_files
+from flaxseg.report.event_files import EVALUATION, drop_repeated_events, event_files
 from flaxseg.report.event_writer import EventWriter
 from flaxseg.report.figures import confusion_figure, hardest_panel, prediction_panel, reliability_figure
 from flaxseg.report.samples import SampleImages
@@ -38,8 +38,8 @@ def evaluation_scalars(
     Undefined scores, such as the IoU of a class that never occurs, are omitted.
     """
     by_class = zip(class_names, metrics.iou(np.asarray(confusion.counts)), strict=True)
-    scalars = {f"eval/{name}": value for name, value in scores.items()}
-    scalars |= {f"eval/iou/{name}": float(value) for name, value in by_class}
+    scalars = {f"{EVALUATION}{name}": value for name, value in scores.items()}
+    scalars |= {f"{EVALUATION}iou/{name}": float(value) for name, value in by_class}
     return {name: value for name, value in scalars.items() if not np.isnan(value)}
 
 
@@ -78,7 +78,14 @@ class Summaries:
     ) -> None:
         self._writer.close()
 
-    def start(self, config: Mapping[str, Any], tables: Mapping[str, str], *, step: int = 0) -> None:
+    def start(
+        self,
+        config: Mapping[str, Any],
+        tables: Mapping[str, str],
+        *,
+        step: int = 0,
+        repeats_evaluation: bool = False,
+    ) -> None:
         """Writes the configuration of a run as hyper-parameters, and text tables under their names.
 
         Args:
@@ -86,11 +93,13 @@ class Summaries:
           tables: the tables; written only if the run begins at step 0.
           step: the step at which the run begins. Later summaries of an earlier part of the run, with their figures and
             tables, are removed first.
+          repeats_evaluation: whether the run begins with the evaluation of this step, whose summaries are then removed,
+            too.
 
         Raises:
           CheckpointError: a file of an earlier part cannot be read, written or removed.
         """
-        drop_repeated_events(self._earlier, step)
+        drop_repeated_events(self._earlier, step, repeats_evaluation=repeats_evaluation)
         if self._is_writing:
             self._hardest.cut_after(step)
             self._remove_later_files(step)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from flaxseg.models.pretrained.manifest import MARK
 from flaxseg.train.processes import BROKEN, Barriers, messages_of_all
 from flaxseg.train.storage import reason
 
@@ -68,7 +69,7 @@ class BackgroundSave:
         self._complete = complete
         self._problem = ""
         self._agreed: str | None = None
-        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)))
+        manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), custom_metadata=MARK)
         self._thread = threading.Thread(target=self._run, name="complete checkpoint")
         self._thread.start()
 

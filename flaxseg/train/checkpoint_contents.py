@@ -7,7 +7,7 @@ import jax
 from absl import logging
 
 from flaxseg.errors import CheckpointError
-from flaxseg.models.pretrained.manifest import Damaged, read_manifest, verify
+from flaxseg.models.pretrained.manifest import Damaged, needs_manifest, read_manifest, verify
 
 
 def check_unchanged(directory: Path, *, others_have_manifests: bool) -> None:
@@ -23,7 +23,7 @@ def check_unchanged(directory: Path, *, others_have_manifests: bool) -> None:
     manifest = read_manifest(directory)
     if manifest is not None:
         verify(directory, manifest)
-    elif others_have_manifests:
+    elif others_have_manifests or needs_manifest(directory):
         raise Damaged("has no manifest, because it was not saved completely")
     else:
         logging.warning("%s: has no manifest, so that damage to it would not be noticed", directory)

@@ -1,14 +1,18 @@
 """The directory of a run's checkpoints: which are complete, and the deletion of what is no longer needed."""
 
+import itertools
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from flaxseg.models.pretrained.manifest import FILE, Damaged, Manifest, read_manifest
+from flaxseg.models.pretrained.manifest import FILE, Damaged, Manifest, needs_manifest, read_manifest
 from flaxseg.train.storage import RESERVE
 
 _DELETED = ".deleted"
 """The suffix of a checkpoint that is being deleted, so that a killed run leaves none that looks complete."""
+
+DAMAGED = ".damaged"
+"""The suffix of a checkpoint that could not be restored and was set aside."""
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
 """The suffix of a checkpoint that Orbax is writing."""
@@ -30,6 +34,9 @@ def manifests(directory: Path) -> dict[int, Manifest]:
 def delete_old(directory: Path, *, complete: Collection[int], best: int | None, keep: int) -> list[int]:
     """Deletes all complete checkpoints but the latest and the best, and what failed or killed saves have left.
 
+    What a killed save has left is set aside when the run is resumed, and deleted here once a checkpoint of the same
+    step, or of a later one, is complete.
+
     Checkpoints without a manifest, of older versions, are deleted as well, once they are not among the latest.
 
     Args:
@@ -50,8 +57,23 @@ def delete_old(directory: Path, *, complete: Collection[int], best: int | None, 
     earlier = [step for step in _steps(directory) if steps and step < steps[-1] and _has_no_manifest(directory, step)]
     for step in old + earlier[: max(len(earlier) - max(keep - len(steps), 0), 0)]:
         delete(directory, step)
+    for path in _never_completed(directory, until=max(steps, default=-1)):
+        path.rename(path.with_name(f"{path.name}{_DELETED}"))
     _remove_leftovers(directory)
     return old
+
+
+def set_aside(directory: Path, step: int) -> str:
+    """Renames a damaged checkpoint to a name that is not in use, which it returns.
+
+    Raises:
+      OSError: it cannot be renamed.
+    """
+    others = (f"{step}.{number}{DAMAGED}" for number in itertools.count(2))
+    names = itertools.chain([f"{step}{DAMAGED}"], others)
+    name = next(name for name in names if not (directory / name).exists())
+    (directory / str(step)).rename(directory / name)
+    return name
 
 
 def delete(directory: Path, step: int) -> None:
@@ -76,6 +98,13 @@ def _remove_leftovers(directory: Path) -> None:
         for left in directory.glob(pattern):
             shutil.rmtree(left, ignore_errors=True)
     (directory / RESERVE).unlink(missing_ok=True)
+
+
+def _never_completed(directory: Path, *, until: int) -> list[Path]:
+    """Returns the checkpoints without a manifest that were set aside, up to a step; saves of killed runs leave them."""
+    named = [(path.name.partition(".")[0], path) for path in directory.glob(f"*{DAMAGED}")]
+    found = [(int(step), path) for step, path in named if step.isdecimal()]
+    return [path for step, path in found if step <= until and not (path / FILE).exists() and needs_manifest(path)]
 
 
 def _steps(directory: Path) -> list[int]:

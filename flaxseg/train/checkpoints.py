@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from flaxseg.errors import CheckpointError
-from flaxseg.models.pretrained.manifest import read_manifest, write_manifest
+from flaxseg.models.pretrained.manifest import Damaged, add_scores, read_manifest, write_manifest
 from flaxseg.report.console import print_line
 from flaxseg.train import checkpoint_files as files
 from flaxseg.train.background_save import BackgroundSave, Manager
@@ -193,21 +193,43 @@ class Checkpoints:
         """
         while (step := self.latest_step) is not None:
             try:
-                check_unchanged(self._directory / str(step), others_have_manifests=bool(self._scores.steps))
+                self._check_unchanged(step)
                 return self.restore(like, step)
             except CheckpointError:
                 raise
             # Orbax has no error type for damage; the type depends on the damaged file.
             except Exception as error:
-                damaged = self._directory / f"{step}.damaged"
-                message = "%s: the checkpoint of step %d cannot be read (%s: %s); renamed to %s"
-                problem = str(error).splitlines()[0] if str(error) else ""
-                logging.error(message, self._directory, step, type(error).__name__, problem, damaged.name)
-                if jax.process_index() == 0:
-                    (self._directory / str(step)).rename(damaged)
-                self._scores.remove(step)
+                self._set_aside(step, error)
                 self._manager.reload()
         return None
+
+    def _check_unchanged(self, step: int) -> None:
+        """Raises Damaged in every process if one of them finds a checkpoint damaged."""
+        problem = ""
+        try:
+            check_unchanged(self._directory / str(step), others_have_manifests=bool(self._scores.steps))
+        except Damaged as error:
+            problem = str(error)
+        if problem := first_message(problem):
+            raise Damaged(problem)
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        """Renames a checkpoint that cannot be restored, and says why it cannot.
+
+        Raises:
+          CheckpointError: it cannot be renamed.
+        """
+        problem = ""
+        if jax.process_index() == 0:
+            why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            what = f"{self._directory}: the checkpoint of step {step} cannot be read ({why})"
+            try:
+                logging.error("%s; renamed to %s", what, files.set_aside(self._directory, step))
+            except OSError as failure:
+                problem = f"{what}, nor renamed ({failure.strerror}); make its directory writable, or move it away"
+        if problem := first_message(problem):
+            raise CheckpointError(problem)
+        self._scores.remove(step)
 
     def _begin(self, step: int, state: Any, scores: Mapping[str, float]) -> str:
         """Begins to save a state in the background; returns why that is not possible, or ""."""
@@ -238,21 +260,35 @@ class Checkpoints:
     def _complete(self, step: int) -> None:
         """Writes the manifest of a checkpoint that Orbax has saved, and deletes old checkpoints."""
         if jax.process_index() == 0:
-            self._write_manifest(step, self._counts[step])
+            counts = self._counts[step]
+            write_manifest(self._directory / str(step), step=step, scores=self._scores[step], counts=counts)
             self._delete_old()
 
     def _add_scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Adds scores to the manifest of a complete checkpoint that has none."""
         if not scores or not self.lacks_scores(step):
             return
-        counts = self.counts(step)
         self._scores.add(step, scores)
-        if jax.process_index() == 0:
-            self._write_manifest(step, counts)
-            self._delete_old()
+        retries = Retries(self._retry_minutes, self.should_stop)
+        while problem := first_message(self._scores_problem(step)):
+            if retries.wait():
+                continue
+            problem = f"the scores of {self._name(step)} could not be saved ({problem}); it is evaluated again"
+            if retries.is_stopped:
+                return self._report(f"{problem} when the run is resumed")
+            raise CheckpointError(f"{problem} when you repeat the command. Free space, or make the directory writable")
+        self._delete_old()
 
-    def _write_manifest(self, step: int, counts: Mapping[str, int]) -> None:
-        write_manifest(self._directory / str(step), step=step, scores=self._scores[step], counts=counts)
+    def _scores_problem(self, step: int) -> str:
+        """Adds the scores of a step to its manifest; returns why that is not possible, or ""."""
+        try:
+            if jax.process_index() == 0:
+                add_scores(self._directory / str(step), self._scores[step])
+        except OSError as error:
+            return with_free_space(reason(error), self._directory, _METADATA_BYTES)
+        except Damaged as error:
+            return str(error)
+        return ""
 
     def _settle(self) -> str:
         """Waits for the last save; if it has failed, forgets it and returns why, otherwise "".

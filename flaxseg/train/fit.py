@@ -76,7 +76,7 @@ class _Loop:
         self._events.on_start(run, self._state)
         stop = plan.should_stop(self.step, self._checkpoints.improved_step)
         if plan.should_evaluate(self.step) and self._checkpoints.lacks_scores(self.step):
-            # The run was stopped in this evaluation.
+            # The run was stopped in this evaluation, or killed before its scores were saved.
             stop = self._finish_step()
         while not stop:
             turn = Turn(self.step, self._skipped, plan.faults.max_skipped)

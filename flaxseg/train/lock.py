@@ -83,6 +83,9 @@ class WorkdirLock(Callback):
 
     def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
         """Raises CheckpointError if another run has taken the lock over, so that no checkpoint is mixed with its."""
+        with contextlib.suppress(OSError):  # A network file system may be away for a while.
+            # The thread may not have looked since this process was suspended.
+            self._is_lost |= self._is_held and self._path.exists() and not self._is_own()
         if self._is_lost:
             raise CheckpointError(
                 f"{self._workdir.path}: another run took over this working directory, because this one was suspended "
@@ -98,6 +101,7 @@ class WorkdirLock(Callback):
             for _ in range(_ATTEMPTS):
                 if create_file(self._path, self._text) or self._take_over():
                     self._is_held = True
+                    self._remove_leftovers()
                     return
         except CheckpointError:
             raise
@@ -126,8 +130,8 @@ class WorkdirLock(Callback):
                 raise self._refused(found.owner, found.age)
             if not create_file(claim, self._text):
                 # Another run is taking over right now, or was killed while it did.
-                left = read_file(claim)
-                if left and now - left[1] > STALE_SECONDS:
+                left = read_lock(claim, now=now)
+                if left and not left.is_held:
                     claim.unlink(missing_ok=True)
                 self._ended.wait(0.1)
                 return False
@@ -168,6 +172,15 @@ class WorkdirLock(Callback):
     def _is_own(self) -> bool:
         found = read_file(self._path)
         return found is not None and found[0] == self._text
+
+    def _remove_leftovers(self) -> None:
+        """Removes what runs have left that were killed while they took the lock over."""
+        with contextlib.suppress(OSError):
+            now = self._path.stat().st_mtime
+            for path in self._path.parent.glob(f"{LOCK}.*"):
+                left = read_lock(path, now=now)
+                if left and not left.is_held:
+                    path.unlink(missing_ok=True)
 
     def _remove_created(self) -> None:
         for directory in self._created:

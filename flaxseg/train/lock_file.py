@@ -27,7 +27,7 @@ class Owner:
       host: the name of its host.
       system: identifies the running operating system and its process ids, because containers may share a host's name.
       pid: its process.
-      started: when that process started, in seconds since the epoch, so that a reused process id is not taken for it.
+      started: when that process started, so that a reused process id is not taken for it; see `_start_time`.
       since: when it took the lock, for people.
       token: distinguishes it from every other run.
     """
@@ -52,8 +52,7 @@ class Owner:
         """Whether its process exists on this host."""
         try:
             process = psutil.Process(self.pid)
-            # The time of the boot, which this is computed from, is known to a second.
-            return abs(process.create_time() - self.started) < 2 and process.status() != psutil.STATUS_ZOMBIE
+            return abs(_start_time(process) - self.started) < 1 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
         except psutil.AccessDenied:
@@ -97,7 +96,7 @@ def read_lock(path: Path, *, now: float) -> FoundLock | None:
 def this_process() -> Owner:
     """Returns this process as the owner of a new lock."""
     now = datetime.datetime.now(datetime.UTC)
-    started = psutil.Process().create_time()
+    started = _start_time(psutil.Process())
     return Owner(
         socket.gethostname(), _system(), os.getpid(), started, f"{now:%Y-%m-%d %H:%M:%S} UTC", uuid.uuid4().hex
     )
@@ -136,6 +135,16 @@ def _parse(text: str) -> Owner | None:
     # What a damaged file says may be a number that no process can have.
     is_process = type(owner.pid) is int and 0 < owner.pid < _MAX_PID and isinstance(owner.started, int | float)
     return owner if is_process else None
+
+
+def _start_time(process: psutil.Process) -> float:
+    """Returns when a process started: on Linux in seconds since the boot, which do not change with the clock."""
+    try:
+        # The name of the program, in parentheses, may contain anything.
+        fields = Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return int(fields.split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return float(process.create_time())
 
 
 def _system() -> str:

@@ -117,12 +117,14 @@ def _train_from_checkpoint(
         if run.optim.class_weights and jax.process_index() == 0:
             write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
         summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, writer=config.log.writer))
-        summaries.start(config.to_dict(), tables, step=int(state.step))
+        # The run was stopped in this evaluation, or killed before its scores were added to the checkpoint.
+        repeats = run.loop.should_evaluate(int(state.step)) and checkpoints.lacks_scores(int(state.step))
+        summaries.start(config.to_dict(), tables, step=int(state.step), repeats_evaluation=repeats)
         writers = [
             stack.enter_context(ProgressBar(plan.best_metric)),
             SampleWriter(directory.samples, description),
             SummaryWriter(summaries, run.data.evaluation),
-            MetricsWriter(directory.metrics, run.data.evaluation.class_names),
+            MetricsWriter(directory.metrics, run.data.evaluation.class_names, repeats_evaluation=repeats),
             HardestExamplesWriter(summaries, run.data.train),
             CheckpointWriter(checkpoints),
         ]

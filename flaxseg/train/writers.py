@@ -13,6 +13,7 @@ from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError
 from flaxseg.inference.description import ModelDescription
 from flaxseg.metrics import Calibration, PerImage
+from flaxseg.report.event_files import EVALUATION
 from flaxseg.report.step_rows import StepRows
 from flaxseg.report.tensorboard import Summaries, evaluation_scalars
 from flaxseg.train.build import Run
@@ -61,15 +62,18 @@ class MetricsWriter(Callback):
     Args:
       path: the file. Rows after the step at which a run is resumed are removed.
       class_names: one name per class.
+      repeats_evaluation: whether the run begins with an evaluation that an earlier part of it may have made, but whose
+        scores are in no checkpoint.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str]) -> None:
+    def __init__(self, path: Path, class_names: Sequence[str], *, repeats_evaluation: bool = False) -> None:
         self._rows = StepRows(path, _step_of)
         self._class_names = class_names
+        self._repeats_evaluation = repeats_evaluation
 
     def on_start(self, run: Run, state: TrainState) -> None:
         if jax.process_index() == 0:
-            self._rows.cut_after(int(state.step))
+            self._rows.cut_after(int(state.step), is_repeated=self._is_repeated)
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
         self._append(step, {f"train/{name}": value for name, value in scalars.items()})
@@ -82,6 +86,9 @@ class MetricsWriter(Callback):
 
     def on_end(self, result: Result) -> None:
         self._rows.flush()
+
+    def _is_repeated(self, row: str) -> bool:
+        return self._repeats_evaluation and any(name.startswith(EVALUATION) for name in json.loads(row))
 
     def _append(self, step: int, scalars: Mapping[str, float]) -> None:
         if jax.process_index() == 0:

@@ -35,6 +35,18 @@ def test_later_summaries_are_removed(tmp_path, writer, step, expected):
     assert len(os.listdir(tmp_path)) == 1
 
 
+def test_an_evaluation_that_is_repeated_is_removed(tmp_path, writer):
+    opened = open_writer(tmp_path, writer=writer)
+    for step in (1, 2):
+        opened.write_scalars(step, {"train/loss": 1.0})
+        opened.write_scalars(step, {"eval/miou": 0.5, "eval/iou/a": 0.5})
+    opened.close()
+    drop_repeated_events(event_files(tmp_path), 2)
+    assert steps(tmp_path) == {"train/loss": [1, 2], "eval/miou": [1, 2], "eval/iou/a": [1, 2]}
+    drop_repeated_events(event_files(tmp_path), 2, repeats_evaluation=True)
+    assert steps(tmp_path) == {"train/loss": [1, 2], "eval/miou": [1], "eval/iou/a": [1]}
+
+
 def test_an_incomplete_event_is_removed(tmp_path, writer):
     write(tmp_path, writer, [1, 2])
     (file,) = event_files(tmp_path)

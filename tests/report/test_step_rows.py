@@ -36,6 +36,13 @@ def test_later_and_incomplete_rows_are_cut_off(tmp_path, content, kept):
     assert os.listdir(tmp_path) == ["rows.csv"]
 
 
+def test_repeated_rows_of_the_step_are_cut_off(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("1,repeated\n2,a\n2,repeated\n")
+    rows_of(path).cut_after(2, is_repeated=lambda row: "repeated" in row)
+    assert path.read_text() == "1,repeated\n2,a\n"
+
+
 def test_a_file_begins_with_its_header(tmp_path):
     path = tmp_path / "rows.csv"
     rows_of(path).cut_after(0)

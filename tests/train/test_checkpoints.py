@@ -1,6 +1,7 @@
 """Which checkpoints are kept, how they are restored on any mesh, and what happens to damaged ones."""
 
 import errno
+import json
 import shutil
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from flaxseg.errors import CheckpointError
-from flaxseg.models.pretrained.manifest import write_manifest
+from flaxseg.models.pretrained.manifest import Damaged, read_manifest, verify, write_manifest
 from flaxseg.train import checkpoints as checkpoints_module
 from flaxseg.train import sharding
 from flaxseg.train.checkpoints import Checkpoints
@@ -170,12 +171,93 @@ def test_a_save_that_a_kill_left_without_a_manifest_is_set_aside(saved, tmp_path
     with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
         checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
         assert checkpoints.latest_step == 5
-    # Where no checkpoint has one, they are older than manifests, and used.
-    for step in ("2", "5"):
-        (directory / step / "manifest.json").unlink()
+        assert (directory / "6.damaged").is_dir()
+        checkpoints.save(6, state(60.0))
+    assert sorted(path.name for path in directory.iterdir()) == ["2", "5", "6"]
+
+
+def test_a_first_save_that_a_kill_left_without_a_manifest_is_not_used(tmp_path):
+    """Its scores, and the number of returns to a checkpoint, would be unknown."""
+    directory = tmp_path / "checkpoints"
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        checkpoints.save(3, state(3.0), {"miou": 0.5})
+    (directory / "3" / "manifest.json").unlink()
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        assert checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1))) is None
+
+
+def test_checkpoints_of_a_version_without_manifests_are_used(saved, tmp_path):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    for step in directory.iterdir():
+        (step / "manifest.json").unlink()
+        metadata = step / "_CHECKPOINT_METADATA"
+        metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"custom_metadata": {}}))
     with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
         restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
-        np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))
+        np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 6.0))
+
+
+def test_damage_that_only_another_process_notices_is_damage_here(saved, tmp_path, monkeypatch, caplog):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    others = ["state/d/1: its contents have changed"]
+
+    def first_message(message):
+        return message or (others.pop() if others else "")
+
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        monkeypatch.setattr(checkpoints_module, "first_message", first_message)
+        restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+        monkeypatch.undo()
+    np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))
+    assert "step 6 cannot be read (Damaged: state/d/1: its contents have changed); renamed to 6.damaged" in caplog.text
+
+
+def test_a_step_that_is_damaged_again_is_set_aside_again(saved, tmp_path):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    for bias in (6.0, 60.0):
+        (directory / "6" / "state" / "_METADATA").write_text("")
+        with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+            restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+            np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))
+            checkpoints.save(6, state(bias))
+    assert sorted(path.name for path in directory.iterdir()) == ["2", "5", "6", "6.2.damaged", "6.damaged"]
+
+
+def test_a_damaged_checkpoint_that_cannot_be_renamed_is_one_error(saved, tmp_path, monkeypatch):
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    (directory / "6" / "state" / "_METADATA").write_text("")
+
+    def denied(directory, step):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(checkpoints_module.files, "set_aside", denied)
+    message = (
+        r"step 6 cannot be read \(Damaged: state/_METADATA: has 0 bytes .*\), nor renamed \(Permission denied\); make"
+    )
+    with (
+        pytest.raises(CheckpointError, match=message),
+        Checkpoints(directory, keep=2, best_metric="miou") as checkpoints,
+    ):
+        checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+
+
+def test_adding_scores_does_not_hide_damage(tmp_path):
+    """The digests are those of the files that were written, and not of what they have become."""
+    directory = tmp_path / "checkpoints"
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        checkpoints.save(3, state(3.0), counts={"rollbacks": 1})
+        checkpoints.wait()
+        (directory / "3" / "state" / "_METADATA").write_text("{}")
+        checkpoints.save(3, state(3.0), {"miou": 0.5})
+        assert checkpoints.best_step == 3
+    manifest = read_manifest(directory / "3")
+    assert (manifest.scores, manifest.counts) == ({"miou": 0.5}, {"rollbacks": 1})
+    with pytest.raises(Damaged, match="_METADATA: has 2 bytes instead of"):
+        verify(directory / "3", manifest)
 
 
 def test_old_checkpoints_are_deleted_only_once_the_new_one_is_complete(saved, tmp_path, monkeypatch):

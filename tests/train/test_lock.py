@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from flaxseg.errors import CheckpointError
@@ -110,7 +111,7 @@ def test_a_lock_is_taken_over_from_a_run_that_is_gone(tmp_path, capsys, changes,
 
 def test_a_zombie_is_gone(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    started = lock_file.psutil.Process(process.pid).create_time()
+    started = lock_file._start_time(psutil.Process(process.pid))
     write_lock(tmp_path, pid=process.pid, started=started)
     with pytest.raises(CheckpointError, match="another run is using"):
         WorkdirLock(Workdir(tmp_path)).__enter__()
@@ -161,10 +162,38 @@ def test_one_of_many_gets_the_lock(tmp_path, stale):
 def test_a_killed_take_over_does_not_block_the_next(tmp_path):
     write_lock(tmp_path, pid=2**22 + 1)
     claim = tmp_path / ".lock.takeover"
-    claim.write_text("")
-    os.utime(claim, (time.time() - 61,) * 2)
+    for left in ("", (tmp_path / ".lock").read_text()):
+        # A process of this host that is gone need not be waited for.
+        write_lock(tmp_path, pid=2**22 + 1)
+        claim.write_text(left)
+        if not left:
+            os.utime(claim, (time.time() - 61,) * 2)
+        with WorkdirLock(Workdir(tmp_path)):
+            assert not claim.exists()
+
+
+def test_what_a_killed_take_over_has_left_is_removed(tmp_path):
+    write_lock(tmp_path, pid=2**22 + 1)
+    gone, there = (tmp_path / f".lock.{name}" for name in ("gone", "there"))
+    (tmp_path / ".lock").rename(gone)
+    write_lock(tmp_path).rename(there)
     with WorkdirLock(Workdir(tmp_path)):
-        assert not claim.exists()
+        assert not gone.exists() and there.exists()
+
+
+def test_a_clock_that_is_set_does_not_make_a_run_look_dead(tmp_path, monkeypatch):
+    path = write_lock(tmp_path)
+    create_time = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
+    assert lock_file.read_lock(path, now=time.time()).is_held
+
+
+def test_a_run_that_was_suspended_notices_at_once_that_its_lock_is_lost(tmp_path):
+    with WorkdirLock(Workdir(tmp_path)) as held:
+        held.on_checkpoint(1, None, None)
+        write_lock(tmp_path, token="theirs")
+        with pytest.raises(CheckpointError, match="another run took over .* step 2 was not saved"):
+            held.on_checkpoint(2, None, None)
 
 
 def wait_for(condition):

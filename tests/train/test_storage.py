@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +121,30 @@ def test_a_lost_save_is_replaced_by_the_next_state_and_its_scores_are_forgotten(
     waits, continues = capsys.readouterr().err.splitlines()
     assert f"{directory}: the checkpoint of step 5 cannot be saved (No space left on device; " in waits
     assert continues == f"{directory}: the checkpoint of step 5 was saved after 0 s; training continues"
+
+
+def test_scores_that_cannot_be_added_are_tried_again(directory, monkeypatch):
+    add, failures = checkpoints_module.add_scores, [OSError(errno.ENOSPC, "No space left on device")]
+
+    def fail(*arguments):
+        if failures:
+            raise failures[0]
+        add(*arguments)
+
+    monkeypatch.setattr(checkpoints_module, "add_scores", fail)
+    monkeypatch.setattr(storage, "_FIRST_PAUSE", 0.01)
+    with Checkpoints(directory, keep=2, best_metric="miou", retry_minutes=0) as checkpoints:
+        checkpoints.save(4, state(4.0))
+        checkpoints.wait()
+        ends = r"the scores of .*checkpoint of step 4 could not be saved \(No space left on device; .* MB needed\)"
+        with pytest.raises(CheckpointError, match=ends):
+            checkpoints.save(4, state(4.0), {"miou": 0.95})
+    with Checkpoints(directory, keep=2, best_metric="miou", retry_minutes=1) as checkpoints:
+        assert checkpoints.lacks_scores(4)
+        threading.Timer(0.1, failures.clear).start()
+        checkpoints.save(4, state(4.0), {"miou": 0.95})
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        assert checkpoints.best_step == 4 and not checkpoints.lacks_scores(4)
 
 
 def test_the_last_save_is_repeated_with_its_scores(directory, monkeypatch):

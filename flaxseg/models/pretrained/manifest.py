@@ -1,7 +1,7 @@
 """The manifest of a checkpoint: the size and the SHA-256 of each of its files, and the scores of its state.
 
 A checkpoint whose files differ from its manifest is damaged. One without a manifest is incomplete, because the manifest
-is written last, once every file has reached the disk.
+is written last, once every file has reached the disk, unless an older version wrote it: see `MARK`.
 """
 
 import dataclasses
@@ -14,6 +14,11 @@ from typing import Any
 
 FILE = "manifest.json"
 _FORMAT = 1
+
+MARK = {"has_manifest": True}
+"""What Orbax stores with each checkpoint as its custom metadata. One without it is older than manifests."""
+
+_METADATA = "_CHECKPOINT_METADATA"
 
 
 class Damaged(Exception):
@@ -52,15 +57,35 @@ def write_manifest(
       OSError: a file cannot be read, or the manifest cannot be written.
     """
     files = {path.relative_to(directory).as_posix(): _record(path) for path in _files(directory)}
-    content = {"format": _FORMAT, "step": step, "scores": dict(scores), "files": files, "counts": dict(counts or {})}
-    text = json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n"
-    new = directory / f"{FILE}.new"
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(directory / FILE)
-    _sync(directory)
+    for folder in (*directory.rglob("*/"), directory.parent):
+        _sync(folder)
+    _write(directory, Manifest(step, scores, files, counts or {}))
+
+
+def add_scores(directory: Path, scores: Mapping[str, float]) -> None:
+    """Replaces the scores in the manifest of a checkpoint; what it records of the files stays as it was written.
+
+    Args:
+      directory: the directory of the checkpoint.
+      scores: the scores of its state.
+
+    Raises:
+      Damaged: it has no manifest that can be read.
+      OSError: the manifest cannot be written.
+    """
+    manifest = read_manifest(directory)
+    if manifest is None:
+        raise Damaged(f"{FILE}: is missing")
+    _write(directory, dataclasses.replace(manifest, scores=scores))
+
+
+def needs_manifest(directory: Path) -> bool:
+    """Returns whether a checkpoint was saved by a version that writes manifests."""
+    try:
+        metadata = json.loads((directory / _METADATA).read_text(encoding="utf-8"))
+        return bool(metadata["custom_metadata"].items() >= MARK.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 def read_manifest(directory: Path) -> Manifest | None:
@@ -117,10 +142,25 @@ def _files(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def _record(path: Path) -> list[Any]:
+def _record(path: Path) -> tuple[int, str]:
     # Orbax leaves it to the operating system when its files reach the disk.
     _sync(path)
-    return [path.stat().st_size, _sha256(path)]
+    return path.stat().st_size, _sha256(path)
+
+
+def _write(directory: Path, manifest: Manifest) -> None:
+    """Writes a manifest so that, whenever the process is killed, there is the old one or the new one."""
+    files = {name: [size, digest] for name, (size, digest) in manifest.files.items()}
+    content = {"format": _FORMAT, "step": manifest.step, "scores": dict(manifest.scores), "files": files}
+    content |= {"counts": dict(manifest.counts)}
+    text = json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n"
+    new = directory / f"{FILE}.new"
+    with new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(directory / FILE)
+    _sync(directory)
 
 
 def _sha256(path: Path) -> str:
