@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 PARITY ?= .venv-parity
 
-.PHONY: help demo test lint types unit soak bench parity clean
+.PHONY: help demo test lint types unit soak certificate bench parity clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -40,6 +40,9 @@ unit: $(VENV)/.test  ## run the tests on all cores, without the long ones
 
 soak: $(VENV)/.test  ## run all tests, including the long ones, and print the certificate of docs/reliability.md
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations 10 -m 'long or not long' --certificate
+
+certificate: $(VENV)/.test  ## run the tests of docs/reliability.md, in their long forms, and print its table with results
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'long or not long' --certificate $$($(BIN)/python tests/certificate.py)
 
 bench: $(VENV)/.run  ## time a training step and a forward pass
 	$(BIN)/python benchmarks/step.py

@@ -72,3 +72,7 @@ def _covers(named: str, test: str) -> bool:
     """Returns whether a name in the table, a file or function, covers a test such as `tests/x.py::test_y[1]`."""
     path, _, function = test.removeprefix("tests/").partition("::")
     return named in (path, f"{path}::{function.partition('[')[0]}")
+
+
+if __name__ == "__main__":
+    print(*sorted({f"tests/{test.partition('::')[0]}" for promise in promises() for test in promise.tests}))
