@@ -26,11 +26,10 @@ class Manager(ocp.CheckpointManager):  # type: ignore[misc]
 
     Args:
       directory: the directory of the checkpoints.
-      number: distinguishes it from earlier managers of the run, which may have failed; the same in every process.
     """
 
-    def __init__(self, directory: Path, number: int) -> None:
-        self.barriers = Barriers(f"{directory.name}/{number}")
+    def __init__(self, directory: Path) -> None:
+        self.barriers = Barriers()
         options = ocp.options.AsyncOptions(
             barrier_sync_fn=self.barriers,
             # Where a thread creates them and fails, other threads wait for it for minutes, also at exit. With several

@@ -46,8 +46,7 @@ class Checkpoints:
         self._keep = keep
         self._retry_minutes = retry_minutes
         self.should_stop: Callable[[], bool] = lambda: False
-        self._attempts = 0
-        self._manager = Manager(directory, self._attempts)
+        self._manager, self._is_first_manager = Manager(directory), True
         self._manager_has_failed = False
         # Until the first save has succeeded, and after one that has failed.
         self._reserves_room = True
@@ -75,7 +74,7 @@ class Checkpoints:
                 self._report(f"{self._name(self._save.step)} was not saved ({problem})")
         finally:
             self._manager.discard()
-            if self._attempts or self._manager_has_failed:
+            if self._manager_has_failed or not self._is_first_manager:
                 collect_failed_save()
             self._errors.__exit__(kind, error, trace)
 
@@ -248,8 +247,7 @@ class Checkpoints:
             return problem
         try:
             if self._manager_has_failed:
-                self._attempts += 1
-                self._manager, self._manager_has_failed = Manager(self._directory, self._attempts), False
+                self._manager, self._is_first_manager, self._manager_has_failed = Manager(self._directory), False, False
             self._scores.add(step, scores)
             self._save = BackgroundSave(self._manager, step, state, lambda: self._complete(step))
         except OSError as error:

@@ -1,5 +1,6 @@
 """Agreement between the processes of a run, which have to take the same decisions in the same order."""
 
+import itertools
 import sys
 import threading
 import time
@@ -9,6 +10,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from flaxseg.train.coordination import Store
+
 MESSAGE_BYTES = 2048
 """Longer messages are cut off when they are passed to other processes."""
 
@@ -16,6 +19,9 @@ BROKEN = "another process could not save its part"
 """The message of a RuntimeError where a barrier was broken."""
 
 _LONGEST_PAUSE = 0.1
+
+_numbers = itertools.count()
+"""Distinguishes the barriers of one object from those of another."""
 
 
 def messages_of_all(message: str) -> list[str]:
@@ -39,12 +45,11 @@ class Barriers:
     Without that, the others would wait for it until a timeout. An object can be called like the function that Orbax
     takes as `barrier_sync_fn`. With one process, it does nothing.
 
-    Args:
-      name: distinguishes these barriers from others; the same in every process.
+    All processes have to create the same ones, in the same order.
     """
 
-    def __init__(self, name: str) -> None:
-        self._place = f"flaxseg/{name}"
+    def __init__(self) -> None:
+        self._store = Store.open(f"barriers/{next(_numbers)}")
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -54,8 +59,9 @@ class Barriers:
         Raises:
           TimeoutError: not all of them have in time.
           RuntimeError: a process has failed.
+          StoreError: the first process has ended.
         """
-        if jax.process_count() == 1:
+        if self._store is None:
             return
         if sys.exc_info()[0] is not None:
             # Orbax also comes here with the error of a failed save, in a `finally`.
@@ -63,12 +69,11 @@ class Barriers:
             return
         with self._lock:
             self._counts[key] += 1
-            place = f"{self._place}/at/{key}/{self._counts[key]}/"
-        client = _client()
-        client.key_value_set(f"{place}{jax.process_index()}", "here")
+            place = f"at/{key}/{self._counts[key]}"
+        self._store.set(f"{place}/{self._store.index}", "here")
         end, pause = time.monotonic() + timeout_ms / 1000, 0.002
-        while len(client.key_value_dir_get(place)) < jax.process_count():
-            if client.key_value_dir_get(f"{self._place}/broken/"):
+        while len(self._store.all(place)) < self._store.count:
+            if self._store.all("broken"):
                 raise RuntimeError(BROKEN)
             if time.monotonic() > end:
                 raise TimeoutError(f"the other processes did not arrive at {key} within {timeout_ms / 1000:.0f} s")
@@ -77,11 +82,5 @@ class Barriers:
 
     def break_all(self) -> None:
         """Lets every process that waits at one of these barriers, or will, raise RuntimeError."""
-        if jax.process_count() > 1:
-            _client().key_value_set(f"{self._place}/broken/{jax.process_index()}", "here", allow_overwrite=True)
-
-
-def _client() -> "jax._src.lib._jax.DistributedRuntimeClient":
-    from jax._src import distributed
-
-    return distributed.global_state.client
+        if self._store is not None:
+            self._store.set(f"broken/{self._store.index}", "here")
