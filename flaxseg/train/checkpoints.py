@@ -57,7 +57,6 @@ class Checkpoints:
         self._save: BackgroundSave | None = None
         self._bytes = 0
         self._errors = HiddenOrbaxErrors()
-        self._delete_old()
 
     def __enter__(self) -> Self:
         self._errors.__enter__()
@@ -185,22 +184,27 @@ class Checkpoints:
     def restore_latest(self, like: Any) -> Any | None:
         """Returns the state of the latest checkpoint that can be read; None if there is none.
 
-        A damaged checkpoint is renamed to `STEP.damaged`, and the one before it is tried.
+        A damaged checkpoint is renamed to `STEP.damaged`, and the one before it is tried. Then what a killed run has not
+        deleted is deleted; not before, because the latest checkpoint may be damaged.
 
         Raises:
           CheckpointError: a checkpoint can be read, but does not fit.
         """
-        while (step := self.latest_step) is not None:
+        state = None
+        while state is None and (step := self.latest_step) is not None:
             try:
                 self._check_unchanged(step)
-                return self.restore(like, step)
+                state = self.restore(like, step)
             except CheckpointError:
                 raise
             # Orbax has no error type for damage; the type depends on the damaged file.
             except Exception as error:
                 self._set_aside(step, error)
                 self._manager.reload()
-        return None
+        self._delete_old()
+        # Also of what has just been deleted.
+        self._manager.reload()
+        return state
 
     def _check_unchanged(self, step: int) -> None:
         """Raises Damaged in every process if one of them finds a checkpoint damaged."""

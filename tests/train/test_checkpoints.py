@@ -290,9 +290,21 @@ def test_what_a_killed_run_left_to_delete_is_deleted(saved, tmp_path):
         shutil.copytree(saved / "5", directory / str(step))
         write_manifest(directory / str(step), step=step, scores={})
     shutil.copytree(saved / "5" / "state", directory / "1.deleted")
-    with Checkpoints(directory, keep=2, best_metric="miou"):
-        pass
+    with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
+        checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
     assert sorted(path.name for path in directory.iterdir()) == ["2", "5", "6"]
+
+
+def test_nothing_is_deleted_for_a_checkpoint_that_is_damaged(saved, tmp_path):
+    """A kill after the manifest of a step, and before the deletion of the one before it, and then a flipped bit."""
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    (directory / "6" / "state" / "_METADATA").write_text("")
+    for _ in range(2):
+        with Checkpoints(directory, keep=1, best_metric="miou") as checkpoints:
+            restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+            np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))
+    assert sorted(path.name for path in directory.iterdir()) == ["2", "5", "6.damaged"]
 
 
 def test_without_checkpoints_there_is_nothing_to_restore(tmp_path):

@@ -218,6 +218,19 @@ def test_a_heartbeat_updates_the_lock_and_notices_its_loss(tmp_path, monkeypatch
     assert json.loads(path.read_text())["token"] == "theirs"
 
 
+def test_a_lock_that_was_deleted_is_written_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
+    path = tmp_path / ".lock"
+    with WorkdirLock(Workdir(tmp_path)) as held:
+        before = path.read_text()
+        path.unlink()
+        wait_for(lambda: path.exists() and path.read_text() == before)
+        with pytest.raises(CheckpointError, match="another run is using"):
+            WorkdirLock(Workdir(tmp_path)).__enter__()
+        held.on_checkpoint(1, None, None)
+    assert not path.exists()
+
+
 def test_a_directory_that_cannot_be_written_to_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
     for path in ("file", "file/below", "n" * 300, "nul\0", "x" * 200 + "/" + "y" * 300, "\udcff\ud800"):
