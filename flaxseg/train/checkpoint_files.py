@@ -21,7 +21,7 @@ _UNFINISHED = ".orbax-checkpoint-tmp"
 def manifests(directory: Path) -> dict[int, Manifest]:
     """Returns the manifest of each checkpoint that has one, by step."""
     found = {}
-    for step in _steps(directory):
+    for step in steps(directory):
         try:
             manifest = read_manifest(directory / str(step))
         except Damaged:
@@ -51,13 +51,13 @@ def delete_old(directory: Path, *, complete: Collection[int], best: int | None, 
     Raises:
       OSError: a checkpoint cannot be renamed.
     """
-    steps = sorted(complete)
-    old = [step for step in steps[:-keep] if step != best]
+    there = sorted(complete)
+    old = [step for step in there[:-keep] if step != best]
     # The latest of an older version fill the places that are left; `-0` would keep all of them.
-    earlier = [step for step in _steps(directory) if steps and step < steps[-1] and _has_no_manifest(directory, step)]
-    for step in old + earlier[: max(len(earlier) - max(keep - len(steps), 0), 0)]:
+    earlier = [step for step in steps(directory) if there and step < there[-1] and _has_no_manifest(directory, step)]
+    for step in old + earlier[: max(len(earlier) - max(keep - len(there), 0), 0)]:
         delete(directory, step)
-    for path in _never_completed(directory, until=max(steps, default=-1)):
+    for path in _never_completed(directory, until=max(there, default=-1)):
         path.rename(path.with_name(f"{path.name}{_DELETED}"))
     _remove_leftovers(directory)
     return old
@@ -107,7 +107,7 @@ def _never_completed(directory: Path, *, until: int) -> list[Path]:
     return [path for step, path in found if step <= until and not (path / FILE).exists() and needs_manifest(path)]
 
 
-def _steps(directory: Path) -> list[int]:
+def steps(directory: Path) -> list[int]:
     """Returns the step of each checkpoint, in ascending order; [] if the directory does not exist."""
     return sorted(int(path.name) for path in directory.glob("*") if path.name.isdecimal() and path.is_dir())
 

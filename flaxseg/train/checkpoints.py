@@ -46,8 +46,7 @@ class Checkpoints:
         self._keep = keep
         self._retry_minutes = retry_minutes
         self.should_stop: Callable[[], bool] = lambda: False
-        self._manager, self._is_first_manager = Manager(directory), True
-        self._manager_has_failed = False
+        self._is_first_manager, self._manager_has_failed = True, False
         # Until the first save has succeeded, and after one that has failed.
         self._reserves_room = True
         self._scores = CheckpointScores(
@@ -57,6 +56,7 @@ class Checkpoints:
         self._save: BackgroundSave | None = None
         self._bytes = 0
         self._errors = HiddenOrbaxErrors()
+        self._manager = self._open_manager()
 
     def __enter__(self) -> Self:
         self._errors.__enter__()
@@ -184,8 +184,8 @@ class Checkpoints:
     def restore_latest(self, like: Any) -> Any | None:
         """Returns the state of the latest checkpoint that can be read; None if there is none.
 
-        A damaged checkpoint is renamed to `STEP.damaged`, and the one before it is tried. Then what a killed run has not
-        deleted is deleted; not before, because the latest checkpoint may be damaged.
+        A damaged checkpoint is renamed to `STEP.damaged`, and the one before it is tried. What a killed run has not
+        deleted is deleted only then, because the latest checkpoint may be damaged.
 
         Raises:
           CheckpointError: a checkpoint can be read, but does not fit.
@@ -193,7 +193,8 @@ class Checkpoints:
         state = None
         while state is None and (step := self.latest_step) is not None:
             try:
-                self._check_unchanged(step)
+                if damage := self._damage(step):
+                    raise damage
                 state = self.restore(like, step)
             except CheckpointError:
                 raise
@@ -206,15 +207,36 @@ class Checkpoints:
         self._manager.reload()
         return state
 
-    def _check_unchanged(self, step: int) -> None:
-        """Raises Damaged in every process if one of them finds a checkpoint damaged."""
+    def _open_manager(self) -> Manager:
+        """Returns Orbax's manager, which reads the metadata of every checkpoint; damaged ones are set aside.
+
+        Raises:
+          CheckpointError: a checkpoint of an older version, which has no manifest, cannot be read.
+        """
+        try:
+            return Manager(self._directory)
+        # Orbax has no error type for damage.
+        except Exception as error:
+            damaged = {step: damage for step in files.steps(self._directory) if (damage := self._damage(step))}
+            if not damaged:
+                problem = (str(error).splitlines() or [type(error).__name__])[0]
+                raise CheckpointError(
+                    f"{self._directory}: Orbax cannot read these checkpoints ({problem}); move the damaged one away, "
+                    "or give another --workdir"
+                ) from error
+            for step, damage in damaged.items():
+                self._set_aside(step, damage)
+            return Manager(self._directory)
+
+    def _damage(self, step: int) -> Damaged | None:
+        """Returns the damage to a checkpoint that any of the processes finds, in all of them; None if there is none."""
         problem = ""
         try:
             check_unchanged(self._directory / str(step), others_have_manifests=bool(self._scores.steps))
         except Damaged as error:
             problem = str(error)
-        if problem := first_message(problem):
-            raise Damaged(problem)
+        problem = first_message(problem)
+        return Damaged(problem) if problem else None
 
     def _set_aside(self, step: int, error: Exception) -> None:
         """Renames a checkpoint that cannot be restored, and says why it cannot.

@@ -31,10 +31,11 @@ _ATTEMPTS = 10
 class WorkdirLock(Callback):
     """Holds the lock of a working directory in its `with` block; the directory is created if it does not exist.
 
-    The file `.lock` names the process. A thread that sleeps in between updates its modification time, or writes it again
-    if it was deleted, and the file is removed at the end, along with directories that were created for it and are still empty. The lock of a run that was
-    killed is taken over: on the same host, when its process is gone; from another host, when its last update is more
-    than a minute old. Between hosts it works on every file system where `O_CREAT | O_EXCL` is atomic, as on NFS.
+    The file `.lock` names the process. A thread that sleeps in between updates its modification time, or writes it
+    again if it was deleted, and the file is removed at the end, along with directories that were created for it and are
+    still empty. The lock of a run that was killed is taken over: on the same host, when its process is gone; from
+    another host, when its last update is more than a minute old. Between hosts it works on every file system where
+    `O_CREAT | O_EXCL` is atomic, as on NFS.
 
     With several processes the first one takes the lock, and all of them raise the same error.
 
@@ -85,7 +86,7 @@ class WorkdirLock(Callback):
         """Raises CheckpointError if another run has taken the lock over, so that no checkpoint is mixed with its."""
         with contextlib.suppress(OSError):  # A network file system may be away for a while.
             # The thread may not have looked since this process was suspended.
-            found = _read(self._path) if self._is_held else None
+            found = read_file(self._path) if self._is_held else None
             # An empty file is being written again.
             self._is_lost |= found is not None and found[0] not in ("", self._text)
         if self._is_lost:
@@ -165,7 +166,7 @@ class WorkdirLock(Callback):
             try:
                 if self._is_own():
                     os.utime(self._path)
-                elif not _create(self._path, self._text):
+                elif not create_file(self._path, self._text):
                     self._is_lost = True
                     return
                 elif self._ended.is_set():  # It was just released, and not deleted by somebody else.

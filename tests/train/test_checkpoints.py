@@ -133,6 +133,18 @@ def files_of_the_newest(saved):
     return [path.relative_to(saved) for path in sorted((saved / "6").rglob("*")) if path.is_file()]
 
 
+@pytest.mark.parametrize("step", [5, 6])
+def test_metadata_that_orbax_cannot_read_does_not_block_a_run(saved, tmp_path, step):
+    """Orbax reads the metadata of every checkpoint when its manager is created."""
+    shutil.copytree(saved, tmp_path / "run")
+    file = tmp_path / "run" / str(step) / "_CHECKPOINT_METADATA"
+    file.write_bytes(file.read_bytes().replace(b"init_timestamp", b"inat_timestamp"))
+    with Checkpoints(tmp_path / "run", keep=2, best_metric="miou") as checkpoints:
+        restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
+    np.testing.assert_array_equal(restored["params"]["kernel"], np.full((4, 8), 11.0 - step))
+    assert (tmp_path / "run" / f"{step}.damaged").is_dir()
+
+
 def test_damage_to_any_file_is_noticed(saved, tmp_path):
     """Whatever happens to a file of the newest checkpoint, the state that is restored is one that was saved."""
     rng = np.random.default_rng(0)
