@@ -167,7 +167,6 @@ def local(array):
 def record(folder):
     """Makes the run write what it computes to a folder."""
     import jax
-    import numpy as np
 
     from flaxseg.train import fit, loop
 

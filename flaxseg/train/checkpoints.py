@@ -185,8 +185,8 @@ class Checkpoints:
     def restore_latest(self, like: Any) -> Any | None:
         """Returns the state of the latest checkpoint that can be read; None if there is none.
 
-        A damaged checkpoint is renamed to `STEP.damaged`, and the one before it is tried. Then what a killed run has not
-        deleted is deleted; not before, because the latest checkpoint may be damaged.
+        A damaged checkpoint is renamed to `STEP.damaged`, and the one before it is tried. What a killed run should have
+        deleted is only deleted afterwards, because the latest checkpoint may be damaged.
 
         Raises:
           CheckpointError: a checkpoint can be read, but does not fit.

@@ -124,10 +124,11 @@ def this_process() -> Owner:
 class WorkdirLock(Callback):
     """Holds the lock of a working directory in its `with` block; the directory is created if it does not exist.
 
-    The file `.lock` names the process. A thread that sleeps in between updates its modification time, or writes it again
-    if it was deleted, and the file is removed at the end, along with directories that were created for it and are still empty. The lock of a run that was
-    killed is taken over: on the same host, when its process is gone; from another host, when its last update is more
-    than a minute old. Between hosts it works on every file system where `O_CREAT | O_EXCL` is atomic, as on NFS.
+    The file `.lock` names the process. A thread that sleeps in between updates its modification time, or writes it
+    again if it was deleted, and the file is removed at the end, along with directories that were created for it and are
+    still empty. The lock of a run that was killed is taken over: on the same host, when its process is gone; from
+    another host, when its last update is more than a minute old. Between hosts it works on every file system where
+    `O_CREAT | O_EXCL` is atomic, as on NFS.
 
     With several processes the first one takes the lock, and all of them raise the same error.
 
