@@ -136,7 +136,7 @@ def test_scores_that_cannot_be_added_are_tried_again(directory, monkeypatch):
     with Checkpoints(directory, keep=2, best_metric="miou", retry_minutes=0) as checkpoints:
         checkpoints.save(4, state(4.0))
         checkpoints.wait()
-        ends = r"the scores of .*checkpoint of step 4 could not be saved \(No space left on device; .* MB needed\)"
+        ends = r"the scores of .*checkpoint of step 4 could not be saved \(No space left on device; .* needed\); it is"
         with pytest.raises(CheckpointError, match=ends):
             checkpoints.save(4, state(4.0), {"miou": 0.95})
     with Checkpoints(directory, keep=2, best_metric="miou", retry_minutes=1) as checkpoints:
