@@ -48,6 +48,7 @@ ENCODERS = (
     "mobilenet_v2",
     "vgg11",
     "resnext50_32x4d",
+    "se_resnext50_32x4d",
 )
 """An encoder of each family, for the U-Net."""
 

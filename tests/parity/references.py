@@ -32,6 +32,8 @@ ENCODERS = (
     *(f"resnet{layers}" for layers in (18, 34, 50, 101, 152)),
     "resnext50_32x4d",
     "resnext101_32x8d",
+    "se_resnext50_32x4d",
+    "seresnext50_32x4d",
     *(f"vgg{layers}{norm}" for layers in (11, 13, 16, 19) for norm in ("", "_bn")),
     "mobilenet_v2",
     *(f"efficientnet_b{size}" for size in range(8)),
@@ -39,6 +41,18 @@ ENCODERS = (
     *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
     *(f"mit_b{size}" for size in range(6)),
 )
+
+TIMM_ENCODERS = ("se_resnext50_32x4d", "seresnext50_32x4d")
+"""Encoders whose features are compared, too."""
+
+WITH_GRADIENTS = ("se_resnext50_32x4d",)
+"""Encoders whose gradients are compared, too: one of each family."""
+
+UNDILATED = ("densenet", "hrnet")
+"""Families of encoders that cannot be dilated."""
+
+FEATURE_SIZES = ((64, 96), (96, 160))
+"""Height and width of the images for which features are compared."""
 
 OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
 """Encoders that the architectures are compared with."""
@@ -61,6 +75,7 @@ CASES = [f"unet:{encoder}" for encoder in ENCODERS] + [
 
 GOLDEN = (
     "unet:resnext50_32x4d",
+    "unet:se_resnext50_32x4d",
     "unet:vgg11_bn",
     "unet:mobilenet_v2",
     "unet:efficientnet_b0",
@@ -71,6 +86,13 @@ GOLDEN = (
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
 """Cases that the ordinary tests compare, too: every architecture, and every family of encoders."""
+
+
+SQUEEZING = ("se_resnext", "seresnext")
+"""Families of encoders with squeeze-and-excitation in residual blocks."""
+
+OF_TIMM = ("convnext", "seresnext")
+"""Families of encoders that segmentation_models_pytorch takes from timm."""
 
 
 def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -84,9 +106,7 @@ def reference_encoder(name: str) -> str:
         return f"tu-tf_{name}"
     if name.startswith("efficientnet_b"):
         return name.replace("_", "-")
-    if name.startswith("convnext"):
-        return f"tu-{name}"
-    return name
+    return f"tu-{name}" if name.startswith(OF_TIMM) else name
 
 
 def image(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
@@ -103,9 +123,20 @@ def gain_of(encoder: str) -> float:
     """Returns the variance, times the fan-in, of the kernels that `tensor` draws for an encoder.
 
     2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
-    fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32.
+    fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32. Where blocks squeeze and
+    excite, sigmoids of large values would amplify rounding errors.
     """
-    return 1.0 if encoder.startswith("efficientnet") else 2.0
+    return 1.0 if encoder.startswith(("efficientnet", *SQUEEZING)) else 2.0
+
+
+def feature_strides(encoder: str) -> tuple[int, ...]:
+    """Returns the output strides at which an encoder's features are compared."""
+    return (32,) if encoder.startswith(UNDILATED) else (32, 16, 8)
+
+
+def feature_weights(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the weights of a feature in the mean whose gradients are compared, float32 of this shape."""
+    return np.random.default_rng(shape[-1]).normal(size=shape).astype(np.float32)
 
 
 def tensor(name: str, shape: tuple[int, ...], gain: float = 2.0) -> np.ndarray:
