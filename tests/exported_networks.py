@@ -49,6 +49,7 @@ ENCODERS = (
     "vgg11",
     "resnext50_32x4d",
     "se_resnext50_32x4d",
+    "resnest50d",
 )
 """An encoder of each family, for the U-Net."""
 

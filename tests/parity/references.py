@@ -40,12 +40,13 @@ ENCODERS = (
     *(f"efficientnet_lite{size}" for size in range(5)),
     *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
     *(f"mit_b{size}" for size in range(6)),
+    "resnest50d",
 )
 
-TIMM_ENCODERS = ("se_resnext50_32x4d", "seresnext50_32x4d")
+TIMM_ENCODERS = ("se_resnext50_32x4d", "seresnext50_32x4d", "resnest50d")
 """Encoders whose features are compared, too."""
 
-WITH_GRADIENTS = ("se_resnext50_32x4d",)
+WITH_GRADIENTS = ("se_resnext50_32x4d", "resnest50d")
 """Encoders whose gradients are compared, too: one of each family."""
 
 UNDILATED = ("densenet", "hrnet")
@@ -82,22 +83,31 @@ GOLDEN = (
     "unet:efficientnet_lite0",
     "unet:convnext_tiny",
     "unet:mit_b0",
+    "unet:resnest50d",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
 """Cases that the ordinary tests compare, too: every architecture, and every family of encoders."""
 
 
-SQUEEZING = ("se_resnext", "seresnext")
+SQUEEZING = ("se_resnext", "seresnext", "resnest")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
-OF_TIMM = ("convnext", "seresnext")
+OF_TIMM = ("convnext", "seresnext", "resnest")
 """Families of encoders that segmentation_models_pytorch takes from timm."""
 
 
 def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns the two sizes (height, width) of the images that an architecture is compared on."""
     return SIZES_OF.get(architecture, SIZES)
+
+
+def train_batch_of(encoder: str) -> int:
+    """Returns the number of images in training mode.
+
+    ResNeSt normalizes means over images by the batch: of two images, that would be mostly the sign of a difference.
+    """
+    return 16 if encoder.startswith("resnest") else 2
 
 
 def reference_encoder(name: str) -> str:

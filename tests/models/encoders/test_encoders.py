@@ -55,6 +55,7 @@ REFERENCE = {
     "mit_b3": (44_072_128, (0, 64, 128, 320, 512)),
     "mit_b4": (60_842_688, (0, 64, 128, 320, 512)),
     "mit_b5": (81_443_008, (0, 64, 128, 320, 512)),
+    "resnest50d": (25_434_240, (64, 256, 512, 1024, 2048)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
@@ -95,6 +96,7 @@ ONE_PER_FAMILY = (
     "efficientnet_lite0",
     "convnext_tiny",
     "mit_b0",
+    "resnest50d",
 )
 
 

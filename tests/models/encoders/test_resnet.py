@@ -31,7 +31,7 @@ def test_the_first_dilated_block_has_the_dilation_of_its_reference():
     assert dilations("se_resnext50_32x4d", 16) == [1] * 6 + [2] * 3
     assert dilations("seresnext50_32x4d", 16) == [1] * 6 + [1, 2, 2]
     assert dilations("se_resnext50_32x4d", 8) == [2] * 6 + [4] * 3
-    assert dilations("seresnext50_32x4d", 8) == [1, 2, 2, 2, 2, 2] + [2, 4, 4]
+    assert dilations("seresnext50_32x4d", 8) == [1, 2, 2, 2, 2, 2, 2, 4, 4]
 
 
 @pytest.mark.parametrize(
