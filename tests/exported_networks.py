@@ -50,6 +50,7 @@ ENCODERS = (
     "resnext50_32x4d",
     "se_resnext50_32x4d",
     "resnest50d",
+    "regnety_016",
 )
 """An encoder of each family, for the U-Net."""
 

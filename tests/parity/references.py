@@ -41,12 +41,14 @@ ENCODERS = (
     *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
     *(f"mit_b{size}" for size in range(6)),
     "resnest50d",
+    "regnety_016",
+    "regnety_032",
 )
 
-TIMM_ENCODERS = ("se_resnext50_32x4d", "seresnext50_32x4d", "resnest50d")
+TIMM_ENCODERS = ("se_resnext50_32x4d", "seresnext50_32x4d", "resnest50d", "regnety_016", "regnety_032")
 """Encoders whose features are compared, too."""
 
-WITH_GRADIENTS = ("se_resnext50_32x4d", "resnest50d")
+WITH_GRADIENTS = ("se_resnext50_32x4d", "resnest50d", "regnety_016")
 """Encoders whose gradients are compared, too: one of each family."""
 
 UNDILATED = ("densenet", "hrnet")
@@ -84,16 +86,17 @@ GOLDEN = (
     "unet:convnext_tiny",
     "unet:mit_b0",
     "unet:resnest50d",
+    "unet:regnety_016",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
 """Cases that the ordinary tests compare, too: every architecture, and every family of encoders."""
 
 
-SQUEEZING = ("se_resnext", "seresnext", "resnest")
+SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
-OF_TIMM = ("convnext", "seresnext", "resnest")
+OF_TIMM = ("convnext", "seresnext", "resnest", "regnet")
 """Families of encoders that segmentation_models_pytorch takes from timm."""
 
 

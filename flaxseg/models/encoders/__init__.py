@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 
 from flaxseg.errors import ArgumentError, check_integer, did_you_mean
-from flaxseg.models.encoders import convnext, efficientnet, mix_transformer, mobilenet_v2, resnest, resnet, vgg
+from flaxseg.models.encoders import convnext, efficientnet, mix_transformer, mobilenet_v2, regnet, resnest, resnet, vgg
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 
 ENCODERS: dict[str, Encoder] = {
@@ -16,6 +16,7 @@ ENCODERS: dict[str, Encoder] = {
     **convnext.ENCODERS,
     **mix_transformer.ENCODERS,
     **resnest.ENCODERS,
+    **regnet.ENCODERS,
 }
 """Encoders by name."""
 

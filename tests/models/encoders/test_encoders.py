@@ -56,6 +56,8 @@ REFERENCE = {
     "mit_b4": (60_842_688, (0, 64, 128, 320, 512)),
     "mit_b5": (81_443_008, (0, 64, 128, 320, 512)),
     "resnest50d": (25_434_240, (64, 256, 512, 1024, 2048)),
+    "regnety_016": (10_313_430, (32, 48, 120, 336, 888)),
+    "regnety_032": (17_923_338, (32, 72, 216, 576, 1512)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
@@ -97,6 +99,7 @@ ONE_PER_FAMILY = (
     "convnext_tiny",
     "mit_b0",
     "resnest50d",
+    "regnety_016",
 )
 
 
