@@ -51,6 +51,7 @@ ENCODERS = (
     "se_resnext50_32x4d",
     "resnest50d",
     "regnety_016",
+    "densenet121",
 )
 """An encoder of each family, for the U-Net."""
 

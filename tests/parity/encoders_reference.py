@@ -2,7 +2,7 @@
 
     python tests/parity/encoders_reference.py --out DIR [regnety_016 ...]
 
-Without names, it writes all `references.TIMM_ENCODERS`. Each is a file NAME.npz with the names and shapes of the
+Without names, it writes all `references.COMPARED_FEATURES`. Each is a file NAME.npz with the names and shapes of the
 network's tensors, its features for images of both sizes and both output strides in inference mode, and, for
 `references.WITH_GRADIENTS`, the gradient of a weighted mean of the features with respect to every parameter. Existing
 files are not written again.
@@ -19,8 +19,8 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from references import (
+    COMPARED_FEATURES,
     FEATURE_SIZES,
-    TIMM_ENCODERS,
     WITH_GRADIENTS,
     feature_strides,
     feature_weights,
@@ -81,7 +81,7 @@ def main() -> None:
     flags = parser.parse_args()
     flags.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for name in flags.names or TIMM_ENCODERS:
+    for name in flags.names or COMPARED_FEATURES:
         path = flags.out / f"{name}.npz"
         if not path.exists():
             np.savez(path, **measure(name))

@@ -28,27 +28,31 @@ REFERENCE_ARCHITECTURES = {
 """The classes of segmentation_models_pytorch, by flaxseg's names."""
 
 
+COMPARED_FEATURES = (
+    "se_resnext50_32x4d",
+    "seresnext50_32x4d",
+    "resnest50d",
+    "regnety_016",
+    "regnety_032",
+    "densenet121",
+    "densenet169",
+)
+"""Encoders whose features are compared, too."""
+
 ENCODERS = (
     *(f"resnet{layers}" for layers in (18, 34, 50, 101, 152)),
     "resnext50_32x4d",
     "resnext101_32x8d",
-    "se_resnext50_32x4d",
-    "seresnext50_32x4d",
     *(f"vgg{layers}{norm}" for layers in (11, 13, 16, 19) for norm in ("", "_bn")),
     "mobilenet_v2",
     *(f"efficientnet_b{size}" for size in range(8)),
     *(f"efficientnet_lite{size}" for size in range(5)),
     *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
     *(f"mit_b{size}" for size in range(6)),
-    "resnest50d",
-    "regnety_016",
-    "regnety_032",
+    *COMPARED_FEATURES,
 )
 
-TIMM_ENCODERS = ("se_resnext50_32x4d", "seresnext50_32x4d", "resnest50d", "regnety_016", "regnety_032")
-"""Encoders whose features are compared, too."""
-
-WITH_GRADIENTS = ("se_resnext50_32x4d", "resnest50d", "regnety_016")
+WITH_GRADIENTS = ("se_resnext50_32x4d", "resnest50d", "regnety_016", "densenet121")
 """Encoders whose gradients are compared, too: one of each family."""
 
 UNDILATED = ("densenet", "hrnet")
@@ -87,6 +91,7 @@ GOLDEN = (
     "unet:mit_b0",
     "unet:resnest50d",
     "unet:regnety_016",
+    "unet:densenet121",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )

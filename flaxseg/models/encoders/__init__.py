@@ -5,7 +5,17 @@ from typing import Any
 import flax.linen as nn
 
 from flaxseg.errors import ArgumentError, check_integer, did_you_mean
-from flaxseg.models.encoders import convnext, efficientnet, mix_transformer, mobilenet_v2, regnet, resnest, resnet, vgg
+from flaxseg.models.encoders import (
+    convnext,
+    densenet,
+    efficientnet,
+    mix_transformer,
+    mobilenet_v2,
+    regnet,
+    resnest,
+    resnet,
+    vgg,
+)
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 
 ENCODERS: dict[str, Encoder] = {
@@ -17,6 +27,7 @@ ENCODERS: dict[str, Encoder] = {
     **mix_transformer.ENCODERS,
     **resnest.ENCODERS,
     **regnet.ENCODERS,
+    **densenet.ENCODERS,
 }
 """Encoders by name."""
 

@@ -58,6 +58,8 @@ REFERENCE = {
     "resnest50d": (25_434_240, (64, 256, 512, 1024, 2048)),
     "regnety_016": (10_313_430, (32, 48, 120, 336, 888)),
     "regnety_032": (17_923_338, (32, 72, 216, 576, 1512)),
+    "densenet121": (6_953_856, (64, 256, 512, 1024, 1024)),
+    "densenet169": (12_484_480, (64, 256, 512, 1280, 1664)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
@@ -100,6 +102,7 @@ ONE_PER_FAMILY = (
     "mit_b0",
     "resnest50d",
     "regnety_016",
+    "densenet121",
 )
 
 
