@@ -52,6 +52,7 @@ ENCODERS = (
     "resnest50d",
     "regnety_016",
     "densenet121",
+    "mobilenetv3_large_100",
 )
 """An encoder of each family, for the U-Net."""
 

@@ -21,7 +21,13 @@ NAMES = [path.stem for path in FILES]
 COVERED_BY_OTHERS = {"unet-resnet18", "unet-efficientnet_lite0", "unet-mit_b0"}
 """Cases whose encoder family and decoder are both compared in other cases."""
 
-SLOW = {"unet-se_resnext50_32x4d", "unet-resnest50d", "unet-regnety_016", "unet-densenet121"}
+SLOW = {
+    "unet-se_resnext50_32x4d",
+    "unet-resnest50d",
+    "unet-regnety_016",
+    "unet-densenet121",
+    "unet-mobilenetv3_large_100",
+}
 """Cases that take long to compile; the contract and the layers of their encoders are tested without compiling them."""
 
 

@@ -36,6 +36,7 @@ COMPARED_FEATURES = (
     "regnety_032",
     "densenet121",
     "densenet169",
+    "mobilenetv3_large_100",
 )
 """Encoders whose features are compared, too."""
 
@@ -52,7 +53,7 @@ ENCODERS = (
     *COMPARED_FEATURES,
 )
 
-WITH_GRADIENTS = ("se_resnext50_32x4d", "resnest50d", "regnety_016", "densenet121")
+WITH_GRADIENTS = ("se_resnext50_32x4d", "resnest50d", "regnety_016", "densenet121", "mobilenetv3_large_100")
 """Encoders whose gradients are compared, too: one of each family."""
 
 UNDILATED = ("densenet", "hrnet")
@@ -92,16 +93,17 @@ GOLDEN = (
     "unet:resnest50d",
     "unet:regnety_016",
     "unet:densenet121",
+    "unet:mobilenetv3_large_100",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
 """Cases that the ordinary tests compare, too: every architecture, and every family of encoders."""
 
 
-SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet")
+SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
-OF_TIMM = ("convnext", "seresnext", "resnest", "regnet")
+OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3")
 """Families of encoders that segmentation_models_pytorch takes from timm."""
 
 

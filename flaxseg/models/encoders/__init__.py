@@ -11,6 +11,7 @@ from flaxseg.models.encoders import (
     efficientnet,
     mix_transformer,
     mobilenet_v2,
+    mobilenet_v3,
     regnet,
     resnest,
     resnet,
@@ -28,6 +29,7 @@ ENCODERS: dict[str, Encoder] = {
     **resnest.ENCODERS,
     **regnet.ENCODERS,
     **densenet.ENCODERS,
+    **mobilenet_v3.ENCODERS,
 }
 """Encoders by name."""
 

@@ -60,6 +60,7 @@ REFERENCE = {
     "regnety_032": (17_923_338, (32, 72, 216, 576, 1512)),
     "densenet121": (6_953_856, (64, 256, 512, 1024, 1024)),
     "densenet169": (12_484_480, (64, 256, 512, 1280, 1664)),
+    "mobilenetv3_large_100": (2_971_952, (16, 24, 40, 112, 960)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
@@ -103,6 +104,7 @@ ONE_PER_FAMILY = (
     "resnest50d",
     "regnety_016",
     "densenet121",
+    "mobilenetv3_large_100",
 )
 
 
