@@ -53,6 +53,7 @@ ENCODERS = (
     "regnety_016",
     "densenet121",
     "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
 )
 """An encoder of each family, for the U-Net."""
 

@@ -37,6 +37,8 @@ COMPARED_FEATURES = (
     "densenet121",
     "densenet169",
     "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
+    "tf_efficientnetv2_m",
 )
 """Encoders whose features are compared, too."""
 
@@ -53,7 +55,14 @@ ENCODERS = (
     *COMPARED_FEATURES,
 )
 
-WITH_GRADIENTS = ("se_resnext50_32x4d", "resnest50d", "regnety_016", "densenet121", "mobilenetv3_large_100")
+WITH_GRADIENTS = (
+    "se_resnext50_32x4d",
+    "resnest50d",
+    "regnety_016",
+    "densenet121",
+    "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
+)
 """Encoders whose gradients are compared, too: one of each family."""
 
 UNDILATED = ("densenet", "hrnet")
@@ -94,16 +103,17 @@ GOLDEN = (
     "unet:regnety_016",
     "unet:densenet121",
     "unet:mobilenetv3_large_100",
+    "unet:tf_efficientnetv2_s",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
 """Cases that the ordinary tests compare, too: every architecture, and every family of encoders."""
 
 
-SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3")
+SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
-OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3")
+OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
 """Families of encoders that segmentation_models_pytorch takes from timm."""
 
 

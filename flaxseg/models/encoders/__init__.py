@@ -9,6 +9,7 @@ from flaxseg.models.encoders import (
     convnext,
     densenet,
     efficientnet,
+    efficientnet_v2,
     mix_transformer,
     mobilenet_v2,
     mobilenet_v3,
@@ -30,6 +31,7 @@ ENCODERS: dict[str, Encoder] = {
     **regnet.ENCODERS,
     **densenet.ENCODERS,
     **mobilenet_v3.ENCODERS,
+    **efficientnet_v2.ENCODERS,
 }
 """Encoders by name."""
 

@@ -61,6 +61,8 @@ REFERENCE = {
     "densenet121": (6_953_856, (64, 256, 512, 1024, 1024)),
     "densenet169": (12_484_480, (64, 256, 512, 1280, 1664)),
     "mobilenetv3_large_100": (2_971_952, (16, 24, 40, 112, 960)),
+    "tf_efficientnetv2_s": (19_847_248, (24, 48, 64, 160, 256)),
+    "tf_efficientnetv2_m": (52_200_436, (24, 48, 80, 176, 512)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
@@ -105,6 +107,7 @@ ONE_PER_FAMILY = (
     "regnety_016",
     "densenet121",
     "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
 )
 
 
