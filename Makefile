@@ -64,6 +64,9 @@ parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and all networ
 	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_losses.py build/losses.npz --golden tests/losses/golden.npz
 	$(PARITY)/bin/python tests/parity/metrics_reference.py --out build/metrics.npz
 	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_metrics.py build/metrics.npz --golden tests/metrics/golden.npz
+	$(PARITY)/bin/python tests/parity/encoders_reference.py --out build/encoders
+	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
+	  $(BIN)/python tests/parity/compare_encoders.py build/encoders
 	$(PARITY)/bin/python tests/parity/torch_reference.py --out build/parity
 	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
 	  $(BIN)/python tests/parity/compare.py build/parity --golden tests/models/golden

@@ -48,6 +48,12 @@ ENCODERS = (
     "mobilenet_v2",
     "vgg11",
     "resnext50_32x4d",
+    "se_resnext50_32x4d",
+    "resnest50d",
+    "regnety_016",
+    "densenet121",
+    "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
 )
 """An encoder of each family, for the U-Net."""
 

@@ -74,8 +74,8 @@ def make_spatial_transform(
       rotate: the largest rotation around the center, in degrees, in either direction.
       shear: the largest horizontal shear, as the angle by which columns are tilted, in degrees, in either direction; at
         most 89.
-      elastic: the standard deviation of smooth random displacements, as a fraction of the sides of the crop; up to
-        0.05 is common, and images fold over from about 0.1.
+      elastic: the standard deviation of smooth random displacements, the same everywhere, as a fraction of the sides
+        of the crop; up to 0.05 is common, and images fold over from about 0.1.
       max_class_fraction: the largest fraction of the crop that one class should occupy; 0 disables this. The first of
         ten random crops that complies is used, so that it has an effect only if the zoom leaves a choice.
 
@@ -171,7 +171,18 @@ def _inverse_rotation_and_shear(key: jax.Array, batch: int, rotate: float, shear
 def _displacement(key: jax.Array, batch: int, crop_size: tuple[int, int], strength: float) -> jax.Array:
     """Returns smooth random displacements, [B, h, w, 2] (Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597)."""
     nodes = jax.random.normal(key, (batch, _ELASTIC_NODES, _ELASTIC_NODES, 2))
-    return jax.image.resize(nodes, (batch, *crop_size, 2), "cubic") * strength * jnp.asarray(crop_size)
+    rows, columns = map(_unit_interpolation, crop_size)
+    smooth = jnp.einsum("byxd,hy,wx->bhwd", nodes, rows, columns, precision=jax.lax.Precision.HIGHEST)
+    return smooth * strength * jnp.asarray(crop_size)
+
+
+def _unit_interpolation(size: int) -> jax.Array:
+    """Returns float32[size, 4], cubic interpolation between nodes, scaled so that each row has a norm of 1.
+
+    Interpolated independent values of variance 1 then have a variance of 1 everywhere, near a node and between nodes.
+    """
+    weights = jax.image.resize(jnp.eye(_ELASTIC_NODES), (size, _ELASTIC_NODES), "cubic")
+    return weights / jnp.linalg.norm(weights, axis=1, keepdims=True)
 
 
 def _matrix(a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array) -> jax.Array:

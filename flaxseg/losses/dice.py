@@ -91,7 +91,9 @@ def generalized_dice(logits: jax.Array, label: jax.Array, *, class_weights: Sequ
               \quad v_k = w_k \Big/ \Big(\sum_i t_{i,k}\Big)^2
 
     with softmax probabilities p and one-hot targets t. Classes absent from the labels, whose v would be infinite, are
-    excluded.
+    excluded from both sums (v = 0): the probability predicted for them lowers the score only where the classes that are
+    present lack it. Other implementations, such as MONAI's, give them the largest v of the present classes instead, and
+    their loss is then higher.
 
     Args:
       logits: float[..., K], K of at least 2.

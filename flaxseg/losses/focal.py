@@ -26,7 +26,9 @@ def focal(
 
     .. math:: L = -\frac{\sum_i w_{y_i} (1 - p_{i,y_i})^\gamma \log p_{i,y_i}}{\sum_i w_{y_i}}
 
-    with softmax probabilities p, classes y and class weights w.
+    with softmax probabilities p, classes y and class weights w. Each pixel has one term, that of its own class. The
+    FocalLoss("multiclass") of segmentation_models_pytorch instead separates each class from the rest with a sigmoid,
+    which is `binary_focal`.
 
     Args:
       logits: float[..., K], K of at least 2.
@@ -62,7 +64,8 @@ def binary_focal(logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, alp
     .. math:: L = -\frac{1}{N K} \sum_{i,k} \alpha_{i,k} (1 - p_{i,k})^\gamma \log p_{i,k}
 
     where p is the sigmoid's probability of the correct decision, whether pixel i belongs to class k, and alpha is
-    `alpha` for pixels that do and `1 - alpha` for pixels that do not.
+    `alpha` for pixels that do and `1 - alpha` for pixels that do not. Each class is separated from the rest, as in
+    segmentation_models_pytorch's FocalLoss, both "binary" (K = 1) and "multiclass".
 
     Args:
       logits: float[..., K]. K = 1 separates one class from the background.

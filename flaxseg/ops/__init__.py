@@ -5,13 +5,14 @@ from flaxseg.ops.convolution import conv
 from flaxseg.ops.distance import squared_distance
 from flaxseg.ops.morphology import dilation, erosion
 from flaxseg.ops.platform import plain_forms
-from flaxseg.ops.pooling import adaptive_average_pool, max_pool
+from flaxseg.ops.pooling import adaptive_average_pool, average_pool, max_pool
 from flaxseg.ops.resize import resize_bilinear, resize_bilinear_ragged, resize_nearest
 from flaxseg.ops.sample import sample_bilinear, sample_nearest
 from flaxseg.ops.transposed_convolution import conv_transpose
 
 __all__ = [
     "adaptive_average_pool",
+    "average_pool",
     "conv",
     "conv_transpose",
     "dilation",

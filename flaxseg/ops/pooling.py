@@ -10,8 +10,11 @@ import numpy as np
 
 from flaxseg.ops.platform import uses_plain_forms
 
+Padding = int | tuple[int, int]
+"""The number of rows and columns that are added on each side, or at the top and left, and at the bottom and right."""
 
-def max_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, padding: int = 0) -> jax.Array:
+
+def max_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, padding: Padding = 0) -> jax.Array:
     """Returns the maximum of each window; incomplete windows at the bottom or right are dropped.
 
     It equals `flax.linen.max_pool`, including its gradient: among equal values the first in row-major order receives
@@ -22,20 +25,40 @@ def max_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, paddin
       x: float[B, H, W, C].
       window: height and width of the window.
       stride: the stride of the window; None for the window's size.
-      padding: the number of rows and columns of -inf on each side of the image.
+      padding: the number of rows and columns of -inf on each side of the image; or a pair of those at the top and left,
+        and at the bottom and right.
 
     Returns:
-      float[B, H', W', C], where H' = (H + 2 * padding - window) // stride + 1, and W' correspondingly.
+      float[B, H', W', C], where H' = (H + before + after - window) // stride + 1, and W' correspondingly.
     """
     stride = window if stride is None else stride
     if uses_plain_forms():
         # Padded first, because the conversion to ONNX ignores the padding of a pooling.
         windows, strides = (window, window), (stride, stride)
-        return nn.max_pool(_padded(x, padding), window_shape=windows, strides=strides, padding="VALID")
-    best, *others = _taps(_padded(x, padding), window, stride)
+        return nn.max_pool(_padded(x, padding, -jnp.inf), window_shape=windows, strides=strides, padding="VALID")
+    best, *others = _taps(_padded(x, padding, -jnp.inf), window, stride)
     for other in others:
         best = jnp.where((best >= other) | jnp.isnan(best), best, other)
     return best
+
+
+def average_pool(x: jax.Array, window: int = 2, *, stride: int | None = None, padding: Padding = 0) -> jax.Array:
+    """Returns the mean of each window, padding included; incomplete windows at the bottom or right are dropped.
+
+    Args:
+      x: float[B, H, W, C].
+      window: height and width of the window.
+      stride: the stride of the window; None for the window's size.
+      padding: the number of rows and columns of zeros on each side of the image; or a pair of those at the top and
+        left, and at the bottom and right.
+
+    Returns:
+      float[B, H', W', C], where H' = (H + before + after - window) // stride + 1, and W' correspondingly.
+    """
+    stride, x = window if stride is None else stride, _padded(x, padding, 0)
+    if uses_plain_forms():
+        return nn.avg_pool(x, window_shape=(window, window), strides=(stride, stride), padding="VALID")
+    return sum(_taps(x, window, stride), start=jnp.zeros((), x.dtype)) / window**2
 
 
 def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
@@ -58,10 +81,10 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
     return jnp.einsum("bhwc,ih,jw->bijc", x, rows, columns, precision=highest)
 
 
-def _padded(x: jax.Array, padding: int) -> jax.Array:
-    """Returns `x` with rows and columns of -inf on each side."""
-    pads = (padding, padding)
-    return jnp.pad(x, ((0, 0), pads, pads, (0, 0)), constant_values=-jnp.inf) if padding else x
+def _padded(x: jax.Array, padding: Padding, value: float) -> jax.Array:
+    """Returns `x` with rows and columns of a value around it."""
+    pads = (padding, padding) if isinstance(padding, int) else padding
+    return jnp.pad(x, ((0, 0), pads, pads, (0, 0)), constant_values=value) if any(pads) else x
 
 
 def _taps(x: jax.Array, window: int, stride: int) -> Iterator[jax.Array]:

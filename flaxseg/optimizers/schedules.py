@@ -102,8 +102,9 @@ def one_cycle(
 ) -> optax.Schedule:
     """Returns the one-cycle policy: the learning rate rises to its peak, then decays to nearly 0, both as cosines.
 
-    Smith & Topin 2018, https://arxiv.org/abs/1708.07120. Unlike `optax.cosine_onecycle_schedule`, it rounds the number
-    of rising steps to the nearest integer of at least 1, so that runs of a few steps reach the peak too.
+    Smith & Topin 2018, https://arxiv.org/abs/1708.07120. As in PyTorch's OneCycleLR, the peak is the last of the
+    `pct_start * steps` rising steps, and the last step, `steps - 1`, has the final learning rate. The peak is rounded
+    to the nearest step after the first, so that runs of a few steps reach it too.
 
     Args:
       peak: the highest learning rate.
@@ -118,9 +119,9 @@ def one_cycle(
     FRACTION.check("pct_start", pct_start)
     POSITIVE.check("div_factor", div_factor)
     POSITIVE.check("final_div_factor", final_div_factor)
-    start, rising = peak / div_factor, max(round(pct_start * steps), 1)
+    start, rising = peak / div_factor, max(round(pct_start * steps - 1), 1)
     rise = lambda count: start + (peak - start) * (1 - jnp.cos(jnp.pi * jnp.minimum(count / rising, 1))) / 2  # noqa: E731
-    decay = optax.cosine_decay_schedule(peak, max(steps - rising, 1), alpha=1 / (div_factor * final_div_factor))
+    decay = optax.cosine_decay_schedule(peak, max(steps - 1 - rising, 1), alpha=1 / (div_factor * final_div_factor))
     return optax.join_schedules([rise, decay], [rising])
 
 

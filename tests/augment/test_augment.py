@@ -9,6 +9,7 @@ import pytest
 
 from flaxseg.augment import STRENGTHS, canvas_size, make_augment
 from flaxseg.augment.color import COLOR
+from flaxseg.augment.spatial import make_spatial_transform
 from flaxseg.config.schema import default_config
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import ArgumentError
@@ -144,13 +145,16 @@ def test_transforms_compose_as_matrices():
     np.testing.assert_allclose(np.linalg.det(maps), -1 / 1.5**2, atol=2e-3)
 
 
-def test_elastic_displacements_are_smooth_and_have_the_given_deviation():
-    batch = coordinates(300, (15, 15))
-    out = run({"elastic": 0.04}, batch)
-    middle = np.asarray(out["image"])[:, 4:11, 4:11] - batch["image"][:, 4:11, 4:11]
-    # Interpolation averages, so that the deviation between nodes is somewhat below that at the nodes.
-    assert 0.5 * 0.04 * 15 < middle.std() < 0.04 * 15
-    assert np.diff(middle, axis=1).std() < 0.7 * middle.std()
+def test_elastic_displacements_are_smooth_and_have_the_given_deviation_everywhere():
+    size = 15, 18
+    transform = jax.jit(make_spatial_transform(crop_size=size, elastic=0.04))
+    grid = transform(jax.random.key(0), jnp.zeros((4000, *size), jnp.uint8), None)
+    for axis, (length, positions) in enumerate(zip(size, (grid.rows, grid.columns), strict=True)):
+        displacement = np.asarray(positions) - np.indices(size)[axis]
+        # The standard error of these deviations is 1.1 %.
+        np.testing.assert_allclose(displacement.std(0), 0.04 * length, rtol=0.05)
+        np.testing.assert_allclose(displacement.mean(0), 0, atol=5 * 0.04 * length / 4000**0.5)
+        assert np.diff(displacement, axis=1).std() < 0.7 * displacement.std()
 
 
 @pytest.mark.parametrize("cap", [0.0, 0.7])

@@ -38,6 +38,11 @@ def test_extreme_logits():
     np.testing.assert_allclose(slope[:, 0], [0, -0.5])
 
 
+def test_the_gradient_at_logits_of_0_by_hand():
+    slope = jax.grad(binary_cross_entropy)(jnp.zeros((2, 1)), jnp.array([1, 0]))
+    np.testing.assert_allclose(slope[:, 0], [-0.25, 0.25])
+
+
 def test_labels_of_a_single_class_are_0_and_1():
     assert np.isnan(binary_cross_entropy(LOGITS, jnp.array([1, 0, 2])))
 

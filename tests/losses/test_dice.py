@@ -57,3 +57,11 @@ def test_generalized_dice_weights_classes_by_the_inverse_square_of_their_size():
 def test_class_weights_of_generalized_dice_by_hand():
     expected = 1 - 2 * (1.1 + 2 * 1.5) / (3.6 + 2 * 4.4)
     assert float(generalized_dice(LOGITS, LABEL, class_weights=(1.0, 2.0))) == pytest.approx(expected, rel=1e-6)
+
+
+def test_classes_absent_from_the_labels_have_no_part_in_generalized_dice():
+    logits = jnp.pad(LOGITS, ((0, 0), (0, 0), (0, 1)), constant_values=-1.0)
+    # The third class takes a fraction of each pixel's probability from the other two, whose weights are equal.
+    total = 1 + math.exp(-1)
+    expected = 1 - 2 * (2.6 / total) / (4 / total + 4)
+    assert float(generalized_dice(logits, LABEL)) == pytest.approx(expected, rel=1e-6)

@@ -70,6 +70,19 @@ def test_the_gradient_of_a_small_gamma_equals_finite_differences():
         assert float(slope[pixel, 0]) == pytest.approx(float(expected), rel=1e-3)
 
 
+def test_the_binary_gradient_at_logits_of_0_by_hand():
+    slope = jax.grad(binary_focal)(jnp.zeros((2, 1)), jnp.array([1, 0]))
+    # The derivative of -(1 - p)^2 log p by the logit is 2 p (1 - p)^2 log p - (1 - p)^3.
+    expected = (math.log(0.5) / 4 - 1 / 8) / 2
+    np.testing.assert_allclose(slope[:, 0], [expected, -expected], rtol=1e-6)
+
+
+def test_softmax_and_one_against_the_rest_differ_by_hand():
+    logits, label = jnp.zeros((1, 4)), jnp.array([2])
+    assert float(focal(logits, label)) == pytest.approx(0.75**2 * math.log(4), rel=1e-6)
+    assert float(binary_focal(logits, label)) == pytest.approx(0.5**2 * math.log(2), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("loss", "options", "message"),
     [

@@ -1,4 +1,6 @@
-"""Max pooling compared with Flax's, with ties and NaN."""
+"""Max pooling compared with Flax's, with ties and NaN, and average pooling by hand."""
+
+import contextlib
 
 import flax.linen as nn
 import jax
@@ -6,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxseg.ops import max_pool
+from flaxseg.ops import average_pool, max_pool, plain_forms
 
 
 @pytest.mark.parametrize(("size", "window"), [((6, 8), 2), ((7, 5), 2), ((10, 7), 3)])
@@ -34,3 +36,21 @@ def test_the_first_of_equal_values_receives_the_gradient():
 def test_nan_at_any_position_is_the_maximum(position):
     x = jnp.arange(8.0).reshape(1, 2, 4, 1).at[0, position // 2, position % 2, 0].set(jnp.nan)
     np.testing.assert_array_equal(max_pool(x)[0, 0, :, 0], [np.nan, 7])
+
+
+def test_padding_on_one_side_shifts_the_windows_by_hand():
+    x = -jnp.arange(1.0, 5.0).reshape(1, 1, 4, 1)
+    tall = jnp.tile(x, (1, 4, 1, 1))
+    np.testing.assert_array_equal(max_pool(tall, 3, stride=2, padding=(0, 1))[0, 0, :, 0], [-1, -3])
+    np.testing.assert_array_equal(max_pool(tall, 3, stride=2, padding=1)[0, 0, :, 0], [-1, -2])
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_average_pooling_by_hand(plain):
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    context = plain_forms() if plain else contextlib.nullcontext()
+    with context:
+        np.testing.assert_allclose(average_pool(x)[0, :, :, 0], [[2.5, 4.5], [10.5, 12.5]])
+        # Zeros outside the image are part of the mean.
+        np.testing.assert_allclose(average_pool(x, stride=1, padding=(0, 1))[0, 3, :, 0], [6.25, 6.75, 7.25, 3.75])
+        np.testing.assert_allclose(average_pool(x, 3, stride=2, padding=1)[0, 0, :, 0], [10 / 9, 24 / 9])

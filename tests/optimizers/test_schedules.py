@@ -30,7 +30,11 @@ def test_warm_up_then_cosine_by_hand():
         ("polynomial", {"power": 1.0, "end": 0.5}, {50: 0.6, 100: 0.4}),
         ("exponential", {"end": 0.01}, {0: 0.8, 50: 0.08, 100: 0.008}),
         ("step", {"boundaries": (0.5, 0.9), "factor": 0.5}, {0: 0.8, 49: 0.8, 50: 0.4, 89: 0.4, 90: 0.2}),
-        ("one_cycle", {}, {0: 0.032, 15: (0.8 + 0.032) / 2, 30: 0.8, 65: 0.4 * (1 + 1 / 250_000), 100: 0.8 / 250_000}),
+        (
+            "one_cycle",
+            {},
+            {0: 0.032, 14.5: (0.8 + 0.032) / 2, 29: 0.8, 64: 0.4 * (1 + 1 / 250_000), 99: 0.8 / 250_000},
+        ),
         ("warmup_stable_decay", {}, {0: 0.8, 80: 0.8, 85: 0.4, 100: 0.0}),
         ("warmup_stable_decay", {"decay": 0.5, "end": 0.1}, {50: 0.8, 62.5: 0.8 * 0.55, 100: 0.08}),
         ("plateau", {"window": 2}, {0: 0.8, 99: 0.8}),
@@ -38,6 +42,22 @@ def test_warm_up_then_cosine_by_hand():
 )
 def test_rates_by_hand(name, options, expected):
     np.testing.assert_allclose(rates(name, expected, **options), list(expected.values()), rtol=1e-5, atol=1e-7)
+
+
+def test_one_cycle_ends_on_the_last_step():
+    # The rates of PyTorch's OneCycleLR(max_lr=0.8, total_steps=20) at its first, highest and last steps.
+    found = rates("one_cycle", range(20), total_steps=20)
+    np.testing.assert_allclose(found[:2], [0.032, 0.10533747], rtol=1e-6)
+    np.testing.assert_allclose(found[4:7], [0.72666253, 0.8, 0.78997120], rtol=1e-6)
+    np.testing.assert_allclose(found[18:], [0.010031995, 3.2e-6], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("total_steps", "peak"), [(1, None), (2, 1), (3, 1), (4, 1)])
+def test_one_cycle_of_a_few_steps_reaches_the_peak(total_steps, peak):
+    found = rates("one_cycle", range(total_steps), total_steps=total_steps)
+    assert found[0] == pytest.approx(0.032)
+    assert peak is None or found[peak] == pytest.approx(0.8)
+    assert total_steps < 3 or found[-1] == pytest.approx(3.2e-6)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

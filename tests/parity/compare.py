@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from references import GOLDEN, NUM_CLASSES, gain_of, image, sizes_of, tensor
+from references import GOLDEN, NUM_CLASSES, gain_of, image, sizes_of, tensor, train_batch_of
 
 from flaxseg.models import build_model
 from flaxseg.models.encoder_decoder import EncoderDecoder
@@ -48,7 +48,12 @@ def loaded(model: EncoderDecoder, tensors: dict[str, np.ndarray]) -> dict[str, A
 
 
 def outputs(
-    model: nn.Module, variables: dict[str, Any], *, train_size: tuple[int, int], sizes: Sequence[tuple[int, int]]
+    model: nn.Module,
+    variables: dict[str, Any],
+    *,
+    train_size: tuple[int, int],
+    train_batch: int,
+    sizes: Sequence[tuple[int, int]],
 ) -> dict[str, np.ndarray]:
     """Returns the logits and statistics, under the names in the reference's file; statistics by flaxseg's paths.
 
@@ -56,6 +61,7 @@ def outputs(
       model: the network.
       variables: the network's variables, with the reference's weights.
       train_size: height and width of the images in training mode.
+      train_batch: number of images in training mode.
       sizes: heights and widths of the images in inference mode.
     """
     predict = jax.jit(functools.partial(model.apply, train=False))
@@ -68,7 +74,7 @@ def outputs(
         with nn.intercept_methods(without_dropout):
             return model.apply(variables, x, train=True, mutable=["batch_stats"])
 
-    logits, updates = jax.jit(train)(variables, image(train_size))
+    logits, updates = jax.jit(train)(variables, image(train_size, batch=train_batch))
     found["train_logits"] = np.asarray(logits)
     return found | {
         f"after/{name}": np.asarray(value) for name, value in traverse_util.flatten_dict(updates, sep="/").items()
@@ -96,7 +102,7 @@ def compare(path: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     reference = np.load(path)
     model: Any = build_model(architecture, num_classes=NUM_CLASSES, encoder=encoder)
     sizes, variables = sizes_of(architecture), loaded(model, tensors_of(reference, encoder))
-    found = outputs(model, variables, train_size=sizes[0], sizes=sizes)
+    found = outputs(model, variables, train_size=sizes[0], train_batch=train_batch_of(encoder), sizes=sizes)
     statistics = expected_statistics(model, reference, found)
     differences = {name: difference(found[name], reference[name]) for name in reference.files if "logits" in name}
     worst = max((difference(found[name], value) for name, value in statistics.items()), default=0.0)

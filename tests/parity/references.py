@@ -28,6 +28,20 @@ REFERENCE_ARCHITECTURES = {
 """The classes of segmentation_models_pytorch, by flaxseg's names."""
 
 
+COMPARED_FEATURES = (
+    "se_resnext50_32x4d",
+    "seresnext50_32x4d",
+    "resnest50d",
+    "regnety_016",
+    "regnety_032",
+    "densenet121",
+    "densenet169",
+    "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
+    "tf_efficientnetv2_m",
+)
+"""Encoders whose features are compared, too."""
+
 ENCODERS = (
     *(f"resnet{layers}" for layers in (18, 34, 50, 101, 152)),
     "resnext50_32x4d",
@@ -38,7 +52,24 @@ ENCODERS = (
     *(f"efficientnet_lite{size}" for size in range(5)),
     *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
     *(f"mit_b{size}" for size in range(6)),
+    *COMPARED_FEATURES,
 )
+
+WITH_GRADIENTS = (
+    "se_resnext50_32x4d",
+    "resnest50d",
+    "regnety_016",
+    "densenet121",
+    "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
+)
+"""Encoders whose gradients are compared, too: one of each family."""
+
+UNDILATED = ("densenet", "hrnet")
+"""Families of encoders that cannot be dilated."""
+
+FEATURE_SIZES = ((64, 96), (96, 160))
+"""Height and width of the images for which features are compared."""
 
 OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
 """Encoders that the architectures are compared with."""
@@ -61,21 +92,42 @@ CASES = [f"unet:{encoder}" for encoder in ENCODERS] + [
 
 GOLDEN = (
     "unet:resnext50_32x4d",
+    "unet:se_resnext50_32x4d",
     "unet:vgg11_bn",
     "unet:mobilenet_v2",
     "unet:efficientnet_b0",
     "unet:efficientnet_lite0",
     "unet:convnext_tiny",
     "unet:mit_b0",
+    "unet:resnest50d",
+    "unet:regnety_016",
+    "unet:densenet121",
+    "unet:mobilenetv3_large_100",
+    "unet:tf_efficientnetv2_s",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
 """Cases that the ordinary tests compare, too: every architecture, and every family of encoders."""
 
 
+SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
+"""Families of encoders with squeeze-and-excitation in residual blocks."""
+
+OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
+"""Families of encoders that segmentation_models_pytorch takes from timm."""
+
+
 def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns the two sizes (height, width) of the images that an architecture is compared on."""
     return SIZES_OF.get(architecture, SIZES)
+
+
+def train_batch_of(encoder: str) -> int:
+    """Returns the number of images in training mode.
+
+    ResNeSt normalizes means over images by the batch: of two images, that would be mostly the sign of a difference.
+    """
+    return 16 if encoder.startswith("resnest") else 2
 
 
 def reference_encoder(name: str) -> str:
@@ -84,9 +136,7 @@ def reference_encoder(name: str) -> str:
         return f"tu-tf_{name}"
     if name.startswith("efficientnet_b"):
         return name.replace("_", "-")
-    if name.startswith("convnext"):
-        return f"tu-{name}"
-    return name
+    return f"tu-{name}" if name.startswith(OF_TIMM) else name
 
 
 def image(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
@@ -103,9 +153,20 @@ def gain_of(encoder: str) -> float:
     """Returns the variance, times the fan-in, of the kernels that `tensor` draws for an encoder.
 
     2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
-    fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32.
+    fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32. Where blocks squeeze and
+    excite, sigmoids of large values would amplify rounding errors.
     """
-    return 1.0 if encoder.startswith("efficientnet") else 2.0
+    return 1.0 if encoder.startswith(("efficientnet", *SQUEEZING)) else 2.0
+
+
+def feature_strides(encoder: str) -> tuple[int, ...]:
+    """Returns the output strides at which an encoder's features are compared."""
+    return (32,) if encoder.startswith(UNDILATED) else (32, 16, 8)
+
+
+def feature_weights(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the weights of a feature in the mean whose gradients are compared, float32 of this shape."""
+    return np.random.default_rng(shape[-1]).normal(size=shape).astype(np.float32)
 
 
 def tensor(name: str, shape: tuple[int, ...], gain: float = 2.0) -> np.ndarray:

@@ -25,6 +25,7 @@ from references import (
     reference_encoder,
     sizes_of,
     tensor,
+    train_batch_of,
 )
 from torch import nn
 
@@ -47,12 +48,16 @@ def build(architecture: str, encoder: str) -> nn.Module:
     return network
 
 
-def given(network: nn.Module, size: tuple[int, int]) -> torch.Tensor:
-    """Returns the image of a size, padded to multiples of the network's stride."""
-    return torch.from_numpy(padded(image(size), network.encoder.output_stride).transpose(0, 3, 1, 2).copy())
+def given(network: nn.Module, size: tuple[int, int], batch: int = 2) -> torch.Tensor:
+    """Returns images of a size, padded to multiples of the network's stride."""
+    return torch.from_numpy(
+        padded(image(size, batch=batch), network.encoder.output_stride).transpose(0, 3, 1, 2).copy()
+    )
 
 
-def measure(network: nn.Module, sizes: tuple[tuple[int, int], tuple[int, int]]) -> dict[str, np.ndarray]:
+def measure(
+    network: nn.Module, sizes: tuple[tuple[int, int], tuple[int, int]], train_batch: int
+) -> dict[str, np.ndarray]:
     """Returns the arrays that are compared."""
     names = network.state_dict()
     result = {
@@ -65,7 +70,7 @@ def measure(network: nn.Module, sizes: tuple[tuple[int, int], tuple[int, int]]) 
             logits = network(given(network, (height, width))).numpy().transpose(0, 2, 3, 1)[:, :height, :width]
             result[f"logits_{height}x{width}"] = logits
         network.train()
-        result["train_logits"] = network(given(network, sizes[0])).numpy().transpose(0, 2, 3, 1)
+        result["train_logits"] = network(given(network, sizes[0], train_batch)).numpy().transpose(0, 2, 3, 1)
     for name, value in network.state_dict().items():
         if "running_" in name:
             result[f"after/{name}"] = value.numpy().astype(np.float32)
@@ -84,7 +89,8 @@ def main() -> None:
         architecture, encoder = case.split(":")
         path = flags.out / f"{architecture}-{encoder}.npz"
         if not path.exists():
-            np.savez_compressed(path, **measure(build(architecture, encoder), sizes_of(architecture)))
+            network = build(architecture, encoder)
+            np.savez_compressed(path, **measure(network, sizes_of(architecture), train_batch_of(encoder)))
             print(case, flush=True)
 
 

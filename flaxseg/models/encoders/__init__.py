@@ -5,7 +5,19 @@ from typing import Any
 import flax.linen as nn
 
 from flaxseg.errors import ArgumentError, check_integer, did_you_mean
-from flaxseg.models.encoders import convnext, efficientnet, mix_transformer, mobilenet_v2, resnet, vgg
+from flaxseg.models.encoders import (
+    convnext,
+    densenet,
+    efficientnet,
+    efficientnet_v2,
+    mix_transformer,
+    mobilenet_v2,
+    mobilenet_v3,
+    regnet,
+    resnest,
+    resnet,
+    vgg,
+)
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 
 ENCODERS: dict[str, Encoder] = {
@@ -15,6 +27,11 @@ ENCODERS: dict[str, Encoder] = {
     **efficientnet.ENCODERS,
     **convnext.ENCODERS,
     **mix_transformer.ENCODERS,
+    **resnest.ENCODERS,
+    **regnet.ENCODERS,
+    **densenet.ENCODERS,
+    **mobilenet_v3.ENCODERS,
+    **efficientnet_v2.ENCODERS,
 }
 """Encoders by name."""
 

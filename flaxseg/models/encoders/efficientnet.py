@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile
-from flaxseg.models.layers.conv import Conv, ConvNormAct, apply_block
+from flaxseg.models.layers.attention import SqueezeExcitation
+from flaxseg.models.layers.conv import ConvNormAct, apply_block
 from flaxseg.models.layers.normalization import Activation, identity
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -195,25 +196,12 @@ class _Block(nn.Module):
         options = (wide, block.kernel_size, block.stride, block.dilation, wide)
         y = self.layer(*options, padding=block.padding, name="depthwise")(y, train=train)
         if self.squeeze:
-            y = _SqueezeAndExcitation(max(1, x.shape[-1] // 4), y.dtype, name="squeeze")(y)
+            y = SqueezeExcitation(max(1, x.shape[-1] // 4), nn.silu, dtype=y.dtype, name="squeeze")(y)
         y = self.layer(block.channels, 1, activation=identity, name="project")(y, train=train)
         # The first block of a stage has no residual connection, whether it is strided or dilated instead.
         if block.position == 0 or x.shape[-1] != block.channels:
             return y
         return x + nn.Dropout(self.rate, broadcast_dims=(1, 2, 3), deterministic=not train)(y)
-
-
-class _SqueezeAndExcitation(nn.Module):
-    """Squeeze and excitation (Hu et al. 2017, https://arxiv.org/abs/1709.01507)."""
-
-    reduced: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = x.mean((1, 2), keepdims=True)
-        y = nn.silu(Conv(self.reduced, 1, dtype=self.dtype, name="reduce")(y))
-        return x * nn.sigmoid(Conv(x.shape[-1], 1, dtype=self.dtype, name="expand")(y))
 
 
 def _scaled(channels: int, width: float) -> int:

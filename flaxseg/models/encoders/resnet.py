@@ -1,4 +1,5 @@
-"""ResNet (He et al. 2015, https://arxiv.org/abs/1512.03385) and ResNeXt (Xie et al. 2016, https://arxiv.org/abs/1611.05431)."""
+"""ResNet (He et al. 2015, https://arxiv.org/abs/1512.03385), ResNeXt (Xie et al. 2016, https://arxiv.org/abs/1611.05431)
+and SE-ResNeXt (Hu et al. 2017, https://arxiv.org/abs/1709.01507)."""
 
 import functools
 from typing import Any, ClassVar
@@ -9,19 +10,24 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
+from flaxseg.models.layers.attention import SqueezeExcitation
 from flaxseg.models.layers.conv import ConvNormAct, apply_block
 from flaxseg.models.layers.normalization import identity
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 
 class ResNet(nn.Module):
-    """ResNet or ResNeXt. Parameters are named `stem/...`, `layer{i}_block{j}/{conv{k},downsample}/...`.
+    """ResNet or ResNeXt. Parameters are named `stem/...`, `layer{i}_block{j}/{conv{k},squeeze,downsample}/...`.
 
     Attributes:
       blocks: number of blocks of each layer.
       bottleneck: use bottleneck blocks instead of basic ones.
       groups: number of groups of the 3x3 convolutions.
       width: inner channels of a bottleneck, all groups together, for each 64 channels of the layer.
+      squeeze: squeeze-and-excitation at the end of each block.
+      pads_end: pad the max pooling at the bottom and right only, as Caffe does, and not on all sides.
+      dilates_late: where a layer is dilated instead of strided, its first block keeps the dilation of the previous
+        layer, as in timm.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
       remat: recompute the activations within the blocks in the backward pass instead of storing them.
@@ -32,19 +38,24 @@ class ResNet(nn.Module):
     bottleneck: bool
     groups: int = 1
     width: int = 64
+    squeeze: bool = False
+    pads_end: bool = False
+    dilates_late: bool = False
     depth: int = 5
     output_stride: int = 32
     remat: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
-        (r"conv1", r"stem/conv"),
-        (r"bn1", r"stem/norm"),
+        (r"(?:layer0\.)?conv1", r"stem/conv"),
+        (r"(?:layer0\.)?bn1", r"stem/norm"),
         (r"layer(\d)\.(\d+)\.conv(\d)", r"layer\1_block\2/conv\3/conv"),
         (r"layer(\d)\.(\d+)\.bn(\d)", r"layer\1_block\2/conv\3/norm"),
         (r"layer(\d)\.(\d+)\.downsample\.0", r"layer\1_block\2/downsample/conv"),
         (r"layer(\d)\.(\d+)\.downsample\.1", r"layer\1_block\2/downsample/norm"),
-        (r"fc", None),
+        (r"layer(\d)\.(\d+)\.se(?:_module)?\.fc1", r"layer\1_block\2/squeeze/reduce"),
+        (r"layer(\d)\.(\d+)\.se(?:_module)?\.fc2", r"layer\1_block\2/squeeze/expand"),
+        (r"fc|last_linear", None),
     )
 
     @property
@@ -59,7 +70,7 @@ class ResNet(nn.Module):
         features = [x]
         x = ConvNormAct(64, 7, 2, padding="SYMMETRIC", dtype=self.dtype, name="stem")(x, train=train)
         features.append(x)
-        x = ops.max_pool(x, 3, stride=2, padding=1)
+        x = ops.max_pool(x, 3, stride=2, padding=(0, 1) if self.pads_end else 1)
         for layer in range(1, self.depth):
             # The max pooling replaces the stride of the first layer.
             stride, dilation = (1, 1) if layer == 1 else stage_dilation(2 ** (layer + 1), self.output_stride)
@@ -67,10 +78,11 @@ class ResNet(nn.Module):
                 block = _Block(
                     64 * 2 ** (layer - 1),
                     stride if number == 0 else 1,
-                    dilation,
+                    max(dilation // 2, 1) if self.dilates_late and number == 0 else dilation,
                     self.bottleneck,
                     self.groups,
                     self.width,
+                    self.squeeze,
                     self.dtype,
                     name=f"layer{layer}_block{number}",
                 )
@@ -88,6 +100,7 @@ class _Block(nn.Module):
     bottleneck: bool
     groups: int
     width: int
+    squeeze: bool
     dtype: Any
 
     @nn.compact
@@ -102,6 +115,8 @@ class _Block(nn.Module):
         else:
             y = layer(out, 3, self.stride, self.dilation, name="conv1")(x, train=train)
             y = layer(out, 3, 1, self.dilation, activation=identity, name="conv2")(y, train=train)
+        if self.squeeze:
+            y = SqueezeExcitation(out // 16, dtype=self.dtype, name="squeeze")(y)
         if self.stride > 1 or x.shape[-1] != out:
             x = layer(out, 1, self.stride, activation=identity, name="downsample")(x, train=train)
         return nn.relu(x + y)
@@ -125,5 +140,14 @@ ENCODERS: dict[str, Encoder] = {
         ("resnext50_32x4d", (3, 4, 6, 3), True, 32, 128, "329793c85d62fd340ae42ae39fb905a63df872e7"),
         ("resnext101_32x8d", (3, 4, 23, 3), True, 32, 256, "221af6198d03a4ee88992f78a1ee81b46a52d339"),
     )
+} | {
+    "se_resnext50_32x4d": Encoder(
+        functools.partial(ResNet, (3, 4, 6, 3), True, 32, 128, squeeze=True, pads_end=True),
+        HubFile("smp-hub/se_resnext50_32x4d.imagenet", "73246406d879a2b0e3fdfe6fddd56347d38f38ae"),
+    ),
+    "seresnext50_32x4d": Encoder(
+        functools.partial(ResNet, (3, 4, 6, 3), True, 32, 128, squeeze=True, dilates_late=True),
+        HubFile("timm/seresnext50_32x4d.racm_in1k", "main", license="apache-2.0"),
+    ),
 }
 """Blocks of each layer, whether they are bottlenecks, groups, width, and the revision of the public weights."""

@@ -1,4 +1,4 @@
-"""Attention over channels and pixels that decoders use as a part."""
+"""Attention over channels and pixels that encoders and decoders use as a part."""
 
 from typing import Any, ClassVar
 
@@ -8,7 +8,31 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.layers.conv import Conv
+from flaxseg.models.layers.normalization import Activation
 from flaxseg.models.pretrained.torch_names import TorchNames
+
+
+class SqueezeExcitation(nn.Module):
+    """Squeeze and excitation: weights channels by a function of their means (Hu et al. 2017, https://arxiv.org/abs/1709.01507).
+
+    Attributes:
+      reduced: number of inner channels.
+      activation: the function of the inner channels.
+      gate: the function that maps to weights.
+      dtype: float32 or bfloat16, the data type of the computation.
+    """
+
+    reduced: int
+    activation: Activation = nn.relu
+    gate: Activation = nn.sigmoid
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Returns the weighted features, [B, H, W, C], of features [B, H, W, C]."""
+        pooled = x.mean((1, 2), keepdims=True)
+        squeezed = self.activation(Conv(self.reduced, 1, dtype=self.dtype, name="reduce")(pooled))
+        return x * self.gate(Conv(x.shape[-1], 1, dtype=self.dtype, name="expand")(squeezed))
 
 
 class SCSE(nn.Module):

@@ -21,6 +21,8 @@ REFERENCE = {
     "resnet152": (58_143_808, (64, 256, 512, 1024, 2048)),
     "resnext50_32x4d": (22_979_904, (64, 256, 512, 1024, 2048)),
     "resnext101_32x8d": (86_742_336, (64, 256, 512, 1024, 2048)),
+    "se_resnext50_32x4d": (25_510_896, (64, 256, 512, 1024, 2048)),
+    "seresnext50_32x4d": (25_510_896, (64, 256, 512, 1024, 2048)),
     "vgg11": (9_220_480, (128, 256, 512, 512, 512)),
     "vgg11_bn": (9_225_984, (128, 256, 512, 512, 512)),
     "vgg13": (9_404_992, (128, 256, 512, 512, 512)),
@@ -53,6 +55,14 @@ REFERENCE = {
     "mit_b3": (44_072_128, (0, 64, 128, 320, 512)),
     "mit_b4": (60_842_688, (0, 64, 128, 320, 512)),
     "mit_b5": (81_443_008, (0, 64, 128, 320, 512)),
+    "resnest50d": (25_434_240, (64, 256, 512, 1024, 2048)),
+    "regnety_016": (10_313_430, (32, 48, 120, 336, 888)),
+    "regnety_032": (17_923_338, (32, 72, 216, 576, 1512)),
+    "densenet121": (6_953_856, (64, 256, 512, 1024, 1024)),
+    "densenet169": (12_484_480, (64, 256, 512, 1280, 1664)),
+    "mobilenetv3_large_100": (2_971_952, (16, 24, 40, 112, 960)),
+    "tf_efficientnetv2_s": (19_847_248, (24, 48, 64, 160, 256)),
+    "tf_efficientnetv2_m": (52_200_436, (24, 48, 80, 176, 512)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
@@ -86,12 +96,18 @@ def test_parameters_and_features_match_the_reference(name):
 
 ONE_PER_FAMILY = (
     "resnet18",
+    "se_resnext50_32x4d",
     "vgg11_bn",
     "mobilenet_v2",
     "efficientnet_b0",
     "efficientnet_lite0",
     "convnext_tiny",
     "mit_b0",
+    "resnest50d",
+    "regnety_016",
+    "densenet121",
+    "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
 )
 
 

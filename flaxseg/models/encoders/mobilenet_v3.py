@@ -1,0 +1,120 @@
+"""MobileNetV3 (Howard et al. 2019, https://arxiv.org/abs/1905.02244)."""
+
+import functools
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
+from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.inverted_residual import InvertedResidual
+from flaxseg.models.pretrained.torch_names import TorchNames
+
+_STEM_WIDTH = 16
+_LAST_WIDTH = 960
+
+_STAGES = (
+    (3, 1, 16, False, nn.relu, (1.0,)),
+    (3, 2, 24, False, nn.relu, (4.0, 3.0)),
+    (5, 2, 40, True, nn.relu, (3.0, 3.0, 3.0)),
+    (3, 2, 80, False, nn.hard_swish, (6.0, 2.5, 2.3, 2.3)),
+    (3, 1, 112, True, nn.hard_swish, (6.0, 6.0)),
+    (5, 2, 160, True, nn.hard_swish, (6.0, 6.0, 6.0)),
+)
+"""Kernel size, stride of the first block, channels, squeeze-and-excitation, activation, and expansion of each block."""
+
+
+class MobileNetV3(nn.Module):
+    """MobileNetV3 large. Parameters are named `stem/...`, `stage{i}_block{j}/{expand,...}/...`, `last/...`.
+
+    Attributes:
+      depth: number of times that the encoder halves the image (or would, without dilation).
+      output_stride: the smallest features are at 1 / output_stride of the image's size.
+      remat: recompute the activations within the blocks in the backward pass instead of storing them.
+      dtype: float32 or bfloat16, the data type of the computation.
+    """
+
+    depth: int = 5
+    output_stride: int = 32
+    remat: bool = False
+    dtype: Any = jnp.float32
+
+    torch_names: ClassVar[TorchNames] = (
+        (r"conv_stem", "stem/conv"),
+        (r"bn1", "stem/norm"),
+        (r"blocks\.0\.0\.conv_dw", "stage0_block0/depthwise/conv"),
+        (r"blocks\.0\.0\.bn1", "stage0_block0/depthwise/norm"),
+        (r"blocks\.0\.0\.conv_pw", "stage0_block0/project/conv"),
+        (r"blocks\.0\.0\.bn2", "stage0_block0/project/norm"),
+        (r"blocks\.6\.0\.conv", "last/conv"),
+        (r"blocks\.6\.0\.bn1", "last/norm"),
+        *(
+            (rf"blocks\.(\d)\.(\d+)\.{theirs}", rf"stage\1_block\2/{ours}")
+            for theirs, ours in (
+                (r"conv_pw", "expand/conv"),
+                (r"bn1", "expand/norm"),
+                (r"conv_dw", "depthwise/conv"),
+                (r"bn2", "depthwise/norm"),
+                (r"se\.conv_(reduce|expand)", r"squeeze/\3"),
+                (r"conv_pwl", "project/conv"),
+                (r"bn3", "project/norm"),
+            )
+        ),
+        (r"conv_head|classifier", None),
+    )
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of the features at 1/2, 1/4, ... of the image's size."""
+        return (16, 24, 40, 112, _LAST_WIDTH)[: self.depth]
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Returns `depth + 1` features: the image itself, then features at 1/2, 1/4, ... of its size."""
+        layer = functools.partial(ConvNormAct, activation=nn.hard_swish, dtype=self.dtype)
+        features, reduction = [x], 2
+        x = layer(_STEM_WIDTH, 3, 2, padding="SYMMETRIC", name="stem")(x, train=train)
+        for stage, (kernel_size, stage_stride, width, squeeze, activation, expansions) in enumerate(_STAGES):
+            reduction *= stage_stride
+            if stage_stride == 2:
+                features.append(x)
+            if reduction > 2**self.depth:
+                return features
+            stride, dilation = stage_dilation(reduction, self.output_stride)
+            for number, expansion in enumerate(expansions):
+                strides = stage_stride == 2 and number == 0
+                wide = _multiple_of_8(expansion * x.shape[-1])
+                block = InvertedResidual(
+                    width,
+                    wide,
+                    kernel_size,
+                    stride if strides else 1,
+                    # As in timm, a block that is dilated instead of strided keeps the dilation of the previous stage.
+                    max(dilation // 2, 1) if strides else dilation,
+                    _multiple_of_8(wide / 4) if squeeze else 0,
+                    activation=activation,
+                    squeeze_activation=nn.relu,
+                    gate=nn.hard_sigmoid,
+                    dtype=self.dtype,
+                    name=f"stage{stage}_block{number}",
+                )
+                x = apply_block(block, x, train=train, remat=self.remat)
+        if self.depth == 5:
+            x = layer(_LAST_WIDTH, 1, name="last")(x, train=train)
+        return [*features, x]
+
+
+def _multiple_of_8(channels: float) -> int:
+    """Returns `channels`, rounded to a multiple of 8, but not down by more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+ENCODERS: dict[str, Encoder] = {
+    "mobilenetv3_large_100": Encoder(
+        MobileNetV3, HubFile("timm/mobilenetv3_large_100.ra_in1k", "main", license="apache-2.0")
+    )
+}
+"""The one variant; the number is the width in percent."""
