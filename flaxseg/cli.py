@@ -11,6 +11,9 @@ from typing import Any
 from flaxseg import interrupts
 from flaxseg.errors import FlaxsegError
 
+_SIGPIPE = 13
+"""The number of the signal that ends other programs whose output nothing reads."""
+
 _STORAGE_REMEDY = "check the path, whether it should be a file or a folder, its permissions, and the free space"
 
 
@@ -122,13 +125,18 @@ def exit_status(run: Callable[[], int], *, interrupted: str) -> int:
 
     Returns:
       The status of `run`; 1 after a FlaxsegError, whose message is printed to stderr, or after a file could not be
-      accessed; 130 after Ctrl-C.
+      accessed; 130 after Ctrl-C; 141 where nothing reads what is printed any more, as after `| head`.
     """
     try:
-        return run()
+        status = run()
+        sys.stdout.flush()
+        return status
     except FlaxsegError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        _discard_output()
+        return 128 + _SIGPIPE
     except OSError as error:
         if error.filename is None:
             raise
@@ -186,6 +194,10 @@ def _print_help(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     try:
         print(config_help(config, arguments.help_config), flush=True)
     except BrokenPipeError:
-        # A reader such as `head` has closed the pipe; Python would report another error when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
     return 0
+
+
+def _discard_output() -> None:
+    """Discards further output; a reader such as `head` has closed the pipe, and flushing at exit would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

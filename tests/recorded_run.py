@@ -7,6 +7,8 @@ begins, with the indices of its examples and a digest of its images, and writes 
 SHA-256 of each array of the final state: on the devices, and as restored from its checkpoint. STAGE is "none", "stop at
 STEP", or in `stages`. The mean IoU is replaced by SCORES, so that the first checkpoint that is the best is that of step
 4, and the next one that of step 8.
+
+With PROCESS="PORT INDEX" in the environment it is one of two processes of a run; each has RECORDS of its own.
 """
 
 import hashlib
@@ -200,7 +202,19 @@ def record(folder):
     fit.compile_run, loop.fit, fit.evaluate = recorded, recorded_fit, scored
 
 
+def join_other(port, index):
+    """Makes this process one of two, which notices the death of the other one soon."""
+    import jax
+
+    jax.distributed.initialize(f"localhost:{port}", 2, int(index))
+    from flaxseg.train import heartbeats
+
+    heartbeats.DEATH_SECONDS, heartbeats.BEAT_SECONDS = 4.0, 0.2
+
+
 if __name__ == "__main__":
+    if "PROCESS" in os.environ:
+        join_other(*os.environ["PROCESS"].split())
     prepare(sys.argv[2])
     record(Path(sys.argv[1]))
     from flaxseg.main import main

@@ -68,6 +68,16 @@ def test_help_piped_into_head_prints_no_error():
     assert done.stdout.count("\n") == 1 and done.stderr == ""
 
 
+def test_output_that_nothing_reads_is_one_status_and_no_error():
+    program = (
+        "import sys; from flaxseg import cli; sys.exit(cli.exit_status(lambda: print('x' * 10**6), interrupted=''))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
+    process.stderr.close()
+
+
 def test_exit_statuses_and_messages(capsys):
     def fails(error):
         raise error

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -44,13 +45,13 @@ DIFFERS = ("wall_time", "steps_per_second", "images_per_second")
 FIGURE = "{} of {} moments; {} arrays, the examples of 10 steps and {} numbers of the log equal"
 
 
-def start(folder, stage):
+def start(folder, stage, records="records", **environment):
     """Starts a process of the run in a folder."""
     flags = re.sub(r"device_count=\d+", "device_count=1", os.environ["XLA_FLAGS"])
-    (folder / "records").mkdir(parents=True, exist_ok=True)
+    (folder / records).mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, PROGRAM, str(folder / "records"), stage, f"--workdir={folder / 'run'}"],
-        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(Path(PROGRAM).parents[1])},
+        [sys.executable, PROGRAM, str(folder / records), stage, f"--workdir={folder / 'run'}"],
+        env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(Path(PROGRAM).parents[1])} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -162,3 +163,43 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_one_that_was_not(whole, 
             break
     assert killed == RANDOM
     record_property("figure", figure(killed, expected))
+
+
+def two_processes(folder, *stages):
+    """Runs two processes of a run, each until its stage; returns their exit statuses and errors."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        start(folder, stage, f"records{index}", PROCESS=f"{port} {index}") for index, stage in enumerate(stages)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    return [process.returncode for process in processes], errors
+
+
+def outcome_of_two(folder):
+    states = [json.loads((folder / f"records{index}" / "state.json").read_text()) for index in (0, 1)]
+    assert all(state["devices"] == state["checkpoint"] == states[0]["checkpoint"] for state in states)
+    return states[0], sorted(path.name for path in (folder / "run" / "checkpoints").iterdir())
+
+
+@pytest.mark.long
+def test_two_processes_one_of_which_is_killed_during_a_save_end_as_those_that_were_not(tmp_path, record_property):
+    codes, errors = two_processes(tmp_path / "whole", "none", "none")
+    assert codes == [0, 0], errors
+    expected = outcome_of_two(tmp_path / "whole")
+    assert expected[1] == ["10", "8"]
+    kills = [("none", "Orbax writes"), ("Orbax writes", "none"), ("manifest", "none")]
+    for number, stages in enumerate(kills):
+        folder = tmp_path / str(number)
+        codes, errors = two_processes(folder, *stages)
+        killed = stages.index("none") ^ 1
+        # The other one says which has died, unless JAX aborts it because the first process has.
+        assert codes[killed] == -signal.SIGKILL and codes[killed ^ 1] in (1, -signal.SIGABRT), errors
+        codes, errors = two_processes(folder, "none", "none")
+        assert codes == [0, 0], errors
+        assert outcome_of_two(folder) == expected
+    count = len(expected[0]["checkpoint"])
+    record_property(
+        "figure", f"kill -9 of one of two processes during a save: {len(kills)} of {len(kills)}, {count} arrays equal"
+    )
