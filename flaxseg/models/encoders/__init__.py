@@ -10,6 +10,7 @@ from flaxseg.models.encoders import (
     densenet,
     efficientnet,
     efficientnet_v2,
+    hrnet,
     mix_transformer,
     mobilenet_v2,
     mobilenet_v3,
@@ -32,6 +33,7 @@ ENCODERS: dict[str, Encoder] = {
     **densenet.ENCODERS,
     **mobilenet_v3.ENCODERS,
     **efficientnet_v2.ENCODERS,
+    **hrnet.ENCODERS,
 }
 """Encoders by name."""
 

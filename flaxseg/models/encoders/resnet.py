@@ -75,7 +75,7 @@ class ResNet(nn.Module):
             # The max pooling replaces the stride of the first layer.
             stride, dilation = (1, 1) if layer == 1 else stage_dilation(2 ** (layer + 1), self.output_stride)
             for number in range(self.blocks[layer - 1]):
-                block = _Block(
+                block = ResidualBlock(
                     64 * 2 ** (layer - 1),
                     stride if number == 0 else 1,
                     max(dilation // 2, 1) if self.dilates_late and number == 0 else dilation,
@@ -91,7 +91,7 @@ class ResNet(nn.Module):
         return features
 
 
-class _Block(nn.Module):
+class ResidualBlock(nn.Module):
     """A residual block: two 3x3 convolutions, or a 3x3 convolution between two 1x1 convolutions."""
 
     features: int
