@@ -137,6 +137,9 @@ def test_other_depths_strides_types_and_channels(name):
 def test_unknown_encoders_and_unsupported_options_are_named():
     with pytest.raises(ArgumentError, match=r"encoder = 'resnet43': unknown; did you mean 'resnet\d+'\?"):
         unet(num_classes=2, encoder="resnet43")
+    for name in ("timm/efficientnet_b0.ra_in1k", "timm-efficientnet-b0", "tu-efficientnet_b0"):
+        with pytest.raises(ArgumentError, match=rf"encoder = '{name}': unknown; did you mean 'efficientnet_b0'\?"):
+            unet(num_classes=2, encoder=name)
     with pytest.raises(ArgumentError, match="encoder_depth = 6: encoder resnet18 supports 3 or 4 or 5"):
         unet(num_classes=2, encoder="resnet18", encoder_depth=6, decoder_channels=(1, 1, 1, 1, 1, 1))
 
