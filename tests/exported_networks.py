@@ -54,6 +54,7 @@ ENCODERS = (
     "densenet121",
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
+    "hrnet_w18",
 )
 """An encoder of each family, for the U-Net."""
 

@@ -5,18 +5,23 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from tqdm import tqdm
 
 from flaxseg.errors import ArgumentError, FlaxsegError, check_integer, did_you_mean
-from flaxseg.models import MODELS, build_model
-from flaxseg.models.encoders import ENCODERS, make_encoder
-from flaxseg.models.flops import multiply_adds
+from flaxseg.models import MODELS
+from flaxseg.models.encoders import ENCODERS
+from flaxseg.models.tables import (
+    MARKDOWN_COLUMNS,
+    TEXT_COLUMNS,
+    architecture_row,
+    encoder_row,
+    markdown_table,
+    text_header,
+    text_line,
+)
 
 DESCRIPTION = """\
 Prints a table of all architectures, each with its default options, and one of all encoders.
@@ -40,31 +45,9 @@ examples:
   python -m flaxseg.models unet deeplabv3plus resnet50 mit_b2 --size 1024 2048 --classes 19
   python -m flaxseg.models --json > networks.json
         exact numbers and full revisions
+  python -m flaxseg.models --markdown
+        the tables of docs/models.md, also with the licenses of the weights
 """
-
-Row = Mapping[str, Any]
-Columns = Sequence[tuple[str, str, Callable[[Row], str]]]
-"""Title, alignment and width, and a function that returns the text."""
-
-_COSTS: Columns = (
-    ("parameters", ">10", lambda row: f"{row['parameters'] / 1e6:.2f} M"),
-    ("GMACs", ">9", lambda row: f"{row['multiply_adds'] / 1e9:.2f}"),
-)
-
-_ARCHITECTURES: Columns = (
-    ("architecture", f"<{max(map(len, MODELS))}", lambda row: row["name"]),
-    *_COSTS,
-    ("stride", ">8", lambda row: str(row["stride"])),
-    ("encoder", "<", lambda row: row["encoder"] or "none"),
-)
-
-_ENCODERS: Columns = (
-    ("encoder", f"<{max(map(len, ENCODERS))}", lambda row: row["name"]),
-    *_COSTS,
-    ("strides", ">8", lambda row: ",".join(map(str, row["output_strides"]))),
-    ("mean / std", "<44", lambda row: f"{_joined(row['mean'])} / {_joined(row['std'])}"),
-    ("weights", "<", lambda row: "{repository}@{revision:.7}".format(**row["weights"]) if row["weights"] else "none"),
-)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,48 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def architecture_row(name: str, *, size: tuple[int, int], classes: int) -> dict[str, Any]:
-    """Returns the facts about a network of MODELS, for three-channel images of this height and width."""
-    model = build_model(name, num_classes=classes)
-    parameters, operations = _costs(model, size)
-    return {
-        "name": name,
-        "encoder": getattr(model, "encoder_name", None),
-        "parameters": parameters,
-        "stride": model.stride,  # type: ignore[attr-defined]
-        "multiply_adds": operations,
-    }
-
-
-def encoder_row(name: str, *, size: tuple[int, int]) -> dict[str, Any]:
-    """Returns the facts about an encoder of ENCODERS, for three-channel images of this height and width."""
-    encoder, module = ENCODERS[name], make_encoder(name, dtype=jnp.float32)
-    stride = int(module.output_stride)  # type: ignore[attr-defined]
-    # Networks pad images to multiples of the stride.
-    height, width = (-(-side // stride) * stride for side in size)
-    parameters, operations = _costs(module, (height, width))
-    public = encoder.pretrained
-    return {
-        "name": name,
-        "parameters": parameters,
-        "output_strides": encoder.output_strides,
-        "multiply_adds": operations,
-        "mean": encoder.mean,
-        "std": encoder.std,
-        "weights": {"repository": public.repository, "revision": public.revision} if public else None,
-    }
-
-
-def _costs(module: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
-    """Returns a network's number of parameters, and its multiply-adds for one three-channel image."""
-    initialized = functools.partial(module.init_with_output, train=False)
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    # Initialization and forward pass in one program: drawing the parameters multiplies no matrices.
-    program, (_, variables) = jax.make_jaxpr(initialized, return_shape=True)(key, image)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"])), multiply_adds(program)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flaxseg.models",
@@ -139,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         "--size", nargs=2, type=int, default=(512, 512), metavar=("HEIGHT", "WIDTH"), help="(default: 512 512)"
     )
     parser.add_argument("--classes", type=int, default=2, metavar="N", help="classes of the networks (default: 2)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    formats = parser.add_mutually_exclusive_group()
+    formats.add_argument("--json", action="store_true", help="print one JSON object instead")
+    formats.add_argument("--markdown", action="store_true", help="print tables for a Markdown page instead")
     return parser
 
 
@@ -159,12 +102,16 @@ def _run(arguments: argparse.Namespace) -> None:
             about = {"height": height, "width": width, "channels": 3, "classes": arguments.classes}
             bar.write(json.dumps(about | {kind: list(rows) for kind, rows in tables.items()}, indent=1))
             return
+        if arguments.markdown:
+            shown = [markdown_table(columns, tables[kind]) for kind, columns in MARKDOWN_COLUMNS.items() if names[kind]]
+            bar.write("\n\n".join(shown))
+            return
         bar.write(f"for an image of {height} x {width} x 3 and {arguments.classes} classes; GMACs are multiply-adds")
-        for kind, columns in (("architectures", _ARCHITECTURES), ("encoders", _ENCODERS)):
+        for kind, columns in TEXT_COLUMNS.items():
             for number, row in enumerate(tables[kind]):
                 if number == 0:
-                    bar.write("\n" + _line((f"{title:{form}}" for title, form, _ in columns)))
-                bar.write(_line(f"{text(row):{form}}" for _, form, text in columns))
+                    bar.write("\n" + text_header(columns))
+                bar.write(text_line(columns, row))
                 sys.stdout.flush()
 
 
@@ -191,14 +138,6 @@ def _with_progress(bar: Any, rows: Iterator[dict[str, Any]]) -> Iterator[dict[st
     for row in rows:
         bar.update()
         yield row
-
-
-def _line(cells: Iterator[str]) -> str:
-    return "  ".join(cells).rstrip()
-
-
-def _joined(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
 
 
 if __name__ == "__main__":

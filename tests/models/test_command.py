@@ -33,6 +33,16 @@ def test_json_has_exact_numbers(capsys):
     assert (printed["height"], printed["width"], printed["classes"]) == (33, 47, 3)
 
 
+def test_markdown(capsys):
+    assert main(["--markdown", "resnet18", "mobilenetv3_large_100", "--size", "64", "96"]) == 0
+    header, line, resnet, mobilenet = capsys.readouterr().out.splitlines()
+    assert header == "| encoder | parameters | GFLOPs | output strides | weights | license of the weights |"
+    assert line == "| --- | ---: | ---: | --- | --- | --- |"
+    # Twice the 0.22 GMACs of the text.
+    assert resnet.startswith("| `resnet18` | 11.18 M | 0.44 | 8, 16, 32 | [smp-hub/resnet18.imagenet](https://")
+    assert resnet.endswith("| see repository |") and mobilenet.endswith("_100.ra_in1k) | apache-2.0 |")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from representatives import representatives
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
@@ -92,7 +93,19 @@ def test_an_auxiliary_head_is_a_switch():
         build_model("pspnet", num_classes=2, auxiliary_head=-0.4)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11", "mobilenet_v2", "efficientnet_lite0", "convnext_tiny", "mit_b0"])
+REMAT = ("resnet18", "vgg11", "mobilenet_v2", "efficientnet_lite0", "convnext_tiny", "mit_b0")
+REMAT_IN_THE_LONG_SUITE = (
+    "seresnext50_32x4d",
+    "resnest50d",
+    "regnety_016",
+    "densenet121",
+    "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
+    "hrnet_w18",
+)
+
+
+@pytest.mark.parametrize("name", representatives((*REMAT, *REMAT_IN_THE_LONG_SUITE), REMAT))
 def test_remat_recomputes_every_block_of_an_encoder(name):
     again, plain = (make_encoder(name, depth=3, remat=remat, dtype=jnp.float32) for remat in (True, False))
     x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)

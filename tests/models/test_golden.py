@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare import TOLERANCE, TRAIN_TOLERANCE, difference, loaded, outputs, tensors_of
+from references import COMPARED_FEATURES, GOLDEN, NUM_CLASSES, REFERENCE_ARCHITECTURES, sizes_of, train_batch_of
 from references import ENCODERS as REFERENCE_ENCODERS
-from references import GOLDEN, NUM_CLASSES, REFERENCE_ARCHITECTURES, sizes_of, train_batch_of
 from representatives import representatives
 
 from flaxseg.models import build_model
@@ -21,13 +21,7 @@ NAMES = [path.stem for path in FILES]
 COVERED_BY_OTHERS = {"unet-resnet18", "unet-efficientnet_lite0", "unet-mit_b0"}
 """Cases whose encoder family and decoder are both compared in other cases."""
 
-SLOW = {
-    "unet-se_resnext50_32x4d",
-    "unet-resnest50d",
-    "unet-regnety_016",
-    "unet-densenet121",
-    "unet-mobilenetv3_large_100",
-}
+SLOW = {f"unet-{encoder}" for encoder in COMPARED_FEATURES}
 """Cases that take long to compile; the contract and the layers of their encoders are tested without compiling them."""
 
 

@@ -39,6 +39,8 @@ COMPARED_FEATURES = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "tf_efficientnetv2_m",
+    "hrnet_w18",
+    "hrnet_w48",
 )
 """Encoders whose features are compared, too."""
 
@@ -62,6 +64,7 @@ WITH_GRADIENTS = (
     "densenet121",
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
+    "hrnet_w18",
 )
 """Encoders whose gradients are compared, too: one of each family."""
 
@@ -104,6 +107,7 @@ GOLDEN = (
     "unet:densenet121",
     "unet:mobilenetv3_large_100",
     "unet:tf_efficientnetv2_s",
+    "unet:hrnet_w18",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
@@ -113,7 +117,7 @@ GOLDEN = (
 SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
-OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
+OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2", "hrnet")
 """Families of encoders that segmentation_models_pytorch takes from timm."""
 
 

@@ -1,5 +1,6 @@
 """The encoders: `ENCODERS` lists every variant; a family of encoders is one file and one line here."""
 
+import re
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ from flaxseg.models.encoders import (
     densenet,
     efficientnet,
     efficientnet_v2,
+    hrnet,
     mix_transformer,
     mobilenet_v2,
     mobilenet_v3,
@@ -32,8 +34,12 @@ ENCODERS: dict[str, Encoder] = {
     **densenet.ENCODERS,
     **mobilenet_v3.ENCODERS,
     **efficientnet_v2.ENCODERS,
+    **hrnet.ENCODERS,
 }
 """Encoders by name."""
+
+_TIMM_PREFIX = re.compile("tu-|timm[-/]")
+"""What segmentation_models_pytorch and the Hugging Face hub put before timm's names; the hub adds a dot and a tag."""
 
 __all__ = ["ENCODERS", "Encoder", "HubFile", "look_up_encoder", "make_encoder"]
 
@@ -45,9 +51,8 @@ def look_up_encoder(name: str) -> Encoder:
       ArgumentError: there is no such encoder; the message names the nearest.
     """
     if name not in ENCODERS:
-        raise ArgumentError(
-            "encoder", name, f"unknown{did_you_mean(str(name), ENCODERS)}. Known are {', '.join(ENCODERS)}"
-        )
+        nearest = did_you_mean(_TIMM_PREFIX.sub("", str(name)).split(".")[0], ENCODERS)
+        raise ArgumentError("encoder", name, f"unknown{nearest}. Known are {', '.join(ENCODERS)}")
     return ENCODERS[name]
 
 

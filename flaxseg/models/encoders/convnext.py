@@ -112,7 +112,9 @@ class _Block(nn.Module):
 
 
 ENCODERS: dict[str, Encoder] = {
-    name: Encoder(functools.partial(ConvNeXt, blocks, width), HubFile(f"timm/{name}.{weights}", "main"))
+    name: Encoder(
+        functools.partial(ConvNeXt, blocks, width), HubFile(f"timm/{name}.{weights}", "main", license="apache-2.0")
+    )
     for name, blocks, width, weights in (
         ("convnext_tiny", (3, 3, 9, 3), 96, "in12k_ft_in1k"),
         ("convnext_small", (3, 3, 27, 3), 96, "in12k_ft_in1k"),

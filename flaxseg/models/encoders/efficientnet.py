@@ -237,7 +237,7 @@ ENCODERS: dict[str, Encoder] = {
     f"efficientnet_lite{number}": Encoder(
         # timm pads by the size of the image at hand, which is a multiple of the stride, as 224 is.
         functools.partial(EfficientNet, width, scale, 224, lite=True),
-        HubFile(f"timm/tf_efficientnet_lite{number}.in1k", "main"),
+        HubFile(f"timm/tf_efficientnet_lite{number}.in1k", "main", license="apache-2.0"),
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
     )

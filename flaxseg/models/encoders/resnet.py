@@ -75,7 +75,7 @@ class ResNet(nn.Module):
             # The max pooling replaces the stride of the first layer.
             stride, dilation = (1, 1) if layer == 1 else stage_dilation(2 ** (layer + 1), self.output_stride)
             for number in range(self.blocks[layer - 1]):
-                block = _Block(
+                block = ResidualBlock(
                     64 * 2 ** (layer - 1),
                     stride if number == 0 else 1,
                     max(dilation // 2, 1) if self.dilates_late and number == 0 else dilation,
@@ -91,8 +91,19 @@ class ResNet(nn.Module):
         return features
 
 
-class _Block(nn.Module):
-    """A residual block: two 3x3 convolutions, or a 3x3 convolution between two 1x1 convolutions."""
+class ResidualBlock(nn.Module):
+    """A residual block: two 3x3 convolutions, or a 3x3 convolution between two 1x1 convolutions.
+
+    Attributes:
+      features: number of output channels, or a quarter of them with `bottleneck`.
+      stride: stride of the block.
+      dilation: dilation of the 3x3 convolutions.
+      bottleneck: the 3x3 convolution is between two 1x1 convolutions.
+      groups: number of groups of the 3x3 convolution, with `bottleneck`.
+      width: inner channels, all groups together, for each 64 `features`, with `bottleneck`.
+      squeeze: squeeze-and-excitation at the end of the block.
+      dtype: float32 or bfloat16, the data type of the computation.
+    """
 
     features: int
     stride: int
@@ -105,6 +116,7 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Returns features [B, H / stride, W / stride, O] of [B, H, W, C]."""
         layer = functools.partial(ConvNormAct, padding="SYMMETRIC", dtype=self.dtype)
         out = self.features * (4 if self.bottleneck else 1)
         if self.bottleneck:

@@ -63,6 +63,8 @@ REFERENCE = {
     "mobilenetv3_large_100": (2_971_952, (16, 24, 40, 112, 960)),
     "tf_efficientnetv2_s": (19_847_248, (24, 48, 64, 160, 256)),
     "tf_efficientnetv2_m": (52_200_436, (24, 48, 80, 176, 512)),
+    "hrnet_w18": (10_948_180, (64, 128, 256, 512, 1024)),
+    "hrnet_w48": (67_119_040, (64, 128, 256, 512, 1024)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
@@ -82,7 +84,11 @@ def test_every_encoder_is_tested():
     assert set(REFERENCE) == set(ENCODERS)
 
 
-@pytest.mark.parametrize("name", list(ENCODERS))
+LARGER = {"seresnext50_32x4d", "regnety_032", "densenet169", "tf_efficientnetv2_m", "hrnet_w48"}
+"""Encoders of a family of which the ordinary suite tests a smaller one."""
+
+
+@pytest.mark.parametrize("name", representatives(ENCODERS, ENCODERS.keys() - LARGER))
 def test_parameters_and_features_match_the_reference(name):
     module, features, variables = shapes(name, (1, 64, 96, 3))
     parameters, channels = REFERENCE[name]
@@ -131,6 +137,9 @@ def test_other_depths_strides_types_and_channels(name):
 def test_unknown_encoders_and_unsupported_options_are_named():
     with pytest.raises(ArgumentError, match=r"encoder = 'resnet43': unknown; did you mean 'resnet\d+'\?"):
         unet(num_classes=2, encoder="resnet43")
+    for name in ("timm/efficientnet_b0.ra_in1k", "timm-efficientnet-b0", "tu-efficientnet_b0"):
+        with pytest.raises(ArgumentError, match=rf"encoder = '{name}': unknown; did you mean 'efficientnet_b0'\?"):
+            unet(num_classes=2, encoder=name)
     with pytest.raises(ArgumentError, match="encoder_depth = 6: encoder resnet18 supports 3 or 4 or 5"):
         unet(num_classes=2, encoder="resnet18", encoder_depth=6, decoder_channels=(1, 1, 1, 1, 1, 1))
 
