@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from flaxseg.train.checkpoint_contents import check_unchanged
+from flaxseg.train.checkpoint_damage import check_unchanged
 
 PROGRAM = """
 import os, signal, sys, time, unittest.mock

@@ -1,32 +1,11 @@
-"""Checks of a checkpoint before it is restored: that it is unchanged, and that it fits."""
+"""Checks whether the arrays of a checkpoint are those that a run needs."""
 
 from pathlib import Path
 from typing import Any
 
 import jax
-from absl import logging
 
 from flaxseg.errors import CheckpointError
-from flaxseg.models.pretrained.manifest import Damaged, needs_manifest, read_manifest, verify
-
-
-def check_unchanged(directory: Path, *, others_have_manifests: bool) -> None:
-    """Checks that a checkpoint is complete and unchanged.
-
-    Args:
-      directory: the directory of the checkpoint.
-      others_have_manifests: whether other checkpoints have a manifest, so that one without is not of an older version.
-
-    Raises:
-      Damaged: it is not; the message names the file.
-    """
-    manifest = read_manifest(directory)
-    if manifest is not None:
-        verify(directory, manifest)
-    elif others_have_manifests or needs_manifest(directory):
-        raise Damaged("has no manifest, because it was not saved completely")
-    else:
-        logging.warning("%s: has no manifest, so that damage to it would not be noticed", directory)
 
 
 def check_fits(directory: Path, step: int, stored: Any, wanted: Any) -> None:

@@ -8,14 +8,14 @@ from typing import Any, Self
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 
 from flaxseg.errors import CheckpointError
 from flaxseg.models.pretrained.manifest import Damaged, add_scores, read_manifest, write_manifest
 from flaxseg.report.console import print_line
 from flaxseg.train import checkpoint_files as files
 from flaxseg.train.background_save import BackgroundSave, Manager
-from flaxseg.train.checkpoint_contents import check_fits, check_unchanged
+from flaxseg.train.checkpoint_contents import check_fits
+from flaxseg.train.checkpoint_damage import find_damage, open_manager, set_aside
 from flaxseg.train.checkpoint_scores import CheckpointScores
 from flaxseg.train.orbax_errors import HiddenOrbaxErrors, collect_failed_save
 from flaxseg.train.processes import first_message
@@ -56,7 +56,7 @@ class Checkpoints:
         self._save: BackgroundSave | None = None
         self._bytes = 0
         self._errors = HiddenOrbaxErrors()
-        self._manager = self._open_manager()
+        self._manager = open_manager(directory, self._scores)
 
     def __enter__(self) -> Self:
         self._errors.__enter__()
@@ -193,68 +193,19 @@ class Checkpoints:
         state = None
         while state is None and (step := self.latest_step) is not None:
             try:
-                if damage := self._damage(step):
+                if damage := find_damage(self._directory, step, self._scores):
                     raise damage
                 state = self.restore(like, step)
             except CheckpointError:
                 raise
             # Orbax has no error type for damage; the type depends on the damaged file.
             except Exception as error:
-                self._set_aside(step, error)
+                set_aside(self._directory, step, error, self._scores)
                 self._manager.reload()
         self._delete_old()
         # Also of what has just been deleted.
         self._manager.reload()
         return state
-
-    def _open_manager(self) -> Manager:
-        """Returns Orbax's manager, which reads the metadata of every checkpoint; damaged ones are set aside.
-
-        Raises:
-          CheckpointError: a checkpoint of an older version, which has no manifest, cannot be read.
-        """
-        try:
-            return Manager(self._directory)
-        # Orbax has no error type for damage.
-        except Exception as error:
-            damaged = {step: damage for step in files.steps(self._directory) if (damage := self._damage(step))}
-            if not damaged:
-                problem = (str(error).splitlines() or [type(error).__name__])[0]
-                raise CheckpointError(
-                    f"{self._directory}: Orbax cannot read these checkpoints ({problem}); move the damaged one away, "
-                    "or give another --workdir"
-                ) from error
-            for step, damage in damaged.items():
-                self._set_aside(step, damage)
-            return Manager(self._directory)
-
-    def _damage(self, step: int) -> Damaged | None:
-        """Returns the damage to a checkpoint that any of the processes finds, in all of them; None if there is none."""
-        problem = ""
-        try:
-            check_unchanged(self._directory / str(step), others_have_manifests=bool(self._scores.steps))
-        except Damaged as error:
-            problem = str(error)
-        problem = first_message(problem)
-        return Damaged(problem) if problem else None
-
-    def _set_aside(self, step: int, error: Exception) -> None:
-        """Renames a checkpoint that cannot be restored, and says why it cannot.
-
-        Raises:
-          CheckpointError: it cannot be renamed.
-        """
-        problem = ""
-        if jax.process_index() == 0:
-            why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            what = f"{self._directory}: the checkpoint of step {step} cannot be read ({why})"
-            try:
-                logging.error("%s; renamed to %s", what, files.set_aside(self._directory, step))
-            except OSError as failure:
-                problem = f"{what}, nor renamed ({failure.strerror}); make its directory writable, or move it away"
-        if problem := first_message(problem):
-            raise CheckpointError(problem)
-        self._scores.remove(step)
 
     def _begin(self, step: int, state: Any, scores: Mapping[str, float]) -> str:
         """Begins to save a state in the background; returns why that is not possible, or ""."""

@@ -11,8 +11,8 @@ import pytest
 
 from flaxseg.errors import CheckpointError
 from flaxseg.models.pretrained.manifest import Damaged, read_manifest, verify, write_manifest
+from flaxseg.train import checkpoint_damage, sharding
 from flaxseg.train import checkpoints as checkpoints_module
-from flaxseg.train import sharding
 from flaxseg.train.checkpoints import Checkpoints
 
 
@@ -219,7 +219,7 @@ def test_damage_that_only_another_process_notices_is_damage_here(saved, tmp_path
         return message or (others.pop() if others else "")
 
     with Checkpoints(directory, keep=2, best_metric="miou") as checkpoints:
-        monkeypatch.setattr(checkpoints_module, "first_message", first_message)
+        monkeypatch.setattr(checkpoint_damage, "first_message", first_message)
         restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=1)))
         monkeypatch.undo()
     np.testing.assert_array_equal(restored["params"]["bias"], np.full(3, 5.0))

@@ -12,7 +12,7 @@ import pytest
 
 from flaxseg.config.files import load_config
 from flaxseg.train import loop
-from flaxseg.train.checkpoint_contents import check_unchanged
+from flaxseg.train.checkpoint_damage import check_unchanged
 from flaxseg.train.checkpoints import Checkpoints
 
 PROGRAM = """
