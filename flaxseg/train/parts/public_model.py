@@ -9,8 +9,10 @@ from flaxseg.config.groups import Group
 from flaxseg.config.schema import default_config
 from flaxseg.errors import ConfigError, shown
 from flaxseg.inference.description import read_description
+from flaxseg.models import MODELS
 from flaxseg.models.pretrained.public_source import PublicNetwork, is_public, network_options, open_public
 from flaxseg.models.pretrained.repository import OWN_DESCRIPTION, Repository
+from flaxseg.registry import option_names
 
 FREE = ("remat", "dropout", "auxiliary_head", "auxiliary_channels", "image_classes", "mean", "std")
 """Options that may differ from those of the public network: its weights fit in any case."""
@@ -64,13 +66,20 @@ def _network(found: Public) -> tuple[str, Mapping[str, Any]]:
             f"config.model.pretrained: the network of {found.name} is {described.name!r}, which names code; a "
             "downloaded file must not. Download its files and give the file of weights, if you trust its author"
         )
+    if described.name not in MODELS:
+        raise ConfigError(f"config.model.pretrained: the network of {found.name} is unknown: {described.name!r}")
     return described.name, {**described.options, "mean": described.mean, "std": described.std}
 
 
 def _name(config: ConfigDict, name: str, source: str) -> str:
-    """Returns the name of the public network, unless the configuration gives another one."""
-    given, is_given = config.model.name, config.model.options or config.model.name != default_config().model.name
-    if is_given and given != name:
+    """Returns the name of the public network.
+
+    Raises:
+      ConfigError: the configuration gives another name, or options that only another network has.
+    """
+    given = config.model.name
+    others = [key for key in config.model.options if key not in option_names(MODELS[name])]
+    if given != name and (given != default_config().model.name or others):
         raise ConfigError(
             f"config.model.name = {given!r}: contradicts config.model.pretrained, because the network of {source} is "
             f"{name!r}; give --config.model.name={name} and no other options (--config.model.options={{}})"
