@@ -55,10 +55,12 @@ def _title(given: ModelDescription, license: str | None) -> str:
     encoder = given.options.get("encoder")
     name = f"{given.name} with encoder {encoder}" if encoder else given.name
     kind = f"{given.channels} channels" if given.channels != 3 else "RGB"
+    version = given.versions.get("flaxseg")
+    size = f"{given.image_size[0]} x {given.image_size[1]} pixels"
+    training = f", trained with flaxseg {version} on images of {size}" if version or not given.source else ""
     return (
-        f"# {name}\n\nA semantic-segmentation network for {kind} images, with {given.num_classes} classes, trained "
-        f"with flaxseg {given.versions.get('flaxseg', '')} on images of {given.image_size[0]} x "
-        f"{given.image_size[1]} pixels.\n\nLicense of the weights: {_plain(license or NOT_STATED)}." + _origin(given)
+        f"# {name}\n\nA semantic-segmentation network for {kind} images, with {given.num_classes} classes{training}."
+        f"\n\nLicense of the weights: {_plain(license or NOT_STATED)}." + _origin(given)
     )
 
 

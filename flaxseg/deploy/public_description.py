@@ -40,7 +40,7 @@ def describe_public(found: PublicNetwork) -> ModelDescription:
             mean=0.0 if images.mean is None else images.mean,
             std=1.0 if images.std is None else images.std,
             resize="stretch" if images.image_size else "keep",
-            source=found.name,
+            source=found.origin,
             license=str(found.license),
         )
     except ArgumentError as error:

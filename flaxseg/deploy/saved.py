@@ -137,7 +137,7 @@ def _from_own_repository(repository: Repository) -> SavedModel:
     weights, sha256 = repository.weights()
     own = _own_arrays(read_weights(weights, sha256=sha256), repository.name)
     license = str(repository.license)
-    described = dataclasses.replace(description, source=repository.name, license=license)
+    described = dataclasses.replace(description, source=repository.origin, license=license)
     return SavedModel(repository.name, described, *_fill(description, own, repository.name))
 
 

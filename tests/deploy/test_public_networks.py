@@ -82,7 +82,7 @@ def test_a_folder_computes_the_logits_of_its_own_library(fpn, capsys):
         (123.675, 116.28, 103.53),
         ("0", "1", "2"),
     )
-    assert (described.source, described.license, saved.folder) == (str(fpn), "mit", None)
+    assert (described.source, described.license, saved.folder) == (fpn.name, "mit", None)
     printed = capsys.readouterr().err
     assert f"{fpn}: license of the weights: mit\n" in printed
     assert "states no normalization of images; it is assumed to be that of encoder resnet18" in printed

@@ -47,7 +47,7 @@ def test_a_public_network_sets_name_and_options_and_its_heads_are_drawn_anew(fpn
     assert f"{fpn}: license of the weights: cc-by-nc-4.0\n" in printed
     assert f"{fpn}: not loaded, because the number of classes differs or the network lacks it: head;" in printed
     described = describe_model(filled, run.model, run.data.train)
-    assert (described.source, described.license) == (str(fpn), "cc-by-nc-4.0")
+    assert (described.source, described.license) == (fpn.name, "cc-by-nc-4.0")
 
 
 CONTRADICTIONS = {
@@ -99,4 +99,4 @@ def test_a_run_from_a_public_network_resumes_and_records_its_license(fpn, tmp_pa
     resumed = train_and_evaluate(config_of(fpn, *steps), tmp_path / "parts")
     jax.tree.map(np.testing.assert_array_equal, *(jax.device_get(r.state.params) for r in (whole, resumed)))
     assert read_description(tmp_path / "whole" / "model.json").license == "cc-by-nc-4.0"
-    assert read_model(tmp_path / "whole").description.source == str(fpn)
+    assert read_model(tmp_path / "whole").description.source == fpn.name

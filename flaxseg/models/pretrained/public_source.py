@@ -50,6 +50,11 @@ class PublicNetwork:
         """Where it comes from, with the commit."""
         return self.repository.name
 
+    @property
+    def origin(self) -> str:
+        """What a record of the network calls it; see `Repository`."""
+        return self.repository.origin
+
     def arrays(self, model: Any, *, sha256: str = "") -> tuple[Arrays, Unknown]:
         """Returns the weights as arrays by their path in a network, and the shapes of tensors without a path.
 

@@ -80,6 +80,11 @@ class Repository:
         return "" if path is None else path.read_text(encoding="utf-8", errors="replace")
 
     @property
+    def origin(self) -> str:
+        """What a record of the network calls it: its name on the hub, or that of the folder without its path."""
+        return self.name if self.is_download else self._folder.resolve().name
+
+    @property
     def license(self) -> License:
         """The license that the model card states."""
         return read_license(self.card())

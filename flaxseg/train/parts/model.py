@@ -35,6 +35,7 @@ class PretrainedWeights:
       partial: load the arrays that fit, and initialize the others.
       accept_license: accept a license of a public network's weights that is non-commercial or custom.
       published: the name of a public network with its commit; "" for other weights.
+      origin: what the run records as the origin of a public network's weights.
       license: the license of a public network's weights.
     """
 
@@ -43,6 +44,7 @@ class PretrainedWeights:
     partial: bool
     accept_license: bool = False
     published: str = ""
+    origin: str = ""
     license: str = ""
 
 
@@ -118,7 +120,7 @@ def _pretrained(given: ConfigDict, public: Public | None) -> PretrainedWeights:
     )
     if public is None:
         return weights
-    return dataclasses.replace(weights, published=public.name, license=str(public.license))
+    return dataclasses.replace(weights, published=public.name, origin=public.origin, license=str(public.license))
 
 
 def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDataset) -> ModelDescription:
@@ -145,7 +147,7 @@ def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDa
         precision=config.train.precision,
         value_range=config.data.options.get("value_range"),
         versions=installed_versions(),
-        source=model.pretrained.published if model.pretrained else "",
+        source=model.pretrained.origin if model.pretrained else "",
         license=model.pretrained.license if model.pretrained else "",
     )
 
