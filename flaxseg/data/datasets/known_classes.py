@@ -6,11 +6,18 @@ from flaxseg.data.datasets.cityscapes import CLASSES as CITYSCAPES
 from flaxseg.data.datasets.voc import CLASS_NAMES as VOC
 from flaxseg.data.datasets.voc import color_of
 from flaxseg.data.masks.ade20k import COLORS as ADE20K
+from flaxseg.data.masks.coco_stuff import COLORS as COCO_STUFF
 from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.types import Color
 
+
+def _rgb(digits: str) -> Color:
+    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
+
+
 KNOWN: Mapping[str, Mapping[str, Color]] = {
-    "ade20k": {name: (int(rgb[:2], 16), int(rgb[2:4], 16), int(rgb[4:], 16)) for name, rgb in ADE20K.items()},
+    "ade20k": {name: _rgb(digits) for name, digits in ADE20K.items()},
+    "cocostuff": {name: _rgb(digits) for name, digits in COCO_STUFF.items()},
     "cityscapes": {name: color for name, (_, color) in CITYSCAPES.items()},
     "voc": {name: color_of(index) for index, name in enumerate(VOC)},
 }

@@ -5,7 +5,9 @@ from flaxseg.data.masks.palette import default_palette
 
 
 def test_the_tables_have_the_classes_of_their_benchmarks():
-    assert {name: len(classes) for name, classes in KNOWN.items()} == {"ade20k": 150, "cityscapes": 19, "voc": 21}
+    sizes = {name: len(classes) for name, classes in KNOWN.items()}
+    assert sizes == {"ade20k": 150, "cocostuff": 171, "cityscapes": 19, "voc": 21}
+    assert list(KNOWN["cocostuff"].items())[2:4] == [("car", (0, 64, 96)), ("motorcycle", (128, 192, 192))]
     assert list(KNOWN["ade20k"].items())[:3] == [
         ("wall", (120, 120, 120)),
         ("building", (180, 120, 120)),
@@ -28,4 +30,5 @@ def test_other_classes_have_the_default_colors():
 
 def test_names_are_found_by_the_name_of_a_dataset():
     assert names_of("[ADE20K](https://ade20k.example)", 150)[0] == "wall"
+    assert names_of("COCO-Stuff 164k", 171)[-1] == "wood"
     assert names_of("ADE20K", 151) == () and names_of("lab data", 150) == () and names_of("", 150) == ()
