@@ -64,9 +64,10 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say how a trained network predicts: `--step`, `--scales`, `--flips`, `--tile`."""
+    """Adds the options that say how a trained network predicts: `--step`, `--accept_license`, `--scales`, ..."""
     add = parser.add_argument
     add("--step", metavar="N", type=int, help="step of a run's checkpoint (default: the best)")
+    add("--accept_license", action="store_true", help="accept a non-commercial or custom license of public weights")
     add("--scales", metavar="X,...", type=_numbers, default=(1.0,), help="average over copies of these scales")
     add(
         "--flips",
@@ -80,7 +81,7 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
 
 def inference_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Returns the options of `add_inference_options` as the arguments of `flaxseg.load`."""
-    return {name: getattr(arguments, name) for name in ("step", "scales", "flips", "tile")}
+    return {name: getattr(arguments, name) for name in ("step", "accept_license", "scales", "flips", "tile")}
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:

@@ -42,10 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
     parser = cli.command_parser("python -m flaxseg.export", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add("--model", metavar="DIR", required=True, help="the --workdir of a run, or an exported folder")
+    add("--model", metavar="DIR", required=True, help="the --workdir of a run, an exported folder, or hf:OWNER/NAME")
     add("--output", metavar="DIR", required=True, help="the folder to write")
     add("--format", metavar="NAME[,NAME]", default="safetensors", help=f"{', '.join(FORMATS)} (default: safetensors)")
     add("--step", metavar="N", type=int, help="the checkpoint (default: the best)")
+    add("--accept_license", action="store_true", help="accept a non-commercial or custom license of public weights")
     add(
         "--data",
         metavar="DIR",
@@ -83,9 +84,9 @@ def _run(arguments: argparse.Namespace) -> int:
         fold=arguments.fold,
     )
     cli.set_log_level(verbose=False)
-    output, source = Path(arguments.output), Path(arguments.model)
-    check_output(output, source, overwrite=arguments.overwrite)
-    saved = read_model(source, step=arguments.step)
+    output, source = Path(arguments.output), arguments.model
+    check_output(output, Path(source), overwrite=arguments.overwrite)
+    saved = read_model(source, step=arguments.step, accept_license=arguments.accept_license)
     if arguments.calibrate:
         data = open_evaluation_data(evaluation_config(saved, data=arguments.data or ""))
         saved = calibrated(saved, data.dataset)

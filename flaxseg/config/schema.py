@@ -134,11 +134,14 @@ SCHEMA = (
         Key("model.name", "plain_unet", EntryName(MODELS), "The network."),
         Key("model.options", {}, Options("model.name", MODELS, ("num_classes", "dtype")), "Options of the network."),
         Key("model.pretrained", "", PATH,
-            "Initial weights: 'imagenet', a weights file, or the directory of another run; '': random weights."),
+            "Initial weights: 'imagenet', a weights file, the directory of another run, or a public network, as in "
+            "hf:owner/name or hf:owner/name@revision; '': random weights."),
         Key("model.pretrained_sha256", "", STRING,
             "Expected SHA-256 of the weights file, or its first digits; '': not checked."),
         Key("model.pretrained_partial", False, BOOLEAN,
             "Load only the weights that fit and initialize the others, instead of raising an error."),
+        Key("model.accept_license", False, BOOLEAN,
+            "Accept the license of a public network's weights if it is non-commercial or custom."),
     )),
     Section("optimizer", "The optimizer and the learning rate; a pattern is a regular expression that matches the "
             "beginning of a parameter's path up to a slash, such as encoder or encoder/(stem|layer1_.*)", (

@@ -9,6 +9,8 @@ from flaxseg.deploy.program import stride_of
 from flaxseg.deploy.trained import TrainingRecord
 from flaxseg.inference.description import ModelDescription
 from flaxseg.inference.forward import padding_value
+from flaxseg.models.pretrained.hub import PREFIX
+from flaxseg.models.pretrained.licenses import NOT_STATED
 
 _SHOWN_SCORES = ("miou", "mean_dice", "pixel_accuracy", "fwiou", "micro_iou", "mean_precision", "mean_recall", "kappa")
 _SHOWN_SECTIONS = ("data", "augment", "optimizer", "loss", "train")
@@ -23,10 +25,12 @@ def model_card(
       description: the exported network.
       record: what is known about its training.
       report: what `export_network` returns.
-      license: the license of the weights, as the hub names it, such as "cc-by-4.0"; None: not stated.
+      license: the license of the weights, as the hub names it, such as "cc-by-4.0"; None: that of the published weights
+        that they come from, or not stated.
     """
+    license = license or description.license or None
     sections = (
-        _metadata(license),
+        _metadata(description, license),
         _title(description, license),
         _usage(description, report),
         _classes(description),
@@ -38,9 +42,12 @@ def model_card(
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
-def _metadata(license: str | None) -> str:
+def _metadata(given: ModelDescription, license: str | None) -> str:
     lines = ["---", "library_name: flaxseg", "pipeline_tag: image-segmentation"]
-    lines += [f"license: {license}"] if license else []
+    # What the hub knows as a license is one word; published weights may add its name and address.
+    stated = license.split()[0].rstrip(",") if license and license != NOT_STATED else ""
+    lines += [f"license: {stated}"] if stated else []
+    lines += [f"base_model: {given.source.removeprefix(PREFIX).partition('@')[0]}"] if _is_on_hub(given) else []
     return "\n".join([*lines, "tags:", "- semantic-segmentation", "- jax", "- flax", "---"])
 
 
@@ -48,11 +55,24 @@ def _title(given: ModelDescription, license: str | None) -> str:
     encoder = given.options.get("encoder")
     name = f"{given.name} with encoder {encoder}" if encoder else given.name
     kind = f"{given.channels} channels" if given.channels != 3 else "RGB"
+    version = given.versions.get("flaxseg")
+    size = f"{given.image_size[0]} x {given.image_size[1]} pixels"
+    training = f", trained with flaxseg {version} on images of {size}" if version or not given.source else ""
     return (
-        f"# {name}\n\nA semantic-segmentation network for {kind} images, with {given.num_classes} classes, trained "
-        f"with flaxseg {given.versions.get('flaxseg', '')} on images of {given.image_size[0]} x "
-        f"{given.image_size[1]} pixels.\n\nLicense of the weights: {license or 'not stated'}."
+        f"# {name}\n\nA semantic-segmentation network for {kind} images, with {given.num_classes} classes{training}."
+        f"\n\nLicense of the weights: {_plain(license or NOT_STATED)}." + _origin(given)
     )
+
+
+def _origin(given: ModelDescription) -> str:
+    if not given.source:
+        return ""
+    license = _plain(given.license or NOT_STATED)
+    return f"\n\nThey are, or were initialized with, the weights of {_plain(given.source)} (license: {license})."
+
+
+def _is_on_hub(given: ModelDescription) -> bool:
+    return given.source.startswith(PREFIX) and given.source.isprintable()
 
 
 _USAGE = {

@@ -29,6 +29,7 @@ def load(
     path: str | Path | Sequence[str | Path],
     *,
     step: int | None = None,
+    accept_license: bool = False,
     scales: Sequence[float] = (1.0,),
     flips: Sequence[str] = (),
     tile: int | tuple[int, int] | None = None,
@@ -42,9 +43,11 @@ def load(
 
     Args:
       path: the directory of a run, of its checkpoints or of one of them; an exported folder, which holds model.json and
-        model.safetensors; or a file of weights beside a model.json. A list of these gives an ensemble, whose members'
-        probabilities are averaged.
+        model.safetensors; a file of weights beside a model.json; `hf:owner/name` or `hf:owner/name@revision`, a
+        repository of the Hugging Face hub; or a folder in the layout of segmentation_models_pytorch or transformers.
+        A list of these gives an ensemble, whose members' probabilities are averaged.
       step: the step of a run's checkpoint; None takes the best one, or the latest if none has scores.
+      accept_license: accept a license of published weights that is non-commercial or custom.
       scales: for test-time augmentation, factors of height and width, such as (0.75, 1.0, 1.25). The probabilities of
         all copies of an image are averaged.
       flips: for test-time augmentation, "horizontal", "vertical" or "both" (a rotation by 180 degrees); each doubles
@@ -62,13 +65,14 @@ def load(
       max_megapixels: images of more million pixels are rejected before they are decoded.
 
     Raises:
-      WeightsError: there is nothing of this kind, it is damaged, or the weights are those of another network.
+      WeightsError: there is nothing of this kind, it cannot be downloaded, it is damaged, the weights are those of
+        another network, or their license has to be accepted.
       ArgumentError: an argument out of its range, or networks that do not go together.
       NotLocal: "exact" tiles for a network that needs the whole image; the message names the layer.
     """
     paths = [path] if isinstance(path, str | Path) else list(path)
     return Predictor(
-        [read_model(each, step=step) for each in paths],
+        [read_model(each, step=step, accept_license=accept_license) for each in paths],
         tta=TTA(tuple(scales), tuple(flips)),
         tile=tile,
         tiling=tiling,

@@ -1,4 +1,4 @@
-"""Finds a trained network on the disk: in a run's directory, an exported folder, or a file of weights."""
+"""Finds a trained network: in a run's directory, an exported folder, a file of weights, or a public repository."""
 
 import dataclasses
 import functools
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,12 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from flaxseg.deploy.public_description import describe_public
 from flaxseg.deploy.weights import dequantized
 from flaxseg.errors import ArgumentError, WeightsError, did_you_mean
 from flaxseg.inference.description import FILE_NAME, ModelDescription, read_description
 from flaxseg.models.pretrained.checkpoints import best_step, checkpoint_directory, checkpoint_steps, read_checkpoint
 from flaxseg.models.pretrained.files import read_weights
+from flaxseg.models.pretrained.licenses import print_license
 from flaxseg.models.pretrained.load import own_arrays, put_arrays
+from flaxseg.models.pretrained.public_source import is_public, open_public
+from flaxseg.models.pretrained.repository import Repository
 from flaxseg.models.protocol import SegmentationModel, Variables
 
 WEIGHTS_NAME = "model.safetensors"
@@ -56,18 +61,25 @@ class SavedModel:
         return digest.hexdigest()
 
 
-def read_model(path: str | Path, *, step: int | None = None) -> SavedModel:
+def read_model(path: str | Path, *, step: int | None = None, accept_license: bool = False) -> SavedModel:
     """Reads a trained network.
 
     Args:
       path: the directory of a run, of its checkpoints or of one of them; an exported folder, which holds model.json and
-        model.safetensors; or a file of weights beside a model.json.
+        model.safetensors; a file of weights beside a model.json; `hf:owner/name` or `hf:owner/name@revision` for a
+        repository of the Hugging Face hub; or a folder in the layout of segmentation_models_pytorch or transformers.
       step: the step of a run's checkpoint; None takes the best one, or the latest if none has scores.
+      accept_license: accept a license of published weights that is non-commercial or custom.
 
     Raises:
-      WeightsError: there is nothing of this kind, it is damaged, or the weights are those of another network.
+      WeightsError: there is nothing of this kind, it cannot be downloaded, it is damaged, the weights are those of
+        another network, or their license has to be accepted.
       ArgumentError: `step` without checkpoints.
     """
+    if is_public(path):
+        if step is not None:
+            raise ArgumentError("step", step, f"{path} has no checkpoints; leave it out")
+        return _from_public(str(path), accept_license=accept_license)
     place = Path(path).expanduser()
     if not place.exists():
         siblings = [str(each) for each in place.parent.glob("*")] if place.parent.is_dir() else []
@@ -87,13 +99,46 @@ def read_model(path: str | Path, *, step: int | None = None) -> SavedModel:
             "exported folder there"
         )
     description, arrays = read_description(folder / FILE_NAME), read_weights(weights)
+    filled = _fill(description, _own_arrays(arrays, str(weights)), str(weights))
+    return SavedModel(str(path), description, *filled, folder=folder)
+
+
+def _own_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Mapping[str, np.ndarray]:
     own = dequantized(own_arrays(arrays))
     if not own:
         raise WeightsError(
-            f"{weights}: does not name its arrays as flaxseg does (params/..., batch_stats/...), but "
+            f"{name}: does not name its arrays as flaxseg does (params/..., batch_stats/...), but "
             f"{next(iter(arrays), 'has none')!r}; start a run from it with config.model.pretrained instead"
         )
-    return SavedModel(str(path), description, *_fill(description, own, str(weights)), folder=folder)
+    return own
+
+
+def _from_public(source: str, *, accept_license: bool) -> SavedModel:
+    found = open_public(source, accept_license=accept_license)
+    print_license(found.license, found.name)
+    if isinstance(found, Repository):
+        return _from_own_repository(found)
+    description = describe_public(found)
+    model = _build(description, found.name)
+    arrays, unknown = found.arrays(model)
+    return SavedModel(found.name, description, model, _put(description, model, arrays, found.name, unknown))
+
+
+def _from_own_repository(repository: Repository) -> SavedModel:
+    """Returns a network that was exported to a repository of the hub."""
+    path = repository.find(FILE_NAME)
+    assert path is not None
+    description = read_description(path)
+    if ":" in description.name:
+        raise WeightsError(
+            f"{repository.name}: its network is {description.name!r}, which names code; a downloaded file must not. "
+            "Download the repository to a folder and give that, if you trust its author and have the code"
+        )
+    weights, sha256 = repository.weights()
+    own = _own_arrays(read_weights(weights, sha256=sha256), repository.name)
+    license = str(repository.license)
+    described = dataclasses.replace(description, source=repository.origin, license=license)
+    return SavedModel(repository.name, described, *_fill(description, own, repository.name))
 
 
 def _from_run(place: Path, step: int | None) -> SavedModel:
@@ -152,11 +197,25 @@ def _fill(
     Raises:
       WeightsError: the arrays are those of another network, or there is no such network.
     """
+    model = _build(description, name)
+    return model, _put(description, model, arrays, name)
+
+
+def _build(description: ModelDescription, name: str) -> SegmentationModel:
     try:
-        model = description.build()
+        return description.build()
     except ArgumentError as error:
         raise WeightsError(f"{name}: its network cannot be built: {error}") from error
+
+
+def _put(
+    description: ModelDescription,
+    model: SegmentationModel,
+    arrays: Mapping[str, np.ndarray],
+    name: str,
+    unknown: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> dict[str, Any]:
     image = jax.ShapeDtypeStruct((1, *description.image_size, description.channels), jnp.float32)
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)
     wanted = {collection: shapes[collection] for collection in ("params", "batch_stats") if collection in shapes}
-    return model, put_arrays(wanted, arrays, name=name, partial=False)
+    return put_arrays(wanted, arrays, unknown=unknown, name=name, partial=False)

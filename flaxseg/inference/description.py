@@ -50,6 +50,8 @@ class ModelDescription:
       value_range: the values of image files that became 0 and 255; None where the file format defines them.
       temperature: what logits are divided by before the softmax, so that probabilities are calibrated.
       versions: the versions of flaxseg, jax and flax that trained it.
+      source: where its weights, or those that its training began with, were published; "" if nowhere.
+      license: the license of the published weights; "" without a source.
     """
 
     name: str
@@ -67,6 +69,8 @@ class ModelDescription:
     value_range: Any = None
     temperature: float = 1.0
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    source: str = ""
+    license: str = ""
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
@@ -186,6 +190,8 @@ def _problems(given: ModelDescription) -> list[ArgumentError]:
         "precision": (given.precision in ("float32", "bfloat16"), "must be 'float32' or 'bfloat16'"),
         "temperature": (_is_number(given.temperature) and given.temperature > 0, "must be a number above 0"),
         "versions": (isinstance(given.versions, Mapping), "must be a group of versions"),
+        "source": (isinstance(given.source, str), "must be the name of a repository"),
+        "license": (isinstance(given.license, str), "must be the name of a license"),
     }
     return [ArgumentError(key, getattr(given, key), text) for key, (holds, text) in rules.items() if not holds]
 

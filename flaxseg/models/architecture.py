@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from flaxseg.errors import ArgumentError, check_boolean, check_integer, did_you_mean
+from flaxseg.errors import POSITIVE, ArgumentError, check_boolean, check_integer, did_you_mean
 from flaxseg.models.arguments import NormalizationValues, channel_values, check_dtype
 from flaxseg.models.decoders.decoder import GIVEN_FIELDS, Decoder
 from flaxseg.models.encoder_decoder import EncoderDecoder
@@ -49,6 +49,8 @@ class Architecture:
         auxiliary_head: bool = False,
         auxiliary_channels: int | None = None,
         image_classes: int = 0,
+        align_corners: bool = True,
+        encoder_epsilon: float | None = None,
         **decoder_options: Any,
     ) -> EncoderDecoder:
         """Returns a network of an encoder, this architecture's decoder, and a head.
@@ -70,6 +72,9 @@ class Architecture:
           auxiliary_head: add auxiliary heads, whose logits the loss of a training step can include.
           auxiliary_channels: inner channels of the auxiliary head; None: the architecture's default.
           image_classes: number of classes of a head that classifies whole images; 0: no such head.
+          align_corners: logits are resized to the image's size so that the centers of the corner pixels stay where they
+            are, as in segmentation_models_pytorch; False: the corners of the corner pixels, as in transformers.
+          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer; None: 1e-6.
           **decoder_options: the fields of the decoder.
 
         Raises:
@@ -79,12 +84,15 @@ class Architecture:
         check_integer("image_classes", image_classes, 0)
         check_dtype("dtype", dtype)
         check_boolean("remat", remat)
+        check_boolean("align_corners", align_corners)
         inner_channels = self._check_auxiliary(auxiliary_head, auxiliary_channels)
         name = self.encoder if encoder is None else encoder
         entry = look_up_encoder(name)
         depth = self.encoder_depth if encoder_depth is None else encoder_depth
         stride = self._check_output_stride(output_stride, name)
         module: Any = make_encoder(name, depth=depth, output_stride=stride, remat=remat, dtype=dtype)
+        if encoder_epsilon is not None:
+            module = _with_epsilon(module, name, encoder_epsilon)
         given = {
             "num_classes": num_classes,
             "auxiliary_head": auxiliary_head,
@@ -105,6 +113,7 @@ class Architecture:
             auxiliary_head=auxiliary_head,
             auxiliary_channels=inner_channels if auxiliary_head else 0,
             image_classes=image_classes,
+            align_corners=align_corners,
         )
 
     def options(self) -> list[Option]:
@@ -186,3 +195,11 @@ class Architecture:
             )
         check_integer("auxiliary_channels", channels, 1)
         return channels
+
+
+def _with_epsilon(encoder: Any, name: str, epsilon: float) -> Any:
+    """Returns an encoder with another epsilon in its layer normalizations."""
+    POSITIVE.check("encoder_epsilon", epsilon)
+    if not hasattr(encoder, "epsilon"):
+        raise ArgumentError("encoder_epsilon", epsilon, f"encoder {name} has no such option; leave it out")
+    return dataclasses.replace(encoder, epsilon=epsilon)

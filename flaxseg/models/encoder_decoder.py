@@ -31,6 +31,7 @@ class EncoderDecoder(nn.Module):
         second-to-last feature.
       auxiliary_channels: inner channels of the head on the encoder's second-to-last feature; 0: no such head.
       image_classes: number of classes of the head that classifies whole images; 0: no such head.
+      align_corners: resize the logits so that the centers of the corner pixels, and not their corners, stay in place.
     """
 
     num_classes: int
@@ -44,6 +45,7 @@ class EncoderDecoder(nn.Module):
     auxiliary_head: bool = False
     auxiliary_channels: int = 0
     image_classes: int = 0
+    align_corners: bool = True
 
     torch_names: ClassVar[TorchNames] = ((r"segmentation_head\.0", "head"), (r"classification_head\.3", "image_head"))
 
@@ -74,7 +76,7 @@ class EncoderDecoder(nn.Module):
         decoded, *side_maps = _maps(self.decoder(features, train=train))
         logits = self._logits(decoded, "head", self.head_kernel_size) if self.head_kernel_size else decoded
         if logits.shape[1:3] != whole:
-            logits = ops.resize_bilinear(logits, whole, align_corners=True)
+            logits = ops.resize_bilinear(logits, whole, align_corners=self.align_corners)
         if self.auxiliary_head:
             if self.auxiliary_channels:
                 block = ConvNormAct(self.auxiliary_channels, dtype=self.dtype, name="auxiliary_block")

@@ -16,6 +16,7 @@ from flaxseg.train.parts.optimization import (
     build_optimization,
     build_schedule,
 )
+from flaxseg.train.parts.public_model import with_public_network
 from flaxseg.train.workdir import Workdir
 
 __all__ = [
@@ -59,6 +60,7 @@ def build(config: ConfigDict, *, workdir: Workdir | None = None, schedule: optax
       DataError: a dataset cannot be used.
       CheckpointError: the working directory contains a run of another configuration, or of other data.
     """
+    config, public = with_public_network(config)
     validate(config)
     if workdir:
         workdir.check_config(config)
@@ -76,6 +78,6 @@ def build(config: ConfigDict, *, workdir: Workdir | None = None, schedule: optax
     loop = build_loop(config, mesh, num_examples=len(data.train.source))
     if schedule is None:
         schedule = build_schedule(config, loop.total_steps)
-    model = build_model_part(config, data.train.num_classes, data.channels)
+    model = build_model_part(config, data.train.num_classes, data.channels, public=public)
     optim = build_optimization(config, model, schedule=schedule, class_weights=class_weights)
     return Run(data, model, optim, loop)

@@ -21,6 +21,7 @@ from flaxseg.train.fit import fit
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.parts.model import describe_model
+from flaxseg.train.parts.public_model import with_public_network
 from flaxseg.train.progress import ProgressBar
 from flaxseg.train.recovery import ROLLBACKS, RollBack, after_rollbacks, recovery
 from flaxseg.train.result import Result
@@ -51,6 +52,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
         to continue; the message names the step, its examples, and a file that `replay` runs again.
     """
     directory = Workdir(workdir)
+    config, _ = with_public_network(config)
     with Supervision() as supervision, WorkdirLock(directory) as lock:
         supervision.before_exit(lock.release)
         return _train_in(directory, config, supervision, [lock], callbacks)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from flaxseg.errors import ConfigError, WeightsError
 from flaxseg.models.pretrained.load import PUBLIC, load_pretrained
+from flaxseg.models.pretrained.public_source import is_public
 from flaxseg.models.protocol import Variables
 from flaxseg.train.build import Run
 from flaxseg.train.checkpoints import Checkpoints
@@ -67,16 +68,27 @@ def load_weights(run: Run) -> Loaded | None:
     if weights is None:
         return None
     loaded = load_source(
-        run.model.variables, run.model.module, weights.source, sha256=weights.sha256, partial=weights.partial
+        run.model.variables,
+        run.model.module,
+        weights.published or weights.source,
+        sha256=weights.sha256,
+        partial=weights.partial,
+        accept_license=weights.accept_license,
     )
     _check_frozen(run, loaded, weights.source)
     return loaded
 
 
 def load_source(
-    variables: Variables, model: nn.Module, source: str, *, sha256: str = "", partial: bool = False
+    variables: Variables,
+    model: nn.Module,
+    source: str,
+    *,
+    sha256: str = "",
+    partial: bool = False,
+    accept_license: bool = False,
 ) -> dict[str, Any]:
-    """Returns variables with the values of a weights file, a run or a checkpoint.
+    """Returns variables with the values of a weights file, a run, a checkpoint or a public network.
 
     Args:
       variables: `params` and perhaps `batch_stats` of the network, arrays or their shapes.
@@ -84,16 +96,18 @@ def load_source(
       source: see `load_pretrained`.
       sha256: the expected SHA-256 of the file, or its first digits; "": not checked. A directory has none.
       partial: load the arrays that fit, and keep the others.
+      accept_license: accept a license of a public network's weights that is non-commercial or custom.
 
     Raises:
       WeightsError: the weights cannot be read or do not fit, or a directory has no readable checkpoint.
     """
     path = Path(source).expanduser().absolute()
-    if source != PUBLIC and not path.exists():
+    if source != PUBLIC and not is_public(source) and not path.exists():
         raise WeightsError(
-            f"config.model.pretrained = {source!r}: there is no file or directory {path}; give one, or {PUBLIC!r}"
+            f"config.model.pretrained = {source!r}: there is no file or directory {path}; give one, {PUBLIC!r}, or a "
+            "public network, as in hf:owner/name"
         )
-    return load_pretrained(variables, model, source, sha256=sha256, partial=partial)
+    return load_pretrained(variables, model, source, sha256=sha256, partial=partial, accept_license=accept_license)
 
 
 def _shapes_and_sharding(run: Run) -> tuple[Any, Any]:

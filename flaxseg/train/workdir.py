@@ -18,9 +18,10 @@ PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.s
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
 FAILURES = ("train.non_finite", "train.non_finite_limit", "train.stall_minutes", "checkpoint.retry_minutes")
 REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
-FREE_TO_CHANGE = PLACES + LENGTHS + FAILURES + REPORTS
+CONSENT = ("model.accept_license",)
+FREE_TO_CHANGE = PLACES + LENGTHS + FAILURES + REPORTS + CONSENT
 """Keys, and groups of keys, that may change when a run is resumed: where it runs, how long, what it does
-about failures, and what it reports.
+about failures, what it reports, and what the user consents to.
 
 Changing the length of a run also changes its learning-rate schedule, from the step at which it is resumed.
 """

@@ -213,6 +213,13 @@ def test_a_name_is_looked_up():
         ("fcn8s", {"encoder_depth": 4}, "encoder_depth = 4: FCN-8s needs 5"),
         ("fpn", {"remat": 1}, "remat = 1: must be True or False"),
         ("fpn", {"image_classes": -1}, "image_classes = -1: must be an integer of at least 0"),
+        ("fpn", {"align_corners": 1}, "align_corners = 1: must be True or False"),
+        (
+            "fpn",
+            {"encoder_epsilon": 1e-5},
+            "encoder_epsilon = 1e-05: encoder resnet34 has no such option; leave it out",
+        ),
+        ("segformer", {"encoder": "mit_b0", "encoder_epsilon": 0}, "encoder_epsilon = 0: must be a number above 0"),
     ],
 )
 def test_wrong_common_arguments_are_named(name, options, message):
@@ -223,6 +230,7 @@ def test_wrong_common_arguments_are_named(name, options, message):
 def test_an_architecture_lists_the_options_that_it_supports():
     names = {name: [option.name for option in options_of(MODELS[name])] for name in ("fpn", "deeplabv3", "fcn8s")}
     common = ["num_classes", "encoder", "encoder_depth", "mean", "std", "dtype", "remat", "image_classes"]
+    common += ["align_corners", "encoder_epsilon"]
     assert names["fpn"] == [*common, "pyramid_channels", "segmentation_channels", "merge", "dropout"]
     assert names["fcn8s"] == [*common, "width", "dropout"]
     assert set(names["deeplabv3"]) - set(common) == {

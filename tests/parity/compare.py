@@ -24,8 +24,9 @@ from references import GOLDEN, NUM_CLASSES, gain_of, image, sizes_of, tensor, tr
 
 from flaxseg.models import build_model
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.pretrained.load import put_tensors, torch_names_of
+from flaxseg.models.pretrained.load import put_tensors
 from flaxseg.models.pretrained.torch_names import convert_tensors
+from flaxseg.models.pretrained.torch_networks import torch_names_of
 
 TOLERANCE = 1e-4
 TRAIN_TOLERANCE = 1e-3

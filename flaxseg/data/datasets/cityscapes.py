@@ -10,7 +10,7 @@ from flaxseg.data.sources.wrappers import MappedSource
 from flaxseg.data.types import SegmentationDataset, Source
 from flaxseg.errors import ArgumentError
 
-_CLASSES = {
+CLASSES = {
     "road": (7, (128, 64, 128)),
     "sidewalk": (8, (244, 35, 232)),
     "building": (11, (70, 70, 70)),
@@ -33,7 +33,7 @@ _CLASSES = {
 }
 """The labelId and the color of each class, in the order of the trainIds, starting at 0."""
 
-_VALUES = tuple(value for value, _ in _CLASSES.values())
+_VALUES = tuple(value for value, _ in CLASSES.values())
 _IGNORED = tuple(value for value in range(34) if value not in _VALUES)
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test"}
 
@@ -64,11 +64,11 @@ def cityscapes(split: str, *, data_dir: str = "", manual_dir: str = "") -> Segme
         source = _original(split, root)
     else:
         source = _prepared(split, data_dir, manual_dir)
-    return SegmentationDataset(source, len(_CLASSES), tuple(_CLASSES), _palette())
+    return SegmentationDataset(source, len(CLASSES), tuple(CLASSES), _palette())
 
 
 def _palette() -> tuple[tuple[int, int, int], ...]:
-    return tuple(color for _, color in _CLASSES.values())
+    return tuple(color for _, color in CLASSES.values())
 
 
 def _original(split: str, root: str) -> Source:

@@ -9,7 +9,7 @@ from flaxseg.errors import ArgumentError
 _PAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 _SUBFOLDER = os.path.join("VOCdevkit", "VOC2012")
 
-_CLASS_NAMES = (
+CLASS_NAMES = (
     "background",
     "aeroplane",
     "bicycle",
@@ -64,12 +64,12 @@ def voc(split: str, *, data_dir: str, masks: str = "SegmentationClass") -> Segme
         images="JPEGImages",
         masks=masks,
         split_list="ImageSets/Segmentation/{split}.txt",
-        class_names=_CLASS_NAMES,
-        palette=tuple(_color(index) for index in range(len(_CLASS_NAMES))),
+        class_names=CLASS_NAMES,
+        palette=tuple(color_of(index) for index in range(len(CLASS_NAMES))),
     )
 
 
-def _color(index: int) -> Color:
+def color_of(index: int) -> Color:
     """Returns a color of VOC's color map: bits 0, 3 and 6 of the index are red's three highest bits, from the top."""
     red, green, blue = (
         sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)

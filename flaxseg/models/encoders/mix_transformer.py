@@ -32,6 +32,7 @@ class MixTransformer(nn.Module):
       output_stride: the smallest features are at 1 / output_stride of the image's size.
       remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
+      epsilon: added to the variance in the layer normalizations of blocks and stages.
     """
 
     widths: tuple[int, int, int, int]
@@ -41,6 +42,7 @@ class MixTransformer(nn.Module):
     output_stride: int = 32
     remat: bool = False
     dtype: Any = jnp.float32
+    epsilon: float = 1e-6
 
     torch_names: ClassVar[TorchNames] = (
         (r"patch_embed(\d)\.proj", r"stage\1_embed/conv"),
@@ -72,10 +74,10 @@ class MixTransformer(nn.Module):
             for number in range(self.blocks[stage - 1]):
                 position = sum(self.blocks[: stage - 1]) + number
                 rate = self.drop_path_rate * position / (sum(self.blocks) - 1)
-                options = HEADS[stage - 1], REDUCTIONS[stage - 1], rate, self.dtype
+                options = HEADS[stage - 1], REDUCTIONS[stage - 1], rate, self.dtype, self.epsilon
                 block = _Block(*options, name=f"stage{stage}_block{number}")
                 x = apply_block(block, x, train=train, remat=self.remat)
-            x = nn.LayerNorm(dtype=self.dtype, name=f"stage{stage}_norm")(x)
+            x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name=f"stage{stage}_norm")(x)
             features.append(x)
         return features
 
@@ -102,15 +104,16 @@ class _Block(nn.Module):
     reduction: int
     drop_path_rate: float
     dtype: Any
+    epsilon: float
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         drop_path = functools.partial(
             nn.Dropout, self.drop_path_rate, broadcast_dims=(1, 2, 3), deterministic=not train
         )
-        y = nn.LayerNorm(dtype=self.dtype, name="norm1")(x)
+        y = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm1")(x)
         x = x + drop_path()(_Attention(self.heads, self.reduction, self.dtype, name="attention")(y))
-        y = nn.LayerNorm(dtype=self.dtype, name="norm2")(x)
+        y = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm2")(x)
         return x + drop_path()(_Mlp(self.dtype, name="mlp")(y))
 
 

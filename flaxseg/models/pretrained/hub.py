@@ -1,13 +1,18 @@
 """Downloads public weights from the Hugging Face hub, or finds them in the local cache."""
 
 import errno
+import re
 from pathlib import Path
 
 from flaxseg.errors import WeightsError
 
+PREFIX = "hf:"
+"""What the name of a repository of the hub begins with, as in `hf:owner/name@revision`."""
+
 # Windows has no EDQUOT.
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _MAX_MESSAGE_LENGTH = 200
+_NAME = re.compile(rf"{PREFIX}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 _SUFFIX = ".safetensors"
 _REMEDY = (
     "Or download the file elsewhere and give its path instead, or copy the cache of a computer that has it and set "
@@ -38,17 +43,66 @@ def download(repository: str, filename: str, *, revision: str) -> Path:
             f"{repository}: {filename} is not downloaded from the hub, from which only {_SUFFIX} files are taken, as "
             "others can contain code; name the repository's safetensors file"
         )
+    path = fetch(repository, filename, revision=revision, optional=False)
+    assert path is not None
+    return path
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """Returns the repository and the revision, by default `main`, of a name such as `hf:owner/name@revision`.
+
+    Raises:
+      WeightsError: it has another form.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise WeightsError(
+            f"{name!r}: is not a repository of the Hugging Face hub; write {PREFIX}OWNER/NAME, or "
+            f"{PREFIX}OWNER/NAME@REVISION with a commit, tag or branch"
+        )
+    return match[1], match[2] or "main"
+
+
+def fetch(repository: str, filename: str, *, revision: str, optional: bool = True) -> Path | None:
+    """Returns the path of any file of a model repository; see `download`.
+
+    Args:
+      repository: such as `timm/resnet18.a1_in1k`.
+      filename: the file's name in the repository. The caller must not run any code in the file.
+      revision: a commit, tag or branch.
+      optional: return None if the repository has no such file. Offline, that is the case if the cache has none.
+
+    Raises:
+      WeightsError: the file cannot be downloaded.
+    """
     # Imported here so that importing flaxseg stays fast and does not read the hub's settings.
     import huggingface_hub
+    from huggingface_hub import constants, errors
 
     try:
         return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, library_name="flaxseg"))
     except Exception as error:
         # Any exception: those of the network belong to an HTTP library that depends on the version of huggingface_hub.
+        absent = isinstance(error, errors.EntryNotFoundError)
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            absent = constants.HF_HUB_OFFLINE and _is_cached(repository, revision)
+        if optional and absent:
+            return None
         raise WeightsError(
             f"{filename} of {repository} at revision {revision} cannot be downloaded from the Hugging Face hub: "
             f"{_reason(error)}. {_REMEDY}"
         ) from error
+
+
+def _is_cached(repository: str, revision: str) -> bool:
+    """Returns whether the cache contains any file of a revision."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
+    reference = folder / "refs" / revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
+    return (folder / "snapshots" / commit).is_dir()
 
 
 def _reason(error: Exception) -> str:

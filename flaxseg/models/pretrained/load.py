@@ -1,37 +1,43 @@
 """Loads pretrained weights of an encoder or of a whole network into a network's variables."""
 
-import functools
 import os
-import re
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from flaxseg.errors import WeightsError, did_you_mean
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.encoders import ENCODERS, make_encoder
+from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.pretrained.checkpoints import checkpoint_directory, read_checkpoint
 from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import download
-from flaxseg.models.pretrained.torch_names import TorchNames, convert_tensors, nested
+from flaxseg.models.pretrained.licenses import print_license
+from flaxseg.models.pretrained.public_source import PublicNetwork, is_public, open_public
+from flaxseg.models.pretrained.repository import Repository
+from flaxseg.models.pretrained.torch_networks import is_whole_network, tensor_arrays
 
 PUBLIC = "imagenet"
 """The `source` that stands for the public weights of the network's encoder."""
 
-_PARALLEL = r"(?:module\.)?"
-"""The prefix that PyTorch's data parallelism adds to every name."""
+HEADS = ("head", "auxiliary_", "image_head")
+"""Beginnings of the names of the modules that depend on the number of classes."""
 
 _MAX_LISTED = 8
 
 
 def load_pretrained(
-    variables: Mapping[str, Any], model: nn.Module, source: str, *, sha256: str = "", partial: bool = False
+    variables: Mapping[str, Any],
+    model: nn.Module,
+    source: str,
+    *,
+    sha256: str = "",
+    partial: bool = False,
+    accept_license: bool = False,
 ) -> dict[str, Any]:
     """Returns a network's variables with the values of pretrained weights.
 
@@ -39,16 +45,21 @@ def load_pretrained(
     weights of a whole network of segmentation_models_pytorch (`encoder.*`, `decoder.*`, `segmentation_head.*`) fill a
     network of the same architecture. If images do not have three channels, the kernel of the first convolution is
     summed over its channels for one channel, and otherwise repeated and scaled to the same sum. Weights that flaxseg
-    itself wrote, in a run or in a file, fill any network of the same architecture.
+    itself wrote, in a run or in a file, fill any network of the same architecture. A public network fills one that has
+    the name and the options of its `public_source.PublicNetwork`; heads with another number of classes keep the values
+    that they have.
 
     Args:
       variables: `params` and perhaps `batch_stats`, arrays or their shapes, as `model.init` returns them.
       model: the network; for weights under PyTorch's names a network of an `Architecture`.
       source: "imagenet" for the encoder's public weights, downloaded from the Hugging Face hub; the path of a
-        safetensors, npz or PyTorch file; or the directory of a run, of its checkpoints, or of one of them. From a run,
-        the latest checkpoint is taken, and the moving average of its parameters if it has one.
+        safetensors, npz or PyTorch file; the directory of a run, of its checkpoints, or of one of them; or a public
+        network: `hf:owner/name`, `hf:owner/name@revision`, or a folder in the layout of segmentation_models_pytorch or
+        transformers. From a run, the latest checkpoint is taken, and the moving average of its parameters if it has
+        one.
       sha256: the expected SHA-256 of the file, or its first digits; "": not checked. A directory has none.
       partial: load the arrays that fit, and keep the others.
+      accept_license: accept a license of a public network's weights that is non-commercial or custom.
 
     Returns:
       Variables of the same structure; loaded leaves are numpy arrays of float32.
@@ -58,6 +69,10 @@ def load_pretrained(
         read; unless `partial`, names or shapes differ from the network's, all of which the message lists; or, with
         `partial`, no array fits.
     """
+    if is_public(source):
+        found = open_public(source, accept_license=accept_license)
+        print_license(found.license, found.name)
+        return _put_public(variables, model, found, sha256=sha256, partial=partial)
     if source != PUBLIC and os.path.isdir(os.path.expanduser(source)):
         directory = checkpoint_directory(os.path.expanduser(source))
         return put_arrays(variables, read_checkpoint(directory), name=str(directory), partial=partial)
@@ -68,6 +83,48 @@ def load_pretrained(
     if own := own_arrays(tensors):
         return put_arrays(variables, own, name=name, partial=partial)
     return put_tensors(variables, _with_encoder(model, source), tensors, name=name, partial=partial)
+
+
+def _put_public(
+    variables: Mapping[str, Any],
+    model: nn.Module,
+    found: PublicNetwork | Repository,
+    *,
+    sha256: str,
+    partial: bool,
+) -> dict[str, Any]:
+    given: Mapping[str, np.ndarray]
+    unknown: Mapping[str, tuple[int, ...]]
+    if isinstance(found, Repository):
+        path, recorded = found.weights()
+        given, unknown = own_arrays(read_weights(path, sha256=sha256 or recorded)), {}
+    else:
+        given, unknown = found.arrays(_with_encoder(model, found.name), sha256=sha256)
+    wanted = traverse_util.flatten_dict(dict(variables), sep="/")
+    other = {path for path in given if _is_head(path) and not _fits(given[path], wanted.get(path))}
+    # Together, because the kernel of another head can have the right shape by chance.
+    heads = {path.split("/")[1] for path in other}
+    kept = {path: value for path, value in given.items() if path.split("/")[1] not in heads}
+    if heads:
+        print(
+            f"{found.name}: not loaded, because the number of classes differs or the network lacks it: "
+            f"{', '.join(sorted(heads))}; what the network has of it is drawn anew",
+            file=sys.stderr,
+        )
+    missing = {path: value for path, value in wanted.items() if path not in kept and _is_head(path)}
+    required = {path: value for path, value in wanted.items() if path not in missing}
+    loaded = put_arrays(
+        traverse_util.unflatten_dict(required, sep="/"), kept, unknown=unknown, name=found.name, partial=partial
+    )
+    return traverse_util.unflatten_dict(traverse_util.flatten_dict(loaded, sep="/") | missing, sep="/")
+
+
+def _is_head(path: str) -> bool:
+    return path.split("/")[1].startswith(HEADS)
+
+
+def _fits(value: np.ndarray, wanted: Any) -> bool:
+    return wanted is not None and value.shape == wanted.shape
 
 
 def own_arrays(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -95,10 +152,8 @@ def put_tensors(
     Raises:
       WeightsError: unless `partial`, names or shapes differ from the network's; with `partial`, no array fits.
     """
-    whole = any(re.match(rf"{_PARALLEL}(decoder|segmentation_head)\.", key) for key in tensors)
-    given, unknown = convert_tensors(tensors, torch_names_of(model, whole=whole))
-    unused = _deeper_stages(model)
-    given = {path: value for path, value in given.items() if path not in unused}
+    given, unknown = tensor_arrays(model, tensors)
+    whole = is_whole_network(tensors)
     return put_arrays(variables, given, unknown=unknown, whole=whole, name=name, partial=partial)
 
 
@@ -141,23 +196,6 @@ def put_arrays(
     return traverse_util.unflatten_dict(wanted | {k: v.astype(np.float32) for k, v in fitting.items()}, sep="/")
 
 
-def torch_names_of(model: EncoderDecoder, *, whole: bool) -> TorchNames:
-    """Returns the PyTorch names of a network's modules.
-
-    Args:
-      model: a network of an `Architecture`.
-      whole: include decoder and heads, not the encoder alone.
-    """
-    # timm's feature extractors are the attribute `model` of an encoder of segmentation_models_pytorch.
-    prefix = rf"{_PARALLEL}(?:encoder\.)?(?:model\.)?"
-    names = [*nested(prefix, "encoder", model.encoder.torch_names)]  # type: ignore[attr-defined]
-    if whole:
-        decoder = model.decoder.torch_names  # type: ignore[attr-defined]
-        names += nested(rf"{_PARALLEL}decoder\.", "decoder", decoder)
-        names += nested(_PARALLEL, "", model.torch_names)
-    return names
-
-
 def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
     if not isinstance(model, EncoderDecoder):
         raise WeightsError(
@@ -178,24 +216,6 @@ def _public_tensors(model: EncoderDecoder, sha256: str) -> tuple[str, dict[str, 
         )
     path = download(public.repository, public.filename, revision=public.revision)
     return f"{public.repository} ({path})", read_weights(path, sha256=sha256)
-
-
-def _deeper_stages(model: EncoderDecoder) -> set[str]:
-    """Returns the paths of the encoder's stages beyond the network's depth, which published weights include."""
-    if model.encoder_name not in ENCODERS:
-        return set()
-    depth = max(ENCODERS[model.encoder_name].depths)
-    if len(model.encoder.channels) == depth:  # type: ignore[attr-defined]
-        return set()
-    whole = make_encoder(model.encoder_name, depth=depth, dtype=jnp.float32)
-    return _encoder_paths(whole) - _encoder_paths(model.encoder)
-
-
-def _encoder_paths(encoder: nn.Module) -> set[str]:
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(functools.partial(encoder.init, train=False), jax.random.key(0), image)
-    flat = traverse_util.flatten_dict({collection: {"encoder": tree} for collection, tree in shapes.items()}, sep="/")
-    return set(flat)
 
 
 def _adapted(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

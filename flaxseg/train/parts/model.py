@@ -21,6 +21,7 @@ from flaxseg.models.freezing import freeze
 from flaxseg.models.protocol import SegmentationModel, Variables
 from flaxseg.optimizers import freezing
 from flaxseg.optimizers.groups import IsFrozen, encoder_layers
+from flaxseg.train.parts.public_model import Public
 from flaxseg.train.step import initial_variables
 
 
@@ -32,11 +33,19 @@ class PretrainedWeights:
       source: "imagenet", a weights file, or the directory of a run or checkpoint.
       sha256: the expected SHA-256 of the file, or its first digits; "": not checked.
       partial: load the arrays that fit, and initialize the others.
+      accept_license: accept a license of a public network's weights that is non-commercial or custom.
+      published: the name of a public network with its commit; "" for other weights.
+      origin: what the run records as the origin of a public network's weights.
+      license: the license of a public network's weights.
     """
 
     source: str
     sha256: str
     partial: bool
+    accept_license: bool = False
+    published: str = ""
+    origin: str = ""
+    license: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +83,14 @@ class ModelPart:
         return jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8)
 
 
-def build_model_part(config: ConfigDict, num_classes: int, channels: int) -> ModelPart:
+def build_model_part(config: ConfigDict, num_classes: int, channels: int, *, public: Public | None = None) -> ModelPart:
     """Returns the network of a valid configuration, after checking its output shape; needs no data.
 
     Args:
       config: its sections `model`, `train`, `data.image_size` and `optimizer.freeze` are read.
       num_classes: number of classes.
       channels: number of channels of the images.
+      public: the public network that the configuration starts from, from `with_public_network`.
 
     Raises:
       ConfigError: options that do not fit the images, or a user's network that does not return logits of their size.
@@ -100,10 +110,17 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int) -> Mod
         variables=variables,
         encoder_layers=layers,
         frozen=freezing(tuple(config.optimizer.freeze)),
-        pretrained=PretrainedWeights(given.pretrained, given.pretrained_sha256, given.pretrained_partial)
-        if given.pretrained
-        else None,
+        pretrained=_pretrained(given, public) if given.pretrained else None,
     )
+
+
+def _pretrained(given: ConfigDict, public: Public | None) -> PretrainedWeights:
+    weights = PretrainedWeights(
+        given.pretrained, given.pretrained_sha256, given.pretrained_partial, given.accept_license
+    )
+    if public is None:
+        return weights
+    return dataclasses.replace(weights, published=public.name, origin=public.origin, license=str(public.license))
 
 
 def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDataset) -> ModelDescription:
@@ -130,6 +147,8 @@ def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDa
         precision=config.train.precision,
         value_range=config.data.options.get("value_range"),
         versions=installed_versions(),
+        source=model.pretrained.origin if model.pretrained else "",
+        license=model.pretrained.license if model.pretrained else "",
     )
 
 

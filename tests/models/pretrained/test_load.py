@@ -195,3 +195,20 @@ def test_an_encoder_without_public_weights_is_named(monkeypatch):
     monkeypatch.setitem(ENCODERS, ENCODER, dataclasses.replace(ENCODERS[ENCODER], pretrained=None))
     with pytest.raises(WeightsError, match="no public weights of encoder resnet18; did you mean 'resnet"):
         load_pretrained(variables_of(), network(), "imagenet")
+
+
+@pytest.mark.parametrize("prefix", ["model.encoder.", "_orig_mod.encoder.", "module._orig_mod.encoder.model."])
+def test_prefixes_of_lightning_and_compiled_modules_are_known(prefix):
+    assert put(torch_tensors(prefix))["params/encoder/stem/conv/kernel"][0, 0, 0, 1] == 3 * 49
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "_orig_mod.", "model._orig_mod."])
+def test_a_whole_network_of_a_lightning_module_fills_the_network(prefix):
+    names = {"segmentation_head.0.weight": np.ones((2, 16, 3, 3), np.float32), "segmentation_head.0.bias": np.ones(2)}
+    tensors = torch_tensors("encoder.") | names | {"mean": np.zeros((1, 3, 1, 1)), "std": np.ones((1, 3, 1, 1))}
+    found = put({f"{prefix}{name}": value for name, value in tensors.items()}, partial=True)
+    assert (found["params/head/kernel"] == 1).all() and (found["params/encoder/stem/norm/bias"] != 7).any()
+    missing = "in the network, but not in the file"
+    with pytest.raises(WeightsError, match=missing) as raised:
+        put({f"{prefix}{name}": value for name, value in tensors.items()})
+    assert "in the file, but not in the network" not in str(raised.value)

@@ -1,0 +1,80 @@
+"""Saves networks of segmentation_models_pytorch and transformers, and their logits; requires PyTorch.
+
+    python tests/parity/public_reference.py --out DIR [unet fpn_cat ...]
+
+Each case of `public_cases` is a folder that the library's own `save_pretrained` writes, and a file CASE.npz with the
+logits of two images at the image's size. Existing files are not written again.
+"""
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+from public_cases import DEFAULTS, SMP_CASES, TRANSFORMERS_CASES, sizes_of
+from references import image, tensor
+from torch import nn
+from transformers import (
+    ConvNextConfig,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
+)
+
+
+def build(case: str) -> tuple[nn.Module, int]:
+    """Returns a network with the weights of `references.tensor`, and its number of channels."""
+    if case in SMP_CASES:
+        kind, options = SMP_CASES[case]
+        network = getattr(smp, kind)(**(DEFAULTS | options))
+        channels = options.get("in_channels", 3)
+    else:
+        kind, options, backbone = TRANSFORMERS_CASES[case]
+        channels = options.get("num_channels", 3)
+        if kind == "segformer":
+            network = SegformerForSemanticSegmentation(SegformerConfig(**options))
+        else:
+            config = UperNetConfig(backbone_config=ConvNextConfig(**backbone), **options)
+            network = UperNetForSemanticSegmentation(config)
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    network.load_state_dict({name: torch.from_numpy(tensor(name, shape, 1.0)) for name, shape in shapes.items()})
+    return network.eval(), channels
+
+
+def logits_of(network: nn.Module, size: tuple[int, int], channels: int) -> np.ndarray:
+    """Returns the logits of two images, float32[2, H, W, classes], or the one logit of a network with one class."""
+    x = torch.from_numpy(image(size, channels).transpose(0, 3, 1, 2).copy())
+    with torch.no_grad():
+        found = network(x)
+    found = found.logits if hasattr(found, "logits") else found[0] if isinstance(found, tuple) else found
+    if found.shape[1] == 1:
+        found = torch.logit(found.double()).float()
+    found = nn.functional.interpolate(found, size=size, mode="bilinear", align_corners=False)
+    return found.numpy().transpose(0, 2, 3, 1)
+
+
+def main() -> None:
+    """Writes the folders and the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*")
+    parser.add_argument("--out", type=Path, required=True)
+    flags = parser.parse_args()
+    flags.out.mkdir(parents=True, exist_ok=True)
+    for case in flags.cases or (*SMP_CASES, *TRANSFORMERS_CASES):
+        target = flags.out / f"{case}.npz"
+        if target.exists():
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network, channels = build(case)
+            network.save_pretrained(flags.out / case)
+        found = {f"{h}x{w}": logits_of(network, (h, w), channels) for h, w in sizes_of(case)}
+        np.savez(target, **found)
+        print(case, flush=True)
+
+
+if __name__ == "__main__":
+    main()

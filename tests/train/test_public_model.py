@@ -1,0 +1,102 @@
+"""A run starts from a public network, which sets its architecture; contradictions are errors."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from public_repositories import CARD, SEGFORMER, segformer_tensors, smp_config, smp_tensors, write_repository
+
+from flaxseg.config.files import load_config
+from flaxseg.deploy.saved import read_model
+from flaxseg.errors import ConfigError, WeightsError
+from flaxseg.inference.description import read_description
+from flaxseg.train.build import build
+from flaxseg.train.loop import train_and_evaluate
+from flaxseg.train.parts.model import describe_model
+from flaxseg.train.parts.public_model import with_public_network
+from flaxseg.train.state import load_weights
+
+
+@pytest.fixture(scope="module")
+def fpn(tmp_path_factory):
+    """Returns a folder with a network of three classes."""
+    folder = tmp_path_factory.mktemp("fpn")
+    card = CARD.format(license="cc-by-nc-4.0", dataset="")
+    return write_repository(folder, smp_config("FPN", "resnet18"), smp_tensors("fpn", "resnet18"), card=card)
+
+
+def config_of(folder, *overrides):
+    own = ["model.options={}", f"model.pretrained={folder}", "model.accept_license=True"]
+    return load_config("configs/shapes.py:tiny", [*own, *overrides])
+
+
+def test_a_public_network_sets_name_and_options_and_its_heads_are_drawn_anew(fpn, capsys):
+    config = config_of(fpn, "model.options.remat=True")
+    filled, found = with_public_network(config)
+    assert (filled.model.name, filled.model.options.encoder, filled.model.options.merge) == ("fpn", "resnet18", "add")
+    assert (filled.model.options.remat, filled.model.options.mean) == (True, (123.675, 116.28, 103.53))
+    assert config.model.name == "plain_unet" and found.name == str(fpn)
+    assert with_public_network(filled)[0].to_dict() == filled.to_dict()
+    run = build(config)
+    loaded = load_weights(run)
+    is_loaded = jax.tree.map(lambda leaf: isinstance(leaf, np.ndarray), loaded["params"])
+    assert all(jax.tree.leaves((is_loaded["encoder"], is_loaded["decoder"])))
+    assert run.model.num_classes != 3 and not any(jax.tree.leaves(is_loaded["head"]))
+    printed = capsys.readouterr().err
+    assert f"{fpn}: license of the weights: cc-by-nc-4.0\n" in printed
+    assert f"{fpn}: not loaded, because the number of classes differs or the network lacks it: head;" in printed
+    described = describe_model(filled, run.model, run.data.train)
+    assert (described.source, described.license) == (fpn.name, "cc-by-nc-4.0")
+
+
+CONTRADICTIONS = {
+    "model.name=unet": r"config.model.name = 'unet': contradicts config.model.pretrained.* 'fpn'",
+    "model.options.width=4": r"config.model.name = 'plain_unet': contradicts config.model.pretrained.* 'fpn'",
+    "model.options.merge=cat": r"config.model.options.merge = 'cat': the network of .* has 'add'; leave it out",
+}
+
+
+@pytest.mark.parametrize("override", CONTRADICTIONS)
+def test_contradictions_are_errors(fpn, override):
+    name = ["model.name=fpn"] if ".merge" in override else []
+    with pytest.raises(ConfigError, match=CONTRADICTIONS[override]):
+        build(config_of(fpn, *name, override))
+
+
+def test_a_non_commercial_license_has_to_be_accepted(fpn):
+    with pytest.raises(WeightsError, match=r"is cc-by-nc-4.0, .*--config.model.accept_license=True"):
+        build(config_of(fpn, "model.accept_license=False"))
+
+
+def test_a_segformer_of_transformers_keeps_its_head_for_as_many_classes(tmp_path):
+    folder = write_repository(tmp_path, SEGFORMER, segformer_tensors())
+    config = config_of(folder, "data.name=shapes")
+    num_classes = build(config).model.num_classes
+    labels = {str(index): f"class {index}" for index in range(num_classes)}
+    tensors = segformer_tensors()
+    for leaf in ("weight", "bias"):
+        name = f"decode_head.classifier.{leaf}"
+        tensors[name] = np.resize(tensors[name], (num_classes, *tensors[name].shape[1:]))
+    write_repository(tmp_path, {**SEGFORMER, "id2label": labels}, tensors)
+    run = build(config)
+    assert run.model.module.encoder.epsilon == 1e-5 and not run.model.module.align_corners
+    loaded = load_weights(run)
+    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(loaded))
+    kernel = tensors["decode_head.classifier.weight"]
+    np.testing.assert_array_equal(loaded["params"]["head"]["kernel"], kernel.transpose(2, 3, 1, 0))
+
+
+@pytest.mark.long
+def test_a_run_from_a_public_network_resumes_and_records_its_license(fpn, tmp_path):
+    steps = ("train.steps=2", "optimizer.schedule=constant", "optimizer.warmup_steps=0", "log.images=0", "mesh.data=1")
+    config = config_of(fpn, *steps)
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    train_and_evaluate(config_of(fpn, *steps, "train.steps=1"), tmp_path / "parts")
+    recorded = tmp_path / "parts" / "config.json"
+    found = json.loads(recorded.read_text())
+    assert found["model"]["name"] == "fpn"
+    resumed = train_and_evaluate(config_of(fpn, *steps), tmp_path / "parts")
+    jax.tree.map(np.testing.assert_array_equal, *(jax.device_get(r.state.params) for r in (whole, resumed)))
+    assert read_description(tmp_path / "whole" / "model.json").license == "cc-by-nc-4.0"
+    assert read_model(tmp_path / "whole").description.source == fpn.name
