@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CODE = [file for folder in ("flaxseg", "configs", "examples") for file in sorted((ROOT / folder).rglob("*.py"))]
 
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "code"}
-UNSAFE_MODULES |= {"subprocess", "pty", "popen2", "commands"}
+UNSAFE_MODULES |= {"subprocess", "ctypes", "pty", "popen2", "commands"}
 UNSAFE_BUILTINS = {"eval", "exec", "__import__"}
 UNSAFE_ATTRIBUTES = {"system", "popen", "read_pickle", "to_pickle", "unpack_archive", "extractall", "load_module"}
 
