@@ -1,4 +1,4 @@
-"""What README.md, docs/extending.md and docs/models.md show works: snippets run, commands are valid, and links lead to files."""
+"""What README.md and two pages of docs/ show works: snippets run, commands are valid, and links lead to files."""
 
 import importlib
 import re
@@ -21,7 +21,9 @@ from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
 from flaxseg.registry import option_names
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/extending.md", "docs/models.md")}
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/extending.md", "docs/models.md")
+}
 README = PAGES["README.md"]
 COMMANDS = re.findall(r"^python -m flaxseg\.(\w+) ?(.*)$", "\n".join(PAGES.values()), re.MULTILINE)
 SNIPPETS = [snippet for page in PAGES.values() for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
