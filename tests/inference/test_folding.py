@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from exported_networks import ENCODERS, SMALL
+from representatives import representatives
 
 from flaxseg.inference.folding import fold_batch_norm
 from flaxseg.models import build_model
@@ -47,14 +48,8 @@ def check(name, options):
     assert texts[0].count("stablehlo.rsqrt") - texts[1].count("stablehlo.rsqrt") == len(folded.blocks)
 
 
-@pytest.mark.parametrize("name", ["plain_unet", "deeplabv3plus"])
+@pytest.mark.parametrize("name", representatives(SMALL, {"plain_unet"}))
 def test_a_folded_network_computes_the_same(name):
-    check(name, SMALL[name])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", [name for name in SMALL if name not in ("plain_unet", "deeplabv3plus")])
-def test_a_folded_network_of_any_architecture_computes_the_same(name):
     check(name, SMALL[name])
 
 

@@ -311,8 +311,12 @@ loop.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys
 """
 
 
+@pytest.mark.long
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
-    """Six steps in one process equal a process killed at step 3, after checkpoint 2, and a second that resumes it."""
+    """With augmentation, several losses and dropout; `test_killed_runs` kills at any moment.
+
+    Six steps in one process equal a process killed at step 3, after checkpoint 2, and a second that resumes it.
+    """
     config = load_config("configs/shapes.py:tiny", OVERRIDES)
     command = [sys.executable, "-c", KILLED, str(tmp_path / "parts"), *OVERRIDES]
     killed = subprocess.run(command, capture_output=True, text=True, check=False)

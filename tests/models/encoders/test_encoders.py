@@ -85,6 +85,15 @@ def test_every_encoder_is_tested():
 
 
 LARGER = {"seresnext50_32x4d", "regnety_032", "densenet169", "tf_efficientnetv2_m", "hrnet_w48"}
+LARGER |= {
+    "efficientnet_b5",
+    "efficientnet_b6",
+    "efficientnet_b7",
+    "convnext_base",
+    "convnext_large",
+    "mit_b4",
+    "mit_b5",
+}
 """Encoders of a family of which the ordinary suite tests a smaller one."""
 
 
