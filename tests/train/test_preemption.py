@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import unittest.mock
 
 import jax
@@ -81,6 +82,7 @@ def wait_for(process, word):
 def test_a_signal_before_the_first_step_ends_the_process_at_once(tmp_path, number):
     with start(tmp_path / "run", "start") as process:
         wait_for(process, "blocked")
+        time.sleep(0.5)  # It says so just before.
         assert (tmp_path / "run" / ".lock").exists()
         process.send_signal(number)
         _, error = process.communicate(timeout=20)
@@ -94,6 +96,7 @@ def test_a_signal_before_the_first_step_ends_the_process_at_once(tmp_path, numbe
 def test_an_interrupt_before_the_first_step_of_a_program_raises_keyboard_interrupt(tmp_path):
     with start(tmp_path / "run", "start", "train.steps=3", kind="program") as process:
         wait_for(process, "blocked")
+        time.sleep(0.5)  # It says so just before.
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=1)  # It is raised when the main thread returns to Python.
@@ -104,6 +107,7 @@ def test_an_interrupt_before_the_first_step_of_a_program_raises_keyboard_interru
 def test_a_second_signal_ends_the_process_at_once_without_harm(tmp_path):
     with start(tmp_path / "run", "step", "eval.every=100", "checkpoint.every=3", "train.steps=100") as process:
         wait_for(process, "blocked")
+        time.sleep(0.5)  # It says so just before.
         process.send_signal(signal.SIGUSR1)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=1)  # It waits for the end of the step.
