@@ -27,7 +27,7 @@ def available_memory() -> int:
 
 
 def memory_limit() -> int | None:
-    """Returns the number of bytes that the control groups of this process, as of a container, allow; None: no limit."""
+    """Returns the memory limit of this process's container or control group, in bytes; None if there is none."""
     return min((limit for limit, _ in _limits()), default=None)
 
 
