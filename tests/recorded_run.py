@@ -95,7 +95,7 @@ def stages():
 
     from flaxseg.report.metric_writers import TensorBoardWriter
     from flaxseg.report.step_rows import StepRows
-    from flaxseg.train import checkpoint_files, checkpoints, compile, evaluation
+    from flaxseg.train import checkpoint_files, checkpoint_saves, compile, evaluation
     from flaxseg.train.background_save import BackgroundSave
     from flaxseg.train.progress import ProgressBar
     from flaxseg.train.writers import CheckpointWriter
@@ -115,8 +115,8 @@ def stages():
         "first step": (before, ProgressBar, "on_step"),
         "Orbax writes": (before, BackgroundSave, "_run", lambda save: save.step == 6),
         "Orbax commits": (before, AtomicRenameTemporaryPath, "finalize", lambda path: path._final_path.name == "6"),
-        "first manifest": (before, checkpoints, "write_manifest", of_step(2)),
-        "manifest": (before, checkpoints, "write_manifest", of_step(6)),
+        "first manifest": (before, checkpoint_saves, "write_manifest", of_step(2)),
+        "manifest": (before, checkpoint_saves, "write_manifest", of_step(6)),
         "manifest written": (before_replace, "6/manifest.json"),
         "before deletion": (before, checkpoint_files, "delete_old", lambda _, complete, **__: 6 in complete),
         "deletion": (before, checkpoint_files.shutil, "rmtree", is_deleted),

@@ -1,6 +1,8 @@
 """A save of Orbax in the background, followed by what completes the checkpoint, and what is left of it if it fails."""
 
 import contextlib
+import itertools
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +12,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from flaxseg.models.pretrained.array_digests import ArrayDigests, Part, digests_of, held_parts, merged
 from flaxseg.models.pretrained.manifest import MARK
+from flaxseg.train.coordination import Store
 from flaxseg.train.processes import BROKEN, Barriers, messages_of_all
 from flaxseg.train.storage import reason
 
@@ -18,7 +22,10 @@ _RUNNING = "\N{HORIZONTAL ELLIPSIS}"
 """What a process whose part is still being saved tells the others."""
 
 
-_WAIT_FOR_THREADS = 30.0
+_WAIT_FOR_THREADS, _WAIT_FOR_DIGESTS = 30.0, 30.0
+
+_numbers = itertools.count()
+"""Distinguishes the digests of one save from those of another."""
 
 
 class Manager(ocp.CheckpointManager):  # type: ignore[misc]
@@ -56,20 +63,23 @@ class BackgroundSave:
       manager: saves the state.
       step: its step.
       state: any tree of arrays.
-      complete: called in the thread when the state has been saved; may raise OSError.
+      complete: called in the thread, with the digests of the arrays, when the state has been saved; may raise OSError.
 
     Raises:
       OSError: it cannot begin.
     """
 
-    def __init__(self, manager: Manager, step: int, state: Any, complete: Callable[[], None]) -> None:
+    def __init__(self, manager: Manager, step: int, state: Any, complete: Callable[[ArrayDigests], None]) -> None:
         self.step = step
         self._manager = manager
         self._complete = complete
         self._problem = ""
         self._agreed: str | None = None
         manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), custom_metadata=MARK)
-        self._thread = threading.Thread(target=self._run, name="complete checkpoint")
+        # Orbax has just copied them to the host, where these views share them.
+        parts = held_parts(state)
+        self._store = Store.open(f"digests/{next(_numbers)}")
+        self._thread = threading.Thread(target=self._run, args=(parts,), name="complete checkpoint")
         self._thread.start()
 
     def has_failed(self) -> bool:
@@ -93,15 +103,30 @@ class BackgroundSave:
         self._thread.join()
         return self._problem
 
-    def _run(self) -> None:
+    def _run(self, parts: list[Part]) -> None:
         try:
+            digests = digests_of(parts)
+            # The old state is no longer needed in memory.
+            parts.clear()
+            if self._store is not None:
+                self._store.set(str(self._store.index), json.dumps(digests))
             self._manager.wait_until_finished()
-            self._complete()
+            self._complete(digests if self._store is None else merged(self._digests_of_all(self._store)))
         # Orbax has no error type for storage.
         except BaseException as error:
             self._manager.barriers.break_all()
             _wait_for_orbax()
             self._problem = reason(error)
+
+    def _digests_of_all(self, store: Store) -> list[ArrayDigests]:
+        """Returns what each process has stored before it waited for the others; in the first process only."""
+        if store.index > 0:
+            return []
+        names = [str(index) for index in range(store.count)]
+        found = [store.wait(name, seconds=_WAIT_FOR_DIGESTS) for name in names]
+        for name in names:
+            store.delete(name)
+        return [json.loads(text) for text in found if text is not None]
 
 
 def _wait_for_orbax() -> None:

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from flaxseg.errors import CheckpointError
+from flaxseg.models.pretrained.array_digests import leaves_by_path
 
 
 def check_fits(directory: Path, step: int, stored: Any, wanted: Any) -> None:
@@ -37,12 +36,4 @@ def check_fits(directory: Path, step: int, stored: Any, wanted: Any) -> None:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    # Attributes, keys and indices look alike, because Orbax turns dataclasses and tuples into dicts and lists.
-    return {
-        "/".join(str(getattr(part, "name", getattr(part, "key", getattr(part, "idx", part)))) for part in path): tuple(
-            leaf.shape
-        )
-        for path, leaf in paths
-        if hasattr(leaf, "shape")
-    }
+    return {path: tuple(leaf.shape) for path, leaf in leaves_by_path(tree)}

@@ -1,11 +1,13 @@
 """Damage to checkpoints: every process of a run finds the same, and what is damaged is set aside."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import logging
 
 from flaxseg.errors import CheckpointError
+from flaxseg.models.pretrained.array_digests import find_changed
 from flaxseg.models.pretrained.manifest import Damaged, needs_manifest, read_manifest, verify
 from flaxseg.train import checkpoint_files as files
 from flaxseg.train.background_save import Manager
@@ -47,6 +49,19 @@ def find_damage(directory: Path, step: int, scores: CheckpointScores) -> Damaged
         problem = str(error)
     problem = first_message(problem)
     return Damaged(problem) if problem else None
+
+
+def find_changed_array(directory: Path, step: int, state: Any) -> Damaged | None:
+    """Returns the damage if an array is not the one that was saved, in all processes; None if there is none.
+
+    Args:
+      directory: the directory of the checkpoints.
+      step: the step of the checkpoint.
+      state: the arrays as they were restored.
+    """
+    manifest = read_manifest(directory / str(step))
+    changed = first_message(find_changed(state, manifest.arrays) if manifest else "")
+    return Damaged(f"{changed}: its values are not those that were saved") if changed else None
 
 
 def set_aside(directory: Path, step: int, error: Exception, scores: CheckpointScores) -> None:

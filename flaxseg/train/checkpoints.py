@@ -1,6 +1,5 @@
 """The checkpoints of a run, saved with Orbax: the latest, and the best, each with a manifest."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,19 +9,18 @@ import jax
 import orbax.checkpoint as ocp
 
 from flaxseg.errors import CheckpointError
-from flaxseg.models.pretrained.manifest import Damaged, add_scores, read_manifest, write_manifest
+from flaxseg.models.pretrained.manifest import Damaged, add_scores, read_manifest
 from flaxseg.report.console import print_line
 from flaxseg.train import checkpoint_files as files
-from flaxseg.train.background_save import BackgroundSave, Manager
 from flaxseg.train.checkpoint_contents import check_fits
-from flaxseg.train.checkpoint_damage import find_damage, open_manager, set_aside
+from flaxseg.train.checkpoint_damage import find_changed_array, find_damage, set_aside
+from flaxseg.train.checkpoint_saves import CheckpointSaves
 from flaxseg.train.checkpoint_scores import CheckpointScores
-from flaxseg.train.orbax_errors import HiddenOrbaxErrors, collect_failed_save
+from flaxseg.train.orbax_errors import HiddenOrbaxErrors
 from flaxseg.train.processes import first_message
-from flaxseg.train.storage import Retries, reason, storage_problem, with_free_space
+from flaxseg.train.storage import Retries, reason, with_free_space
 
-_METADATA_BYTES, _METADATA_BYTES_PER_ARRAY = 65536, 2048
-"""About what a checkpoint takes besides its arrays."""
+_MANIFEST_BYTES = 65536
 
 
 class Checkpoints:
@@ -43,20 +41,14 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep: int, best_metric: str, retry_minutes: float = 0.0) -> None:
         self._directory = directory
-        self._keep = keep
         self._retry_minutes = retry_minutes
         self.should_stop: Callable[[], bool] = lambda: False
-        self._is_first_manager, self._manager_has_failed = True, False
-        # Until the first save has succeeded, and after one that has failed.
-        self._reserves_room = True
         self._scores = CheckpointScores(
             best_metric, {step: manifest.scores for step, manifest in files.manifests(directory).items()}
         )
-        self._counts: dict[int, Mapping[str, int]] = {}
-        self._save: BackgroundSave | None = None
-        self._bytes = 0
+        self._counts: Mapping[str, int] = {}
         self._errors = HiddenOrbaxErrors()
-        self._manager = open_manager(directory, self._scores)
+        self._saves = CheckpointSaves(directory, self._scores, keep=keep)
 
     def __enter__(self) -> Self:
         self._errors.__enter__()
@@ -69,18 +61,16 @@ class Checkpoints:
             if kind is None:
                 self.wait()
             # The other processes may not get here.
-            elif self._save is not None and (problem := self._save.join()):
-                self._report(f"{self._name(self._save.step)} was not saved ({problem})")
+            elif problem := self._saves.join():
+                self._report(f"{self._name(self._saves.step or 0)} was not saved ({problem})")
         finally:
-            self._manager.discard()
-            if self._manager_has_failed or not self._is_first_manager:
-                collect_failed_save()
+            self._saves.close()
             self._errors.__exit__(kind, error, trace)
 
     @property
     def latest_step(self) -> int | None:
         """The step of the latest checkpoint; None if there is none."""
-        return self._manager.latest_step()
+        return self._saves.manager.latest_step()
 
     @property
     def best_step(self) -> int | None:
@@ -127,17 +117,17 @@ class Checkpoints:
         Raises:
           CheckpointError: it could not be saved for `retry_minutes`; earlier checkpoints are unchanged.
         """
-        problem = self._settle()
-        if step in self._manager.all_steps():
+        problem = self._saves.settle()
+        if step in self._saves.manager.all_steps():
             self._add_scores(step, scores or {})
             return
-        self._counts = {step: dict(counts or {})}
-        if problem := problem or self._begin(step, state, scores or {}):
+        self._counts = counts or {}
+        if problem := problem or self._saves.begin(step, state, scores or {}, self._counts):
             self._save_when_possible(step, state, scores or {}, problem)
 
     def has_failed(self) -> bool:
         """Returns whether the last save has failed; with several processes, all of them have to call it together."""
-        return self._save is not None and self._save.has_failed()
+        return self._saves.has_failed()
 
     def finish(self, step: int, state: Any) -> None:
         """Waits until every save has reached the disk; if the last one has failed, saves a state in its place.
@@ -150,7 +140,7 @@ class Checkpoints:
           CheckpointError: see `save`.
         """
         scores = self._scores[step]
-        if problem := self._settle():
+        if problem := self._saves.settle():
             self._save_when_possible(step, state, scores, problem)
 
     def wait(self) -> None:
@@ -159,8 +149,8 @@ class Checkpoints:
         Raises:
           CheckpointError: the last one has failed.
         """
-        step = self._save.step if self._save else 0
-        if problem := self._settle():
+        step = self._saves.step or 0
+        if problem := self._saves.settle():
             raise CheckpointError(f"{self._name(step)} could not be saved ({problem})")
 
     def restore(self, like: Any, step: int) -> Any:
@@ -173,13 +163,13 @@ class Checkpoints:
         Raises:
           CheckpointError: there is no checkpoint of that step, or its arrays differ; the message lists both shapes.
         """
-        if step not in self._manager.all_steps():
-            there = ", ".join(map(str, self._manager.all_steps())) or "none"
+        if step not in self._saves.manager.all_steps():
+            there = ", ".join(map(str, self._saves.manager.all_steps())) or "none"
             raise CheckpointError(f"{self._directory}: no checkpoint of step {step}; steps there: {there}")
-        stored = self._manager.item_metadata(step)["state"].tree  # raises for a damaged checkpoint
+        stored = self._saves.manager.item_metadata(step)["state"].tree  # raises for a damaged checkpoint
         check_fits(self._directory, step, stored, like)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-        return self._manager.restore(step, args=arguments)["state"]
+        return self._saves.manager.restore(step, args=arguments)["state"]
 
     def restore_latest(self, like: Any) -> Any | None:
         """Returns the state of the latest checkpoint that can be read; None if there is none.
@@ -196,48 +186,19 @@ class Checkpoints:
                 if damage := find_damage(self._directory, step, self._scores):
                     raise damage
                 state = self.restore(like, step)
+                if damage := find_changed_array(self._directory, step, state):
+                    state = None
+                    raise damage
             except CheckpointError:
                 raise
             # Orbax has no error type for damage; the type depends on the damaged file.
             except Exception as error:
                 set_aside(self._directory, step, error, self._scores)
-                self._manager.reload()
-        self._delete_old()
+                self._saves.manager.reload()
+        self._saves.delete_old()
         # Also of what has just been deleted.
-        self._manager.reload()
+        self._saves.manager.reload()
         return state
-
-    def _begin(self, step: int, state: Any, scores: Mapping[str, float]) -> str:
-        """Begins to save a state in the background; returns why that is not possible, or ""."""
-        leaves = [leaf for leaf in jax.tree.leaves(state) if hasattr(leaf, "nbytes")]
-        metadata_bytes = _METADATA_BYTES + _METADATA_BYTES_PER_ARRAY * len(leaves)
-        self._bytes = sum(leaf.nbytes for leaf in leaves) + metadata_bytes
-        problem = ""
-        if jax.process_index() == 0:
-            was_removed = not self._directory.exists()
-            problem = storage_problem(self._directory, self._bytes, reserve=self._reserves_room)
-            if was_removed and not problem:
-                # It is there again, but what was in it is not: see `_remove_missing`.
-                problem = with_free_space("their directory was removed", self._directory, self._bytes)
-        if problem := first_message(problem):
-            self._reserves_room = True
-            return problem
-        try:
-            if self._manager_has_failed:
-                self._manager, self._is_first_manager, self._manager_has_failed = Manager(self._directory), False, False
-            self._scores.add(step, scores)
-            self._save = BackgroundSave(self._manager, step, state, lambda: self._complete(step))
-        except OSError as error:
-            self._forget(step)
-            return with_free_space(reason(error), self._directory, self._bytes)
-        return ""
-
-    def _complete(self, step: int) -> None:
-        """Writes the manifest of a checkpoint that Orbax has saved, and deletes old checkpoints."""
-        if jax.process_index() == 0:
-            counts = self._counts[step]
-            write_manifest(self._directory / str(step), step=step, scores=self._scores[step], counts=counts)
-            self._delete_old()
 
     def _add_scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Adds scores to the manifest of a complete checkpoint that has none."""
@@ -252,7 +213,7 @@ class Checkpoints:
             if retries.is_stopped:
                 return self._report(f"{problem} when the run is resumed")
             raise CheckpointError(f"{problem} when you repeat the command. Free space, or make the directory writable")
-        self._delete_old()
+        self._saves.delete_old()
 
     def _scores_problem(self, step: int) -> str:
         """Adds the scores of a step to its manifest; returns why that is not possible, or ""."""
@@ -260,24 +221,9 @@ class Checkpoints:
             if jax.process_index() == 0:
                 add_scores(self._directory / str(step), self._scores[step])
         except OSError as error:
-            return with_free_space(reason(error), self._directory, _METADATA_BYTES)
+            return with_free_space(reason(error), self._directory, _MANIFEST_BYTES)
         except Damaged as error:
             return str(error)
-        return ""
-
-    def _settle(self) -> str:
-        """Waits for the last save; if it has failed, forgets it and returns why, otherwise "".
-
-        With several processes, all of them have to call it together.
-        """
-        if self._save is None:
-            return ""
-        save, self._save = self._save, None
-        if problem := save.result():
-            self._forget(save.step)
-            return with_free_space(problem, self._directory, self._bytes)
-        self._manager.reload()
-        self._reserves_room = False
         return ""
 
     def _save_when_possible(self, step: int, state: Any, scores: Mapping[str, float], problem: str) -> None:
@@ -287,7 +233,7 @@ class Checkpoints:
         if self._retry_minutes and not self.should_stop():
             waits = f"training waits, and tries again for {minutes}"
             self._report(f"{self._name(step)} cannot be saved ({problem}); {waits}")
-        while problem := self._begin(step, state, scores) or self._settle():
+        while problem := self._saves.begin(step, state, scores, self._counts) or self._saves.settle():
             if retries.wait():
                 continue
             latest = self.latest_step
@@ -302,30 +248,11 @@ class Checkpoints:
         self._remove_missing()
         self._report(f"{self._name(step)} was saved after {retries.seconds:.0f} s; training continues")
 
-    def _forget(self, step: int) -> None:
-        """Forgets a checkpoint whose save has failed, and deletes what is left of it."""
-        self._manager.discard()
-        collect_failed_save()
-        self._manager_has_failed = self._reserves_room = True
-        self._scores.remove(step)
-        if jax.process_index() == 0:
-            files.delete_failed(self._directory, step)
-        with contextlib.suppress(OSError):
-            self._manager.reload()
-
     def _remove_missing(self) -> None:
         """Removes the scores of checkpoints that no longer exist, as after their directory was deleted."""
         found = " ".join(map(str, files.manifests(self._directory))) if jax.process_index() == 0 else ""
         there = first_message(found).split()
         self._scores.remove(*(step for step in list(self._scores.steps) if str(step) not in there))
-
-    def _delete_old(self) -> None:
-        if jax.process_index() == 0:
-            # What cannot be deleted now is deleted after a later save.
-            with contextlib.suppress(OSError):
-                complete, best = self._scores.steps, self._scores.best
-                old = files.delete_old(self._directory, complete=complete, best=best, keep=self._keep)
-                self._scores.remove(*old)
 
     def _name(self, step: int) -> str:
         return f"{self._directory}: the checkpoint of step {step}"

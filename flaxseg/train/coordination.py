@@ -75,6 +75,17 @@ class Store:
                 return None
             raise StoreError(_first_line(error)) from error
 
+    def delete(self, key: str) -> None:
+        """Deletes a key, if it exists.
+
+        Raises:
+          StoreError: the store cannot be reached.
+        """
+        try:
+            self._client.key_value_delete(self._scope + key)
+        except jax.errors.JaxRuntimeError as error:
+            raise StoreError(_first_line(error)) from error
+
     def all(self, prefix: str) -> dict[str, str]:
         """Returns the values of all keys that begin with `prefix/`, by the rest of their names.
 

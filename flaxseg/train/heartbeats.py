@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import faulthandler
 import json
+import math
 import os
 import socket
 import sys
@@ -75,6 +76,8 @@ class Heartbeats:
         self._ended = threading.Event()
         self._heard: dict[int, Heartbeat] = {}
         self._beat = 0
+        # Where another process has said why it ends, or this one has: when this one exits if it has not ended by then.
+        self._exit_at = math.inf
         self._thread = threading.Thread(target=self._run, name="flaxseg-heartbeats", daemon=True)
 
     def __enter__(self) -> Self:
@@ -111,6 +114,7 @@ class Heartbeats:
         if isinstance(error, jax.errors.JaxRuntimeError):
             self._ended.wait(_VERDICT_SECONDS)
         reason = (str(error).splitlines() or [""])[0]
+        self._exit_at = time.monotonic() + _VERDICT_SECONDS
         try:
             self._store.set_once("end/reason", f"{_name(self._store)} ended with {type(error).__name__}: {reason}")
         except StoreError:
@@ -123,8 +127,7 @@ class Heartbeats:
             try:
                 self._say(store)
                 self._hear(store.all("alive"))
-                # A process that ends with an error says so, which needs no waiting.
-                verdict = store.all("end").get("reason") or self._verdict()
+                verdict = self._said(store) or self._verdict()
             except StoreError as error:
                 self.lost(error)
                 return
@@ -148,6 +151,15 @@ class Heartbeats:
             moved = before is None or before.position != said["position"]
             position_changed = now if moved or before is None else before.position_changed
             self._heard[int(index)] = Heartbeat(**said, beat_changed=beat_changed, position_changed=position_changed)
+
+    def _said(self, store: Store) -> str:
+        """Returns why another process has ended, as it said itself, once this one has had the time to end likewise.
+
+        Errors of storage, for example, are raised by all processes.
+        """
+        if reason := store.all("end").get("reason", ""):
+            self._exit_at = time.monotonic() + BEAT_SECONDS if math.isinf(self._exit_at) else self._exit_at
+        return reason if time.monotonic() > self._exit_at else ""
 
     def _tell(self, store: Store, verdict: str) -> None:
         """Tells the verdict to the other processes; the first one, which holds the store, then exits last."""

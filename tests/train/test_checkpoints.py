@@ -7,12 +7,15 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from flaxseg.errors import CheckpointError
+from flaxseg.errors import CheckpointError, WeightsError
+from flaxseg.models.pretrained.checkpoints import read_checkpoint
 from flaxseg.models.pretrained.manifest import Damaged, read_manifest, verify, write_manifest
-from flaxseg.train import checkpoint_damage, sharding
+from flaxseg.train import checkpoint_damage, checkpoint_saves, sharding
 from flaxseg.train import checkpoints as checkpoints_module
+from flaxseg.train.background_save import Manager
 from flaxseg.train.checkpoints import Checkpoints
 
 
@@ -238,6 +241,32 @@ def test_a_step_that_is_damaged_again_is_set_aside_again(saved, tmp_path):
     assert sorted(path.name for path in directory.iterdir()) == ["2", "5", "6", "6.2.damaged", "6.damaged"]
 
 
+def test_what_was_not_written_as_it_was_in_memory_is_noticed(saved, tmp_path, monkeypatch):
+    """The files agree with the manifest: a bit has flipped before they were written."""
+    directory = tmp_path / "checkpoints"
+    shutil.copytree(saved, directory)
+    save = Manager.save
+
+    def flipped(manager, step, args, **options):
+        params = {name: np.array(value) for name, value in args.state.item["params"].items()}
+        params["kernel"].view(np.uint32)[2, 5] ^= 1
+        changed = {**args.state.item, "params": jax.tree.map(jnp.asarray, params)}
+        save(manager, step, args=ocp.args.Composite(state=ocp.args.StandardSave(changed)), **options)
+
+    with Checkpoints(directory, keep=3, best_metric="miou") as checkpoints:
+        checkpoints.save(7, state(7.0))
+        checkpoints.wait()
+        monkeypatch.setattr(Manager, "save", flipped)
+        checkpoints.save(8, state(8.0))
+        checkpoints.wait()
+        verify(directory / "8", read_manifest(directory / "8"))
+        with pytest.raises(WeightsError, match=r"8: is damaged \(the values of params/kernel are not those that were"):
+            read_checkpoint(directory / "8" / "state")
+        restored = checkpoints.restore_latest(abstract_state(sharding.make_mesh(data=2, fsdp=4)))
+    np.testing.assert_array_equal(restored["params"]["kernel"], np.full((4, 8), 7.0))
+    assert (directory / "8.damaged").is_dir()
+
+
 def test_a_damaged_checkpoint_that_cannot_be_renamed_is_one_error(saved, tmp_path, monkeypatch):
     directory = tmp_path / "checkpoints"
     shutil.copytree(saved, directory)
@@ -279,7 +308,7 @@ def test_old_checkpoints_are_deleted_only_once_the_new_one_is_complete(saved, tm
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoints_module, "write_manifest", full)
+    monkeypatch.setattr(checkpoint_saves, "write_manifest", full)
     with (
         pytest.raises(
             CheckpointError, match=r"step 7 could not be saved \(No space left on device; .* free, 0.1 MB need"

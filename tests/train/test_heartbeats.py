@@ -87,6 +87,26 @@ def test_an_error_of_one_process_ends_the_others_at_once(quick):
     assert next(iter(verdicts.values())).endswith("ended with ValueError: no such image")
 
 
+def test_processes_that_raise_the_same_error_end_by_themselves(quick):
+    verdicts, told = quick
+    shared = FakeStores(2)
+    with of(shared, 0) as first, of(shared, 1) as second:
+        for each in (first, second):
+            each.explain(ValueError("disk full"))
+        assert not told.wait(0.5)
+    assert verdicts == {}
+
+
+def test_a_process_that_hangs_after_an_error_exits(quick, monkeypatch):
+    monkeypatch.setattr(heartbeats, "_VERDICT_SECONDS", 0.2)
+    verdicts, told = quick
+    shared = FakeStores(2)
+    with of(shared, 0) as failing:
+        failing.explain(ValueError("disk full"))
+        assert told.wait(30)
+    assert verdicts[0].endswith("ended with ValueError: disk full")
+
+
 def test_a_lost_store_names_the_first_process(quick):
     verdicts, told = quick
     shared = FakeStores(2)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flaxseg.errors import CheckpointError
-from flaxseg.train import background_save, storage
+from flaxseg.train import background_save, checkpoint_saves, storage
 from flaxseg.train import checkpoints as checkpoints_module
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.storage import Retries, reason, storage_problem
@@ -98,14 +98,14 @@ def steps(directory):
 
 def fail_times(monkeypatch, count):
     """Lets the manifests of the next saves fail as on a full disk."""
-    write, failures = checkpoints_module.write_manifest, [OSError(errno.ENOSPC, "No space left on device")] * count
+    write, failures = checkpoint_saves.write_manifest, [OSError(errno.ENOSPC, "No space left on device")] * count
 
     def fail(*arguments, **options):
         if failures:
             raise failures.pop()
         write(*arguments, **options)
 
-    monkeypatch.setattr(checkpoints_module, "write_manifest", fail)
+    monkeypatch.setattr(checkpoint_saves, "write_manifest", fail)
 
 
 def test_a_lost_save_is_replaced_by_the_next_state_and_its_scores_are_forgotten(directory, monkeypatch, capsys):
@@ -157,7 +157,7 @@ def test_the_last_save_is_repeated_with_its_scores(directory, monkeypatch):
 
 
 def test_without_retrying_it_is_an_error_at_once(directory, monkeypatch):
-    monkeypatch.setattr(checkpoints_module, "storage_problem", lambda *_, **__: "Read-only file system; 1 MB free")
+    monkeypatch.setattr(checkpoint_saves, "storage_problem", lambda *_, **__: "Read-only file system; 1 MB free")
     with (
         pytest.raises(CheckpointError, match=r"step 4 could not be saved .*\(Read-only file system; .* from step 3"),
         Checkpoints(directory, keep=2, best_metric="miou") as checkpoints,
@@ -167,7 +167,7 @@ def test_without_retrying_it_is_an_error_at_once(directory, monkeypatch):
 
 
 def test_a_run_that_is_to_stop_ends_without_a_checkpoint_that_cannot_be_saved(directory, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoints_module, "storage_problem", lambda *_, **__: "Disk quota exceeded; 1 MB free")
+    monkeypatch.setattr(checkpoint_saves, "storage_problem", lambda *_, **__: "Disk quota exceeded; 1 MB free")
     with Checkpoints(directory, keep=2, best_metric="miou", retry_minutes=60) as checkpoints:
         checkpoints.should_stop = lambda: True
         checkpoints.save(4, state(4.0))

@@ -53,8 +53,8 @@ def scenario(name, place, break_it, repair=None, minutes=1.0):
             if repair:
                 threading.Timer(0.8, repair, [workdir]).start()
         save(self, step, state, scores)
-        if step == 4 and self._checkpoints._save:
-            self._checkpoints._save.join()  # So that a save that fails has failed before the next step.
+        if step == 4 and self._checkpoints._saves.step:
+            self._checkpoints._saves.join()  # So that a save that fails has failed before the next step.
 
     def fit(*arguments, **options):
         result = run_fit(*arguments, **options)

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from flaxseg.models.pretrained.manifest import read_manifest
+
 PROGRAM = """
 import os, resource, sys, threading, unittest.mock
 import jax
@@ -36,7 +38,7 @@ def on_checkpoint(self, step, state, scores):
                 threading.Timer(1, limit, [resource.RLIM_INFINITY]).start()
     save(self, step, state, scores)
     if step == 4:
-        self._checkpoints._save.join()
+        self._checkpoints._saves.join()
 
 
 writers.CheckpointWriter.on_checkpoint = on_checkpoint
@@ -79,6 +81,9 @@ def test_both_replace_a_checkpoint_that_one_could_not_write(tmp_path):
     assert "the checkpoint of step 5 was saved after " in errors[0]
     assert "checkpoint of" not in errors[1] and "Traceback" not in errors[0] + errors[1]
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["6", "8"]
+    # Each process holds one half of what is sharded, and both are in the manifest.
+    halves = [len(parts) for parts in read_manifest(tmp_path / "checkpoints" / "8").arrays.values()]
+    assert set(halves) == {1, 2}
 
 
 @pytest.mark.long

@@ -10,6 +10,7 @@ import numpy as np
 from flax import traverse_util
 
 from flaxseg.errors import WeightsError
+from flaxseg.models.pretrained.array_digests import find_changed
 from flaxseg.models.pretrained.manifest import Damaged, read_manifest, verify
 
 
@@ -92,6 +93,9 @@ def read_checkpoint(directory: Path) -> dict[str, np.ndarray]:
         raise WeightsError(
             f"{directory}: this checkpoint cannot be read ({type(error).__name__}); give another one of that run"
         ) from error
+    if manifest is not None and (changed := find_changed(state, manifest.arrays)):
+        why = f"the values of {changed} are not those that were saved"
+        raise WeightsError(f"{directory.parent}: is damaged ({why}); give another checkpoint of that run")
     params = state.get("ema_params") or state["params"]
     flat = traverse_util.flatten_dict({"params": params, "batch_stats": state.get("batch_stats") or {}}, sep="/")
     return {path: np.asarray(value) for path, value in flat.items()}

@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: the size and the SHA-256 of each of its files, and the scores of its state.
+"""The manifest of a checkpoint: the size and the SHA-256 of each of its files, and of its arrays, and its scores.
 
 A checkpoint whose files differ from its manifest is damaged. One without a manifest is incomplete, because the manifest
 is written last, once every file has reached the disk, unless an older version wrote it: see `MARK`.
@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from flaxseg.models.pretrained.array_digests import ArrayDigests
 
 FILE = "manifest.json"
 _FORMAT = 1
@@ -34,16 +36,23 @@ class Manifest:
       scores: the scores of its state by name; empty if it was not evaluated.
       files: for each file, by its path below the directory of the checkpoint, its size and its SHA-256.
       counts: numbers by name that belong to the run and not to its state, such as that of its skipped steps.
+      arrays: the digest of each array; empty for a checkpoint of an older version.
     """
 
     step: int
     scores: Mapping[str, float]
     files: Mapping[str, tuple[int, str]]
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    arrays: ArrayDigests = dataclasses.field(default_factory=dict)
 
 
 def write_manifest(
-    directory: Path, *, step: int, scores: Mapping[str, float], counts: Mapping[str, int] | None = None
+    directory: Path,
+    *,
+    step: int,
+    scores: Mapping[str, float],
+    counts: Mapping[str, int] | None = None,
+    arrays: ArrayDigests | None = None,
 ) -> None:
     """Writes the manifest of a checkpoint durably, after its files.
 
@@ -52,6 +61,7 @@ def write_manifest(
       step: its step.
       scores: the scores of its state; empty if it was not evaluated.
       counts: see `Manifest`.
+      arrays: see `Manifest`.
 
     Raises:
       OSError: a file cannot be read, or the manifest cannot be written.
@@ -59,7 +69,7 @@ def write_manifest(
     files = {path.relative_to(directory).as_posix(): _record(path) for path in _files(directory)}
     for folder in (*directory.rglob("*/"), directory.parent):
         _sync(folder)
-    _write(directory, Manifest(step, scores, files, counts or {}))
+    _write(directory, Manifest(step, scores, files, counts or {}, arrays or {}))
 
 
 def add_scores(directory: Path, scores: Mapping[str, float]) -> None:
@@ -103,7 +113,7 @@ def read_manifest(directory: Path) -> Manifest | None:
         if digest != _digest(content) or content["format"] != _FORMAT:
             raise ValueError("its digest differs")
         files = {name: (size, digest) for name, (size, digest) in content["files"].items()}
-        return Manifest(content["step"], content["scores"], files, content.get("counts", {}))
+        return Manifest(content["step"], content["scores"], files, content.get("counts", {}), _arrays(content))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(f"{FILE}: cannot be read ({error})") from error
 
@@ -152,7 +162,7 @@ def _write(directory: Path, manifest: Manifest) -> None:
     """Writes a manifest so that, whenever the process is killed, there is the old one or the new one."""
     files = {name: [size, digest] for name, (size, digest) in manifest.files.items()}
     content = {"format": _FORMAT, "step": manifest.step, "scores": dict(manifest.scores), "files": files}
-    content |= {"counts": dict(manifest.counts)}
+    content |= {"counts": dict(manifest.counts), "arrays": {path: dict(it) for path, it in manifest.arrays.items()}}
     text = json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n"
     new = directory / f"{FILE}.new"
     with new.open("w", encoding="utf-8") as file:
@@ -161,6 +171,10 @@ def _write(directory: Path, manifest: Manifest) -> None:
         os.fsync(file.fileno())
     new.replace(directory / FILE)
     _sync(directory)
+
+
+def _arrays(content: Mapping[str, Any]) -> ArrayDigests:
+    return {path: dict(parts) for path, parts in content.get("arrays", {}).items()}
 
 
 def _sha256(path: Path) -> str:
