@@ -16,6 +16,7 @@ from typing import Self
 
 import jax
 
+from flaxseg.report.console import print_line
 from flaxseg.train.coordination import Store, StoreError
 
 BEAT_SECONDS = 2.0
@@ -146,6 +147,8 @@ class Heartbeats:
         now = time.monotonic()
         for index, text in alive.items():
             said = json.loads(text)
+            if int(index) == 0 and 0 not in self._heard:
+                self._introduce(said["name"])
             before = self._heard.get(int(index))
             beat_changed = before.beat_changed if before and before.beat == said["beat"] else now
             moved = before is None or before.position != said["position"]
@@ -160,6 +163,13 @@ class Heartbeats:
         if reason := store.all("end").get("reason", ""):
             self._exit_at = time.monotonic() + BEAT_SECONDS if math.isinf(self._exit_at) else self._exit_at
         return reason if time.monotonic() > self._exit_at else ""
+
+    def _introduce(self, first: str) -> None:
+        """Names the first process in the log of every other one, because JAX aborts them when it has ended."""
+        store = self._store
+        assert store is not None
+        if store.index > 0:
+            print_line(f"process {store.index} of {store.count}; {first} coordinates them: when it ends, all end")
 
     def _tell(self, store: Store, verdict: str) -> None:
         """Tells the verdict to the other processes; the first one, which holds the store, then exits last."""

@@ -107,6 +107,17 @@ def test_a_process_that_hangs_after_an_error_exits(quick, monkeypatch):
     assert verdicts[0].endswith("ended with ValueError: disk full")
 
 
+def test_the_first_process_is_named_in_the_logs_of_the_others(quick, capsys):
+    shared = FakeStores(2)
+    first, second = of(shared, 0), of(shared, 1)
+    for each in (second, first, second, second):
+        store = shared.of(1 if each is second else 0)
+        each._say(store)
+        each._hear(store.all("alive"))
+    error = capsys.readouterr().err
+    assert error.startswith("process 1 of 2; process 0 (") and error.count("coordinates them") == 1
+
+
 def test_a_lost_store_names_the_first_process(quick):
     verdicts, told = quick
     shared = FakeStores(2)
