@@ -4,8 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flaxseg import cli
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from flaxseg.train.result import Result
 
 DESCRIPTION = """\
 Trains a segmentation network according to a configuration, evaluates it and saves checkpoints.
@@ -20,6 +26,8 @@ examples:
         use a variant of a configuration
   python -m flaxseg.main --config=configs/folder.py --config.data.dir=DIR --config.train.epochs=20
         train on your own images and masks; every key of the configuration can be set
+  srun python -m flaxseg.main --config=configs/pet.py --workdir=DIR --distributed=auto
+        train on all devices of a SLURM job; DIR is on a disk that all its machines share
   python -m flaxseg.main --help_config optimizer
         describe the keys of a section
   python -m flaxseg.main --config=configs/pet.py --print_config
@@ -39,6 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--print_config", action="store_true", help="check the configuration, print every KEY = VALUE, and exit"
     )
+    parser.add_argument(
+        "--distributed",
+        metavar="auto|HOST:PORT,N,I",
+        help="join the processes of one run: auto finds them under SLURM, Open MPI, on TPU pods and in Kubernetes; or "
+        "give the address of the first process, the number of processes, and the number of this one, from 0",
+    )
     arguments, overrides = cli.parse(parser, argv)
     return cli.exit_status(lambda: _run(arguments, overrides), interrupted="stopped before training began")
 
@@ -57,8 +71,22 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     cli.set_log_level(arguments.verbose)
     from flaxseg.train.loop import train_and_evaluate
 
+    if arguments.distributed:
+        from flaxseg.train.distributed import join
+
+        join(arguments.distributed)
     workdir = Path(arguments.workdir or Path("runs") / cli.run_name(arguments.config))
     result = train_and_evaluate(config, workdir)
+    _report(result, config, workdir)
+    return 128 + result.stopped_by if result.stopped_by else 0
+
+
+def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
+    """Prints the result of a run, in its first process."""
+    import jax
+
+    if jax.process_index() > 0:
+        return
     print(f"\n{result.table()}\n")
     print(f"images        {workdir / 'images'}")
     best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
@@ -77,8 +105,6 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         )
     if result.stopped_by:
         print(f"stopped at step {int(result.state.step)}; repeat the command to resume", file=sys.stderr)
-        return 128 + result.stopped_by
-    return 0
 
 
 if __name__ == "__main__":

@@ -69,7 +69,8 @@ def _score_batches(
         unit="batch",
         leave=False,
         mininterval=0.5,
-        disable=None,
+        # None: only in a terminal.
+        disable=True if jax.process_index() > 0 else None,
         file=standard_error(),
     ) as bar:
         for batch in run.data.iterate(batches):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import jax
 from tqdm import tqdm
 
 from flaxseg.report.console import standard_error
@@ -48,6 +49,8 @@ class ProgressBar(Callback):
             mininterval=interval,
             smoothing=0.1,
             file=standard_error(),
+            # The processes of a run often share a terminal or a file.
+            disable=jax.process_index() > 0,
         )
 
     def on_step(self, step: int, metrics: TrainMetrics) -> None:

@@ -17,9 +17,11 @@ PROGRAM = """
 import json, sys, unittest.mock
 import jax
 
+from flaxseg.train.distributed import join
+
 index, count, port, workdir = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 if count > 1:
-    jax.distributed.initialize(f"localhost:{port}", count, index)
+    join(f"localhost:{port},{count},{index}")
 from flaxseg.config.files import load_config
 from flaxseg.train import loop
 from flaxseg.train.loop import train_and_evaluate
