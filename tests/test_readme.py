@@ -22,7 +22,8 @@ from flaxseg.registry import option_names
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
-    name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/extending.md", "docs/models.md")
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/extending.md", "docs/models.md", "docs/scaling.md")
 }
 README = PAGES["README.md"]
 COMMANDS = re.findall(r"^python -m flaxseg\.(\w+) ?(.*)$", "\n".join(PAGES.values()), re.MULTILINE)
