@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flaxseg import interrupts
+from flaxseg import compile_cache, interrupts
 from flaxseg.errors import FlaxsegError
 
 _SIGPIPE = 13
@@ -161,14 +161,19 @@ def run_name(config: str) -> str:
     return "-".join(filter(None, (Path(path).stem, re.sub(r"[^\w.-]+", "-", variant))))
 
 
-def set_log_level(verbose: bool) -> None:
-    """Shows or hides the log messages of other libraries; must be called before TensorFlow is imported."""
+def prepare(*, verbose: bool) -> None:
+    """Prepares the process for a command's work; must be called before TensorFlow is imported, or a program compiled.
+
+    Args:
+      verbose: show the log messages of other libraries.
+    """
     from absl import logging
 
     logging.set_verbosity(logging.INFO if verbose else logging.ERROR)
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow announces oneDNN on stderr; unused here.
+    compile_cache.enable()
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    cli.set_log_level(arguments.verbose)
+    cli.prepare(verbose=arguments.verbose)
     from flaxseg.diagnosis.checks import examine_machine, examine_run, examine_storage
     from flaxseg.diagnosis.findings import Section, conclusion, section_text, to_json
 

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
-    cli.set_log_level(arguments.verbose)
+    cli.prepare(verbose=arguments.verbose)
     from flaxseg.deploy.evaluation_data import evaluation_config, open_evaluation_data
     from flaxseg.deploy.files import check_new
     from flaxseg.deploy.predictor import load

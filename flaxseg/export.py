@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
         license=arguments.license,
         fold=arguments.fold,
     )
-    cli.set_log_level(verbose=False)
+    cli.prepare(verbose=False)
     output, source = Path(arguments.output), arguments.model
     check_output(output, Path(source), overwrite=arguments.overwrite)
     saved = read_model(source, step=arguments.step, accept_license=arguments.accept_license)

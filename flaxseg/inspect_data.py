@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     check_integer("--images", arguments.images, 0)
     output = Path(arguments.output or Path("runs") / f"inspect-{cli.run_name(arguments.config)}")
     prepare_output(output)
-    cli.set_log_level(arguments.verbose)
+    cli.prepare(verbose=arguments.verbose)
     inspection = inspect_dataset(
         dataset_to_inspect(config),
         training_setup(config),

@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     if steps < 10:
         raise ConfigError(f"--steps={steps}: must be at least 10, so that the trend of the loss is visible")
     config = load_config(arguments.config, overrides)
-    cli.set_log_level(arguments.verbose)
+    cli.prepare(verbose=arguments.verbose)
     run = build(config, schedule=rising_schedule(lowest, highest, steps))
     output = Path(arguments.output or Path("runs") / f"lr-{cli.run_name(arguments.config)}")
     try:

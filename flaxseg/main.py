@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         for key, value in leaves(config):
             print(f"{key} = {value!r}")
         return 0
-    cli.set_log_level(arguments.verbose)
+    cli.prepare(verbose=arguments.verbose)
     from flaxseg.train.loop import train_and_evaluate
 
     if arguments.distributed:

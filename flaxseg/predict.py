@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    cli.set_log_level(arguments.verbose)
+    cli.prepare(verbose=arguments.verbose)
     import jax
 
     from flaxseg.deploy.predict_files import predict_files

@@ -18,7 +18,7 @@ MASK = np.repeat([[2, 0, 0, 0, 1, 1, 1, 1]], 6, 0)
 
 @pytest.fixture(autouse=True)
 def _keep_log_levels(monkeypatch):
-    monkeypatch.setattr("flaxseg.cli.set_log_level", lambda verbose: None)
+    monkeypatch.setattr("flaxseg.cli.prepare", lambda verbose: None)
 
 
 def write(path, values):

@@ -98,7 +98,7 @@ def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
 
 
 def test_a_run_prints_its_scores_and_files(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("flaxseg.cli.set_log_level", lambda verbose: None)
+    monkeypatch.setattr("flaxseg.cli.prepare", lambda verbose: None)
     assert main(["--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run", "--config.train.steps=3"]) == 0
     text = capsys.readouterr().out
     for part in ("mIoU", "triangle", f"images        {tmp_path}/run/images", "best: step 3", "tensorboard --logdir"):
