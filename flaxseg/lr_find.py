@@ -54,6 +54,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         raise ConfigError(f"--steps={steps}: must be at least 10, so that the trend of the loss is visible")
     config = load_config(arguments.config, overrides)
     cli.prepare(verbose=arguments.verbose)
+    config.train.steps_per_call = 1
     run = build(config, schedule=rising_schedule(lowest, highest, steps))
     output = Path(arguments.output or Path("runs") / f"lr-{cli.run_name(arguments.config)}")
     try:

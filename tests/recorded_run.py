@@ -177,14 +177,14 @@ def record(folder):
     def recorded(*arguments):
         compiled = compile_run(*arguments)
 
-        def step(state, batch, key, stored, turn):
+        def train(state, batch, key, stored, turn):
             images = hashlib.sha256(local(batch["image"]).tobytes()).hexdigest()
             row = {"step": turn.number + 1, "examples": local(batch["index"]).tolist(), "images": images}
             with (folder / "steps.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            return compiled.step(state, batch, key, stored, turn)
+            return compiled.train(state, batch, key, stored, turn)
 
-        return compiled._replace(step=step)
+        return compiled._replace(train=train)
 
     def scored(run, compiled, state, **options):
         evaluation = evaluate(run, compiled, state, **options)

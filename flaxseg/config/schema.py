@@ -166,6 +166,9 @@ SCHEMA = (
         Key("train.batch_size", 8, at_least_32(1), "Examples per step, over all devices."),
         Key("train.steps", 0, at_least_32(0), "Number of training steps; 0: determined by train.epochs."),
         Key("train.epochs", 10.0, NON_NEGATIVE, "Number of epochs of len(data) // batch_size steps; see train.steps."),
+        Key("train.steps_per_call", 1, at_least_32(1),
+            "Steps in one compiled program; more than 1 save the time between steps of small networks. It must divide "
+            "train.steps and the steps between logs, evaluations and checkpoints."),
         Key("train.early_stop", 0, at_least(0),
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),

@@ -24,6 +24,9 @@ class Callback:
     def on_step(self, step: int, metrics: TrainMetrics) -> None:
         """Called after each step has been dispatched. Reading `metrics` here makes the host wait for the device.
 
+        With train.steps_per_call > 1, it is called after that many steps; `step` is the last of them, and the arrays of
+        `metrics` have a leading axis of steps.
+
         A step that turns out not to be finite, or to come after such a step, changes nothing; see `StepCheck`.
         """
 

@@ -30,12 +30,24 @@ class Turn(NamedTuple):
     """Number of steps to skip in all."""
 
 
+class Call(NamedTuple):
+    """What a call of the training program returns."""
+
+    state: TrainState
+    """The state after its last step."""
+    metrics: TrainMetrics
+    """The metrics of its step; with several steps per call, each array has a leading axis of steps."""
+    skipped: jax.Array
+    """int32 scalar: number of steps skipped so far."""
+
+
 class Compiled(NamedTuple):
     """The jitted functions of a run, which compile when they are first called and preserve the state's sharding."""
 
-    step: Callable[..., Any]
-    """(state, batch, key, stored, turn) -> (state, metrics); donates the state. A batch of indices is looked up in
-    `stored`, the training set on the devices. `turn` is a `Turn`."""
+    train: Callable[..., Call]
+    """(state, batch, key, stored, turn) -> Call; donates the state. A batch of indices is looked up in `stored`, the
+    training set on the devices. `turn` is a `Turn`. With several steps per call, the arrays of the batch have a leading
+    axis of steps, and `turn` is that of the first one."""
     logits: Callable[..., Any]
     """(state, image) -> logits"""
     score: Callable[..., Any]
@@ -47,7 +59,8 @@ class Compiled(NamedTuple):
 def compile_run(run: Run, state: TrainState) -> Compiled:
     """Returns the jitted functions of a run, for states with the sharding of `state`."""
     mesh = run.loop.mesh
-    placement, everywhere = jax.tree.map(lambda x: x.sharding, state), replicated(mesh)
+    placement: Any = jax.tree.map(lambda x: x.sharding, state)
+    everywhere: Any = replicated(mesh)
     model = partition_safely(run.model.model, mesh)
     step_of_batch = functools.partial(
         train_step,
@@ -65,10 +78,25 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
         return _in_turn(state, *step_of_batch(state, batch, key), turn)
 
+    def train(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored, turn: Turn) -> Call:
+        if run.loop.steps_per_call == 1:
+            state, metrics = step(state, batch, key, stored, turn)
+            return Call(state, metrics, metrics.check.skipped)
+
+        def body(before: tuple[TrainState, Any], inputs: tuple[Batch, Any]) -> tuple[tuple[TrainState, Any], Any]:
+            (state, skipped), (batch, offset) = before, inputs
+            now = Turn(turn.number + offset, skipped, turn.max_skipped)
+            state, metrics = step(state, batch, key, stored, now)
+            return (state, metrics.check.skipped), metrics
+
+        offsets = jnp.arange(run.loop.steps_per_call)
+        (state, skipped), metrics = jax.lax.scan(body, (state, jnp.asarray(turn.skipped)), (batch, offsets))
+        return Call(state, metrics, skipped)
+
     plan = run.loop.evaluation
     score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
     return Compiled(
-        step=jax.jit(step, donate_argnums=0, out_shardings=(placement, everywhere)),
+        train=jax.jit(train, donate_argnums=0, out_shardings=Call(placement, everywhere, everywhere)),
         logits=jax.jit(functools.partial(predict_logits, model=model)),
         score=jax.jit(score, out_shardings=everywhere),
         label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),

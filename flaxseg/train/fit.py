@@ -70,8 +70,9 @@ class _Loop:
     def run(self) -> Result:
         """Trains to the end, and returns the result."""
         run, plan = self._run, self._plan
+        k = plan.steps_per_call
         stored = run.data.load_cache() if run.data.load_cache else {}
-        batches = device_prefetch(run.data.iterate(run.data.train_batches, start=self.step), plan.mesh)
+        batches = device_prefetch(run.data.training_calls(self.step, k), plan.mesh, is_stacked=k > 1)
         key = plan.step_key
         self._events.on_start(run, self._state)
         stop = plan.should_stop(self.step, self._checkpoints.improved_step)
@@ -80,12 +81,11 @@ class _Loop:
             stop = self._finish_step()
         while not stop:
             turn = Turn(self.step, self._skipped, plan.faults.max_skipped)
-            self._state, metrics = self._compiled.step(self._state, next(batches), key, stored, turn)
-            self._skipped = metrics.check.skipped
+            self._state, metrics, self._skipped = self._compiled.train(self._state, next(batches), key, stored, turn)
             # The log is read only now, so that the device works on this step while the host reads earlier ones.
             if plan.should_log(self.step):
                 self._write_log()
-            self.step += 1
+            self.step += k
             self._log.add(metrics)
             self._events.on_step(self.step, metrics)
             stop = self._finish_step()

@@ -87,7 +87,7 @@ def sweep_learning_rates(run: Run, *, lowest: float, highest: float, steps: int)
     stored = run.data.load_cache() if run.data.load_cache else {}
 
     def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
-        state, metrics = compiled.step(state, batch, key, stored, Turn(next(number), 0, max_skipped=0))
+        state, metrics, _ = compiled.train(state, batch, key, stored, Turn(next(number), 0, max_skipped=0))
         # From the first step on that is not finite, no step is taken, and the loss would stay as it is.
         return state, jnp.where(metrics.check.code == 0, metrics.loss.total, jnp.nan)
 

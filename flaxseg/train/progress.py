@@ -26,7 +26,9 @@ class ProgressBar(Callback):
 
     def __init__(self, best_metric: str) -> None:
         self._best_metric = best_metric
-        self._running: deque[Any] = deque()
+        # The step that a call ends with, and a scalar that is ready when it has ended.
+        self._running: deque[tuple[int, Any]] = deque()
+        self._step = 0
         self._bar: Any = None
 
     def __enter__(self) -> Self:
@@ -41,9 +43,10 @@ class ProgressBar(Callback):
     def on_start(self, run: Run, state: TrainState) -> None:
         # In a file or a pipe, every update is a new line, so there are fewer of them than in a terminal.
         interval = 0.2 if sys.stderr.isatty() else 15.0
+        self._step = int(state.step)
         self._bar = tqdm(
             total=run.loop.total_steps,
-            initial=int(state.step),
+            initial=self._step,
             desc="train",
             unit="step",
             mininterval=interval,
@@ -54,7 +57,7 @@ class ProgressBar(Callback):
         )
 
     def on_step(self, step: int, metrics: TrainMetrics) -> None:
-        self._running.append(metrics.loss.total)
+        self._running.append((step, metrics.loss.total))
         self._move()
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
@@ -66,6 +69,7 @@ class ProgressBar(Callback):
 
     def _move(self) -> None:
         """Moves the bar over the steps that the device has finished, without waiting for the others."""
-        while self._running and self._running[0].is_ready():
-            self._running.popleft()
-            self._bar.update()
+        while self._running and self._running[0][1].is_ready():
+            step, _ = self._running.popleft()
+            self._bar.update(step - self._step)
+            self._step = step

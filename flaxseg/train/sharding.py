@@ -82,23 +82,37 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(sharding, state)
 
 
-def place_batch(batch: Batch, mesh: Mesh) -> Batch:
-    """Returns a batch placed on the devices; with several processes, each passes its own part of the examples."""
+def place_batch(batch: Batch, mesh: Mesh, *, is_stacked: bool = False) -> Batch:
+    """Returns a batch placed on the devices; with several processes, each passes its own part of the examples.
+
+    Args:
+      batch: arrays of examples.
+      mesh: the mesh of devices.
+      is_stacked: whether these are several batches, so that a leading axis, which is not split, counts them.
+    """
+    stacked: tuple[None, ...] = (None,) * is_stacked
 
     def place(value: np.ndarray) -> jax.Array:
         # `size` has no rows of pixels, and the rows of labels at native resolution may not divide over the devices.
-        has_rows = value.ndim > 2 and value.shape[1] % mesh.shape["spatial"] == 0
+        shape = value.shape[len(stacked) :]
+        has_rows = len(shape) > 2 and shape[1] % mesh.shape["spatial"] == 0
         where = batch_sharding(mesh) if has_rows else example_sharding(mesh)
-        return jax.make_array_from_process_local_data(where, value)
+        return jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(*stacked, *where.spec)), value)
 
     return {key: place(value) for key, value in batch.items()}
 
 
-def device_prefetch(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:
-    """Yields batches on the devices, each transferred one step ahead of the step that uses it."""
+def device_prefetch(batches: Iterator[Batch], mesh: Mesh, *, is_stacked: bool = False) -> Iterator[Batch]:
+    """Yields batches on the devices, each transferred one call ahead of the one that uses it.
+
+    Args:
+      batches: on the host.
+      mesh: the mesh of devices.
+      is_stacked: see `place_batch`.
+    """
     placed: deque[Batch] = deque()
     for batch in batches:
-        placed.append(place_batch(batch, mesh))
+        placed.append(place_batch(batch, mesh, is_stacked=is_stacked))
         if len(placed) > 1:
             yield placed.popleft()
     yield from placed

@@ -1,11 +1,13 @@
 """Training scalars: averages over the steps since the last log, read without stalling the device."""
 
 import functools
+import operator
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from flaxseg.train.non_finite import NonFinite, NonFiniteStep
 from flaxseg.train.step_metrics import TrainMetrics
@@ -41,7 +43,7 @@ class StepLog:
         return bool(self._pending)
 
     def add(self, metrics: TrainMetrics) -> None:
-        """Adds the metrics of the step that was just dispatched."""
+        """Adds the metrics of the call that was just dispatched: of one step, or with a leading axis of steps."""
         self._pending.append(metrics)
 
     def read(self, step: int) -> tuple[dict[str, float], TrainMetrics]:
@@ -56,7 +58,7 @@ class StepLog:
           NonFiniteStep: one of them is not finite and was not skipped, so it and the later ones were not taken.
         """
         jax.block_until_ready(self._pending[-1].loss.total)
-        finished = jax.device_get(self._pending)
+        finished = [metrics for call in jax.device_get(self._pending) for metrics in _steps_of(call)]
         self._pending.clear()
         taken = [
             metrics
@@ -96,3 +98,10 @@ class StepLog:
         if self._on_skip is not None:
             self._on_skip(finding)
         return False
+
+
+def _steps_of(metrics: TrainMetrics) -> list[TrainMetrics]:
+    """Returns the metrics of each step of a call, from those on the host."""
+    if np.ndim(metrics.loss.total) == 0:
+        return [metrics]
+    return [jax.tree.map(operator.itemgetter(step), metrics) for step in range(len(metrics.loss.total))]

@@ -9,6 +9,7 @@ import jax
 from flax import traverse_util
 from ml_collections import ConfigDict
 
+from flaxseg.config.schema import KEYS
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError, shown
 from flaxseg.inference.description import FILE_NAME, ModelDescription
@@ -123,6 +124,9 @@ class Workdir:
         # As JSON, because a tuple is stored as a list.
         there, now = _read_object(self._config, "a configuration"), json.loads(config.to_json())
         there, now = (traverse_util.flatten_dict(values, sep=".") for values in (there, now))
+        # An older version may have stored it. The default of a key does what was done before there was such a key.
+        defaults = json.loads(json.dumps({name: key.default for name, key in KEYS.items() if not key.is_group}))
+        there = {name: value for name, value in defaults.items() if name in now} | there
         differing = [
             f"  config.{key}: {shown(there.get(key, 'absent'))} in the directory, "
             f"{shown(now.get(key, 'absent'))} in this run"

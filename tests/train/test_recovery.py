@@ -47,7 +47,7 @@ def quick():
     compiled = {}
 
     def compile_once(run, state):
-        key = float(run.optim.schedule(2))
+        key = float(run.optim.schedule(2)), run.loop.steps_per_call
         if key not in compiled:
             compiled[key] = compile_run(run, state)
         return compiled[key]
@@ -148,7 +148,7 @@ def test_a_skipped_step_has_no_effect(stopped, tmp_path, at):
     state, by_hand = before.replace(step=before.step + 1), []
     for step in (5, 6, 7):
         batch = place_batch(run.data.train_batches[step], run.loop.mesh)
-        state, metrics = compiled.step(state, batch, key, {}, Turn(step, 0, max_skipped=0))
+        state, metrics, _ = compiled.train(state, batch, key, {}, Turn(step, 0, max_skipped=0))
         by_hand.append(metrics.compute()["loss"])
     states_equal(result.state, state)
     assert scalars[8]["loss"] == pytest.approx(np.mean(by_hand), rel=1e-6)
@@ -156,6 +156,21 @@ def test_a_skipped_step_has_no_effect(stopped, tmp_path, at):
         assert dict(checkpoints.counts(8)) == {"rollbacks": 0, "skipped_steps": 1}
     again = train_and_evaluate(config, workdir)
     assert again.skipped_steps == 1
+
+
+@pytest.mark.long
+def test_a_step_within_a_call_is_skipped_or_ends_the_run(stopped, tmp_path, at):
+    """Step 5 is in the middle of the only call."""
+    overrides = ["train.steps_per_call=8", "checkpoint.every=8"]
+    one = train_and_evaluate(config_of(at, "train.non_finite=skip"), tmp_path / "one")
+    called = train_and_evaluate(config_of(at, "train.non_finite=skip", *overrides), tmp_path / "called")
+    assert (called.skipped_steps, int(called.state.step)) == (1, 8)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *jax.device_get((one.state, called.state)))
+    with pytest.raises(TrainingError, match="step 5: the loss is not finite, although every image is"):
+        train_and_evaluate(config_of(at, *overrides), tmp_path / "stopped")
+    record = read_record(tmp_path / "stopped" / "non_finite" / "step_0000005.npz")
+    assert int(record.state_like(stopped[4]).step) == 4
+    assert replay(tmp_path / "stopped" / "non_finite" / "step_0000005.npz").is_reproduced
 
 
 class Kill(Callback):

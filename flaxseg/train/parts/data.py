@@ -15,7 +15,7 @@ from tqdm import tqdm
 from flaxseg.augment import canvas_size
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
-from flaxseg.data.batching import stack_examples
+from flaxseg.data.batching import stack_examples, stacked
 from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches
 from flaxseg.data.sampling import sampling_weights
@@ -73,6 +73,16 @@ class DataPart:
         It is decoded on the host, or `{"index": int32[B]}` where the dataset is cached on the devices.
         """
         return self.order.batches
+
+    def training_calls(self, step: int, steps_per_call: int) -> Iterator[Batch]:
+        """Yields this process's part of the batches of each call of the training program.
+
+        Args:
+          step: the step to begin with, from 0.
+          steps_per_call: number of steps of a call; above 1, each array has a leading axis of steps.
+        """
+        batches = self.iterate(self.train_batches, start=step)
+        return batches if steps_per_call == 1 else stacked(batches, steps_per_call)
 
     def read_batch(self, step: int) -> Batch:
         """Returns this process's part of the batch of step `step`, from 0, read from the dataset.

@@ -87,6 +87,7 @@ class LoopPart:
       seed: the random seed of the run, from which all random keys derive.
       total_steps: number of steps.
       batch_size: number of examples in a training batch, over all devices.
+      steps_per_call: number of steps in one call of the training program; divides the other numbers of steps.
       log_every: number of steps between logged training scalars.
       evaluation: when and how the run is evaluated.
       checkpoints: when checkpoints are saved, and which are kept.
@@ -97,6 +98,7 @@ class LoopPart:
     seed: int
     total_steps: int
     batch_size: int
+    steps_per_call: int
     log_every: int
     evaluation: EvaluationPlan
     checkpoints: CheckpointPlan
@@ -170,16 +172,20 @@ def build_mesh(config: ConfigDict) -> Mesh:
 
 def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart:
     """Returns the plan of the training loop of a valid configuration, for a training set of `num_examples`."""
+    per_call = config.train.steps_per_call
+    _check_steps_per_call(config)
     steps_per_epoch = max(num_examples // config.train.batch_size, 1)
-    total_steps = config.train.steps or max(round(config.train.epochs * steps_per_epoch), 1)
+    total_steps = config.train.steps or per_call * max(round(config.train.epochs * steps_per_epoch / per_call), 1)
     # Once per epoch, but at most about twenty times per run, because the epochs of a small dataset are short.
-    evaluate_every = config.eval.every or min(max(steps_per_epoch, math.ceil(total_steps / 20)), total_steps)
+    per_evaluation = per_call * max(round(steps_per_epoch / per_call), math.ceil(total_steps / 20 / per_call))
+    evaluate_every = config.eval.every or min(per_evaluation, total_steps)
     keep = config.data.resize == "keep"
     return LoopPart(
         mesh=mesh,
         seed=config.seed,
         total_steps=total_steps,
         batch_size=config.train.batch_size,
+        steps_per_call=per_call,
         log_every=config.log.every,
         evaluation=EvaluationPlan(
             evaluate_every,
@@ -197,3 +203,18 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         ),
         faults=FaultPlan(config.train.non_finite, config.train.non_finite_limit, config.train.stall_minutes),
     )
+
+
+def _check_steps_per_call(config: ConfigDict) -> None:
+    """Raises ConfigError unless logs, evaluations, checkpoints and the end of a run fall between two calls."""
+    per_call = config.train.steps_per_call
+    keys = ("train.steps", "train.early_stop", "log.every", "eval.every", "checkpoint.every")
+    values = {key: config[key.split(".")[0]][key.split(".")[1]] for key in keys}
+    messages = [
+        f"config.{key} = {steps}: is not a multiple of config.train.steps_per_call = {per_call}; use "
+        f"{-(-steps // per_call) * per_call}, or another number of steps per call"
+        for key, steps in values.items()
+        if steps % per_call
+    ]
+    if messages:
+        raise ConfigError("\n".join(messages))
