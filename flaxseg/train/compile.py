@@ -79,7 +79,7 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         return _in_turn(state, *step_of_batch(state, batch, key), turn)
 
     def train(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored, turn: Turn) -> Call:
-        if run.loop.steps_per_call == 1:
+        if run.loop.call.steps == 1:
             state, metrics = step(state, batch, key, stored, turn)
             return Call(state, metrics, metrics.check.skipped)
 
@@ -89,7 +89,7 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
             state, metrics = step(state, batch, key, stored, now)
             return (state, metrics.check.skipped), metrics
 
-        offsets = jnp.arange(run.loop.steps_per_call)
+        offsets = jnp.arange(run.loop.call.steps)
         (state, skipped), metrics = jax.lax.scan(body, (state, jnp.asarray(turn.skipped)), (batch, offsets))
         return Call(state, metrics, skipped)
 

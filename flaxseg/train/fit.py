@@ -65,12 +65,12 @@ class _Loop:
         skipped = checkpoints.counts(self.step).get(SKIPPED, 0)
         self._skipped = jax.device_put(np.int32(skipped), replicated(run.loop.mesh))
         on_skip = functools.partial(announce_skip, run) if run.loop.faults.max_skipped else None
-        self._log = StepLog(run.optim.schedule, batch_size=run.loop.batch_size, skipped=skipped, on_skip=on_skip)
+        self._log = StepLog(run.optim.schedule, batch_size=run.loop.call.batch_size, skipped=skipped, on_skip=on_skip)
 
     def run(self) -> Result:
         """Trains to the end, and returns the result."""
         run, plan = self._run, self._plan
-        k = plan.steps_per_call
+        k = plan.call.steps
         stored = run.data.load_cache() if run.data.load_cache else {}
         batches = device_prefetch(run.data.training_calls(self.step, k), plan.mesh, is_stacked=k > 1)
         key = plan.step_key

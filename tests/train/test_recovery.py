@@ -47,7 +47,7 @@ def quick():
     compiled = {}
 
     def compile_once(run, state):
-        key = float(run.optim.schedule(2)), run.loop.steps_per_call
+        key = float(run.optim.schedule(2)), run.loop.call.steps
         if key not in compiled:
             compiled[key] = compile_run(run, state)
         return compiled[key]

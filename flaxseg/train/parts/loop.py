@@ -51,6 +51,19 @@ class CheckpointPlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class CallPlan:
+    """What a call of the training program takes.
+
+    Attributes:
+      steps: number of steps, which divides the steps between logs, evaluations and checkpoints, and the total.
+      batch_size: number of examples in the batch of each step, over all devices.
+    """
+
+    steps: int
+    batch_size: int
+
+
+@dataclasses.dataclass(frozen=True)
 class FaultPlan:
     """What is done about faults.
 
@@ -86,8 +99,7 @@ class LoopPart:
       mesh: the mesh of devices.
       seed: the random seed of the run, from which all random keys derive.
       total_steps: number of steps.
-      batch_size: number of examples in a training batch, over all devices.
-      steps_per_call: number of steps in one call of the training program; divides the other numbers of steps.
+      call: what a call of the training program takes.
       log_every: number of steps between logged training scalars.
       evaluation: when and how the run is evaluated.
       checkpoints: when checkpoints are saved, and which are kept.
@@ -97,8 +109,7 @@ class LoopPart:
     mesh: Mesh
     seed: int
     total_steps: int
-    batch_size: int
-    steps_per_call: int
+    call: CallPlan
     log_every: int
     evaluation: EvaluationPlan
     checkpoints: CheckpointPlan
@@ -184,8 +195,7 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         mesh=mesh,
         seed=config.seed,
         total_steps=total_steps,
-        batch_size=config.train.batch_size,
-        steps_per_call=per_call,
+        call=CallPlan(per_call, config.train.batch_size),
         log_every=config.log.every,
         evaluation=EvaluationPlan(
             evaluate_every,
