@@ -48,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--print_config", action="store_true", help="check the configuration, print every KEY = VALUE, and exit"
     )
     parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="compile a step without running it, print the memory, operations and communication of each device, the "
+        "largest batch that fits and the least time of an epoch on well-known accelerators, and exit",
+    )
+    parser.add_argument(
         "--distributed",
         metavar="auto|HOST:PORT,N,I",
         help="join the processes of one run: auto finds them under SLURM, Open MPI, on TPU pods and in Kubernetes; or "
@@ -69,12 +75,17 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
             print(f"{key} = {value!r}")
         return 0
     cli.prepare(verbose=arguments.verbose)
-    from flaxseg.train.loop import train_and_evaluate
-
     if arguments.distributed:
         from flaxseg.train.distributed import join
 
         join(arguments.distributed)
+    if arguments.dry_run:
+        from flaxseg.train.dry_run import dry_run
+
+        print(dry_run(config))
+        return 0
+    from flaxseg.train.loop import train_and_evaluate
+
     workdir = Path(arguments.workdir or Path("runs") / cli.run_name(arguments.config))
     result = train_and_evaluate(config, workdir)
     _report(result, config, workdir)

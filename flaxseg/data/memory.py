@@ -17,6 +17,9 @@ _NO_LIMIT = 2**60
 """Control groups of version 1 have a number as large as this instead of no limit."""
 
 
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
 def available_memory() -> int:
     """Returns the number of bytes of host memory that can be allocated without swapping.
 
@@ -95,3 +98,11 @@ def check_batch_fits(
             f"{needed / _GIBIBYTE:,.1f} GiB, but {available / _GIBIBYTE:,.1f} GiB of host memory are free; use at most "
             f"{available * batch_size // needed // process_count * process_count:,}, or smaller images",
         )
+
+
+def size_text(num_bytes: float) -> str:
+    """Returns a number of bytes with a unit, such as `233 MiB`."""
+    power = 0
+    while abs(num_bytes) >= 1024 and power < len(_UNITS) - 1:
+        num_bytes, power = num_bytes / 1024, power + 1
+    return f"{num_bytes:.0f} {_UNITS[power]}" if not power or num_bytes >= 100 else f"{num_bytes:.1f} {_UNITS[power]}"

@@ -8,7 +8,6 @@ from typing import Any
 from flaxseg.errors import FlaxsegError
 
 _WIDTH = 120
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,14 +134,6 @@ def to_json(sections: Sequence[Section]) -> dict[str, Any]:
 def one_line(error: BaseException) -> str:
     """Returns the message of an exception on one line."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def size_text(num_bytes: float) -> str:
-    """Returns a number of bytes with a unit, such as `233 MiB`."""
-    power = 0
-    while abs(num_bytes) >= 1024 and power < len(_UNITS) - 1:
-        num_bytes, power = num_bytes / 1024, power + 1
-    return f"{num_bytes:.0f} {_UNITS[power]}" if not power or num_bytes >= 100 else f"{num_bytes:.1f} {_UNITS[power]}"
 
 
 def _wrapped(text: str, prefix: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import psutil
 
-from flaxseg.data.memory import available_memory, memory_limit
+from flaxseg.data.memory import available_memory, memory_limit, size_text
 from flaxseg.data.threads import thread_count
-from flaxseg.diagnosis.findings import Finding, Note, Problem, Row, size_text
+from flaxseg.diagnosis.findings import Finding, Note, Problem, Row
 
 _NVIDIA = Path("/dev/nvidia0")
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")

@@ -8,8 +8,9 @@ from typing import Any
 
 import tqdm
 
+from flaxseg.data.memory import size_text
 from flaxseg.deploy.saved import best_metric
-from flaxseg.diagnosis.findings import Finding, Note, Problem, Row, size_text
+from flaxseg.diagnosis.findings import Finding, Note, Problem, Row
 from flaxseg.models.pretrained.checkpoints import best_step
 from flaxseg.models.pretrained.manifest import Damaged, Manifest, needs_manifest, read_manifest, verify
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from flaxseg.config.files import load_config
 from flaxseg.config.validate import validate
+from flaxseg.data.memory import size_text
 from flaxseg.data.stored_samples import read_samples
 from flaxseg.deploy.saved import WEIGHTS_NAME
-from flaxseg.diagnosis.findings import Finding, Note, Problem, Row, one_line, size_text
+from flaxseg.diagnosis.findings import Finding, Note, Problem, Row, one_line
 from flaxseg.errors import ArgumentError, CheckpointError, FlaxsegError
 from flaxseg.inference.description import FILE_NAME as MODEL
 from flaxseg.inference.description import read_description

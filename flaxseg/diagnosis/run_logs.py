@@ -9,7 +9,8 @@ from typing import Any
 
 import tqdm
 
-from flaxseg.diagnosis.findings import Finding, Note, Problem, Row, size_text
+from flaxseg.data.memory import size_text
+from flaxseg.diagnosis.findings import Finding, Note, Problem, Row
 from flaxseg.report.event_files import event_files
 from flaxseg.train.workdir import Workdir
 

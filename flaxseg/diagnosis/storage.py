@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from flaxseg.diagnosis.findings import Finding, Note, Problem, Row, size_text
+from flaxseg.data.memory import size_text
+from flaxseg.diagnosis.findings import Finding, Note, Problem, Row
 
 _NETWORK = frozenset((
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "lustre", "gpfs", "ceph", "beegfs", "glusterfs", "9p", "virtiofs",

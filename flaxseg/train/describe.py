@@ -33,8 +33,8 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
         f"{data.train.num_classes} classes",
         f"{run.model.name}: {parameter_overview.count_parameters(state.params):,} parameters, {precision}, "
         f"on {devices.size} x {devices.flat[0].device_kind}",
-        f"steps {int(state.step):,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation every "
-        f"{run.loop.evaluation.every:,} steps"
+        f"steps {int(state.step):,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation "
+        f"every {run.loop.evaluation.every:,} steps"
         if state.step < run.loop.total_steps
         else f"complete at step {int(state.step):,}; evaluated once more",
         f"\n{tables['parameter_groups']}\n",

@@ -82,6 +82,13 @@ def state_sharding(state: Any, mesh: Mesh) -> Any:
     return jax.tree.map(sharding, state)
 
 
+def batch_placement(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array of a batch."""
+    # `size` has no rows of pixels, and the rows of labels at native resolution may not divide over the devices.
+    has_rows = len(shape) > 2 and shape[1] % mesh.shape["spatial"] == 0
+    return batch_sharding(mesh) if has_rows else example_sharding(mesh)
+
+
 def place_batch(batch: Batch, mesh: Mesh, *, is_stacked: bool = False) -> Batch:
     """Returns a batch placed on the devices; with several processes, each passes its own part of the examples.
 
@@ -90,14 +97,12 @@ def place_batch(batch: Batch, mesh: Mesh, *, is_stacked: bool = False) -> Batch:
       mesh: the mesh of devices.
       is_stacked: whether these are several batches, so that a leading axis, which is not split, counts them.
     """
-    stacked: tuple[None, ...] = (None,) * is_stacked
 
     def place(value: np.ndarray) -> jax.Array:
-        # `size` has no rows of pixels, and the rows of labels at native resolution may not divide over the devices.
-        shape = value.shape[len(stacked) :]
-        has_rows = len(shape) > 2 and shape[1] % mesh.shape["spatial"] == 0
-        where = batch_sharding(mesh) if has_rows else example_sharding(mesh)
-        return jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(*stacked, *where.spec)), value)
+        where = batch_placement(value.shape[is_stacked:], mesh)
+        if is_stacked:
+            where = NamedSharding(mesh, PartitionSpec(None, *where.spec))
+        return jax.make_array_from_process_local_data(where, value)
 
     return {key: place(value) for key, value in batch.items()}
 

@@ -33,10 +33,14 @@ def restore_or_create(run: Run, checkpoints: Checkpoints, load: Callable[[], Loa
       checkpoints: its checkpoints.
       load: returns the weights of a new run; it is not called if there is a checkpoint that can be read.
     """
-    shapes, placement = _shapes_and_sharding(run)
-    like = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
-    restored = checkpoints.restore_latest(like)
+    restored = checkpoints.restore_latest(abstract_state(run))
     return create_state(run, load()) if restored is None else restored
+
+
+def abstract_state(run: Run) -> Any:
+    """Returns the shapes, types and shardings of the state of a run; computes nothing."""
+    shapes, placement = _shapes_and_sharding(run)
+    return jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, placement)
 
 
 def create_state(run: Run, loaded: Loaded | None) -> TrainState:

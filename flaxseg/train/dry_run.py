@@ -1,0 +1,176 @@
+"""What a run would need: memory, operations, communication and time, found by compiling its step without running it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from flaxseg.data.memory import available_memory, size_text
+from flaxseg.data.types import Batch
+from flaxseg.train.build import Run, build
+from flaxseg.train.compile import Turn, compile_run
+from flaxseg.train.program_cost import ProgramCost, cost_of, shard_bytes
+from flaxseg.train.sharding import batch_divisor, batch_placement
+from flaxseg.train.state import abstract_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Accelerator:
+    """What a maker states of an accelerator, for dense operations.
+
+    Attributes:
+      name: as it is sold.
+      bfloat16: floating-point operations a second in bfloat16.
+      float32: the same in float32; NVIDIA's in TF32, TPUs' in three passes of bfloat16.
+      bandwidth: bytes a second between the chip and its memory.
+    """
+
+    name: str
+    bfloat16: float
+    float32: float
+    bandwidth: float
+
+
+ACCELERATORS = (
+    Accelerator("NVIDIA L4", 121e12, 60e12, 0.30e12),
+    Accelerator("NVIDIA A100 80GB", 312e12, 156e12, 2.04e12),
+    Accelerator("NVIDIA H100 SXM", 989e12, 494e12, 3.35e12),
+    Accelerator("NVIDIA H200", 989e12, 494e12, 4.8e12),
+    Accelerator("Google TPU v5e", 197e12, 66e12, 0.82e12),
+    Accelerator("Google TPU v5p", 459e12, 153e12, 2.77e12),
+    Accelerator("Google TPU v6e", 918e12, 306e12, 1.64e12),
+)
+"""From the makers' data sheets."""
+
+_FRACTION = 0.9
+"""Of the memory of a device; the rest is left for the allocator and the libraries."""
+
+_LARGE = (16, 32)
+"""The batches that the largest one is estimated from, relative to that of the run."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DryRun:
+    """What each device needs for a run.
+
+    Attributes:
+      title: names the network, the batch and the devices.
+      parts: bytes of the state and the input, by name.
+      step: the cost of a step.
+      memory: bytes of memory that a device has.
+      largest_batch: number of examples, over all devices, that is estimated to fit; 0 if not even the smallest does.
+      steps_per_epoch: number of steps that one epoch takes.
+      bfloat16: whether activations are bfloat16.
+    """
+
+    title: str
+    parts: dict[str, int]
+    step: ProgramCost
+    memory: int
+    largest_batch: int
+    steps_per_epoch: int
+    bfloat16: bool
+
+    def seconds_per_epoch(self, accelerator: Accelerator) -> float:
+        """Returns the least time of an epoch on as many of these accelerators, without input and evaluation.
+
+        A step takes at least the time of its operations at the peak rate, and that of its memory accesses (Williams,
+        Waterman and Patterson, "Roofline", 2009); the latter are those of this platform's program.
+        """
+        peak = accelerator.bfloat16 if self.bfloat16 else accelerator.float32
+        step = max(self.step.flops / peak, self.step.bytes_accessed / accelerator.bandwidth)
+        return step * self.steps_per_epoch
+
+    def __str__(self) -> str:
+        rows = [(name, size_text(size)) for name, size in self.parts.items()]
+        rows += [
+            ("activations and other temporaries", size_text(self.step.temporaries)),
+            ("peak of a step", f"{size_text(self.step.memory)} of {size_text(self.memory)}"),
+            ("operations of a step", f"{self.step.flops / 1e9:,.1f} GFLOP"),
+        ]
+        rows += [
+            (f"{name} of a step", f"{count}, {size_text(size)}")
+            for name, (count, size) in sorted(self.step.collectives.items())
+        ]
+        fits = f"about {self.largest_batch:,} examples" if self.largest_batch else "none"
+        rows.append(("largest batch that fits (all devices)", fits))
+        lines = [self.title, "", "for each device", *(f"  {name:<38} {value}" for name, value in rows)]
+        lines += ["", f"least time of an epoch of {self.steps_per_epoch:,} steps, on as many devices"]
+        lines += [f"  {each.name:<38} {self.seconds_per_epoch(each):,.1f} s" for each in ACCELERATORS]
+        return "\n".join(lines)
+
+
+def dry_run(config: ConfigDict) -> DryRun:
+    """Returns what a run would need; compiles its step for three batch sizes, and writes nothing.
+
+    Args:
+      config: see `train_and_evaluate`.
+
+    Raises:
+      ConfigError, DataError: see `train_and_evaluate`.
+    """
+    run = build(config)
+    mesh, call = run.loop.mesh, run.loop.call
+    state = abstract_state(run)
+    first = run.data.read_batch(0)
+    step = _step_cost(run, state, first, call.batch_size)
+    memory = _device_memory(run)
+    batch = _abstract(run, first, call.batch_size)
+    parts = {
+        "parameters": shard_bytes((state.params, state.batch_stats)),
+        "optimizer": shard_bytes(state.opt_state),
+        "moving average": shard_bytes(state.ema_params),
+        "input": shard_bytes({name: batch[name] for name in ("image", "label")}),
+    }
+    if run.data.load_cache:
+        parts["training set"] = parts["input"] * run.data.load_cache.count // call.batch_size
+    devices = ", ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    height, width, channels = run.model.image_shape
+    return DryRun(
+        title=f"{run.model.name}, batch of {call.batch_size:,} images of {height}x{width}x{channels}, "
+        f"{config.train.precision}, on {mesh.size} x {mesh.devices.flat[0].device_kind} ({devices})",
+        parts={name: size for name, size in parts.items() if size},
+        step=step,
+        memory=memory,
+        largest_batch=_largest_batch(run, state, first, int(_FRACTION * memory) - parts.get("training set", 0)),
+        steps_per_epoch=max(len(run.data.train.source) // call.batch_size, 1),
+        bfloat16=config.train.precision == "bfloat16",
+    )
+
+
+def _step_cost(run: Run, state: Any, first: Batch, batch_size: int) -> ProgramCost:
+    """Returns the cost of a step with a number of examples, over all devices."""
+    call = dataclasses.replace(run.loop.call, steps=1)
+    single = dataclasses.replace(run, loop=dataclasses.replace(run.loop, call=call))
+    batch, turn = _abstract(run, first, batch_size), Turn(0, 0, max_skipped=0)
+    train = compile_run(single, state).train
+    return cost_of(train, state, batch, run.loop.step_key, {}, turn, devices=run.loop.mesh.size)
+
+
+def _abstract(run: Run, first: Batch, batch_size: int) -> Batch:
+    """Returns the shapes of a batch of another number of examples, with the sharding of each array."""
+    found = {}
+    for name, value in first.items():
+        shape = (batch_size, *value.shape[1:])
+        found[name] = jax.ShapeDtypeStruct(shape, value.dtype, sharding=batch_placement(shape, run.loop.mesh))
+    return found
+
+
+def _device_memory(run: Run) -> int:
+    """Returns the bytes of memory that each device of the run has."""
+    statistics = [device.memory_stats() or {} for device in run.loop.mesh.local_devices]
+    limits = [found["bytes_limit"] for found in statistics if "bytes_limit" in found]
+    return int(min(limits)) if limits else available_memory() // len(run.loop.mesh.local_devices)
+
+
+def _largest_batch(run: Run, state: Any, first: Batch, memory: int) -> int:
+    """Returns the largest batch that fits into a device's memory.
+
+    Memory grows in proportion to the batch once its activations take more than the gradients, for which large batches
+    are compiled.
+    """
+    divisor, sizes = batch_divisor(run.loop.mesh), [factor * run.loop.call.batch_size for factor in _LARGE]
+    few, many = (_step_cost(run, state, first, size).memory for size in sizes)
+    per_example = (many - few) / (sizes[1] - sizes[0])
+    return max(int(sizes[0] + (memory - few) / max(per_example, 1)) // divisor * divisor, 0)
