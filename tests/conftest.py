@@ -9,6 +9,7 @@ import dataclasses
 import importlib.metadata
 import os
 import shutil
+import signal
 import tempfile
 import unittest.mock
 from collections.abc import Iterator
@@ -30,6 +31,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     # A size limit makes jax lock the cache, so that no process reads a program that another is writing.
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "1000000000"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell lets its jobs in the background ignore Ctrl-C, and so would all processes that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 

@@ -1,5 +1,6 @@
 """Signals stop real processes: at once before their first step, with a checkpoint after it."""
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -65,9 +66,15 @@ sys.exit(128 + result.stopped_by)
 """
 
 
+@contextlib.contextmanager
 def start(workdir, where, *overrides, kind="command"):
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(workdir), where, kind, *overrides], **pipes, text=True)
+    command = [sys.executable, "-c", PROGRAM, str(workdir), where, kind, *overrides]
+    with subprocess.Popen(command, **pipes, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # Does nothing once it has ended.
 
 
 def wait_for(process, word):
