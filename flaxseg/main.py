@@ -67,10 +67,9 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from flaxseg.config.files import load_config
     from flaxseg.config.schema import leaves
     from flaxseg.config.validate import validate
-    from flaxseg.models.pretrained.public_source import is_public
 
     config = load_config(arguments.config, overrides)
-    if arguments.print_config or not is_public(config.model.pretrained):
+    if arguments.print_config or not dict(leaves(config)).get("model.pretrained"):
         # Here, because what follows takes a second to import. A public network completes the configuration first.
         validate(config)
     if arguments.print_config:

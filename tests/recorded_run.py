@@ -113,7 +113,7 @@ def stages():
         "configuration": (before_replace, "model.json"),
         "compilation": (before, compile, "train_step"),
         "first step": (before, ProgressBar, "on_step"),
-        "Orbax writes": (before, BackgroundSave, "_run", lambda save: save.step == 6),
+        "Orbax writes": (before, BackgroundSave, "_run", lambda save, parts: save.step == 6),
         "Orbax commits": (before, AtomicRenameTemporaryPath, "finalize", lambda path: path._final_path.name == "6"),
         "first manifest": (before, checkpoint_saves, "write_manifest", of_step(2)),
         "manifest": (before, checkpoint_saves, "write_manifest", of_step(6)),

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import psutil
-
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import ArgumentError
 
@@ -25,6 +23,8 @@ def available_memory() -> int:
 
     That is what the operating system reports, or less in a container with a limit.
     """
+    import psutil  # It takes long to load.
+
     left = [limit - used for limit, used in _limits()]
     return max(min([int(psutil.virtual_memory().available), *left]), 0)
 

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.statistics import Statistics
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
-from flaxseg.report.drawing import add_legend, escape_math, figure_to_array, overlay, to_rgb
+from flaxseg.report.drawing import add_legend, escape_math, figure_to_array, new_figure, overlay, to_rgb
 
 _COLUMNS = 4
 _MAX_SIDE = 300
@@ -127,7 +126,7 @@ def draw_sheet(
     rows = math.ceil(len(thumbnails) / _COLUMNS)
     # Cells are at most square: a few upright images would leave empty space around all others.
     aspect = max(min(t.pixels.shape[0] / t.pixels.shape[1], 1.0) for t in thumbnails)
-    figure = Figure(figsize=(3.1 * _COLUMNS, (3.0 * aspect + 0.3) * rows + 1.2), dpi=100, layout="constrained")
+    figure = new_figure(width=3.1 * _COLUMNS, height=(3.0 * aspect + 0.3) * rows + 1.2)
     figure.suptitle(escape_math(title), fontsize=11)
     for axis in (axes := figure.subplots(rows, _COLUMNS, squeeze=False)).flat:
         axis.set_axis_off()

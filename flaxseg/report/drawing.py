@@ -3,14 +3,16 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from PIL import Image, ImageDraw, ImageFont
 
 from flaxseg.data.types import IGNORE_LABEL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 IGNORE_COLOR = (230, 230, 230)
 """The light gray of ignored pixels."""
@@ -84,7 +86,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def add_legend(
-    figure: Figure, class_names: Sequence[str], palette: Sequence[tuple[int, int, int]], *, ignored: str = "ignored",
+    figure: "Figure", class_names: Sequence[str], palette: Sequence[tuple[int, int, int]], *, ignored: str = "ignored",
     striped: bool = False,
 ) -> None:  # fmt: skip
     """Adds a legend of the class colors below the axes of a figure with constrained layout.
@@ -129,9 +131,11 @@ def append_legend(image: np.ndarray, class_names: Sequence[str], palette: Sequen
     return np.concatenate([image, np.asarray(strip)])
 
 
-def _patch(color: tuple[int, int, int], name: str, hatch: str = "") -> Patch:
+def _patch(color: tuple[int, int, int], name: str, hatch: str = "") -> "Patch":
     # Matplotlib hides legend entries whose text starts with an underscore.
     text = f" {name}" if name.startswith("_") else name
+    from matplotlib.patches import Patch
+
     return Patch(facecolor=[v / 255 for v in color], edgecolor="gray", label=escape_math(text), hatch=hatch)
 
 
@@ -140,8 +144,22 @@ def escape_math(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def figure_to_array(figure: Figure) -> np.ndarray:
+def new_figure(*, width: float, height: float) -> "Figure":
+    """Returns an empty figure that fits its parts together.
+
+    Args:
+      width: in hundreds of pixels.
+      height: in hundreds of pixels.
+    """
+    from matplotlib.figure import Figure  # Matplotlib takes long to load.
+
+    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+
+
+def figure_to_array(figure: "Figure") -> np.ndarray:
     """Renders a figure and returns its pixels, uint8[H, W, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

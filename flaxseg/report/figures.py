@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from flaxseg import metrics
 from flaxseg.data.types import Example
-from flaxseg.report.drawing import add_legend, colorize, figure_to_array, overlay, to_rgb
+from flaxseg.report.drawing import add_legend, colorize, figure_to_array, new_figure, overlay, to_rgb
 
 _MAX_CLASSES_WITH_NUMBERS = 12
 """Confusion matrices of more classes show colors only, because numbers would be too small to read."""
@@ -29,7 +28,7 @@ def prediction_panel(
     Returns:
       uint8[height, width, 3].
     """
-    figure = Figure(figsize=(7.5, 2.4 * len(examples) + 0.8), dpi=100, layout="constrained")
+    figure = new_figure(width=7.5, height=2.4 * len(examples) + 0.8)
     axes = figure.subplots(len(examples), 3, squeeze=False)
     for row, (image, label, prediction) in zip(axes, examples, strict=True):
         shown = (to_rgb(image), colorize(label, palette), colorize(prediction, palette))
@@ -55,7 +54,7 @@ def hardest_panel(
     Returns:
       uint8[height, width, 3].
     """
-    figure = Figure(figsize=(6, 2.4 * len(examples) + 0.8), dpi=100, layout="constrained")
+    figure = new_figure(width=6, height=2.4 * len(examples) + 0.8)
     axes = figure.subplots(len(examples), 2, squeeze=False)
     for row, (example, loss) in zip(axes, examples, strict=True):
         image, label = example["image"], example["label"]
@@ -80,7 +79,7 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarr
     classes = len(class_names)
     fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = min(max(0.75 * classes + 2.2, 4.0), 14.0)
-    figure = Figure(figsize=(side, 0.9 * side), dpi=100, layout="constrained")
+    figure = new_figure(width=side, height=0.9 * side)
     axis = figure.subplots()
     mesh = axis.imshow(fractions, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(mesh, ax=axis, shrink=0.8, label="fraction of the true class")
@@ -103,7 +102,7 @@ def reliability_figure(table: metrics.Reliability) -> np.ndarray:
     Returns:
       uint8[height, width, 3].
     """
-    figure = Figure(figsize=(5, 6), dpi=100, layout="constrained")
+    figure = new_figure(width=5, height=6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     edges = np.linspace(0, 1, len(table.fraction) + 1)
     above.bar(edges[:-1], np.nan_to_num(table.accuracy), width=edges[1], align="edge", edgecolor="white")
@@ -132,7 +131,7 @@ def learning_rate_figure(
     Returns:
       uint8[height, width, 3].
     """
-    figure = Figure(figsize=(8, 5), dpi=100, layout="constrained")
+    figure = new_figure(width=8, height=5)
     axis = figure.subplots()
     axis.plot(rates, losses, color="0.75", label="loss of each step")
     axis.plot(rates, smoothed, color="C0", linewidth=2, label="smoothed")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import psutil
 import pytest
 
 import flaxseg
@@ -102,7 +103,7 @@ def test_available_memory_heeds_the_limit_of_a_control_group(
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
     monkeypatch.setattr(memory, "_CGROUP_OF_PROCESS", tmp_path / "groups")
     total = namedtuple("Memory", "available")(100)
-    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: total)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: total)
     assert (memory.memory_limit(), memory.available_memory()) == (None, 100)
     (group / limit).write_text("70\n")
     (group / usage).write_text("40\n")
