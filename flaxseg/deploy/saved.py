@@ -103,7 +103,7 @@ def read_model(path: str | Path, *, step: int | None = None, accept_license: boo
     return SavedModel(str(path), description, *filled, folder=folder)
 
 
-def _own_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Mapping[str, np.ndarray]:
+def _own_arrays(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     own = dequantized(own_arrays(arrays))
     if not own:
         raise WeightsError(
@@ -134,8 +134,7 @@ def _from_own_repository(repository: Repository) -> SavedModel:
             f"{repository.name}: its network is {description.name!r}, which names code; a downloaded file must not. "
             "Download the repository to a folder and give that, if you trust its author and have the code"
         )
-    weights, sha256 = repository.weights()
-    own = _own_arrays(read_weights(weights, sha256=sha256), repository.name)
+    own = _own_arrays(repository.tensors(), repository.name)
     license = str(repository.license)
     described = dataclasses.replace(description, source=repository.origin, license=license)
     return SavedModel(repository.name, described, *_fill(description, own, repository.name))
@@ -190,7 +189,7 @@ def best_metric(run: Path) -> str:
 
 
 def _fill(
-    description: ModelDescription, arrays: Mapping[str, np.ndarray], name: str
+    description: ModelDescription, arrays: dict[str, np.ndarray], name: str
 ) -> tuple[SegmentationModel, dict[str, Any]]:
     """Returns the network that a description names, and its variables.
 
@@ -211,7 +210,7 @@ def _build(description: ModelDescription, name: str) -> SegmentationModel:
 def _put(
     description: ModelDescription,
     model: SegmentationModel,
-    arrays: Mapping[str, np.ndarray],
+    arrays: dict[str, np.ndarray],
     name: str,
     unknown: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> dict[str, Any]:

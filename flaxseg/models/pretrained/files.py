@@ -6,7 +6,6 @@ import re
 import zipfile
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 from flaxseg.errors import WeightsError
@@ -32,7 +31,8 @@ def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]
       sha256: the file's expected SHA-256, or its first 8 or more digits, in hexadecimal; "": not checked.
 
     Returns:
-      Arrays by their name in the file; float16 and bfloat16 become float32.
+      Arrays by their name in the file, in its types. Those of a safetensors file are views of it, which are read when
+      they are used; see `mapped_file`.
 
     Raises:
       WeightsError: there is no such file, its SHA-256 differs, it is something else (a folder, a web page, a Git LFS
@@ -44,7 +44,7 @@ def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]
         head = _head(path)
     if sha256:
         _check_sha256(path, sha256)
-    return {name: _as_float32(array) for name, array in _read(path, head).items()}
+    return _read(path, head)
 
 
 def _head(path: Path) -> bytes:
@@ -96,7 +96,3 @@ def _check_sha256(path: Path, wanted: str) -> None:
             f"{path}: its SHA-256 is {found}, but {wanted} is expected; it is another file, or damaged: "
             f"{DOWNLOAD_AGAIN}, or give this file's SHA-256 if it is the right one"
         )
-
-
-def _as_float32(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype in (np.float16, ml_dtypes.bfloat16) else array

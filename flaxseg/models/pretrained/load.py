@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,7 @@ from flaxseg.models.pretrained.checkpoints import checkpoint_directory, read_che
 from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import download
 from flaxseg.models.pretrained.licenses import print_license
+from flaxseg.models.pretrained.mapped_file import in_memory
 from flaxseg.models.pretrained.public_source import PublicNetwork, is_public, open_public
 from flaxseg.models.pretrained.repository import Repository
 from flaxseg.models.pretrained.torch_networks import is_whole_network, tensor_arrays
@@ -93,18 +94,17 @@ def _put_public(
     sha256: str,
     partial: bool,
 ) -> dict[str, Any]:
-    given: Mapping[str, np.ndarray]
+    given: dict[str, np.ndarray]
     unknown: Mapping[str, tuple[int, ...]]
     if isinstance(found, Repository):
-        path, recorded = found.weights()
-        given, unknown = own_arrays(read_weights(path, sha256=sha256 or recorded)), {}
+        given, unknown = own_arrays(found.tensors(sha256=sha256)), {}
     else:
         given, unknown = found.arrays(_with_encoder(model, found.name), sha256=sha256)
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
     other = {path for path in given if _is_head(path) and not _fits(given[path], wanted.get(path))}
     # Together, because the kernel of another head can have the right shape by chance.
     heads = {path.split("/")[1] for path in other}
-    kept = {path: value for path, value in given.items() if path.split("/")[1] not in heads}
+    kept = {path: given.pop(path) for path in [*given] if path.split("/")[1] not in heads}
     if heads:
         print(
             f"{found.name}: not loaded, because the number of classes differs or the network lacks it: "
@@ -159,7 +159,7 @@ def put_tensors(
 
 def put_arrays(
     variables: Mapping[str, Any],
-    given: Mapping[str, np.ndarray],
+    given: MutableMapping[str, np.ndarray],
     *,
     name: str,
     partial: bool,
@@ -170,7 +170,8 @@ def put_arrays(
 
     Args:
       variables: `params` and perhaps `batch_stats`, arrays or their shapes, as `model.init` returns them.
-      given: arrays by their path in the variables, such as `params/head/kernel`.
+      given: arrays by their path in the variables, such as `params/head/kernel`, of any type. It is emptied, so that an
+        array and its copy are not in memory at once longer than necessary.
       name: the arrays' origin, for error messages.
       partial: load the arrays that fit, and keep the others.
       whole: the arrays are those of a whole network, not of its encoder alone.
@@ -180,20 +181,22 @@ def put_arrays(
       WeightsError: unless `partial`, names or shapes differ from the network's; with `partial`, no array fits.
     """
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
-    given = {path: _adapted(value, wanted[path].shape) if path in wanted else value for path, value in given.items()}
-    fitting = {path: value for path, value in given.items() if path in wanted and value.shape == wanted[path].shape}
+    given.update({path: _adapted(given[path], wanted[path].shape) for path in given.keys() & wanted.keys()})
+    fitting = [path for path in wanted if path in given and given[path].shape == wanted[path].shape]
     expected = wanted if whole else {path for path in wanted if path.split("/")[1] == "encoder"}
     other = {
-        path: (value.shape, wanted[path].shape)
-        for path, value in given.items()
-        if path in wanted and path not in fitting
+        path: (given[path].shape, wanted[path].shape)
+        for path in given
+        if path in wanted and given[path].shape != wanted[path].shape
     }
     missing = [f"{path} {wanted[path].shape}" for path in expected if path not in given]
     surplus = {**unknown, **{path: value.shape for path, value in given.items() if path not in wanted}}
     unexpected = [f"{name} {shape}" for name, shape in surplus.items()]
     if not fitting or (not partial and (missing or unexpected or other)):
         raise WeightsError(_mismatch(name, fitting=len(fitting), missing=missing, unexpected=unexpected, other=other))
-    return traverse_util.unflatten_dict(wanted | {k: v.astype(np.float32) for k, v in fitting.items()}, sep="/")
+    loaded = {path: in_memory(given.pop(path)) for path in fitting}
+    given.clear()
+    return traverse_util.unflatten_dict(wanted | loaded, sep="/")
 
 
 def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
@@ -223,6 +226,7 @@ def _adapted(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     is_stem = value.ndim == 4 and value.shape[2] == 3 and value.shape != shape
     if not is_stem or (*value.shape[:2], value.shape[3]) != (*shape[:2], shape[3]):
         return value
+    value = in_memory(value)
     if shape[2] == 1:
         return value.sum(2, keepdims=True)
     return value[:, :, np.arange(shape[2]) % 3] * (3 / shape[2])

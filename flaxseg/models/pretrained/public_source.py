@@ -2,15 +2,11 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flaxseg.errors import WeightsError, is_number
 from flaxseg.models.encoders import ENCODERS
-from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import PREFIX
 from flaxseg.models.pretrained.json_text import parse_json
 from flaxseg.models.pretrained.licenses import License, check_license
@@ -65,12 +61,7 @@ class PublicNetwork:
         Raises:
           WeightsError: the file is missing, is another one, or cannot be read.
         """
-        return self.layout.convert(model, self.tensors(sha256=sha256))
-
-    def tensors(self, *, sha256: str = "") -> Mapping[str, np.ndarray]:
-        """Returns the tensors of the file of weights by their names in it; see `arrays`."""
-        path, recorded = self.repository.weights()
-        return read_weights(path, sha256=sha256 or recorded)
+        return self.layout.convert(model, self.repository.tensors(sha256=sha256))
 
 
 def is_public(source: str | Path) -> bool:
