@@ -32,6 +32,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "pan": {"encoder": "resnet18"},
     "upernet": {"encoder": "resnet18", "decoder_channels": 32},
     "segformer": {"encoder": "mit_b0", "decoder_channels": 32},
+    "fcn": {"encoder": "resnet18", "decoder_channels": 32},
+    "lraspp": {"encoder": "mobilenet_v2", "decoder_channels": 32},
     "fcn8s": {"encoder": "vgg11_bn", "width": 32},
     "plain_unet": {"width": 8},
     "attention_unet": {"width": 8},

@@ -19,7 +19,7 @@ from flaxseg.deploy.weights import dequantized
 from flaxseg.errors import ArgumentError, WeightsError, did_you_mean
 from flaxseg.inference.description import FILE_NAME, ModelDescription, read_description
 from flaxseg.models.pretrained.checkpoints import best_step, checkpoint_directory, checkpoint_steps, read_checkpoint
-from flaxseg.models.pretrained.files import read_weights
+from flaxseg.models.pretrained.files import read_weights, weight_shapes
 from flaxseg.models.pretrained.licenses import print_license
 from flaxseg.models.pretrained.load import own_arrays, put_arrays
 from flaxseg.models.pretrained.public_source import is_public, open_public
@@ -67,7 +67,8 @@ def read_model(path: str | Path, *, step: int | None = None, accept_license: boo
     Args:
       path: the directory of a run, of its checkpoints or of one of them; an exported folder, which holds model.json and
         model.safetensors; a file of weights beside a model.json; `hf:owner/name` or `hf:owner/name@revision` for a
-        repository of the Hugging Face hub; or a folder in the layout of segmentation_models_pytorch or transformers.
+        repository of the Hugging Face hub; a folder in the layout of segmentation_models_pytorch or transformers; or a
+        file of torchvision's segmentation networks.
       step: the step of a run's checkpoint; None takes the best one, or the latest if none has scores.
       accept_license: accept a license of published weights that is non-commercial or custom.
 
@@ -94,9 +95,11 @@ def read_model(path: str | Path, *, step: int | None = None, accept_license: boo
     if step is not None:
         raise ArgumentError("step", step, f"{path} has no checkpoints; leave it out, or give the directory of a run")
     if not (folder / FILE_NAME).is_file():
+        # A file that cannot be read is reported as such.
+        weight_shapes(weights)
         raise WeightsError(
             f"{weights}: there is no {FILE_NAME} beside it, which describes the network; copy the one from its run or "
-            "exported folder there"
+            "exported folder there. Only segmentation checkpoints of torchvision need none"
         )
     description, arrays = read_description(folder / FILE_NAME), read_weights(weights)
     filled = _fill(description, _own_arrays(arrays, str(weights)), str(weights))

@@ -51,6 +51,7 @@ class Architecture:
         image_classes: int = 0,
         align_corners: bool = True,
         encoder_epsilon: float | None = None,
+        late_dilation: bool | None = None,
         **decoder_options: Any,
     ) -> EncoderDecoder:
         """Returns a network of an encoder, this architecture's decoder, and a head.
@@ -75,6 +76,8 @@ class Architecture:
           align_corners: logits are resized to the image's size so that the centers of the corner pixels stay where they
             are, as in segmentation_models_pytorch; False: the corners of the corner pixels, as in transformers.
           encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer; None: 1e-6.
+          late_dilation: where a stage of a ResNet or a MobileNetV3 is dilated instead of strided, its first block keeps
+            the dilation of the previous stage; None: as in the source of the encoder's public weights.
           **decoder_options: the fields of the decoder.
 
         Raises:
@@ -92,7 +95,11 @@ class Architecture:
         stride = self._check_output_stride(output_stride, name)
         module: Any = make_encoder(name, depth=depth, output_stride=stride, remat=remat, dtype=dtype)
         if encoder_epsilon is not None:
-            module = _with_epsilon(module, name, encoder_epsilon)
+            POSITIVE.check("encoder_epsilon", encoder_epsilon)
+            module = _replaced(module, name, "encoder_epsilon", epsilon=encoder_epsilon)
+        if late_dilation is not None:
+            check_boolean("late_dilation", late_dilation)
+            module = _replaced(module, name, "late_dilation", dilates_late=late_dilation)
         given = {
             "num_classes": num_classes,
             "auxiliary_head": auxiliary_head,
@@ -197,9 +204,9 @@ class Architecture:
         return channels
 
 
-def _with_epsilon(encoder: Any, name: str, epsilon: float) -> Any:
-    """Returns an encoder with another epsilon in its layer normalizations."""
-    POSITIVE.check("encoder_epsilon", epsilon)
-    if not hasattr(encoder, "epsilon"):
-        raise ArgumentError("encoder_epsilon", epsilon, f"encoder {name} has no such option; leave it out")
-    return dataclasses.replace(encoder, epsilon=epsilon)
+def _replaced(encoder: Any, name: str, argument: str, **attribute: Any) -> Any:
+    """Returns an encoder with another value of an attribute that not all encoders have."""
+    for key, value in attribute.items():
+        if not hasattr(encoder, key):
+            raise ArgumentError(argument, value, f"encoder {name} has no such option; leave it out")
+    return dataclasses.replace(encoder, **attribute)

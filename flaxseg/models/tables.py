@@ -60,7 +60,11 @@ MARKDOWN_COLUMNS: Mapping[str, Columns] = {
         *_MARKDOWN_COSTS,
         ("output strides", "<", lambda row: ", ".join(map(str, row["output_strides"]))),
         ("weights", "<", lambda row: _link(row["weights"]) if row["weights"] else "none"),
-        ("license of the weights", "<", lambda row: (row["weights"] or {}).get("license") or "see repository"),
+        (
+            "license of the weights",
+            "<",
+            lambda row: (row["weights"]["license"] or "see repository") if row["weights"] else "",
+        ),
     ),
 }
 """The columns of each table as Markdown; FLOPs are twice the multiply-adds."""

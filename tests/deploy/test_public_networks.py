@@ -23,7 +23,7 @@ from public_repositories import (
     smp_tensors,
     write_repository,
 )
-from torch_files import storage, table, tensor, zip_file
+from torch_files import state_file
 
 import flaxseg
 from flaxseg.deploy.card import model_card
@@ -57,17 +57,6 @@ def segformer(tmp_path_factory):
 
 def serve(hub, name, folder):
     hub.files[name] = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def torch_file(tensors):
-    """Returns the bytes of a file that torch.save() would write."""
-    storages, entries = {}, {}
-    for key, (name, value) in enumerate(tensors.items()):
-        kind = "Long" if value.dtype == np.int64 else "Float"
-        strides = tuple(step // value.itemsize for step in np.ascontiguousarray(value).reshape(value.shape).strides)
-        entries[name] = tensor(storage(kind, str(key), value.size), value.shape, strides)
-        storages[str(key)] = value.tobytes()
-    return zip_file(table(entries), storages)
 
 
 def assert_same(found, expected):
@@ -223,7 +212,7 @@ def test_offline_a_repository_that_is_not_cached_is_named(hub, monkeypatch):
 def test_pytorch_weights_are_read_without_running_their_code(hub, fpn):
     serve(hub, "lab/fpn", fpn)
     del hub.files["lab/fpn"]["model.safetensors"]
-    hub.files["lab/fpn"]["pytorch_model.bin"] = torch_file(smp_tensors("fpn", "resnet18"))
+    hub.files["lab/fpn"]["pytorch_model.bin"] = state_file(smp_tensors("fpn", "resnet18"))
     assert_same(read_model("hf:lab/fpn"), read_model(fpn))
 
 

@@ -57,6 +57,9 @@ ENCODERS = (
     *COMPARED_FEATURES,
 )
 
+OF_TORCHVISION = ("mobilenet_v3_large",)
+"""Encoders that are compared as parts of the networks of `torchvision_cases`."""
+
 WITH_GRADIENTS = (
     "se_resnext50_32x4d",
     "resnest50d",

@@ -12,7 +12,7 @@ from flaxseg.errors import WeightsError
 from flaxseg.models.pretrained.limits import DOWNLOAD_AGAIN, explain_damage
 from flaxseg.models.pretrained.npz_file import read_npz
 from flaxseg.models.pretrained.safetensors_file import is_safetensors, read_safetensors
-from flaxseg.models.pretrained.torch_file import read_torch, torch_folder
+from flaxseg.models.pretrained.torch_file import read_torch, read_torch_shapes, torch_folder
 from flaxseg.models.pretrained.zip_members import MAGIC
 
 _PICKLE = b"\x80"
@@ -47,6 +47,23 @@ def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]
     return _read(path, head)
 
 
+def weight_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the arrays in a weights file by their names, without reading the arrays.
+
+    Args:
+      path: as for `read_weights`; {} for an npz file.
+
+    Raises:
+      WeightsError: as for `read_weights`.
+    """
+    path = Path(os.path.expanduser(path))
+    with explain_damage(path):
+        head = _head(path)
+    if _is_torch(path, head):
+        return read_torch_shapes(path)
+    return {name: array.shape for name, array in read_safetensors(path).items()} if is_safetensors(head) else {}
+
+
 def _head(path: Path) -> bytes:
     """Returns the first bytes of a file that can contain weights."""
     if path.is_dir():
@@ -73,15 +90,20 @@ def _head(path: Path) -> bytes:
 
 
 def _read(path: Path, head: bytes) -> dict[str, np.ndarray]:
+    if _is_torch(path, head):
+        return read_torch(path)
     if head.startswith(MAGIC):
-        with explain_damage(path), zipfile.ZipFile(path) as archive:
-            is_torch = torch_folder(archive.namelist()) is not None
-        return read_torch(path) if is_torch else read_npz(path)
+        return read_npz(path)
     if is_safetensors(head):
         return read_safetensors(path)
-    if head.startswith(_PICKLE):
-        return read_torch(path)
     raise WeightsError(f"{path}: is not a weights file; it begins with {head[:8]!r}, and {_FORMATS}")
+
+
+def _is_torch(path: Path, head: bytes) -> bool:
+    if head.startswith(MAGIC):
+        with explain_damage(path), zipfile.ZipFile(path) as archive:
+            return torch_folder(archive.namelist()) is not None
+    return head.startswith(_PICKLE) and not is_safetensors(head)
 
 
 def _check_sha256(path: Path, wanted: str) -> None:
