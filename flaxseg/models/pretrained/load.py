@@ -56,8 +56,8 @@ def load_pretrained(
       source: "imagenet" for the encoder's public weights, downloaded from the Hugging Face hub; the path of a
         safetensors, npz or PyTorch file; the directory of a run, of its checkpoints, or of one of them; or a public
         network: `hf:owner/name`, `hf:owner/name@revision`, a folder in the layout of segmentation_models_pytorch or
-        transformers, or a file of torchvision's segmentation networks. From a run, the latest checkpoint is taken, and the moving average of its parameters if it has
-        one.
+        transformers, or a file of torchvision's segmentation networks. From a run, the latest checkpoint is
+        taken, and the moving average of its parameters if it has one.
       sha256: the expected SHA-256 of the file, or its first digits; "": not checked. A directory has none.
       partial: load the arrays that fit, and keep the others.
       accept_license: accept a license of a public network's weights that is non-commercial or custom.
