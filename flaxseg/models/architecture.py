@@ -74,7 +74,8 @@ class Architecture:
           image_classes: number of classes of a head that classifies whole images; 0: no such head.
           align_corners: logits are resized to the image's size so that the centers of the corner pixels stay where they
             are, as in segmentation_models_pytorch; False: the corners of the corner pixels, as in transformers.
-          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer; None: 1e-6.
+          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer or a vision
+            transformer; None: the value that the encoder's public weights expect.
           **decoder_options: the fields of the decoder.
 
         Raises:
@@ -100,7 +101,12 @@ class Architecture:
             "dtype": dtype,
         }
         decoder = self._make_decoder(decoder_options, given)
-        decoder.check(name, module.channels)
+        pyramid_stride = 0
+        if entry.patch:
+            module = decoder.adapt(module)
+            pyramid_stride = 0 if decoder.takes_patches else min(stride, 2**depth)
+        # A pyramid has no feature at 1/2 of the image's size.
+        decoder.check(name, (0, *module.channels) if pyramid_stride else module.channels)
         return EncoderDecoder(
             num_classes=num_classes,
             encoder_name=name,
@@ -114,6 +120,7 @@ class Architecture:
             auxiliary_channels=inner_channels if auxiliary_head else 0,
             image_classes=image_classes,
             align_corners=align_corners,
+            pyramid_stride=pyramid_stride,
         )
 
     def options(self) -> list[Option]:

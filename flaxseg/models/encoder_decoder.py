@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flaxseg import ops
 from flaxseg.models.arguments import ChannelValues
 from flaxseg.models.layers.conv import Conv, ConvNormAct, crop, pad_to_stride
+from flaxseg.models.layers.pyramid import PATCH, feature_pyramid
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 
@@ -32,6 +33,8 @@ class EncoderDecoder(nn.Module):
       auxiliary_channels: inner channels of the head on the encoder's second-to-last feature; 0: no such head.
       image_classes: number of classes of the head that classifies whole images; 0: no such head.
       align_corners: resize the logits so that the centers of the corner pixels, and not their corners, stay in place.
+      pyramid_stride: resize the features of a vision transformer to a pyramid of up to this output stride; 0: the
+        decoder takes the features as they are.
     """
 
     num_classes: int
@@ -46,13 +49,15 @@ class EncoderDecoder(nn.Module):
     auxiliary_channels: int = 0
     image_classes: int = 0
     align_corners: bool = True
+    pyramid_stride: int = 0
 
     torch_names: ClassVar[TorchNames] = ((r"segmentation_head\.0", "head"), (r"classification_head\.3", "image_head"))
 
     @property
     def stride(self) -> int:
         """Height and width are padded to multiples of this number."""
-        return int(self.encoder.output_stride)  # type: ignore[attr-defined]
+        # A pyramid halves the features of a vision transformer where its stride is twice that of the patches.
+        return int(self.encoder.output_stride) * max(1, self.pyramid_stride // PATCH)  # type: ignore[attr-defined]
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -73,6 +78,8 @@ class EncoderDecoder(nn.Module):
         padded = pad_to_stride(x, self.stride)
         whole = padded.shape[1], padded.shape[2]
         features = self.encoder(padded, train=train)
+        if self.pyramid_stride:
+            features = feature_pyramid(features, output_stride=self.pyramid_stride)
         decoded, *side_maps = _maps(self.decoder(features, train=train))
         logits = self._logits(decoded, "head", self.head_kernel_size) if self.head_kernel_size else decoded
         if logits.shape[1:3] != whole:
