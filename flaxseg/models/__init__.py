@@ -15,6 +15,7 @@ from flaxseg.models.decoders.deeplabv3 import DeepLabV3Decoder
 from flaxseg.models.decoders.deeplabv3plus import DeepLabV3PlusDecoder
 from flaxseg.models.decoders.fcn8s import FCN8sDecoder
 from flaxseg.models.decoders.fpn import FPNDecoder
+from flaxseg.models.decoders.linear import LinearDecoder
 from flaxseg.models.decoders.linknet import LinkNetDecoder
 from flaxseg.models.decoders.manet import MANetDecoder
 from flaxseg.models.decoders.pan import PANDecoder
@@ -46,6 +47,13 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "pan": Architecture(PANDecoder, output_strides=(16, 32)),
     "upernet": Architecture(UPerNetDecoder, head_kernel_size=1, auxiliary_channels=256),
     "segformer": Architecture(SegFormerDecoder, head_kernel_size=1),
+    "linear": Architecture(
+        LinearDecoder,
+        encoder="vit_small_patch14_dinov2",
+        output_strides=(32, 16, 8),
+        head_kernel_size=1,
+        align_corners=False,
+    ),
     "fcn8s": Architecture(FCN8sDecoder, encoder="vgg16", head_kernel_size=0),
     "plain_unet": plain_unet,
     "attention_unet": attention_unet,
