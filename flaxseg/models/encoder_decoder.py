@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.arguments import ChannelValues
+from flaxseg.models.encoded import EncodedImages
 from flaxseg.models.layers.conv import Conv, ConvNormAct, crop, pad_to_stride
 from flaxseg.models.layers.pyramid import PATCH, feature_pyramid
 from flaxseg.models.pretrained.torch_names import TorchNames
@@ -59,25 +60,32 @@ class EncoderDecoder(nn.Module):
         # A pyramid halves the features of a vision transformer where its stride is twice that of the patches.
         return int(self.encoder.output_stride) * max(1, self.pyramid_stride // PATCH)  # type: ignore[attr-defined]
 
+    def encode(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Returns the encoder's features of normalized images [B, H, W, C], padded to multiples of `stride`."""
+        features: list[jax.Array] = self.encoder(pad_to_stride(x, self.stride), train=train)
+        return features
+
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array | EncodedImages, *, train: bool) -> jax.Array:
         """Returns the logits of normalized images.
 
         Where the collections "auxiliary" and "image_logits" are mutable, they receive the auxiliary heads' logits,
         float32[B, H, W, num_classes] each, and the logits of whole images, float32[B, image_classes].
 
         Args:
-          x: normalized images, float[B, H, W, C], of any size.
+          x: normalized images, float[B, H, W, C], of any size; or what `encode` returned for them.
           train: normalize by the batch's own statistics (the collection "batch_stats" has to be mutable), and apply
             dropout with the random key "dropout".
 
         Returns:
           float32[B, H, W, num_classes].
         """
-        size = x.shape[1], x.shape[2]
-        padded = pad_to_stride(x, self.stride)
-        whole = padded.shape[1], padded.shape[2]
-        features = self.encoder(padded, train=train)
+        if isinstance(x, EncodedImages):
+            features, size = x.all_features(), x.size
+        else:
+            features, size = self.encode(x, train=train), (x.shape[1], x.shape[2])
+        # The first feature is the padded image.
+        whole = features[0].shape[1], features[0].shape[2]
         if self.pyramid_stride:
             features = feature_pyramid(features, output_stride=self.pyramid_stride)
         decoded, *side_maps = _maps(self.decoder(features, train=train))
