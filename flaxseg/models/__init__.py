@@ -16,6 +16,7 @@ from flaxseg.models.decoders.deeplabv3plus import DeepLabV3PlusDecoder
 from flaxseg.models.decoders.fcn import FCNDecoder
 from flaxseg.models.decoders.fcn8s import FCN8sDecoder
 from flaxseg.models.decoders.fpn import FPNDecoder
+from flaxseg.models.decoders.linear import LinearDecoder
 from flaxseg.models.decoders.linknet import LinkNetDecoder
 from flaxseg.models.decoders.lraspp import LRASPPDecoder
 from flaxseg.models.decoders.manet import MANetDecoder
@@ -51,6 +52,13 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "fcn": Architecture(FCNDecoder, output_strides=(8, 16, 32), head_kernel_size=1, auxiliary_channels=256),
     "lraspp": Architecture(
         LRASPPDecoder, encoder="mobilenetv3_large_100", output_strides=(16, 8, 32), head_kernel_size=1
+    ),
+    "linear": Architecture(
+        LinearDecoder,
+        encoder="vit_small_patch14_dinov2",
+        output_strides=(32, 16, 8),
+        head_kernel_size=1,
+        align_corners=False,
     ),
     "fcn8s": Architecture(FCN8sDecoder, encoder="vgg16", head_kernel_size=0),
     "plain_unet": plain_unet,

@@ -91,7 +91,7 @@ def place_batch(batch: Batch, mesh: Mesh) -> Batch:
         where = batch_sharding(mesh) if has_rows else example_sharding(mesh)
         return jax.make_array_from_process_local_data(where, value)
 
-    return {key: place(value) for key, value in batch.items()}
+    return jax.tree.map(place, dict(batch))  # type: ignore[no-any-return]
 
 
 def device_prefetch(batches: Iterator[Batch], mesh: Mesh) -> Iterator[Batch]:

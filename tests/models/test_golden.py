@@ -15,6 +15,7 @@ from references import (
     NUM_CLASSES,
     OF_TORCHVISION,
     REFERENCE_ARCHITECTURES,
+    VISION_TRANSFORMERS,
     sizes_of,
     train_batch_of,
 )
@@ -36,7 +37,7 @@ SLOW = {f"unet-{encoder}" for encoder in COMPARED_FEATURES}
 def test_everything_with_a_reference_is_compared():
     assert {path.stem.replace("-", ":", 1) for path in FILES} == set(GOLDEN)
     assert {case.split(":")[0] for case in GOLDEN} == set(REFERENCE_ARCHITECTURES)
-    assert set(ENCODERS) == {*REFERENCE_ENCODERS, *OF_TORCHVISION}
+    assert set(ENCODERS) == {*REFERENCE_ENCODERS, *OF_TORCHVISION, *VISION_TRANSFORMERS}
 
 
 @pytest.mark.parametrize("name", representatives(NAMES, {*NAMES} - COVERED_BY_OTHERS - SLOW))

@@ -2,10 +2,10 @@
 
     python tests/parity/encoders_reference.py --out DIR [regnety_016 ...]
 
-Without names, it writes all `references.COMPARED_FEATURES`. Each is a file NAME.npz with the names and shapes of the
-network's tensors, its features for images of both sizes and both output strides in inference mode, and, for
-`references.WITH_GRADIENTS`, the gradient of a weighted mean of the features with respect to every parameter. Existing
-files are not written again.
+Without names, it writes all `references.COMPARED_FEATURES` and `VISION_TRANSFORMERS`. Each is a file NAME.npz with the
+names and shapes of the network's tensors, its features for images of both sizes and both output strides in inference
+mode, and, for `references.WITH_GRADIENTS`, the gradient of a weighted mean of the features with respect to every
+parameter. Existing files are not written again.
 """
 
 import argparse
@@ -20,8 +20,9 @@ import timm
 import torch
 from references import (
     COMPARED_FEATURES,
-    FEATURE_SIZES,
+    VISION_TRANSFORMERS,
     WITH_GRADIENTS,
+    feature_sizes,
     feature_strides,
     feature_weights,
     gain_of,
@@ -35,7 +36,9 @@ def build(name: str, output_stride: int) -> nn.Module:
     """Returns a reference encoder with the weights of `references.tensor`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if name in smp.encoders.encoders:
+        if name in VISION_TRANSFORMERS:
+            network = timm.create_model(name, num_classes=0, dynamic_img_size=True)
+        elif name in smp.encoders.encoders:
             network = smp.encoders.get_encoder(name, weights=None, output_stride=output_stride)
         else:
             options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
@@ -47,9 +50,13 @@ def build(name: str, output_stride: int) -> nn.Module:
 
 
 def features_of(network: nn.Module, size: tuple[int, int]) -> list[torch.Tensor]:
-    """Returns the features at 1/2, 1/4, ... of an image of this size."""
-    features = network(torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy()))
-    return features[-5:]
+    """Returns the features at 1/2, 1/4, ... of an image of this size; of a transformer, after each quarter."""
+    x = torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy())
+    if hasattr(network, "forward_intermediates"):
+        count = len(network.blocks)
+        indices = [count * part // 4 - 1 for part in range(1, 5)]
+        return network.forward_intermediates(x, indices=indices, norm=True, intermediates_only=True)
+    return network(x)[-5:]
 
 
 def measure(name: str) -> dict[str, np.ndarray]:
@@ -58,14 +65,14 @@ def measure(name: str) -> dict[str, np.ndarray]:
     for stride in feature_strides(name):
         network = build(name, stride)
         with torch.no_grad():
-            for height, width in FEATURE_SIZES:
+            for height, width in feature_sizes(name):
                 for level, feature in enumerate(features_of(network, (height, width)), 1):
                     result[f"{stride}/{height}x{width}/{level}"] = feature.numpy().transpose(0, 2, 3, 1)
     network = build(name, 32)
     result["names"] = np.array("\n".join(network.state_dict()))
     result["shapes"] = np.array(json.dumps([list(value.shape) for value in network.state_dict().values()]))
     if name in WITH_GRADIENTS:
-        features = features_of(network, FEATURE_SIZES[0])
+        features = features_of(network, feature_sizes(name)[0])
         weights = [feature_weights(tuple(f.permute(0, 2, 3, 1).shape)).transpose(0, 3, 1, 2).copy() for f in features]
         loss = sum((f * torch.from_numpy(w)).mean() for f, w in zip(features, weights, strict=True))
         loss.backward()
@@ -81,7 +88,7 @@ def main() -> None:
     flags = parser.parse_args()
     flags.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for name in flags.names or COMPARED_FEATURES:
+    for name in flags.names or (*COMPARED_FEATURES, *VISION_TRANSFORMERS):
         path = flags.out / f"{name}.npz"
         if not path.exists():
             np.savez(path, **measure(name))

@@ -60,6 +60,16 @@ ENCODERS = (
 OF_TORCHVISION = ("mobilenet_v3_large",)
 """Encoders that are compared as parts of the networks of `torchvision_cases`."""
 
+VISION_TRANSFORMERS = (
+    "vit_base_patch16_224",
+    "vit_base_patch16_384",
+    "vit_large_patch16_384",
+    *(f"vit_{size}_patch14_dinov2" for size in ("small", "base", "large")),
+    *(f"vit_{size}_patch14_reg4_dinov2" for size in ("small", "base", "large")),
+    *(f"vit_{size}_patch16_dinov3" for size in ("small", "base", "large")),
+)
+"""Encoders of timm that no U-Net of segmentation_models_pytorch has; their features are compared."""
+
 WITH_GRADIENTS = (
     "se_resnext50_32x4d",
     "resnest50d",
@@ -68,14 +78,18 @@ WITH_GRADIENTS = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "hrnet_w18",
+    "vit_base_patch16_224",
+    "vit_small_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_small_patch16_dinov3",
 )
 """Encoders whose gradients are compared, too: one of each family."""
 
-UNDILATED = ("densenet", "hrnet")
+UNDILATED = ("densenet", "hrnet", "vit_")
 """Families of encoders that cannot be dilated."""
 
 FEATURE_SIZES = ((64, 96), (96, 160))
-"""Height and width of the images for which features are compared."""
+"""Height and width of the images for which features are compared; see `feature_sizes`."""
 
 OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
 """Encoders that the architectures are compared with."""
@@ -161,14 +175,20 @@ def gain_of(encoder: str) -> float:
 
     2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
     fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32. Where blocks squeeze and
-    excite, sigmoids of large values would amplify rounding errors.
+    excite, sigmoids of large values would amplify rounding errors, as would the softmax of a transformer's attention.
     """
-    return 1.0 if encoder.startswith(("efficientnet", *SQUEEZING)) else 2.0
+    return 1.0 if encoder.startswith(("efficientnet", "vit_", *SQUEEZING)) else 2.0
 
 
 def feature_strides(encoder: str) -> tuple[int, ...]:
     """Returns the output strides at which an encoder's features are compared."""
     return (32,) if encoder.startswith(UNDILATED) else (32, 16, 8)
+
+
+def feature_sizes(encoder: str) -> list[tuple[int, int]]:
+    """Returns height and width of the images that an encoder's features are compared on: multiples of its patches."""
+    patch = 14 if "patch14" in encoder else 16
+    return [(height // 16 * patch, width // 16 * patch) for height, width in FEATURE_SIZES]
 
 
 def feature_weights(shape: tuple[int, ...]) -> np.ndarray:
@@ -186,6 +206,8 @@ def tensor(name: str, shape: tuple[int, ...], gain: float = 2.0) -> np.ndarray:
         return draw.uniform(0.5, 1.5, shape).astype(np.float32)
     if leaf in ("bias", "running_mean"):
         return draw.normal(0, 0.1, shape).astype(np.float32)
+    if leaf in ("cls_token", "reg_token", "pos_embed"):
+        return draw.normal(0, 0.5, shape).astype(np.float32)
     if len(shape) <= 1 or leaf == "gamma":
         return draw.uniform(0.6, 1.4, shape).astype(np.float32)
     return draw.normal(0, np.sqrt(gain / np.prod(shape[1:])), shape).astype(np.float32)

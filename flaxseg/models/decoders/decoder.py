@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 
 from flaxseg.errors import ArgumentError
+from flaxseg.models.encoders.vit import VisionTransformer
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 GIVEN_FIELDS = ("num_classes", "auxiliary_head", "unpooled_features", "dtype")
@@ -31,13 +32,20 @@ class Decoder(nn.Module):
     torch_names: ClassVar[TorchNames] = ()
     """The decoder's modules in segmentation_models_pytorch, for pretrained weights; see `TorchNames`."""
 
+    takes_patches: ClassVar[bool] = False
+    """Whether the features of a vision transformer are given as they are, all at one stride, and not as a pyramid."""
+
+    def adapt(self, encoder: VisionTransformer) -> VisionTransformer:
+        """Returns a vision transformer with other fields, such as `feature_blocks`, if this decoder requires them."""
+        return encoder
+
     def check(self, encoder: str, channels: Sequence[int]) -> None:
         """Checks that the options are in range, and that they fit the encoder.
 
         Args:
           encoder: the encoder's name.
           channels: channels of the encoder's features at 1/2, 1/4, ... of the image; 0 where it has no feature. Their
-            number is the encoder's depth.
+            number is the encoder's depth. If the decoder `takes_patches`, those of a vision transformer's features.
 
         Raises:
           ArgumentError: an option is out of range or does not fit the encoder.
@@ -47,7 +55,8 @@ class Decoder(nn.Module):
         """Returns a feature map of any size, which the head turns into logits.
 
         Args:
-          features: the padded image [B, H, W, C], then the encoder's features at 1/2, 1/4, ... of its size.
+          features: the padded image [B, H, W, C], then the encoder's features at 1/2, 1/4, ... of its size. If the
+            decoder `takes_patches`, those of a vision transformer are all at 1 / patch of the image's size.
           train: normalize by the batch's own statistics and apply dropout.
 
         Returns:

@@ -19,6 +19,7 @@ from flaxseg.models.encoders import (
     resnest,
     resnet,
     vgg,
+    vit,
 )
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 
@@ -35,6 +36,7 @@ ENCODERS: dict[str, Encoder] = {
     **mobilenet_v3.ENCODERS,
     **efficientnet_v2.ENCODERS,
     **hrnet.ENCODERS,
+    **vit.ENCODERS,
 }
 """Encoders by name."""
 

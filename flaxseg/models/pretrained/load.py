@@ -16,7 +16,7 @@ from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.pretrained.checkpoints import checkpoint_directory, read_checkpoint
 from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import download
-from flaxseg.models.pretrained.licenses import print_license
+from flaxseg.models.pretrained.licenses import License, check_license, print_license
 from flaxseg.models.pretrained.mapped_file import in_memory
 from flaxseg.models.pretrained.public_source import PublicNetwork, is_public, open_public
 from flaxseg.models.pretrained.repository import Repository
@@ -60,7 +60,7 @@ def load_pretrained(
         taken, and the moving average of its parameters if it has one.
       sha256: the expected SHA-256 of the file, or its first digits; "": not checked. A directory has none.
       partial: load the arrays that fit, and keep the others.
-      accept_license: accept a license of a public network's weights that is non-commercial or custom.
+      accept_license: accept a license of public weights that is non-commercial or custom.
 
     Returns:
       Variables of the same structure; loaded leaves are numpy arrays of float32.
@@ -78,7 +78,7 @@ def load_pretrained(
         directory = checkpoint_directory(os.path.expanduser(source))
         return put_arrays(variables, read_checkpoint(directory), name=str(directory), partial=partial)
     if source == PUBLIC:
-        name, tensors = _public_tensors(_with_encoder(model, source), sha256)
+        name, tensors = _public_tensors(_with_encoder(model, source), sha256, accept_license=accept_license)
     else:
         name, tensors = str(source), read_weights(source, sha256=sha256)
     if own := own_arrays(tensors):
@@ -208,7 +208,7 @@ def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
     return model
 
 
-def _public_tensors(model: EncoderDecoder, sha256: str) -> tuple[str, dict[str, np.ndarray]]:
+def _public_tensors(model: EncoderDecoder, sha256: str, *, accept_license: bool) -> tuple[str, dict[str, np.ndarray]]:
     """Returns the origin of an encoder's public weights, for error messages, and their tensors."""
     public = ENCODERS[model.encoder_name].pretrained
     if public is None:
@@ -217,6 +217,7 @@ def _public_tensors(model: EncoderDecoder, sha256: str) -> tuple[str, dict[str, 
             f"source = {PUBLIC!r}: there are no public weights of encoder {model.encoder_name}"
             f"{did_you_mean(model.encoder_name, published)}; give the path of a file"
         )
+    check_license(License(public.license), public.repository, accepted=accept_license)
     path = download(public.repository, public.filename, revision=public.revision)
     return f"{public.repository} ({path})", read_weights(path, sha256=sha256)
 
