@@ -107,7 +107,7 @@ REFUSED = {
     "encoder_global_pool": (SEGFORMER, "avg", "is not supported, and could change the outputs"),
     "pool_scales": (UPERNET, [1, 2, 3], "only (1, 2, 3, 6) is"),
     "auxiliary_num_convs": (UPERNET, 2, "only 1 is"),
-    "backbone_config: model_type": (UPERNET, {"model_type": "swin"}, "only 'convnext' is"),
+    "backbone_config: model_type": (UPERNET, {"model_type": "resnet"}, "supported are convnext"),
     "backbone_config: out_features": (UPERNET, {**BACKBONE, "out_features": ["stage4"]}, "is not supported"),
 }
 
