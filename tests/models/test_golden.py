@@ -37,7 +37,7 @@ def test_logits_and_statistics_match_the_reference(name):
     golden = np.load(Path(__file__).parent / "golden" / f"{name}.npz")
     model = build_model(architecture, num_classes=NUM_CLASSES, encoder=encoder)
     # Compilation takes most of the time: training mode is compared at one size, inference mode at another, odd size.
-    train_size, (height, width) = sizes_of(architecture)
+    train_size, (height, width) = sizes_of(architecture, encoder)
     variables = loaded(model, tensors_of(golden, encoder))
     batch = train_batch_of(encoder)
     found = outputs(model, variables, train_size=train_size, train_batch=batch, sizes=[(height, width)])

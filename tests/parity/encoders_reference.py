@@ -20,13 +20,14 @@ import timm
 import torch
 from references import (
     COMPARED_FEATURES,
-    FEATURE_SIZES,
     WITH_GRADIENTS,
+    feature_sizes,
     feature_strides,
     feature_weights,
     gain_of,
     image,
     tensor,
+    timm_options,
 )
 from torch import nn
 
@@ -38,7 +39,9 @@ def build(name: str, output_stride: int) -> nn.Module:
         if name in smp.encoders.encoders:
             network = smp.encoders.get_encoder(name, weights=None, output_stride=output_stride)
         else:
-            options: dict[str, Any] = {} if output_stride == 32 else {"output_stride": output_stride}
+            options: dict[str, Any] = timm_options(name)
+            if output_stride < 32:
+                options["output_stride"] = output_stride
             network = timm.create_model(name, features_only=True, **options)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     gain = gain_of(name)
@@ -46,10 +49,12 @@ def build(name: str, output_stride: int) -> nn.Module:
     return network.eval()
 
 
-def features_of(network: nn.Module, size: tuple[int, int]) -> list[torch.Tensor]:
-    """Returns the features at 1/2, 1/4, ... of an image of this size."""
-    features = network(torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy()))
-    return features[-5:]
+def features_of(network: nn.Module, size: tuple[int, int]) -> dict[int, torch.Tensor]:
+    """Returns the features at 1/2, 1/4, ... of an image of this size, [B, H, W, C], by their level: 1, 2, ..."""
+    features = network(torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy()))[-5:]
+    if getattr(network, "output_fmt", None) != "NHWC":
+        features = [feature.permute(0, 2, 3, 1) for feature in features]
+    return dict(zip(range(6 - len(features), 6), features, strict=True))
 
 
 def measure(name: str) -> dict[str, np.ndarray]:
@@ -58,16 +63,15 @@ def measure(name: str) -> dict[str, np.ndarray]:
     for stride in feature_strides(name):
         network = build(name, stride)
         with torch.no_grad():
-            for height, width in FEATURE_SIZES:
-                for level, feature in enumerate(features_of(network, (height, width)), 1):
-                    result[f"{stride}/{height}x{width}/{level}"] = feature.numpy().transpose(0, 2, 3, 1)
+            for height, width in feature_sizes(name):
+                for level, feature in features_of(network, (height, width)).items():
+                    result[f"{stride}/{height}x{width}/{level}"] = feature.numpy()
     network = build(name, 32)
     result["names"] = np.array("\n".join(network.state_dict()))
     result["shapes"] = np.array(json.dumps([list(value.shape) for value in network.state_dict().values()]))
     if name in WITH_GRADIENTS:
-        features = features_of(network, FEATURE_SIZES[0])
-        weights = [feature_weights(tuple(f.permute(0, 2, 3, 1).shape)).transpose(0, 3, 1, 2).copy() for f in features]
-        loss = sum((f * torch.from_numpy(w)).mean() for f, w in zip(features, weights, strict=True))
+        features = features_of(network, feature_sizes(name)[0]).values()
+        loss = sum((f * torch.from_numpy(feature_weights(tuple(f.shape)))).mean() for f in features)
         loss.backward()
         result |= {f"gradient/{key}": p.grad.numpy() for key, p in network.named_parameters() if p.grad is not None}
     return result

@@ -41,6 +41,8 @@ COMPARED_FEATURES = (
     "tf_efficientnetv2_m",
     "hrnet_w18",
     "hrnet_w48",
+    *(f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base", "large")),
+    *(f"swin_{size}_patch4_window12_384" for size in ("base", "large")),
 )
 """Encoders whose features are compared, too."""
 
@@ -65,14 +67,19 @@ WITH_GRADIENTS = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "hrnet_w18",
+    "swin_tiny_patch4_window7_224",
 )
 """Encoders whose gradients are compared, too: one of each family."""
 
-UNDILATED = ("densenet", "hrnet")
+UNDILATED = ("densenet", "hrnet", "swin")
 """Families of encoders that cannot be dilated."""
 
 FEATURE_SIZES = ((64, 96), (96, 160))
 """Height and width of the images for which features are compared."""
+
+WHOLE_WINDOWS = {"window7_224": 224, "window12_384": 384}
+"""For the endings of Swin's names, the side of an image whose features all consist of whole windows. timm shifts features
+before it pads them to whole windows, and flaxseg afterwards, as transformers and the authors' segmentation code do."""
 
 OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
 """Encoders that the architectures are compared with."""
@@ -108,6 +115,7 @@ GOLDEN = (
     "unet:mobilenetv3_large_100",
     "unet:tf_efficientnetv2_s",
     "unet:hrnet_w18",
+    "unet:swin_tiny_patch4_window7_224",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
@@ -117,13 +125,31 @@ GOLDEN = (
 SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
-OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2", "hrnet")
+OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2", "hrnet", "swin")
 """Families of encoders that segmentation_models_pytorch takes from timm."""
 
 
-def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns the two sizes (height, width) of the images that an architecture is compared on."""
+def sizes_of(architecture: str, encoder: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the two sizes (height, width) of the images that a network is compared on."""
+    if side := _whole_windows(encoder):
+        return (side, side), (side - 27, side - 5)
     return SIZES_OF.get(architecture, SIZES)
+
+
+def feature_sizes(encoder: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the two sizes (height, width) of the images for which an encoder's features are compared."""
+    if side := _whole_windows(encoder):
+        return (side, side), (side, 2 * side)
+    return FEATURE_SIZES
+
+
+def timm_options(encoder: str) -> dict[str, bool]:
+    """Returns the options of timm with which an encoder takes images of any size, and computes what flaxseg does."""
+    return {"strict_img_size": False, "always_partition": True} if _whole_windows(encoder) else {}
+
+
+def _whole_windows(encoder: str) -> int:
+    return next((side for ending, side in WHOLE_WINDOWS.items() if encoder.endswith(ending)), 0)
 
 
 def train_batch_of(encoder: str) -> int:
@@ -158,9 +184,9 @@ def gain_of(encoder: str) -> float:
 
     2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
     fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32. Where blocks squeeze and
-    excite, sigmoids of large values would amplify rounding errors.
+    excite, sigmoids of large values would amplify rounding errors, and so would the softmax of attention within windows.
     """
-    return 1.0 if encoder.startswith(("efficientnet", *SQUEEZING)) else 2.0
+    return 1.0 if encoder.startswith(("efficientnet", "swin", *SQUEEZING)) else 2.0
 
 
 def feature_strides(encoder: str) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from flaxseg.models.encoders import (
     regnet,
     resnest,
     resnet,
+    swin,
     vgg,
 )
 from flaxseg.models.encoders.encoder import Encoder, HubFile
@@ -35,6 +36,7 @@ ENCODERS: dict[str, Encoder] = {
     **mobilenet_v3.ENCODERS,
     **efficientnet_v2.ENCODERS,
     **hrnet.ENCODERS,
+    **swin.ENCODERS,
 }
 """Encoders by name."""
 
