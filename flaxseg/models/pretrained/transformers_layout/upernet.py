@@ -11,8 +11,9 @@ from flaxseg.models.pretrained.torch_names import TorchNames, convert_tensors
 from flaxseg.models.pretrained.transformers_layout.backbone import Backbone
 from flaxseg.models.pretrained.transformers_layout.configuration import TYPE_KEY, class_names, refuse_others
 from flaxseg.models.pretrained.transformers_layout.convnext import CONVNEXT
+from flaxseg.models.pretrained.transformers_layout.swin import SWIN
 
-BACKBONES: dict[str, Backbone] = {"convnext": CONVNEXT}
+BACKBONES: dict[str, Backbone] = {"convnext": CONVNEXT, "swin": SWIN}
 """For each `model_type` of a backbone, how it is read."""
 
 _NAMES: TorchNames = (
