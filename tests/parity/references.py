@@ -78,8 +78,9 @@ FEATURE_SIZES = ((64, 96), (96, 160))
 """Height and width of the images for which features are compared."""
 
 WHOLE_WINDOWS = {"window7_224": 224, "window12_384": 384}
-"""For the endings of Swin's names, the side of an image whose features all consist of whole windows. timm shifts features
-before it pads them to whole windows, and flaxseg afterwards, as transformers and the authors' segmentation code do."""
+"""For the endings of Swin's names, the side of an image whose features all consist of whole windows. timm shifts
+features before it pads them to whole windows, and flaxseg afterwards, as transformers and the authors' segmentation
+code do."""
 
 OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
 """Encoders that the architectures are compared with."""
@@ -184,7 +185,7 @@ def gain_of(encoder: str) -> float:
 
     2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
     fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32. Where blocks squeeze and
-    excite, sigmoids of large values would amplify rounding errors, and so would the softmax of attention within windows.
+    excite, sigmoids of large values would amplify rounding errors, and so would the softmax of Swin's attention.
     """
     return 1.0 if encoder.startswith(("efficientnet", "swin", *SQUEEZING)) else 2.0
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
-from flaxseg.models.layers.conv import Conv, apply_block, crop, pad_to_stride
+from flaxseg.models.layers.conv import Conv, apply_block, crop
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 EPSILON = 1e-5
@@ -157,23 +157,25 @@ class WindowAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns features [B, H, W, C] of [B, H, W, C], of any height and width."""
-        size, channels = (x.shape[1], x.shape[2]), x.shape[-1]
+        batch, height, width, channels = x.shape
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_initializer)
-        x = pad_to_stride(x, self.window)
-        rows, columns = x.shape[1] // self.window, x.shape[2] // self.window
-        windows = self._partition(jnp.roll(x, (-self.shift, -self.shift), (1, 2)))
+        grid = -(-height // self.window), -(-width // self.window)
+        windows = self._partition(x, grid)
         projected = dense(3 * channels, name="qkv")(windows)
         split = projected.reshape(*windows.shape[:3], 3, self.heads, channels // self.heads)
-        attended = self._attend(*(split[:, :, :, part] for part in range(3)), grid=(rows, columns))
+        attended = self._attend(*(split[:, :, :, part] for part in range(3)), grid=grid)
         y = dense(channels, name="proj")(attended.reshape(windows.shape))
-        y = y.reshape(-1, rows, columns, self.window, self.window, channels).transpose(0, 1, 3, 2, 4, 5)
-        return crop(jnp.roll(y.reshape(x.shape), (self.shift, self.shift), (1, 2)), size)
+        y = y.reshape(batch, *grid, self.window, self.window, channels).transpose(0, 1, 3, 2, 4, 5)
+        y = y.reshape(batch, *(count * self.window for count in grid), channels)
+        return crop(_rolled(y, -self.shift), (height, width))
 
-    def _partition(self, x: jax.Array) -> jax.Array:
-        """Returns the windows [B, N, window**2, C] of [B, H, W, C], row by row."""
+    def _partition(self, x: jax.Array, grid: tuple[int, int]) -> jax.Array:
+        """Returns the shifted windows [B, N, window**2, C] of [B, H, W, C], which form a grid of this size."""
         batch, height, width, channels = x.shape
-        x = x.reshape(batch, height // self.window, self.window, width // self.window, self.window, channels)
-        return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, self.window**2, channels)
+        padded = [(0, count * self.window - length) for count, length in zip(grid, (height, width), strict=True)]
+        x = _rolled(jnp.pad(x, ((0, 0), *padded, (0, 0))), self.shift)
+        x = x.reshape(batch, grid[0], self.window, grid[1], self.window, channels)
+        return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, grid[0] * grid[1], self.window**2, channels)
 
     def _attend(self, query: jax.Array, key: jax.Array, value: jax.Array, *, grid: tuple[int, int]) -> jax.Array:
         """Returns [B, N, window**2, heads, c] of arrays of this shape, whose windows form a grid of this size."""
@@ -184,7 +186,7 @@ class WindowAttention(nn.Module):
         bias = table[relative_position_index(self.window)].transpose(2, 0, 1)
         scores = scores * query.shape[-1] ** -0.5 + bias
         if self.shift:
-            parts = jnp.asarray(window_parts(grid, self.window, self.shift))
+            parts = window_parts(grid, self.window, self.shift)
             apart = parts[:, :, None] != parts[:, None, :]
             # As in the reference, whose softmax is that of scores that are lower by 100.
             scores = scores - 100.0 * apart[:, None].astype(exact)
@@ -203,7 +205,17 @@ def relative_position_index(window: int) -> np.ndarray:
     return rows * (2 * window - 1) + columns
 
 
-def window_parts(grid: tuple[int, int], window: int, shift: int) -> np.ndarray:
+def _rolled(x: jax.Array, shift: int) -> jax.Array:
+    """Returns [B, H, W, C], shifted cyclically to the top and left; with a negative shift, to the bottom and right."""
+    for axis in (1, 2) if shift else ():
+        length = x.shape[axis]
+        place = shift if shift > 0 else length + shift
+        parts = jax.lax.slice_in_dim(x, place, length, axis=axis), jax.lax.slice_in_dim(x, 0, place, axis=axis)
+        x = jnp.concatenate(parts, axis)
+    return x
+
+
+def window_parts(grid: tuple[int, int], window: int, shift: int) -> jax.Array:
     """Returns the part of the image that each pixel of each shifted window belongs to, int[N, window**2].
 
     Only the windows of the last row and of the last column of the grid have pixels of different parts: those before
@@ -214,9 +226,10 @@ def window_parts(grid: tuple[int, int], window: int, shift: int) -> np.ndarray:
       window: height and width of a window.
       shift: number of pixels by which the image was shifted to the top and left, of at least 1.
     """
-    rows, columns = (np.arange(count * window).reshape(count, window) >= count * window - shift for count in grid)
-    parts = 2 * rows[:, None, :, None] + columns[None, :, None, :]
-    return parts.reshape(-1, window**2)
+    lengths = [count * window for count in grid]
+    rows, columns = ((jnp.arange(length) >= length - shift).astype(jnp.int32) for length in lengths)
+    parts = 2 * rows.reshape(grid[0], 1, window, 1) + columns.reshape(1, grid[1], 1, window)
+    return parts.reshape(grid[0] * grid[1], window**2)
 
 
 ENCODERS: dict[str, Encoder] = {

@@ -65,6 +65,12 @@ REFERENCE = {
     "tf_efficientnetv2_m": (52_200_436, (24, 48, 80, 176, 512)),
     "hrnet_w18": (10_948_180, (64, 128, 256, 512, 1024)),
     "hrnet_w48": (67_119_040, (64, 128, 256, 512, 1024)),
+    "swin_tiny_patch4_window7_224": (27_517_818, (0, 96, 192, 384, 768)),
+    "swin_small_patch4_window7_224": (48_835_722, (0, 96, 192, 384, 768)),
+    "swin_base_patch4_window7_224": (86_741_176, (0, 128, 256, 512, 1024)),
+    "swin_base_patch4_window12_384": (86_876_536, (0, 128, 256, 512, 1024)),
+    "swin_large_patch4_window7_224": (194_992_404, (0, 192, 384, 768, 1536)),
+    "swin_large_patch4_window12_384": (195_195_444, (0, 192, 384, 768, 1536)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
 
@@ -93,6 +99,10 @@ LARGER |= {
     "convnext_large",
     "mit_b4",
     "mit_b5",
+    "swin_small_patch4_window7_224",
+    "swin_base_patch4_window7_224",
+    "swin_large_patch4_window7_224",
+    "swin_large_patch4_window12_384",
 }
 """Encoders of a family of which the ordinary suite tests a smaller one."""
 
@@ -123,6 +133,7 @@ ONE_PER_FAMILY = (
     "densenet121",
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
+    "swin_tiny_patch4_window7_224",
 )
 
 
