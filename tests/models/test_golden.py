@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare import TOLERANCE, TRAIN_TOLERANCE, difference, loaded, outputs, tensors_of
-from references import COMPARED_FEATURES, GOLDEN, NUM_CLASSES, REFERENCE_ARCHITECTURES, sizes_of, train_batch_of
+from references import BEITS, COMPARED_FEATURES, GOLDEN, NUM_CLASSES, REFERENCE_ARCHITECTURES, sizes_of, train_batch_of
 from references import ENCODERS as REFERENCE_ENCODERS
 from representatives import representatives
 
@@ -28,7 +28,7 @@ SLOW = {f"unet-{encoder}" for encoder in COMPARED_FEATURES}
 def test_everything_with_a_reference_is_compared():
     assert {path.stem.replace("-", ":", 1) for path in FILES} == set(GOLDEN)
     assert {case.split(":")[0] for case in GOLDEN} == set(REFERENCE_ARCHITECTURES)
-    assert set(ENCODERS) == set(REFERENCE_ENCODERS)
+    assert set(ENCODERS) == {*REFERENCE_ENCODERS, *BEITS}
 
 
 @pytest.mark.parametrize("name", representatives(NAMES, {*NAMES} - COVERED_BY_OTHERS - SLOW))

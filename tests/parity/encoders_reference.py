@@ -2,10 +2,10 @@
 
     python tests/parity/encoders_reference.py --out DIR [regnety_016 ...]
 
-Without names, it writes all `references.COMPARED_FEATURES`. Each is a file NAME.npz with the names and shapes of the
-network's tensors, its features for images of both sizes and both output strides in inference mode, and, for
-`references.WITH_GRADIENTS`, the gradient of a weighted mean of the features with respect to every parameter. Existing
-files are not written again.
+Without names, it writes all `references.COMPARED_FEATURES` and `references.BEITS`. Each is a file NAME.npz with the
+names and shapes of the network's tensors, its features for images of all sizes and output strides in inference mode,
+and, for `references.WITH_GRADIENTS`, the gradient of a weighted mean of the features with respect to every parameter.
+Existing files are not written again.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from references import (
+    BEITS,
     COMPARED_FEATURES,
     WITH_GRADIENTS,
     feature_sizes,
@@ -32,11 +33,34 @@ from references import (
 from torch import nn
 
 
+class BEiTWithPyramid(nn.Module):
+    """A BEiT of timm with the feature pyramid and the names of the authors' segmentation code."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        of_timm, side, blocks = BEITS[name]
+        self.model = timm.create_model(of_timm, features_only=True, img_size=side, out_indices=blocks)
+        width = self.model.feature_info.channels()[0]
+
+        def layer() -> nn.Module:
+            return nn.ConvTranspose2d(width, width, 2, 2)
+
+        self.fpn1 = nn.Sequential(layer(), nn.BatchNorm2d(width), nn.GELU(), layer())
+        self.fpn2 = nn.Sequential(layer())
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Returns the features at 1/4, 1/8, 1/16 and 1/32."""
+        first, second, third, fourth = self.model(x)
+        return [self.fpn1(first), self.fpn2(second), third, nn.functional.max_pool2d(fourth, 2)]
+
+
 def build(name: str, output_stride: int) -> nn.Module:
     """Returns a reference encoder with the weights of `references.tensor`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if name in smp.encoders.encoders:
+        if name in BEITS:
+            network: nn.Module = BEiTWithPyramid(name)
+        elif name in smp.encoders.encoders:
             network = smp.encoders.get_encoder(name, weights=None, output_stride=output_stride)
         else:
             options: dict[str, Any] = timm_options(name)
@@ -85,7 +109,7 @@ def main() -> None:
     flags = parser.parse_args()
     flags.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    for name in flags.names or COMPARED_FEATURES:
+    for name in flags.names or (*COMPARED_FEATURES, *BEITS):
         path = flags.out / f"{name}.npz"
         if not path.exists():
             np.savez(path, **measure(name))

@@ -85,6 +85,8 @@ _CONVNEXT = {
 
 _SWIN = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
 
+_BEIT = {"image_size": 640, "out_indices": [3, 5, 7, 11], "use_relative_position_bias": True}
+
 TRANSFORMERS_CASES = {
     "hf_segformer": ("segformer", {"num_labels": 3}, {}),
     "hf_segformer_b1": (
@@ -111,6 +113,7 @@ TRANSFORMERS_CASES = {
             "num_channels": 4,
         },
     ),
+    "hf_beit": ("beit", _BEIT | {"num_labels": 3, "auxiliary_channels": 16}, {}),
 }
 """For each case of transformers, the type, the options, and those of the backbone."""
 

@@ -18,6 +18,8 @@ from references import image, tensor
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
+    BeitConfig,
+    BeitForSemanticSegmentation,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     UperNetConfig,
@@ -36,6 +38,8 @@ def build(case: str) -> tuple[nn.Module, int]:
         channels = (options | backbone).get("num_channels", 3)
         if kind == "segformer":
             network = SegformerForSemanticSegmentation(SegformerConfig(**options))
+        elif kind == "beit":
+            network = BeitForSemanticSegmentation(BeitConfig(**options))
         else:
             config = UperNetConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
             network = UperNetForSemanticSegmentation(config)

@@ -46,6 +46,15 @@ COMPARED_FEATURES = (
 )
 """Encoders whose features are compared, too."""
 
+BEITS = {
+    "beit_base_patch16_224": ("beit_base_patch16_224", 224, (3, 5, 7, 11)),
+    "beit_base_patch16_640": ("beit_base_patch16_224", 640, (1, 3, 5, 9)),
+    "beit_large_patch16_224": ("beit_large_patch16_224", 224, (7, 11, 15, 23)),
+    "beit_large_patch16_640": ("beit_large_patch16_224", 640, (5, 9, 13, 21)),
+}
+"""For each BEiT, of which only features are compared: the name in timm, the side of the image, and the blocks, counted
+from 0, whose outputs are used. Its feature pyramid is not part of timm."""
+
 ENCODERS = (
     *(f"resnet{layers}" for layers in (18, 34, 50, 101, 152)),
     "resnext50_32x4d",
@@ -68,10 +77,11 @@ WITH_GRADIENTS = (
     "tf_efficientnetv2_s",
     "hrnet_w18",
     "swin_tiny_patch4_window7_224",
+    "beit_base_patch16_224",
 )
 """Encoders whose gradients are compared, too: one of each family."""
 
-UNDILATED = ("densenet", "hrnet", "swin")
+UNDILATED = ("densenet", "hrnet", "swin", "beit")
 """Families of encoders that cannot be dilated."""
 
 FEATURE_SIZES = ((64, 96), (96, 160))
@@ -137,8 +147,11 @@ def sizes_of(architecture: str, encoder: str) -> tuple[tuple[int, int], tuple[in
     return SIZES_OF.get(architecture, SIZES)
 
 
-def feature_sizes(encoder: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns the two sizes (height, width) of the images for which an encoder's features are compared."""
+def feature_sizes(encoder: str) -> tuple[tuple[int, int], ...]:
+    """Returns the sizes (height, width) of the images for which an encoder's features are compared."""
+    if encoder in BEITS:
+        side = BEITS[encoder][1]
+        return ((side, side),)
     if side := _whole_windows(encoder):
         return (side, side), (side, 2 * side)
     return FEATURE_SIZES
@@ -185,9 +198,9 @@ def gain_of(encoder: str) -> float:
 
     2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
     fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32. Where blocks squeeze and
-    excite, sigmoids of large values would amplify rounding errors, and so would the softmax of Swin's attention.
+    excite, sigmoids of large values would amplify rounding errors, and so would the softmax of attention.
     """
-    return 1.0 if encoder.startswith(("efficientnet", "swin", *SQUEEZING)) else 2.0
+    return 1.0 if encoder.startswith(("efficientnet", "swin", "beit", *SQUEEZING)) else 2.0
 
 
 def feature_strides(encoder: str) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import flax.linen as nn
 
 from flaxseg.errors import ArgumentError, check_integer, did_you_mean
 from flaxseg.models.encoders import (
+    beit,
     convnext,
     densenet,
     efficientnet,
@@ -37,6 +38,7 @@ ENCODERS: dict[str, Encoder] = {
     **efficientnet_v2.ENCODERS,
     **hrnet.ENCODERS,
     **swin.ENCODERS,
+    **beit.ENCODERS,
 }
 """Encoders by name."""
 

@@ -43,6 +43,7 @@ class Encoder:
       depths: allowed values of `depth`.
       output_strides: allowed values of `output_stride`.
       unpooled_features: the features are taken before each pooling, as VGG's are, and not after a stride.
+      added: the name of a module that the public weights of the encoder lack, and that is then initialized; "": none.
     """
 
     make: Callable[..., nn.Module]
@@ -52,6 +53,7 @@ class Encoder:
     depths: tuple[int, ...] = (3, 4, 5)
     output_strides: tuple[int, ...] = (8, 16, 32)
     unpooled_features: bool = False
+    added: str = ""
 
 
 def stage_dilation(stride: int, output_stride: int) -> tuple[int, int]:

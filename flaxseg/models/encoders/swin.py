@@ -234,11 +234,11 @@ def window_parts(grid: tuple[int, int], window: int, shift: int) -> jax.Array:
 
 ENCODERS: dict[str, Encoder] = {
     f"swin_{variant}": Encoder(
-        functools.partial(SwinTransformer, *sizes),
+        functools.partial(SwinTransformer, width, blocks, heads, window),
         HubFile(f"timm/swin_{variant}.{weights}", "main", license="mit"),
         output_strides=(32,),
     )
-    for variant, weights, *sizes in (
+    for variant, weights, width, blocks, heads, window in (
         ("tiny_patch4_window7_224", "ms_in1k", 96, (2, 2, 6, 2), (3, 6, 12, 24), 7),
         ("small_patch4_window7_224", "ms_in22k_ft_in1k", 96, (2, 2, 18, 2), (3, 6, 12, 24), 7),
         ("base_patch4_window7_224", "ms_in22k_ft_in1k", 128, (2, 2, 18, 2), (4, 8, 16, 32), 7),

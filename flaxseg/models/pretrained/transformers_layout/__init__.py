@@ -3,11 +3,16 @@
 from collections.abc import Callable
 
 from flaxseg.models.pretrained.published import Layout, Settings
+from flaxseg.models.pretrained.transformers_layout.beit import read_beit
 from flaxseg.models.pretrained.transformers_layout.configuration import TYPE_KEY
 from flaxseg.models.pretrained.transformers_layout.segformer import read_segformer
 from flaxseg.models.pretrained.transformers_layout.upernet import read_upernet
 
-READERS: dict[str, Callable[[Settings], Layout]] = {"segformer": read_segformer, "upernet": read_upernet}
+READERS: dict[str, Callable[[Settings], Layout]] = {
+    "segformer": read_segformer,
+    "upernet": read_upernet,
+    "beit": read_beit,
+}
 """For each `model_type`, the function that reads its configuration."""
 
 __all__ = ["READERS", "TYPE_KEY", "read_transformers"]

@@ -1,10 +1,11 @@
 """What the readers of all types of networks share: encoders, class names, and keys that change no output."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from flaxseg.errors import is_number
 from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.pretrained.published import Settings, plain
 
@@ -36,13 +37,13 @@ _GENERIC = (
 """Keys of every configuration that earlier versions of transformers wrote, mostly for networks that write texts."""
 
 
-def encoder_of(settings: Settings, prefix: str, keys: Mapping[str, tuple[str, Any]]) -> str:
+def encoder_of(settings: Settings, prefix: str, keys: Mapping[str, tuple[Callable[[Any], Any], Any]]) -> str:
     """Returns the name of the encoder that has the sizes of a configuration.
 
     Args:
       settings: the configuration.
       prefix: the beginning of the names of the encoders to choose from.
-      keys: for each key of the configuration, the attribute of the encoder's module that it is compared with, and its
+      keys: for each key of the configuration, a function that returns its value for an encoder's module, and its
         default.
 
     Raises:
@@ -52,11 +53,23 @@ def encoder_of(settings: Settings, prefix: str, keys: Mapping[str, tuple[str, An
     names = [name for name in ENCODERS if name.startswith(prefix)]
     for name in names:
         module: Any = ENCODERS[name].make(depth=5, output_stride=32, remat=False, dtype=np.float32)
-        if all(plain(getattr(module, keys[key][0])) == plain(size) for key, size in sizes.items()):
+        if all(plain(keys[key][0](module)) == plain(size) for key, size in sizes.items()):
             return name
     raise settings.error(
         " and ".join(sizes), tuple(sizes.values()), f"are those of no encoder here; there are {', '.join(names)}"
     )
+
+
+def positive_number(settings: Settings, key: str, default: float) -> float:
+    """Returns the value of a key that has to be a number above 0.
+
+    Raises:
+      WeightsError: it is something else.
+    """
+    value = settings.take(key, default)
+    if not is_number(value) or value <= 0:
+        raise settings.error(key, value, "must be a number above 0")
+    return float(value)
 
 
 def class_names(settings: Settings) -> tuple[str, ...]:

@@ -29,7 +29,10 @@ def _options(settings: Settings) -> dict[str, Any]:
     settings.require("patch_size", 4)
     settings.require("num_stages", 4)
     settings.require("hidden_act", "gelu")
-    sizes = {"hidden_sizes": ("widths", (96, 192, 384, 768)), "depths": ("blocks", (3, 3, 9, 3))}
+    sizes = {
+        "hidden_sizes": (lambda encoder: encoder.widths, (96, 192, 384, 768)),
+        "depths": (lambda encoder: encoder.blocks, (3, 3, 9, 3)),
+    }
     return {"encoder": encoder_of(settings, "convnext_", sizes)}
 
 

@@ -55,7 +55,10 @@ def read_segformer(settings: Settings) -> Layout:
     settings.require("mlp_ratios", (4, 4, 4, 4))
     settings.require("hidden_act", "gelu")
     settings.require("reshape_last_stage", True)
-    sizes = {"hidden_sizes": ("widths", (32, 64, 160, 256)), "depths": ("blocks", (2, 2, 2, 2))}
+    sizes = {
+        "hidden_sizes": (lambda encoder: encoder.widths, (32, 64, 160, 256)),
+        "depths": (lambda encoder: encoder.blocks, (2, 2, 2, 2)),
+    }
     options = {
         "encoder": encoder_of(settings, "mit_b", sizes),
         "decoder_channels": settings.count("decoder_hidden_size", 256),

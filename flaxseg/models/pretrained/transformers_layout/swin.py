@@ -47,10 +47,10 @@ def _options(settings: Settings) -> dict[str, Any]:
     settings.require("layer_norm_eps", EPSILON)
     settings.require("use_absolute_embeddings", False)
     sizes = {
-        "embed_dim": ("width", 96),
-        "depths": ("blocks", (2, 2, 6, 2)),
-        "num_heads": ("heads", (3, 6, 12, 24)),
-        "window_size": ("window", 7),
+        "embed_dim": (lambda encoder: encoder.width, 96),
+        "depths": (lambda encoder: encoder.blocks, (2, 2, 6, 2)),
+        "num_heads": (lambda encoder: encoder.heads, (3, 6, 12, 24)),
+        "window_size": (lambda encoder: encoder.window, 7),
     }
     # These follow from the sizes, and the stride is that of another type of network.
     for key in ("num_layers", "hidden_size", "encoder_stride", "path_norm"):
