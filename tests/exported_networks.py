@@ -57,8 +57,12 @@ ENCODERS = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "hrnet_w18",
+    "swin_tiny_patch4_window7_224",
 )
 """An encoder of each family, for the U-Net."""
+
+OF_ONE_SIZE_IN_ONNX = ("swin_tiny_patch4_window7_224",)
+"""Encoders whose ONNX file takes images of one size, because jax2onnx cannot slice at symbolic places."""
 
 
 def trained(name: str, *, image_size: tuple[int, int] = (64, 96), num_classes: int = 4, **options: Any) -> SavedModel:

@@ -44,8 +44,9 @@ def feature_difference(name: str, variables: dict[str, Any], reference: Any) -> 
         encoder = make_encoder(name, output_stride=stride, dtype=jnp.float32)
         apply = jax.jit(functools.partial(encoder.apply, train=False))
         for height, width in feature_sizes(name):
-            for level, feature in enumerate(apply(variables, image((height, width)))[1:], 1):
-                found = max(found, difference(np.asarray(feature), reference[f"{stride}/{height}x{width}/{level}"]))
+            for level, feature in enumerate(apply(variables, image((height, width)))):
+                if level and feature.size:
+                    found = max(found, difference(np.asarray(feature), reference[f"{stride}/{height}x{width}/{level}"]))
     return found
 
 
@@ -56,7 +57,7 @@ def gradient_difference(name: str, variables: dict[str, Any], reference: Any) ->
 
     def loss(params: Any) -> jax.Array:
         features = encoder.apply({**variables, "params": params}, images, train=False)[1:]
-        return sum((jnp.mean(f * feature_weights(f.shape)) for f in features), start=jnp.zeros(()))
+        return sum((jnp.mean(f * feature_weights(f.shape)) for f in features if f.size), start=jnp.zeros(()))
 
     gradients = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(variables["params"]), sep="/")
     given = {key.removeprefix("gradient/"): reference[key] for key in reference.files if key.startswith("gradient/")}

@@ -77,10 +77,15 @@ SMP_CASES = {
 DEFAULTS = {"encoder_name": "resnet18", "encoder_weights": None, "classes": 3}
 
 _CONVNEXT = {
+    "model_type": "convnext",
     "hidden_sizes": [96, 192, 384, 768],
     "depths": [3, 3, 9, 3],
     "out_features": ["stage1", "stage2", "stage3", "stage4"],
 }
+
+_SWIN = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+
+_BEIT = {"image_size": 640, "out_indices": [3, 5, 7, 11], "use_relative_position_bias": True}
 
 TRANSFORMERS_CASES = {
     "hf_segformer": ("segformer", {"num_labels": 3}, {}),
@@ -95,6 +100,20 @@ TRANSFORMERS_CASES = {
         {"num_labels": 3, "hidden_size": 64, "use_auxiliary_head": False},
         _CONVNEXT,
     ),
+    "hf_upernet_swin": ("upernet", {"num_labels": 3, "hidden_size": 32, "auxiliary_channels": 16}, _SWIN),
+    "hf_upernet_swin_window12": (
+        "upernet",
+        {"num_labels": 3, "hidden_size": 32, "use_auxiliary_head": False},
+        {
+            **_SWIN,
+            "embed_dim": 128,
+            "depths": [2, 2, 18, 2],
+            "num_heads": [4, 8, 16, 32],
+            "window_size": 12,
+            "num_channels": 4,
+        },
+    ),
+    "hf_beit": ("beit", _BEIT | {"num_labels": 3, "auxiliary_channels": 16}, {}),
 }
 """For each case of transformers, the type, the options, and those of the backbone."""
 

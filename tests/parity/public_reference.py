@@ -17,7 +17,9 @@ from public_cases import DEFAULTS, SMP_CASES, TRANSFORMERS_CASES, sizes_of
 from references import image, tensor
 from torch import nn
 from transformers import (
-    ConvNextConfig,
+    CONFIG_MAPPING,
+    BeitConfig,
+    BeitForSemanticSegmentation,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     UperNetConfig,
@@ -33,11 +35,13 @@ def build(case: str) -> tuple[nn.Module, int]:
         channels = options.get("in_channels", 3)
     else:
         kind, options, backbone = TRANSFORMERS_CASES[case]
-        channels = options.get("num_channels", 3)
+        channels = (options | backbone).get("num_channels", 3)
         if kind == "segformer":
             network = SegformerForSemanticSegmentation(SegformerConfig(**options))
+        elif kind == "beit":
+            network = BeitForSemanticSegmentation(BeitConfig(**options))
         else:
-            config = UperNetConfig(backbone_config=ConvNextConfig(**backbone), **options)
+            config = UperNetConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
             network = UperNetForSemanticSegmentation(config)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     network.load_state_dict({name: torch.from_numpy(tensor(name, shape, 1.0)) for name, shape in shapes.items()})

@@ -41,8 +41,19 @@ COMPARED_FEATURES = (
     "tf_efficientnetv2_m",
     "hrnet_w18",
     "hrnet_w48",
+    *(f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base", "large")),
+    *(f"swin_{size}_patch4_window12_384" for size in ("base", "large")),
 )
 """Encoders whose features are compared, too."""
+
+BEITS = {
+    "beit_base_patch16_224": ("beit_base_patch16_224", 224, (3, 5, 7, 11)),
+    "beit_base_patch16_640": ("beit_base_patch16_224", 640, (1, 3, 5, 9)),
+    "beit_large_patch16_224": ("beit_large_patch16_224", 224, (7, 11, 15, 23)),
+    "beit_large_patch16_640": ("beit_large_patch16_224", 640, (5, 9, 13, 21)),
+}
+"""For each BEiT, of which only features are compared: the name in timm, the side of the image, and the blocks, counted
+from 0, whose outputs are used. Its feature pyramid is not part of timm."""
 
 ENCODERS = (
     *(f"resnet{layers}" for layers in (18, 34, 50, 101, 152)),
@@ -82,14 +93,21 @@ WITH_GRADIENTS = (
     "vit_small_patch14_dinov2",
     "vit_small_patch14_reg4_dinov2",
     "vit_small_patch16_dinov3",
+    "swin_tiny_patch4_window7_224",
+    "beit_base_patch16_224",
 )
 """Encoders whose gradients are compared, too: one of each family."""
 
-UNDILATED = ("densenet", "hrnet", "vit_")
+UNDILATED = ("densenet", "hrnet", "vit_", "swin", "beit")
 """Families of encoders that cannot be dilated."""
 
 FEATURE_SIZES = ((64, 96), (96, 160))
 """Height and width of the images for which features are compared; see `feature_sizes`."""
+
+WHOLE_WINDOWS = {"window7_224": 224, "window12_384": 384}
+"""For the endings of Swin's names, the side of an image whose features all consist of whole windows. timm shifts
+features before it pads them to whole windows, and flaxseg afterwards, as transformers and the authors' segmentation
+code do."""
 
 OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
 """Encoders that the architectures are compared with."""
@@ -125,6 +143,7 @@ GOLDEN = (
     "unet:mobilenetv3_large_100",
     "unet:tf_efficientnetv2_s",
     "unet:hrnet_w18",
+    "unet:swin_tiny_patch4_window7_224",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
@@ -134,13 +153,36 @@ GOLDEN = (
 SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
-OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2", "hrnet")
+OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2", "hrnet", "swin")
 """Families of encoders that segmentation_models_pytorch takes from timm."""
 
 
-def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns the two sizes (height, width) of the images that an architecture is compared on."""
+def sizes_of(architecture: str, encoder: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the two sizes (height, width) of the images that a network is compared on."""
+    if side := _whole_windows(encoder):
+        return (side, side), (side - 27, side - 5)
     return SIZES_OF.get(architecture, SIZES)
+
+
+def feature_sizes(encoder: str) -> tuple[tuple[int, int], ...]:
+    """Returns the sizes (height, width) of the images for which an encoder's features are compared."""
+    if encoder in BEITS:
+        side = BEITS[encoder][1]
+        return ((side, side),)
+    if side := _whole_windows(encoder):
+        return (side, side), (side, 2 * side)
+    if "patch14" in encoder:
+        return tuple((height // 16 * 14, width // 16 * 14) for height, width in FEATURE_SIZES)
+    return FEATURE_SIZES
+
+
+def timm_options(encoder: str) -> dict[str, bool]:
+    """Returns the options of timm with which an encoder takes images of any size, and computes what flaxseg does."""
+    return {"strict_img_size": False, "always_partition": True} if _whole_windows(encoder) else {}
+
+
+def _whole_windows(encoder: str) -> int:
+    return next((side for ending, side in WHOLE_WINDOWS.items() if encoder.endswith(ending)), 0)
 
 
 def train_batch_of(encoder: str) -> int:
@@ -175,20 +217,14 @@ def gain_of(encoder: str) -> float:
 
     2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
     fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32. Where blocks squeeze and
-    excite, sigmoids of large values would amplify rounding errors, as would the softmax of a transformer's attention.
+    excite, sigmoids of large values would amplify rounding errors, as would the softmax of attention.
     """
-    return 1.0 if encoder.startswith(("efficientnet", "vit_", *SQUEEZING)) else 2.0
+    return 1.0 if encoder.startswith(("efficientnet", "vit_", "swin", "beit", *SQUEEZING)) else 2.0
 
 
 def feature_strides(encoder: str) -> tuple[int, ...]:
     """Returns the output strides at which an encoder's features are compared."""
     return (32,) if encoder.startswith(UNDILATED) else (32, 16, 8)
-
-
-def feature_sizes(encoder: str) -> list[tuple[int, int]]:
-    """Returns height and width of the images that an encoder's features are compared on: multiples of its patches."""
-    patch = 14 if "patch14" in encoder else 16
-    return [(height // 16 * patch, width // 16 * patch) for height, width in FEATURE_SIZES]
 
 
 def feature_weights(shape: tuple[int, ...]) -> np.ndarray:

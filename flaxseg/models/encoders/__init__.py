@@ -7,6 +7,7 @@ import flax.linen as nn
 
 from flaxseg.errors import ArgumentError, check_integer, did_you_mean
 from flaxseg.models.encoders import (
+    beit,
     convnext,
     densenet,
     efficientnet,
@@ -18,6 +19,7 @@ from flaxseg.models.encoders import (
     regnet,
     resnest,
     resnet,
+    swin,
     vgg,
     vit,
 )
@@ -37,6 +39,8 @@ ENCODERS: dict[str, Encoder] = {
     **efficientnet_v2.ENCODERS,
     **hrnet.ENCODERS,
     **vit.ENCODERS,
+    **swin.ENCODERS,
+    **beit.ENCODERS,
 }
 """Encoders by name."""
 

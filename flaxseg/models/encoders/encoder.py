@@ -46,6 +46,7 @@ class Encoder:
       patch: height and width of the patches of a vision transformer. Its features, except for the image itself, are all
         at 1 / patch of the image's size, there are `depth - 1` of them unless the decoder chooses others (see
         `Decoder.adapt`), and `feature_pyramid` makes those of a pyramid. 0: the encoder is not a vision transformer.
+      added: the name of a module that the public weights of the encoder lack, and that is then initialized; "": none.
     """
 
     make: Callable[..., nn.Module]
@@ -56,6 +57,7 @@ class Encoder:
     output_strides: tuple[int, ...] = (8, 16, 32)
     unpooled_features: bool = False
     patch: int = 0
+    added: str = ""
 
 
 def stage_dilation(stride: int, output_stride: int) -> tuple[int, int]:

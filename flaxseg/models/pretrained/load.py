@@ -154,7 +154,9 @@ def put_tensors(
     """
     given, unknown = tensor_arrays(model, tensors)
     whole = is_whole_network(tensors)
-    return put_arrays(variables, given, unknown=unknown, whole=whole, name=name, partial=partial)
+    entry = ENCODERS.get(model.encoder_name)
+    may_lack = f"encoder/{entry.added}/" if entry and entry.added and not whole else None
+    return put_arrays(variables, given, unknown=unknown, whole=whole, may_lack=may_lack, name=name, partial=partial)
 
 
 def put_arrays(
@@ -164,6 +166,7 @@ def put_arrays(
     name: str,
     partial: bool,
     whole: bool = True,
+    may_lack: str | None = None,
     unknown: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Returns a network's variables with the values of arrays given by their paths; see `load_pretrained`.
@@ -175,6 +178,8 @@ def put_arrays(
       name: the arrays' origin, for error messages.
       partial: load the arrays that fit, and keep the others.
       whole: the arrays are those of a whole network, not of its encoder alone.
+      may_lack: the beginning of the paths, without their collection, of arrays of which all or none may be missing;
+        None: none may be.
       unknown: names and shapes of arrays in the file that have no path.
 
     Raises:
@@ -183,13 +188,16 @@ def put_arrays(
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
     given.update({path: _adapted(given[path], wanted[path].shape) for path in given.keys() & wanted.keys()})
     fitting = [path for path in wanted if path in given and given[path].shape == wanted[path].shape]
-    expected = wanted if whole else {path for path in wanted if path.split("/")[1] == "encoder"}
+    expected = {path for path in wanted if whole or path.split("/")[1] == "encoder"}
+    if may_lack is not None:
+        lacking = {path for path in expected if path.partition("/")[2].startswith(may_lack)}
+        expected = expected if lacking & given.keys() else expected - lacking
     other = {
         path: (given[path].shape, wanted[path].shape)
         for path in given
         if path in wanted and given[path].shape != wanted[path].shape
     }
-    missing = [f"{path} {wanted[path].shape}" for path in expected if path not in given]
+    missing = [f"{path} {leaf.shape}" for path, leaf in wanted.items() if path in expected and path not in given]
     surplus = {**unknown, **{path: value.shape for path, value in given.items() if path not in wanted}}
     unexpected = [f"{name} {shape}" for name, shape in surplus.items()]
     if not fitting or (not partial and (missing or unexpected or other)):

@@ -78,6 +78,12 @@ REFERENCE = {
     "vit_small_patch16_dinov3": (21_586_944, (384,) * 4),
     "vit_base_patch16_dinov3": (85_641_216, (768,) * 4),
     "vit_large_patch16_dinov3": (303_079_424, (1024,) * 4),
+    "swin_tiny_patch4_window7_224": (27_517_818, (0, 96, 192, 384, 768)),
+    "swin_small_patch4_window7_224": (48_835_722, (0, 96, 192, 384, 768)),
+    "swin_base_patch4_window7_224": (86_741_176, (0, 128, 256, 512, 1024)),
+    "swin_base_patch4_window12_384": (86_876_536, (0, 128, 256, 512, 1024)),
+    "swin_large_patch4_window7_224": (194_992_404, (0, 192, 384, 768, 1536)),
+    "swin_large_patch4_window12_384": (195_195_444, (0, 192, 384, 768, 1536)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch; of vision transformers, in
 timm.
@@ -111,6 +117,10 @@ LARGER |= {
     "vit_large_patch16_384",
     *(f"vit_{size}_{kind}" for size in ("base", "large") for kind in ("patch14_dinov2", "patch14_reg4_dinov2")),
     *(f"vit_{size}_patch16_dinov3" for size in ("base", "large")),
+    "swin_small_patch4_window7_224",
+    "swin_base_patch4_window7_224",
+    "swin_large_patch4_window7_224",
+    "swin_large_patch4_window12_384",
 }
 """Encoders of a family of which the ordinary suite tests a smaller one."""
 
@@ -144,6 +154,7 @@ ONE_PER_FAMILY = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "vit_small_patch16_dinov3",
+    "swin_tiny_patch4_window7_224",
 )
 
 
