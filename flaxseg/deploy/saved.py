@@ -23,7 +23,7 @@ from flaxseg.models.pretrained.files import read_weights, weight_shapes
 from flaxseg.models.pretrained.licenses import print_license
 from flaxseg.models.pretrained.load import own_arrays, put_arrays
 from flaxseg.models.pretrained.public_source import is_public, open_public
-from flaxseg.models.pretrained.repository import Repository
+from flaxseg.models.pretrained.repository import Repository, check_names_no_code
 from flaxseg.models.protocol import SegmentationModel, Variables
 
 WEIGHTS_NAME = "model.safetensors"
@@ -132,11 +132,7 @@ def _from_own_repository(repository: Repository) -> SavedModel:
     path = repository.find(FILE_NAME)
     assert path is not None
     description = read_description(path)
-    if ":" in description.name:
-        raise WeightsError(
-            f"{repository.name}: its network is {description.name!r}, which names code; a downloaded file must not. "
-            "Download the repository to a folder and give that, if you trust its author and have the code"
-        )
+    check_names_no_code(description.name, repository.name)
     own = _own_arrays(repository.tensors(), repository.name)
     license = str(repository.license)
     described = dataclasses.replace(description, source=repository.origin, license=license)

@@ -18,7 +18,8 @@ class HubFile:
       repository: such as `timm/resnet18.a1_in1k`.
       revision: a commit; a branch where no commit is known.
       filename: the file's name in the repository.
-      license: the license of the weights, as the hub names it, such as "apache-2.0"; "": see the repository.
+      license: the license of the weights, as the hub names it, such as "apache-2.0", perhaps followed by its name and
+        its address; "": see the repository.
     """
 
     repository: str

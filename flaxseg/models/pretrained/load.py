@@ -12,7 +12,7 @@ from flax import traverse_util
 
 from flaxseg.errors import WeightsError, did_you_mean
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.encoders import ENCODERS
+from flaxseg.models.encoders import ENCODERS, HubFile
 from flaxseg.models.pretrained.checkpoints import checkpoint_directory, read_checkpoint
 from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import download
@@ -207,6 +207,11 @@ def put_arrays(
     return traverse_util.unflatten_dict(wanted | loaded, sep="/")
 
 
+def encoder_license(public: HubFile) -> License:
+    """Returns the license of an encoder's public weights; if it is unknown, where it is stated."""
+    return License(public.license or f"see https://huggingface.co/{public.repository}")
+
+
 def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
     if not isinstance(model, EncoderDecoder):
         raise WeightsError(
@@ -226,6 +231,7 @@ def _public_tensors(model: EncoderDecoder, sha256: str, *, accept_license: bool)
             f"{did_you_mean(model.encoder_name, published)}; give the path of a file"
         )
     check_license(License(public.license), public.repository, accepted=accept_license)
+    print_license(encoder_license(public), public.repository)
     path = download(public.repository, public.filename, revision=public.revision)
     return f"{public.repository} ({path})", read_weights(path, sha256=sha256)
 

@@ -150,6 +150,23 @@ def _is_file_name(value: Any) -> bool:
     return isinstance(value, str) and _FILE_NAME.fullmatch(value) is not None
 
 
+def check_names_no_code(network: str, repository: str) -> None:
+    """Checks that a downloaded description names a network of flaxseg, and not a function to import.
+
+    Args:
+      network: the name of the network.
+      repository: what messages call the repository.
+
+    Raises:
+      WeightsError: the name is of the form `package.module:function`.
+    """
+    if ":" in network:
+        raise WeightsError(
+            f"{repository}: its network is {network!r}, which names code; a downloaded file must not. If you trust its "
+            "author and have the code, download the files, and give their folder or, to train, the file of weights"
+        )
+
+
 def _read_json(path: Path, name: str) -> Any:
     try:
         return parse_json(path.read_text(encoding="utf-8"))
