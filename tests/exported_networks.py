@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pan": {"encoder": "resnet18"},
     "upernet": {"encoder": "resnet18", "decoder_channels": 32},
     "segformer": {"encoder": "mit_b0", "decoder_channels": 32},
+    "dpt": {"encoder": "resnet18", "fusion_channels": 32},
     "fcn": {"encoder": "resnet18", "decoder_channels": 32},
     "lraspp": {"encoder": "mobilenet_v2", "decoder_channels": 32},
     "fcn8s": {"encoder": "vgg11_bn", "width": 32},

@@ -109,6 +109,7 @@ class Architecture:
             "num_classes": num_classes,
             "auxiliary_head": auxiliary_head,
             "unpooled_features": entry.unpooled_features,
+            "patch_features": bool(entry.patch),
             "dtype": dtype,
         }
         decoder = self._make_decoder(decoder_options, given)

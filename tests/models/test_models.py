@@ -37,6 +37,7 @@ SMALL_OPTIONS = {
     "deeplabv3plus": SHALLOW_ENCODER | {"decoder_channels": 16},
     "upernet": SHALLOW_ENCODER | {"decoder_channels": 16},
     "segformer": SHALLOW_ENCODER | {"decoder_channels": 16},
+    "dpt": {"encoder": "small", "fusion_channels": 8},
     "fcn": SHALLOW_ENCODER | {"decoder_channels": 16},
     "lraspp": SHALLOW_ENCODER | {"decoder_channels": 16},
 }

@@ -2,7 +2,8 @@
 
 IMAGE_SIZES = ((128, 192), (256, 128))
 PAN_SIZES = ((256, 320), (320, 256))
-"""Height and width of the images; PAN's last feature has to be at least 8x8."""
+SQUARE_SIZES = ((128, 128), (192, 192))
+"""Height and width of the images; PAN's last feature has to be at least 8x8, and transformers' DPT takes squares."""
 
 _NARROW = (64, 32, 32, 16)
 
@@ -113,6 +114,29 @@ TRANSFORMERS_CASES = {
             "num_channels": 4,
         },
     ),
+    "hf_dpt": (
+        "dpt",
+        {
+            "num_labels": 3,
+            "image_size": 224,
+            "neck_hidden_sizes": [16, 32, 48, 64],
+            "fusion_hidden_size": 32,
+            "use_batch_norm_in_fusion_residual": True,
+        },
+        {},
+    ),
+    "hf_dpt_add_4channels": (
+        "dpt",
+        {
+            "num_labels": 3,
+            "num_channels": 4,
+            "readout_type": "add",
+            "backbone_out_indices": [1, 4, 7, 10],
+            "fusion_hidden_size": 16,
+            "use_auxiliary_head": False,
+        },
+        {},
+    ),
     "hf_beit": ("beit", _BEIT | {"num_labels": 3, "auxiliary_channels": 16}, {}),
 }
 """For each case of transformers, the type, the options, and those of the backbone."""
@@ -120,4 +144,6 @@ TRANSFORMERS_CASES = {
 
 def sizes_of(case: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns the two sizes (height, width) of the images of a case."""
+    if case.startswith("hf_dpt"):
+        return SQUARE_SIZES
     return PAN_SIZES if case.startswith("pan") else IMAGE_SIZES

@@ -20,6 +20,8 @@ from transformers import (
     CONFIG_MAPPING,
     BeitConfig,
     BeitForSemanticSegmentation,
+    DPTConfig,
+    DPTForSemanticSegmentation,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     UperNetConfig,
@@ -40,6 +42,8 @@ def build(case: str) -> tuple[nn.Module, int]:
             network = SegformerForSemanticSegmentation(SegformerConfig(**options))
         elif kind == "beit":
             network = BeitForSemanticSegmentation(BeitConfig(**options))
+        elif kind == "dpt":
+            network = DPTForSemanticSegmentation(DPTConfig(**options))
         else:
             config = UperNetConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
             network = UperNetForSemanticSegmentation(config)

@@ -10,12 +10,13 @@ from flaxseg.errors import ArgumentError
 from flaxseg.models.encoders.vit import VisionTransformer
 from flaxseg.models.pretrained.torch_names import TorchNames
 
-GIVEN_FIELDS = ("num_classes", "auxiliary_head", "unpooled_features", "dtype")
+GIVEN_FIELDS = ("num_classes", "auxiliary_head", "unpooled_features", "patch_features", "dtype")
 """The fields of a decoder that are not options of its architecture, because `Architecture` sets them.
 
 num_classes: number of classes, for a decoder that returns logits.
 auxiliary_head: return further feature maps for auxiliary heads.
 unpooled_features: the encoder's attribute of this name.
+patch_features: the features are those of the patches of a vision transformer; see `takes_patches`.
 dtype: float32 or bfloat16, the data type of the computation."""
 
 ATTENTIONS = ("none", "scse")
