@@ -14,6 +14,7 @@ from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.decoders.deeplabv3 import DeepLabV3Decoder
 from flaxseg.models.decoders.deeplabv3plus import DeepLabV3PlusDecoder
 from flaxseg.models.decoders.dpt import DPTDecoder
+from flaxseg.models.decoders.eomt import EoMTDecoder
 from flaxseg.models.decoders.fcn import FCNDecoder
 from flaxseg.models.decoders.fcn8s import FCN8sDecoder
 from flaxseg.models.decoders.fpn import FPNDecoder
@@ -51,6 +52,9 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "upernet": Architecture(UPerNetDecoder, head_kernel_size=1, auxiliary_channels=256),
     "segformer": Architecture(SegFormerDecoder, head_kernel_size=1),
     "dpt": Architecture(DPTDecoder, encoder="vit_base_patch16_384", output_strides=(32, 16, 8), head_kernel_size=1),
+    "eomt": Architecture(
+        EoMTDecoder, encoder="vit_base_patch14_reg4_dinov2", output_strides=(32, 16, 8), head_kernel_size=0
+    ),
     "fcn": Architecture(FCNDecoder, output_strides=(8, 16, 32), head_kernel_size=1, auxiliary_channels=256),
     "lraspp": Architecture(
         LRASPPDecoder, encoder="mobilenetv3_large_100", output_strides=(16, 8, 32), head_kernel_size=1

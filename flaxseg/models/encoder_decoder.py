@@ -88,7 +88,8 @@ class EncoderDecoder(nn.Module):
         whole = features[0].shape[1], features[0].shape[2]
         if self.pyramid_stride:
             features = feature_pyramid(features, output_stride=self.pyramid_stride)
-        decoded, *side_maps = _maps(self.decoder(features, train=train))
+        shared = {"encoder": self.encoder} if self.decoder.runs_encoder else {}  # type: ignore[attr-defined]
+        decoded, *side_maps = _maps(self.decoder(features, train=train, **shared))
         logits = self._logits(decoded, "head", self.head_kernel_size) if self.head_kernel_size else decoded
         if logits.shape[1:3] != whole:
             logits = ops.resize_bilinear(logits, whole, align_corners=self.align_corners)

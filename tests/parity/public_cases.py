@@ -137,13 +137,44 @@ TRANSFORMERS_CASES = {
         },
         {},
     ),
+    "hf_eomt": (
+        "eomt",
+        {
+            "num_labels": 3,
+            "hidden_size": 384,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 6,
+            "image_size": 128,
+            "num_blocks": 3,
+            "num_queries": 20,
+        },
+        {},
+    ),
+    "hf_eomt_patch14_4channels": (
+        "eomt",
+        {
+            "num_labels": 2,
+            "num_channels": 4,
+            "hidden_size": 384,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 6,
+            "patch_size": 14,
+            "image_size": 196,
+            "num_upscale_blocks": 1,
+            "num_queries": 5,
+        },
+        {},
+    ),
     "hf_beit": ("beit", _BEIT | {"num_labels": 3, "auxiliary_channels": 16}, {}),
 }
 """For each case of transformers, the type, the options, and those of the backbone."""
 
 
-def sizes_of(case: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns the two sizes (height, width) of the images of a case."""
+def sizes_of(case: str) -> tuple[tuple[int, int], ...]:
+    """Returns the sizes (height, width) of the images of a case; transformers' EoMT takes those of one size only."""
+    if case.startswith("hf_eomt"):
+        side = TRANSFORMERS_CASES[case][1]["image_size"]
+        return ((side, side),)
     if case.startswith("hf_dpt"):
         return SQUARE_SIZES
     return PAN_SIZES if case.startswith("pan") else IMAGE_SIZES

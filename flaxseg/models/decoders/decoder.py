@@ -36,6 +36,10 @@ class Decoder(nn.Module):
     takes_patches: ClassVar[bool] = False
     """Whether the features of a vision transformer are given as they are, all at one stride, and not as a pyramid."""
 
+    runs_encoder: ClassVar[bool] = False
+    """Whether a call also takes the argument `encoder`, the vision transformer whose last blocks the decoder runs; see
+    its `open_blocks`."""
+
     def adapt(self, encoder: VisionTransformer) -> VisionTransformer:
         """Returns a vision transformer with other fields, such as `feature_blocks`, if this decoder requires them."""
         return encoder

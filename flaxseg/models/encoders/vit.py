@@ -40,6 +40,8 @@ class VisionTransformer(nn.Module):
       interpolation: how position embeddings are resized; one of `positions.INTERPOLATIONS`.
       feature_blocks: numbers of the blocks, from 1 and in order, whose outputs are the features; (): `depth - 1` of
         four evenly spaced ones, the last of which is the last block. Blocks after the last of these have no parameters.
+      open_blocks: number of the last blocks that a call leaves to the decoder, which adds tokens to those of the image;
+        the only feature then is the tokens that the first of these blocks takes, [B, prefix + patches, width].
       normalize: apply the final layer normalization to each feature; otherwise the network does not have it.
       class_features: append the class token to the channels of each feature.
       depth: 5 for the whole network; 4 and 3 leave out its last and its last two quarters.
@@ -60,6 +62,7 @@ class VisionTransformer(nn.Module):
     drop_path_rate: float = 0.1
     interpolation: str = "bicubic_antialias"
     feature_blocks: tuple[int, ...] = ()
+    open_blocks: int = 0
     normalize: bool = True
     class_features: bool = False
     depth: int = 5
@@ -125,6 +128,8 @@ class VisionTransformer(nn.Module):
         """Returns the image itself, then the features of each of `taken`, [B, H / patch, W / patch, channels]."""
         size = x.shape[1] // self.patch, x.shape[2] // self.patch
         tokens, rotary = self.embed(x), self.rotation(size)
+        if self.open_blocks:
+            return [x, self.run(tokens, rotary, first=0, last=self.blocks - self.open_blocks, train=train)]
         features, done = [x], 0
         for number in self.taken:
             tokens = self.run(tokens, rotary, first=done, last=number, train=train)

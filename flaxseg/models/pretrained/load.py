@@ -26,7 +26,7 @@ PUBLIC = "imagenet"
 """The `source` that stands for the public weights of the network's encoder."""
 
 HEADS = ("head", "auxiliary_", "image_head")
-"""Beginnings of the names of the modules that depend on the number of classes."""
+"""Beginnings of the names of the modules that depend on the number of classes; a decoder's is its module `head`."""
 
 _MAX_LISTED = 8
 
@@ -101,17 +101,16 @@ def _put_public(
     else:
         given, unknown = found.arrays(_with_encoder(model, found.name), sha256=sha256)
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
-    other = {path for path in given if _is_head(path) and not _fits(given[path], wanted.get(path))}
     # Together, because the kernel of another head can have the right shape by chance.
-    heads = {path.split("/")[1] for path in other}
-    kept = {path: given.pop(path) for path in [*given] if path.split("/")[1] not in heads}
+    heads = {_head(path) for path in given if _head(path) and not _fits(given[path], wanted.get(path))}
+    kept = {path: given.pop(path) for path in [*given] if _head(path) not in heads}
     if heads:
         print(
             f"{found.name}: not loaded, because the number of classes differs or the network lacks it: "
             f"{', '.join(sorted(heads))}; what the network has of it is drawn anew",
             file=sys.stderr,
         )
-    missing = {path: value for path, value in wanted.items() if path not in kept and _is_head(path)}
+    missing = {path: value for path, value in wanted.items() if path not in kept and _head(path)}
     required = {path: value for path, value in wanted.items() if path not in missing}
     loaded = put_arrays(
         traverse_util.unflatten_dict(required, sep="/"), kept, unknown=unknown, name=found.name, partial=partial
@@ -119,8 +118,12 @@ def _put_public(
     return traverse_util.unflatten_dict(traverse_util.flatten_dict(loaded, sep="/") | missing, sep="/")
 
 
-def _is_head(path: str) -> bool:
-    return path.split("/")[1].startswith(HEADS)
+def _head(path: str) -> str:
+    """Returns the name of the head that an array belongs to; "" if it belongs to none."""
+    _, module, *inner = path.split("/")
+    if module == "decoder" and inner[0] == HEADS[0]:
+        return f"{module}/{HEADS[0]}"
+    return module if module.startswith(HEADS) else ""
 
 
 def _fits(value: np.ndarray, wanted: Any) -> bool:

@@ -6,6 +6,7 @@ from flaxseg.models.pretrained.published import Layout, Settings
 from flaxseg.models.pretrained.transformers_layout.beit import read_beit
 from flaxseg.models.pretrained.transformers_layout.configuration import TYPE_KEY
 from flaxseg.models.pretrained.transformers_layout.dpt import read_dpt
+from flaxseg.models.pretrained.transformers_layout.eomt import read_eomt
 from flaxseg.models.pretrained.transformers_layout.segformer import read_segformer
 from flaxseg.models.pretrained.transformers_layout.upernet import read_upernet
 
@@ -14,6 +15,7 @@ READERS: dict[str, Callable[[Settings], Layout]] = {
     "upernet": read_upernet,
     "beit": read_beit,
     "dpt": read_dpt,
+    "eomt": read_eomt,
 }
 """For each `model_type`, the function that reads its configuration."""
 

@@ -73,12 +73,13 @@ def positive_number(settings: Settings, key: str, default: float) -> float:
 
 
 def class_names(settings: Settings) -> tuple[str, ...]:
-    """Returns the names in `id2label`, in the order of the classes.
+    """Returns the names in `id2label`, in the order of the classes; without the key, those of two classes.
 
     Raises:
-      WeightsError: there are none, or not one for each class.
+      WeightsError: it does not have a name for each class.
     """
-    found = settings.take("id2label")
+    # Transformers does not write what equals its default.
+    found = settings.take("id2label", {"0": "LABEL_0", "1": "LABEL_1"})
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found.values()):
         raise settings.error("id2label", found, "must name the classes")
     names = tuple(found.get(str(index)) for index in range(len(found)))
