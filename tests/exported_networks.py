@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "upernet": {"encoder": "resnet18", "decoder_channels": 32},
     "segformer": {"encoder": "mit_b0", "decoder_channels": 32},
     "dpt": {"encoder": "resnet18", "fusion_channels": 32},
+    "eomt": {"encoder": "vit_small_patch16_dinov3", "queries": 10, "blocks": 2},
     "fcn": {"encoder": "resnet18", "decoder_channels": 32},
     "lraspp": {"encoder": "mobilenet_v2", "decoder_channels": 32},
     "fcn8s": {"encoder": "vgg11_bn", "width": 32},

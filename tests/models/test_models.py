@@ -38,6 +38,7 @@ SMALL_OPTIONS = {
     "upernet": SHALLOW_ENCODER | {"decoder_channels": 16},
     "segformer": SHALLOW_ENCODER | {"decoder_channels": 16},
     "dpt": {"encoder": "small", "fusion_channels": 8},
+    "eomt": {"encoder": "small_transformer", "queries": 3, "blocks": 1, "upscalings": 1},
     "fcn": SHALLOW_ENCODER | {"decoder_channels": 16},
     "lraspp": SHALLOW_ENCODER | {"decoder_channels": 16},
 }

@@ -170,6 +170,10 @@ TRANSFORMERS_CASES = {
 """For each case of transformers, the type, the options, and those of the backbone."""
 
 
+GOLDEN = ("hf_dpt", "hf_eomt")
+"""Cases that the tests compare, too; see `public_golden`."""
+
+
 def sizes_of(case: str) -> tuple[tuple[int, int], ...]:
     """Returns the sizes (height, width) of the images of a case; transformers' EoMT takes those of one size only."""
     if case.startswith("hf_eomt"):

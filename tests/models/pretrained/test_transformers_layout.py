@@ -154,7 +154,63 @@ def _shape(name):
     return (1, 1) if last.startswith(("pwconv", "dense", "query", "key", "value", "reduction")) else (1, 1, 1, 1)
 
 
+DPT = {"architectures": ["DPTForSemanticSegmentation"], "model_type": "dpt", "id2label": {"0": "a", "1": "b"}}
+EOMT = {"architectures": ["EomtForUniversalSegmentation"], "model_type": "eomt", "id2label": {"0": "a", "1": "b"}}
+
+
+def test_a_large_dpt_is_mapped_without_its_auxiliary_head():
+    large = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "backbone_out_indices": [5, 11, 17, 23],
+        "neck_hidden_sizes": [256, 512, 1024, 1024],
+        "use_batch_norm_in_fusion_residual": True,
+    }
+    layout = read(DPT, **large)
+    assert (layout.name, layout.num_classes, layout.class_names) == ("dpt", 2, ("a", "b"))
+    assert layout.options == {
+        "encoder": "vit_large_patch16_384",
+        "encoder_epsilon": 1e-12,
+        "feature_blocks": (6, 12, 18, 24),
+        "readout": "project",
+        "neck_channels": (256, 512, 1024, 1024),
+        "fusion_channels": 256,
+        "batch_norm": True,
+        "dropout": 0.1,
+    }
+    assert layout.notes == ("the auxiliary head, which predictions do not use, is not loaded",)
+    assert not read(DPT, use_auxiliary_head=False).notes
+
+
+def test_a_large_eomt_is_mapped():
+    layout = read(EOMT, image_size=512, num_queries=100)
+    assert (layout.name, layout.tile) == ("eomt", (512, 512))
+    assert layout.options == {
+        "encoder": "vit_large_patch14_reg4_dinov2",
+        "encoder_epsilon": 1e-6,
+        "queries": 100,
+        "blocks": 4,
+        "upscalings": 2,
+        "patch": 16,
+        "grid": 32,
+    }
+
+
+def test_two_classes_without_names_have_those_of_transformers():
+    assert read({key: DPT[key] for key in ("architectures", "model_type")}).class_names == ("LABEL_0", "LABEL_1")
+
+
 REFUSED = {
+    "is_hybrid": (DPT, True, "only False is"),
+    "backbone_config": (DPT, {"model_type": "dinov2"}, "only None is"),
+    "reassemble_factors": (DPT, [4, 2, 1, 1], "only (4, 2, 1, 0.5) is"),
+    "readout_type": (DPT, "mean", "supported are project, add, ignore"),
+    "use_bias_in_fusion_residual": (DPT, False, "is not supported with use_batch_norm_in_fusion_residual = False"),
+    "neck_hidden_sizes": (DPT, [1, 2, 3], "must be four integers of at least 1"),
+    "use_swiglu_ffn": (EOMT, True, "only False is"),
+    "mlp_ratio": (EOMT, 2, "only 4 is"),
     "model_type": (SEGFORMER, "mask2former", "supported are segformer, upernet"),
     "architectures": (SEGFORMER, ["SegformerForImageClassification"], "is not a network for segmentation"),
     "sr_ratios": (SEGFORMER, [8, 4, 2, 2], "only (8, 4, 2, 1) is"),
