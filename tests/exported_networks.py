@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pan": {"encoder": "resnet18"},
     "upernet": {"encoder": "resnet18", "decoder_channels": 32},
     "segformer": {"encoder": "mit_b0", "decoder_channels": 32},
+    "linear": {"encoder": "vit_small_patch14_reg4_dinov2"},
     "fcn8s": {"encoder": "vgg11_bn", "width": 32},
     "plain_unet": {"width": 8},
     "attention_unet": {"width": 8},
@@ -55,6 +56,8 @@ ENCODERS = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "hrnet_w18",
+    "vit_small_patch14_dinov2",
+    "vit_small_patch16_dinov3",
 )
 """An encoder of each family, for the U-Net."""
 
