@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "eomt": {"encoder": "vit_small_patch16_dinov3", "queries": 10, "blocks": 2},
     "fcn": {"encoder": "resnet18", "decoder_channels": 32},
     "lraspp": {"encoder": "mobilenet_v2", "decoder_channels": 32},
+    "linear": {"encoder": "vit_small_patch14_reg4_dinov2"},
     "fcn8s": {"encoder": "vgg11_bn", "width": 32},
     "plain_unet": {"width": 8},
     "attention_unet": {"width": 8},
@@ -60,6 +61,8 @@ ENCODERS = (
     "tf_efficientnetv2_s",
     "hrnet_w18",
     "swin_tiny_patch4_window7_224",
+    "vit_small_patch14_dinov2",
+    "vit_small_patch16_dinov3",
 )
 """An encoder of each family, for the U-Net."""
 

@@ -1,14 +1,16 @@
 """Writes features and gradients of timm's encoders as references; requires PyTorch.
 
-    python tests/parity/encoders_reference.py --out DIR [regnety_016 ...]
+    python tests/parity/encoders_reference.py --out DIR [--golden FILE] [regnety_016 ...]
 
 Without names, it writes all `references.COMPARED_FEATURES`, `VISION_TRANSFORMERS` and `BEITS`. Each is a file NAME.npz
 with the names and shapes of the network's tensors, its features for images of all sizes and output strides in inference
 mode, and, for `references.WITH_GRADIENTS`, the gradient of a weighted mean of the features with respect to every
-parameter. Existing files are not written again.
+parameter. Existing files are not written again. `--golden` writes the features of `references.SMALL_TRANSFORMERS` to
+the file tests/models/encoders/vit_golden.npz, which the ordinary tests compare.
 """
 
 import argparse
+import functools
 import json
 import warnings
 from pathlib import Path
@@ -21,6 +23,8 @@ import torch
 from references import (
     BEITS,
     COMPARED_FEATURES,
+    SMALL_SIZES,
+    SMALL_TRANSFORMERS,
     VISION_TRANSFORMERS,
     WITH_GRADIENTS,
     feature_sizes,
@@ -31,6 +35,9 @@ from references import (
     tensor,
     timm_options,
 )
+from timm.layers import LayerNorm
+from timm.models.eva import Eva
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 
@@ -70,8 +77,12 @@ def build(name: str, output_stride: int) -> nn.Module:
             if output_stride < 32:
                 options["output_stride"] = output_stride
             network = timm.create_model(name, features_only=True, **options)
+    return with_drawn_weights(network, gain_of(name))
+
+
+def with_drawn_weights(network: nn.Module, gain: float) -> nn.Module:
+    """Returns a network with the weights of `references.tensor`."""
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    gain = gain_of(name)
     network.load_state_dict({name: torch.from_numpy(tensor(name, shape, gain)) for name, shape in shapes.items()})
     return network.eval()
 
@@ -113,14 +124,39 @@ def measure(name: str) -> dict[str, np.ndarray]:
     return result
 
 
+def small_transformers() -> dict[str, np.ndarray]:
+    """Returns the features of the small vision transformers, and the names and shapes of their tensors."""
+    result = {}
+    for name, options in SMALL_TRANSFORMERS.items():
+        sizes: dict[str, Any] = {
+            "embed_dim": 32,
+            "depth": 4,
+            "num_heads": 2,
+            "num_classes": 0,
+            "dynamic_img_size": True,
+        }
+        epsilon = {"norm_layer": functools.partial(LayerNorm, eps=1e-5)} if name == "dinov3" else {}
+        make = Eva if name == "dinov3" else VisionTransformer
+        network = with_drawn_weights(make(**{**sizes, **options, **epsilon}), 1.0)
+        result[f"{name}/names"] = np.array("\n".join(network.state_dict()))
+        result[f"{name}/shapes"] = np.array(json.dumps([list(value.shape) for value in network.state_dict().values()]))
+        with torch.no_grad():
+            for level, feature in features_of(network, SMALL_SIZES[name]).items():
+                result[f"{name}/{level}"] = feature.numpy()
+    return result
+
+
 def main() -> None:
     """Writes the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--golden", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME")
     flags = parser.parse_args()
     flags.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
+    if flags.golden:
+        np.savez(flags.golden, **small_transformers())
     for name in flags.names or (*COMPARED_FEATURES, *VISION_TRANSFORMERS, *BEITS):
         path = flags.out / f"{name}.npz"
         if not path.exists():

@@ -81,6 +81,23 @@ VISION_TRANSFORMERS = (
 )
 """Encoders of timm that no U-Net of segmentation_models_pytorch has; their features are compared."""
 
+SMALL_TRANSFORMERS = {
+    "vit": {"img_size": 48},
+    "dinov2": {"img_size": 56, "patch_size": 14, "init_values": 1e-5},
+    "dinov2_registers": {
+        "img_size": 42, "patch_size": 14, "init_values": 1e-5, "reg_tokens": 4, "no_embed_class": True,
+    },
+    "dinov3": {
+        "qkv_bias": False, "init_values": 1e-5, "rope_type": "dinov3", "rope_temperature": 100,
+        "rope_rotate_half": True, "use_rot_pos_emb": True, "use_abs_pos_emb": False, "num_reg_tokens": 4,
+        "use_fc_norm": False,
+    },
+}  # fmt: skip
+"""Options of timm's `VisionTransformer`, or `Eva` for DINOv3, for networks of four blocks, 32 channels, two heads."""
+
+SMALL_SIZES = {"vit": (80, 64), "dinov2": (42, 84), "dinov2_registers": (28, 98), "dinov3": (32, 80)}
+"""Sizes of the images for these, whose grids are larger and smaller than those that position embeddings belong to."""
+
 WITH_GRADIENTS = (
     "se_resnext50_32x4d",
     "resnest50d",

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from flaxseg.models.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, HubFile
 from flaxseg.models.layers.conv import Conv, apply_block
@@ -155,7 +156,8 @@ class VisionTransformer(nn.Module):
             first = first + places[:, :1] if self.class_position else first
         tokens = [first, self.register_tokens] if self.registers else [first]
         spread = [jnp.broadcast_to(each, (batch, *each.shape[1:])).astype(self.dtype) for each in tokens]
-        return jnp.concatenate([*spread, patches], 1)
+        # jax2onnx converts jnp.concatenate to one that forgets symbolic lengths.
+        return lax.concatenate([*spread, patches], 1)
 
     def rotation(self, size: tuple[int, int]) -> Rotation | None:
         """Returns the rotary position embeddings of a grid of patches of this height and width, if there are any."""

@@ -37,7 +37,7 @@ def resized(positions: jax.Array, size: tuple[int, int], *, grid: int, interpola
     else:
         square = ops.resize_bicubic(square, size, antialias=interpolation == "bicubic_antialias")
     patches = square.reshape(1, size[0] * size[1], positions.shape[2])
-    return jnp.concatenate([positions[:, :first], patches], 1) if first else patches
+    return lax.concatenate([positions[:, :first], patches], 1) if first else patches
 
 
 def rotation(size: tuple[int, int], width: int, *, base: float = 100.0) -> Rotation:
@@ -83,4 +83,4 @@ def rotated(x: jax.Array, by: Rotation) -> jax.Array:
     patches = x[:, first:]
     lower, upper = jnp.split(patches, 2, -1)
     turned = patches * cosine + jnp.concatenate([-upper, lower], -1) * sine
-    return jnp.concatenate([x[:, :first], turned.astype(x.dtype)], 1)
+    return lax.concatenate([x[:, :first], turned.astype(x.dtype)], 1)

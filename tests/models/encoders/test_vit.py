@@ -1,10 +1,15 @@
 import functools
+import json
+from pathlib import Path
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compare import difference
+from flax import traverse_util
+from references import SMALL_SIZES, image, tensor
 
 from flaxseg.errors import WeightsError
 from flaxseg.models import unet
@@ -74,6 +79,31 @@ def test_the_first_tokens_of_a_masked_run_see_only_what_they_may():
     changed = tokens.at[:, 2, 0].add(1.0)
     np.testing.assert_array_equal(run(tokens, mask)[:, 0], run(changed, mask)[:, 0])
     assert np.abs(run(tokens, None)[:, 0] - run(changed, None)[:, 0]).max() > 1e-3
+
+
+SMALL = {
+    "vit": {"patch": 16, "grid": 3},
+    "dinov2": {"patch": 14, "grid": 4, "layer_scale": 1e-5},
+    "dinov2_registers": {"patch": 14, "grid": 3, "layer_scale": 1e-5, "registers": 4, "class_position": False},
+    "dinov3": {"patch": 16, "layer_scale": 1e-5, "registers": 4, "qkv_bias": "none", "epsilon": 1e-5},
+}
+"""The networks of `references.SMALL_TRANSFORMERS`."""
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_features_match_those_of_timm(name):
+    with np.load(Path(__file__).parent / "vit_golden.npz") as golden:
+        reference = {key.removeprefix(f"{name}/"): golden[key] for key in golden if key.startswith(f"{name}/")}
+    module = VisionTransformer(4, 32, 2, **SMALL[name])
+    names, shapes = str(reference.pop("names")).split("\n"), json.loads(str(reference.pop("shapes")))
+    tensors = {key: tensor(key, tuple(shape), 1.0) for key, shape in zip(names, shapes, strict=True)}
+    arrays, unknown = convert_tensors(tensors, module.torch_names)
+    assert not unknown
+    variables = traverse_util.unflatten_dict(arrays, sep="/")
+    features = module.apply(variables, image(SMALL_SIZES[name]), train=False)[1:]
+    assert len(features) == len(reference) == 4
+    for level, feature in enumerate(features, 1):
+        assert difference(np.asarray(feature), reference[str(level)]) < 1e-5
 
 
 def test_a_shallow_encoder_leaves_out_the_last_quarters():
