@@ -37,27 +37,30 @@ def test_a_lateral_layer_for_each_feature_but_the_coarsest(depth, laterals):
     assert decoder["fuse"]["conv"]["kernel"].shape == (3, 3, 8 * (laterals + 1), 8)
 
 
+class Seen(Exception):
+    """Ends a forward pass once the feature in question is computed."""
+
+
 def test_features_are_normalized_with_the_given_epsilon_or_not_at_all():
     features = [jnp.zeros((1, 8 // stride, 8 // stride, 2)) for stride in (1, 2, 4, 8)]
     values = features[-1].at[0, 0, 0].set(jnp.array([0.0, 0.2]))
     init = functools.partial(UPerNetDecoder(4).init, train=False)
-    variables = init(jax.random.key(0), [*features[:-1], values])
+    shapes = jax.eval_shape(init, jax.random.key(0), [*features[:-1], values])
+    variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
 
     def normalized(**options):
-        seen = []
-
         def noting(call, args, kwargs, context):
             if isinstance(context.module, PyramidPooling):
-                seen.append(args[0])
+                raise Seen(args[0])
             return call(*args, **kwargs)
 
-        with nn.intercept_methods(noting):
+        with nn.intercept_methods(noting), pytest.raises(Seen) as seen:
             UPerNetDecoder(4, **options).apply(variables, [*features[:-1], values], train=False)
-        return seen[0][0, 0, 0]
+        return seen.value.args[0][0, 0, 0]
 
-    # The variance is 0.01.
-    np.testing.assert_allclose(normalized(feature_epsilon=0.03), [-0.5, 0.5], rtol=1e-5)
-    np.testing.assert_allclose(normalized(feature_epsilon=1e-12), [-1, 1], rtol=1e-5)
+    # The variance is 0.01, and scales and biases are 1.
+    np.testing.assert_allclose(normalized(feature_epsilon=0.03), [0.5, 1.5], rtol=1e-5)
+    np.testing.assert_allclose(normalized(feature_epsilon=1e-12), [0, 2], atol=1e-5)
     np.testing.assert_array_equal(normalized(normalize_features=False), values[0, 0, 0])
     assert not any("feature_norm" in name for name in shapes_of(normalize_features=False)["params"]["decoder"])
 

@@ -84,10 +84,15 @@ REFERENCE = {
     "swin_base_patch4_window12_384": (86_876_536, (0, 128, 256, 512, 1024)),
     "swin_large_patch4_window7_224": (194_992_404, (0, 192, 384, 768, 1536)),
     "swin_large_patch4_window12_384": (195_195_444, (0, 192, 384, 768, 1536)),
+    "beit_base_patch16_224": (85_760_448 + 7_081_728, (0, *[768] * 4)),
+    "beit_base_patch16_640": (72_227_040 + 7_081_728, (0, *[768] * 4)),
+    "beit_large_patch16_224": (303_403_520 + 12_588_032, (0, *[1024] * 4)),
+    "beit_large_patch16_640": (280_125_824 + 12_588_032, (0, *[1024] * 4)),
 }
 """Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch; of vision transformers, in
 timm.
 
+Those of BEiT's blocks are timm's, and those of its pyramid are three 2x2 kernels with biases and one normalization.
 Its EfficientNets B0 to B7 also have the unused last convolution before the classifier, of at least 412,160 parameters.
 """
 
@@ -121,6 +126,8 @@ LARGER |= {
     "swin_base_patch4_window7_224",
     "swin_large_patch4_window7_224",
     "swin_large_patch4_window12_384",
+    "beit_large_patch16_224",
+    "beit_large_patch16_640",
 }
 """Encoders of a family of which the ordinary suite tests a smaller one."""
 
@@ -155,6 +162,7 @@ ONE_PER_FAMILY = (
     "tf_efficientnetv2_s",
     "vit_small_patch16_dinov3",
     "swin_tiny_patch4_window7_224",
+    "beit_base_patch16_224",
 )
 
 

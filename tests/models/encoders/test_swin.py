@@ -37,7 +37,7 @@ def test_attention_equals_that_of_each_pixel_by_itself(size, window, shift):
     heads, channels = 2, 4
     x = np.asarray(jax.random.normal(jax.random.key(0), (1, *size, channels)))
     module = WindowAttention(heads, window, shift)
-    weights = jax.tree.map(np.asarray, module.init(jax.random.key(1), x)["params"])
+    weights = jax.tree.map(np.asarray, jax.jit(module.init)(jax.random.key(1), x)["params"])
     # With their small initial values, every pixel would attend to all pixels of its window equally.
     weights = {
         "qkv": {"kernel": 30 * weights["qkv"]["kernel"], "bias": np.linspace(-1, 1, 3 * channels)},
@@ -47,7 +47,7 @@ def test_attention_equals_that_of_each_pixel_by_itself(size, window, shift):
     expected = np.zeros_like(x[0])
     for y, x_ in np.ndindex(*size):
         expected[y, x_] = _attended(x[0], (y, x_), weights, window=window, shift=shift, heads=heads)
-    out = module.apply({"params": weights}, x)
+    out = jax.jit(module.apply)({"params": weights}, x)
     np.testing.assert_allclose(out[0], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -78,7 +78,7 @@ def _attended(image, place, weights, *, window, shift, heads):
 
 def test_scores_are_float32_in_bfloat16():
     module, x = WindowAttention(1, 2, 1, jnp.bfloat16), jnp.zeros((1, 4, 4, 4), jnp.bfloat16)
-    variables = module.init(jax.random.key(0), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
     assert module.apply(variables, x).dtype == jnp.bfloat16
     assert re.findall(r"(\w+)\[[\d,]+,4\] = exp ", str(jax.make_jaxpr(module.apply)(variables, x))) == ["f32"]
 
@@ -86,10 +86,10 @@ def test_scores_are_float32_in_bfloat16():
 def test_patches_are_merged_column_by_column():
     x = jnp.arange(8.0).reshape(1, 2, 4, 1)
     module = _PatchMerging(jnp.float32)
-    variables = module.init(jax.random.key(0), x)
+    variables = jax.jit(module.init)(jax.random.key(0), x)
     # Pixels 0, 1, 4 and 5 are merged to one; each row of the kernel picks one of the four.
     picked = {"kernel": jnp.asarray([[1.0, 0], [0, 1], [0, 0], [0, 0]])}
-    first = module.apply({"params": {**variables["params"], "reduce": picked}}, x)[0, 0, 0]
+    first = jax.jit(module.apply)({"params": {**variables["params"], "reduce": picked}}, x)[0, 0, 0]
     values = np.array([0, 4, 1, 5])
     np.testing.assert_allclose(first, ((values - 2.5) / values.std())[:2], rtol=1e-5)
 
@@ -132,8 +132,8 @@ def test_every_second_block_has_shifted_windows_and_later_blocks_a_higher_stocha
 def test_every_parameter_of_a_block_learns():
     x = jax.random.normal(jax.random.key(0), (1, 3, 5, 4))
     module = WindowAttention(2, 2, 1)
-    variables = module.init(jax.random.key(1), x)
-    gradients = jax.grad(lambda v: jnp.sum(jnp.sin(3 * module.apply(v, x))))(variables)
+    variables = jax.jit(module.init)(jax.random.key(1), x)
+    gradients = jax.jit(jax.grad(lambda v: jnp.sum(jnp.sin(3 * module.apply(v, x)))))(variables)
     # The softmax is the same for all biases of keys that are equal.
     gradients["params"]["qkv"]["bias"] = jnp.delete(gradients["params"]["qkv"]["bias"], jnp.arange(4, 8))
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):

@@ -34,6 +34,22 @@ SWIN = {
     "hidden_size": 768,
     "image_size": 224,
 }
+BEIT = {
+    "architectures": ["BeitForSemanticSegmentation"],
+    "model_type": "beit",
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "image_size": 640,
+    "patch_size": 16,
+    "use_relative_position_bias": True,
+    "out_indices": [3, 5, 7, 11],
+    "auxiliary_channels": 16,
+    "use_mean_pooling": True,
+    "vocab_size": 8192,
+    "id2label": {"0": "a", "1": "b"},
+}
 UPERNET = {
     "architectures": ["UperNetForSemanticSegmentation"],
     "model_type": "upernet",
@@ -118,11 +134,15 @@ def swin_tensor_names():
 def test_the_tensors_of_an_upernet_fill_every_array(backbone, names):
     layout = read(UPERNET, backbone_config={"convnext": BACKBONE, "swin": SWIN}[backbone])
     model = build_model("upernet", num_classes=2, **layout.options)
+    arrays, unknown = layout.convert(model, {name: np.zeros(_shape(name)) for name in names()})
+    assert not unknown and arrays.keys() == arrays_of(model)
+
+
+def arrays_of(model):
+    """Returns the paths of a network's arrays."""
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)
-    wanted = set(traverse_util.flatten_dict({key: shapes[key] for key in ("params", "batch_stats")}, sep="/"))
-    arrays, unknown = layout.convert(model, {name: np.zeros(_shape(name)) for name in names()})
-    assert not unknown and arrays.keys() == wanted
+    return set(traverse_util.flatten_dict({key: shapes[key] for key in ("params", "batch_stats")}, sep="/"))
 
 
 def test_a_swin_backbone_has_the_normalization_of_its_library_and_its_size():
@@ -138,6 +158,44 @@ def test_a_swin_backbone_has_the_normalization_of_its_library_and_its_size():
     assert read(UPERNET, backbone_config=SWIN | large).options["encoder"] == "swin_large_patch4_window12_384"
 
 
+def test_a_beit_is_an_upernet_without_normalization_of_its_features():
+    expected = {
+        "encoder": "beit_base_patch16_640",
+        "encoder_epsilon": 1e-12,
+        "decoder_channels": 768,
+        "normalize_features": False,
+        "align_corners": False,
+        "auxiliary_head": True,
+        "auxiliary_channels": 16,
+    }
+    layout = read(BEIT)
+    assert (layout.name, layout.options) == ("upernet", expected)
+    old = {key: value for key, value in BEIT.items() if key != "out_indices"} | {"segmentation_indices": [3, 5, 7, 11]}
+    assert read(old).options == expected
+
+
+def test_the_tensors_of_a_beit_fill_every_array():
+    layout = read(BEIT)
+    model = build_model("upernet", num_classes=2, **layout.options)
+    shapes = {"beit.embeddings.cls_token": (1,), "fpn1.1.weight": (1,)}
+    names = [name.replace("batch_norm", "bn") for name in upernet_tensor_names([]) if "hidden_states" not in name]
+    modules = ["beit.embeddings.patch_embeddings.projection", "fpn1.0", "fpn1.3", "fpn2.0"]
+    for number in range(12):
+        layer = f"beit.encoder.layer.{number}"
+        inner = ["attention.attention.query", "attention.attention.value", "attention.output.dense"]
+        inner += ["intermediate.dense", "output.dense", "layernorm_before", "layernorm_after"]
+        modules += [f"{layer}.{module}" for module in inner]
+        names += [f"{layer}.attention.attention.key.weight", f"{layer}.lambda_1", f"{layer}.lambda_2"]
+        bias = f"{layer}.attention.attention.relative_position_bias"
+        names += [f"{bias}.relative_position_bias_table", f"{bias}.relative_position_index"]
+    names += [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")]
+    names += [f"fpn1.1.{leaf}" for leaf in ("bias", "running_mean", "running_var", "num_batches_tracked")]
+    tensors = {name: np.zeros(_shape(name)) for name in names}
+    arrays, unknown = layout.convert(model, tensors | {name: np.zeros(shape) for name, shape in shapes.items()})
+    # The features are those of blocks 2, 4, 6 and 10, so that the last two layers are not used.
+    assert not unknown and arrays.keys() == arrays_of(model)
+
+
 def test_queries_keys_and_values_are_one_layer():
     parts = {f"a.self.{name}.{leaf}": np.full(2, n) for n, name in enumerate("qkv") for leaf in ("weight", "bias")}
     joined = concatenated(parts | {"a.self.q.other": np.zeros(1)}, "qkv", "all")
@@ -149,7 +207,13 @@ def _shape(name):
     """Returns a shape with the number of axes of a tensor, which decides what its weight is."""
     module, _, leaf = name.rpartition(".")
     last = module.rpartition(".")[2]
-    if leaf != "weight" or "norm" in last or "hidden_states_norms" in module or module.endswith("layer.0"):
+    if (
+        leaf != "weight"
+        or "norm" in last
+        or last == "bn"
+        or "hidden_states_norms" in module
+        or module.endswith("layer.0")
+    ):
         return (1,)
     return (1, 1) if last.startswith(("pwconv", "dense", "query", "key", "value", "reduction")) else (1, 1, 1, 1)
 
@@ -211,6 +275,15 @@ REFUSED = {
     "neck_hidden_sizes": (DPT, [1, 2, 3], "must be four integers of at least 1"),
     "use_swiglu_ffn": (EOMT, True, "only False is"),
     "mlp_ratio": (EOMT, 2, "only 4 is"),
+    "use_absolute_position_embeddings": (BEIT, True, "only False is"),
+    "use_shared_relative_position_bias": (BEIT, True, "only False is"),
+    "intermediate_size": (BEIT, 1024, "only 3072 is"),
+    "layer_norm_eps": (BEIT, 0, "must be a number above 0"),
+    "hidden_size and num_hidden_layers and num_attention_heads and image_size and out_indices": (
+        BEIT,
+        [3, 5, 7, 12],
+        "there are beit_base_patch16_224",
+    ),
     "model_type": (SEGFORMER, "mask2former", "supported are segformer, upernet"),
     "architectures": (SEGFORMER, ["SegformerForImageClassification"], "is not a network for segmentation"),
     "sr_ratios": (SEGFORMER, [8, 4, 2, 2], "only (8, 4, 2, 1) is"),
@@ -237,7 +310,8 @@ REFUSED = {
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_would_compute_something_else_is_refused_by_name(key):
     config, value, says = REFUSED[key]
-    name = "depths" if key == "hidden_sizes and depths" else key.partition(":")[0]
+    # Of several keys, the last is the one that is changed.
+    name = key.partition(":")[0].rpartition(" ")[2]
     with pytest.raises(WeightsError, match=rf"^repo: config.json: {key} = ") as caught:
         read(config, **{name: [1, 1, 1, 1] if value is None else value})
     assert says in str(caught.value)
