@@ -74,10 +74,10 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="module")
 def small_encoder() -> Iterator[str]:
-    """Adds an encoder that compiles quickly to ENCODERS, and returns its name there."""
-    from small_encoder import SMALL_ENCODER
+    """Adds encoders that compile quickly to ENCODERS, and returns the name of the first there."""
+    from small_encoder import SMALL_ENCODER, SMALL_TRANSFORMER
 
     from flaxseg.models.encoders import ENCODERS
 
-    with unittest.mock.patch.dict(ENCODERS, small=SMALL_ENCODER):
+    with unittest.mock.patch.dict(ENCODERS, small=SMALL_ENCODER, small_transformer=SMALL_TRANSFORMER):
         yield "small"

@@ -32,6 +32,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "pan": {"encoder": "resnet18"},
     "upernet": {"encoder": "resnet18", "decoder_channels": 32},
     "segformer": {"encoder": "mit_b0", "decoder_channels": 32},
+    "dpt": {"encoder": "resnet18", "fusion_channels": 32},
+    "eomt": {"encoder": "vit_small_patch16_dinov3", "queries": 10, "blocks": 2},
+    "fcn": {"encoder": "resnet18", "decoder_channels": 32},
+    "lraspp": {"encoder": "mobilenet_v2", "decoder_channels": 32},
+    "linear": {"encoder": "vit_small_patch14_reg4_dinov2"},
     "fcn8s": {"encoder": "vgg11_bn", "width": 32},
     "plain_unet": {"width": 8},
     "attention_unet": {"width": 8},
@@ -55,8 +60,14 @@ ENCODERS = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "hrnet_w18",
+    "swin_tiny_patch4_window7_224",
+    "vit_small_patch14_dinov2",
+    "vit_small_patch16_dinov3",
 )
 """An encoder of each family, for the U-Net."""
+
+OF_ONE_SIZE_IN_ONNX = ("swin_tiny_patch4_window7_224",)
+"""Encoders whose ONNX file takes images of one size, because jax2onnx cannot slice at symbolic places."""
 
 
 def trained(name: str, *, image_size: tuple[int, int] = (64, 96), num_classes: int = 4, **options: Any) -> SavedModel:

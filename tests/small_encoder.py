@@ -1,4 +1,4 @@
-"""An encoder with few layers and channels, with which networks compile quickly."""
+"""Encoders with few layers and channels, with which networks compile quickly."""
 
 from typing import Any, ClassVar
 
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, stage_dilation
+from flaxseg.models.encoders.vit import VisionTransformer
 from flaxseg.models.layers.conv import ConvNormAct, apply_block
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -38,3 +39,13 @@ class SmallEncoder(nn.Module):
 
 
 SMALL_ENCODER = Encoder(SmallEncoder, pretrained=None)
+
+
+def _transformer(*, depth: int, output_stride: int, remat: bool, dtype: Any) -> VisionTransformer:
+    del output_stride
+    options = {"grid": 3, "registers": 1, "class_position": False, "layer_scale": 1.0}
+    return VisionTransformer(2, 8, 2, 4, depth=depth, remat=remat, dtype=dtype, **options)
+
+
+SMALL_TRANSFORMER = Encoder(_transformer, pretrained=None, patch=4)
+"""A vision transformer with two blocks of eight channels and patches of 4x4 pixels."""

@@ -4,6 +4,9 @@ import io
 import struct
 import zipfile
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -81,3 +84,15 @@ def legacy_file(
     parts = [magic, number(protocol), system, body, listed(*map(text, storages))]
     raw = [count.to_bytes(8, order) + data for count, data in storages.values()]
     return b"".join(map(program, parts)) + b"".join(raw)
+
+
+def state_file(tensors: Mapping[str, Any], *, wrapper: str = "") -> bytes:
+    """Returns a file of tensors by name, float32 or int64 arrays; `wrapper` is the key of a dict that they are in."""
+    storages, entries = {}, {}
+    for key, (name, value) in enumerate(tensors.items()):
+        kind = "Long" if value.dtype == np.int64 else "Float"
+        strides = tuple(step // value.itemsize for step in np.ascontiguousarray(value).reshape(value.shape).strides)
+        entries[name] = tensor(storage(kind, str(key), value.size), value.shape, strides)
+        storages[str(key)] = value.tobytes()
+    body = table(entries)
+    return zip_file(table({wrapper: body}) if wrapper else body, storages)

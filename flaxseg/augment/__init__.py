@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -13,7 +14,7 @@ from flaxseg.data.types import IGNORE_LABEL, Batch
 from flaxseg.errors import ArgumentError, Range, did_you_mean
 from flaxseg.ops import sample_bilinear, sample_nearest
 
-__all__ = ["STRENGTHS", "AugmentFn", "canvas_size", "make_augment"]
+__all__ = ["STRENGTHS", "AugmentFn", "canvas_size", "is_off", "make_augment"]
 
 STRENGTHS: dict[str, Range] = {**SPATIAL, **MIXING, **{name: change.range for name, change in COLOR.items()}}
 """The range of the strength of every augmentation, by name; 0 switches it off. `scale` is a pair, and not included."""
@@ -69,6 +70,11 @@ def make_augment(
         return {**batch, "image": color_transform(color_key, image), "label": label}
 
     return augment
+
+
+def is_off(name: str, strength: Any) -> bool:
+    """Returns whether an argument of `make_augment` leaves images as they are; `scale` does at (1, 1), others at 0."""
+    return tuple(strength) == (1.0, 1.0) if name == "scale" else not strength
 
 
 def canvas_size(crop_size: tuple[int, int], scale: tuple[float, float], *, keep: bool = False) -> tuple[int, int]:

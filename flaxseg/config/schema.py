@@ -99,7 +99,10 @@ SCHEMA = (
             "How training examples are drawn: 'uniform', 'class_balanced', or a text file of lines `ID WEIGHT`."),
         Key("data.skip_bad", 0, at_least(0), "Number of unreadable examples to skip and list before raising an error."),
         Key("data.cache", "none", choice(CACHES),
-            "Where decoded training images are kept: nowhere, in host memory, or in the accelerators' memory."),
+            "What is kept of training images: nothing, the decoded images in host memory ('host') or the accelerators' "
+            "('device'), or a frozen encoder's features of them in host memory ('features')."),
+        Key("data.cache_views", 0, at_least(0),
+            "Number of augmented views of each image whose features are cached; 0: the image, without augmentation."),
         Key("data.num_threads", -1, at_least(-1),
             "Threads that read images; -1: one per core, up to 16; 0: the main thread reads, for debugging."),
         Key("data.prefetch", 4, at_least(1), "Number of batches that are read ahead of the training step."),
@@ -141,7 +144,7 @@ SCHEMA = (
         Key("model.pretrained_partial", False, BOOLEAN,
             "Load only the weights that fit and initialize the others, instead of raising an error."),
         Key("model.accept_license", False, BOOLEAN,
-            "Accept the license of a public network's weights if it is non-commercial or custom."),
+            "Accept the license of public weights if it is non-commercial or custom."),
     )),
     Section("optimizer", "The optimizer and the learning rate; a pattern is a regular expression that matches the "
             "beginning of a parameter's path up to a slash, such as encoder or encoder/(stem|layer1_.*)", (

@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from flaxseg.config.allowed import Options, as_plain, unusable_parts
+from flaxseg.config.feature_cache import feature_cache_errors
 from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
 from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number, shown
 from flaxseg.losses import LOSSES
@@ -129,6 +130,7 @@ def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
             f"config.data.scale = {values['data.scale']}: images are resized to data.image_size; use 1, or "
             "data.resize = 'keep'"
         )
+    messages += list(feature_cache_errors(values))
     # sharding.make_mesh() checks batches against an axis that takes the remaining devices.
     data, fsdp = values.get("mesh.data", 1), values.get("mesh.fsdp", 1)
     shards = max(data, 1) * fsdp

@@ -22,8 +22,9 @@ from flaxseg.errors import ArgumentError, DataError, check_choice
 if TYPE_CHECKING:
     import grain
 
-CACHES = ("none", "host", "device")
-"""Where decoded training examples are kept for later epochs."""
+CACHES = ("none", "host", "device", "features")
+"""What is kept of training examples for later epochs: nothing, the decoded examples in host memory or on the devices,
+or a frozen encoder's features of them in host memory."""
 
 RESIZES = ("stretch", "keep")
 """How images of different sizes become batches: resized to one size, or cropped at their own scale."""
@@ -37,6 +38,7 @@ def train_batches(
     seed: int,
     scale: float | None = None,
     cache: str = "none",
+    views: int = 0,
     weights: np.ndarray | None = None,
     process_index: int = 0,
     process_count: int = 1,
@@ -54,7 +56,8 @@ def train_batches(
       scale: None resizes every example to `canvas_size`. A number keeps aspect ratios: the sides of every image are
         multiplied by it, and a canvas is cut from the image at a random position; see `crops.cut_canvases`.
       cache: "host" keeps the decoded and resized (not cropped) examples in memory; the batches stay the same. With
-        "device", batches have an `index` only, for a cache on the devices that contains the examples.
+        "device" or "features", batches have an `index` only, for a cache that contains the examples.
+      views: number of cached views of each example, for "features"; epoch n has view n modulo `views` of each. 0: none.
       weights: float[len(dataset.source)], the sampling weights of `flaxseg.data.sampling.ExampleOrder`; None draws
         every example once per epoch.
       process_index: the index of this process.
@@ -63,11 +66,11 @@ def train_batches(
     Returns:
       Random access to `{"image": uint8[B, H, W, C], "label": uint8[B, H, W], "index": int32[B]}`, where `index` is the
       index of each example in the dataset and B = batch_size / process_count; with `scale` also `offset` and `extent`,
-      from which `flaxseg.augment` continues the random crop.
+      from which `flaxseg.augment` continues the random crop; with `views` also `view`, int32[B].
 
     Raises:
-      ArgumentError: an unknown cache, a cache on the device with `scale`, or a batch size that is not a multiple of the
-        number of processes, or whose images do not fit into the free memory.
+      ArgumentError: an unknown cache, a cache of examples of one size with `scale`, or a batch size that is not a
+        multiple of the number of processes, or whose images do not fit into the free memory.
       DataError: an empty dataset, or too little memory for the cache.
     """
     check_choice("cache", cache, CACHES)
@@ -79,17 +82,19 @@ def train_batches(
         process_index=process_index,
         process_count=process_count,
         with_offsets=scale is not None,
+        views=views,
     )
-    if cache != "device":
+    of_one_size = ("device", "features")
+    if cache not in of_one_size:
         check_batch_fits(dataset, canvas_size, batch_size=batch_size, process_count=process_count)
     if scale is not None:
-        if cache == "device":
-            raise ArgumentError("cache", cache, "images that keep their sizes are not cached on devices; use 'host'")
+        if cache in of_one_size:
+            raise ArgumentError("cache", cache, "images that keep their sizes are only cached with 'host'")
         read = scaled_reader(dataset, scale)
         if cache == "host":
             read = WholeImageCache(len(dataset.source), read)
         return indices.map(functools.partial(_with_canvases, read=read, size=canvas_size))
-    if cache == "device":
+    if cache in of_one_size:
         return indices
     read = canvas_reader(dataset, canvas_size)
     if cache == "host":
@@ -107,6 +112,7 @@ def train_indices(
     process_index: int = 0,
     process_count: int = 1,
     with_offsets: bool = False,
+    views: int = 0,
 ) -> "grain.MapDataset":
     """Returns the indices of the examples of `train_batches`, without reading the examples.
 
@@ -118,9 +124,10 @@ def train_indices(
       process_index: the index of this process.
       process_count: the number of processes; each gets an equal part of every batch.
       with_offsets: add the random offsets of crops; see `crops.crop_offsets`.
+      views: number of views of each example; 0: no views.
 
     Returns:
-      Random access to `{"index": int32[B]}`, and `offset`, float32[B, 2], if requested.
+      Random access to `{"index": int32[B]}`, and `offset`, float32[B, 2], and `view`, int32[B], if requested.
 
     Raises:
       ArgumentError: a batch size that is not a multiple of the number of processes.
@@ -132,7 +139,9 @@ def train_indices(
     order = ExampleOrder(len(dataset.source), seed=seed, weights=weights)
     offset_seed = seed if with_offsets else None
     return grain.MapDataset.source(
-        _TrainIndices(order, batch_size, process_index * local_size, local_size, offset_seed)
+        _TrainIndices(
+            order, len(dataset.source), batch_size, process_index * local_size, local_size, offset_seed, views
+        )
     )
 
 
@@ -186,10 +195,12 @@ class _TrainIndices:
     """
 
     order: ExampleOrder
+    count: int
     batch_size: int
     begin: int
     local_size: int
     offset_seed: int | None
+    views: int
 
     def __len__(self) -> int:
         return sys.maxsize
@@ -198,6 +209,8 @@ class _TrainIndices:
         first = step * self.batch_size + self.begin
         positions = range(first, first + self.local_size)
         indices = {"index": self.order[positions.start : positions.stop].astype(np.int32)}
+        if self.views:
+            indices["view"] = (np.arange(positions.start, positions.stop) // self.count % self.views).astype(np.int32)
         return indices if self.offset_seed is None else {**indices, "offset": crop_offsets(self.offset_seed, positions)}
 
 

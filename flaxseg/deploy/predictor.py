@@ -44,7 +44,8 @@ def load(
     Args:
       path: the directory of a run, of its checkpoints or of one of them; an exported folder, which holds model.json and
         model.safetensors; a file of weights beside a model.json; `hf:owner/name` or `hf:owner/name@revision`, a
-        repository of the Hugging Face hub; or a folder in the layout of segmentation_models_pytorch or transformers.
+        repository of the Hugging Face hub; a folder in the layout of segmentation_models_pytorch or transformers; or a
+        file of torchvision's segmentation networks.
         A list of these gives an ensemble, whose members' probabilities are averaged.
       step: the step of a run's checkpoint; None takes the best one, or the latest if none has scores.
       accept_license: accept a license of published weights that is non-commercial or custom.

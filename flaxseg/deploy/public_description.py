@@ -34,7 +34,7 @@ def describe_public(found: PublicNetwork) -> ModelDescription:
             options=resolved_options(layout.name, layout.options),
             num_classes=layout.num_classes,
             channels=layout.channels,
-            image_size=images.image_size or _TILE,
+            image_size=images.image_size or layout.tile or _TILE,
             class_names=names,
             palette=palette_of(names),
             mean=0.0 if images.mean is None else images.mean,

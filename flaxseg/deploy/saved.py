@@ -19,11 +19,11 @@ from flaxseg.deploy.weights import dequantized
 from flaxseg.errors import ArgumentError, WeightsError, did_you_mean
 from flaxseg.inference.description import FILE_NAME, ModelDescription, read_description
 from flaxseg.models.pretrained.checkpoints import best_step, checkpoint_directory, checkpoint_steps, read_checkpoint
-from flaxseg.models.pretrained.files import read_weights
+from flaxseg.models.pretrained.files import read_weights, weight_shapes
 from flaxseg.models.pretrained.licenses import print_license
 from flaxseg.models.pretrained.load import own_arrays, put_arrays
 from flaxseg.models.pretrained.public_source import is_public, open_public
-from flaxseg.models.pretrained.repository import Repository
+from flaxseg.models.pretrained.repository import Repository, check_names_no_code
 from flaxseg.models.protocol import SegmentationModel, Variables
 
 WEIGHTS_NAME = "model.safetensors"
@@ -67,7 +67,8 @@ def read_model(path: str | Path, *, step: int | None = None, accept_license: boo
     Args:
       path: the directory of a run, of its checkpoints or of one of them; an exported folder, which holds model.json and
         model.safetensors; a file of weights beside a model.json; `hf:owner/name` or `hf:owner/name@revision` for a
-        repository of the Hugging Face hub; or a folder in the layout of segmentation_models_pytorch or transformers.
+        repository of the Hugging Face hub; a folder in the layout of segmentation_models_pytorch or transformers; or a
+        file of torchvision's segmentation networks.
       step: the step of a run's checkpoint; None takes the best one, or the latest if none has scores.
       accept_license: accept a license of published weights that is non-commercial or custom.
 
@@ -94,16 +95,18 @@ def read_model(path: str | Path, *, step: int | None = None, accept_license: boo
     if step is not None:
         raise ArgumentError("step", step, f"{path} has no checkpoints; leave it out, or give the directory of a run")
     if not (folder / FILE_NAME).is_file():
+        # A file that cannot be read is reported as such.
+        weight_shapes(weights)
         raise WeightsError(
             f"{weights}: there is no {FILE_NAME} beside it, which describes the network; copy the one from its run or "
-            "exported folder there"
+            "exported folder there. Only segmentation checkpoints of torchvision need none"
         )
     description, arrays = read_description(folder / FILE_NAME), read_weights(weights)
     filled = _fill(description, _own_arrays(arrays, str(weights)), str(weights))
     return SavedModel(str(path), description, *filled, folder=folder)
 
 
-def _own_arrays(arrays: Mapping[str, np.ndarray], name: str) -> Mapping[str, np.ndarray]:
+def _own_arrays(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     own = dequantized(own_arrays(arrays))
     if not own:
         raise WeightsError(
@@ -129,13 +132,8 @@ def _from_own_repository(repository: Repository) -> SavedModel:
     path = repository.find(FILE_NAME)
     assert path is not None
     description = read_description(path)
-    if ":" in description.name:
-        raise WeightsError(
-            f"{repository.name}: its network is {description.name!r}, which names code; a downloaded file must not. "
-            "Download the repository to a folder and give that, if you trust its author and have the code"
-        )
-    weights, sha256 = repository.weights()
-    own = _own_arrays(read_weights(weights, sha256=sha256), repository.name)
+    check_names_no_code(description.name, repository.name)
+    own = _own_arrays(repository.tensors(), repository.name)
     license = str(repository.license)
     described = dataclasses.replace(description, source=repository.origin, license=license)
     return SavedModel(repository.name, described, *_fill(description, own, repository.name))
@@ -190,7 +188,7 @@ def best_metric(run: Path) -> str:
 
 
 def _fill(
-    description: ModelDescription, arrays: Mapping[str, np.ndarray], name: str
+    description: ModelDescription, arrays: dict[str, np.ndarray], name: str
 ) -> tuple[SegmentationModel, dict[str, Any]]:
     """Returns the network that a description names, and its variables.
 
@@ -211,7 +209,7 @@ def _build(description: ModelDescription, name: str) -> SegmentationModel:
 def _put(
     description: ModelDescription,
     model: SegmentationModel,
-    arrays: Mapping[str, np.ndarray],
+    arrays: dict[str, np.ndarray],
     name: str,
     unknown: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from flax import traverse_util
 
 from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.layers.normalization import BatchNorm
+from flaxseg.models.pretrained.mapped_file import aligned
 from flaxseg.models.protocol import ModelWrapper, SegmentationModel, Variables
 
 Path = tuple[str, ...]
@@ -66,11 +67,10 @@ def fold_batch_norm(model: SegmentationModel, variables: Variables, channels: in
         mean, variance = (_wide(flat["batch_stats", *path, "norm", name]) for name in ("mean", "var"))
         scale = _wide(flat["params", *path, "norm", "scale"]) / np.sqrt(variance + epsilon)
         bias = _wide(flat["params", *path, "norm", "bias"]) - mean * scale
-        folded = {("norm", "bias"): bias}
+        flat["params", *path, "norm", "bias"] = bias.astype(np.float32)
         for name in ("kernel", "bias"):
-            if ("params", *path, "conv", name) in flat:
-                folded["conv", name] = _wide(flat["params", *path, "conv", name]) * scale
-        flat |= {("params", *path, *names): value.astype(np.float32) for names, value in folded.items()}
+            if (place := ("params", *path, "conv", name)) in flat:
+                flat[place] = _scaled(flat[place], scale)
     return FoldedModel(model, frozenset(blocks)), traverse_util.unflatten_dict(flat)
 
 
@@ -89,6 +89,12 @@ def _blocks(model: SegmentationModel, variables: Variables, channels: int) -> di
         image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
         jax.eval_shape(functools.partial(model.apply, train=False), variables, image)
     return found
+
+
+def _scaled(array: Any, scale: np.ndarray) -> np.ndarray:
+    """Returns the product of an array and float64 factors, computed in float64 by parts, as float32."""
+    product = aligned(np.shape(array))
+    return np.multiply(array, scale, out=product, dtype=np.float64, casting="same_kind")
 
 
 def _wide(array: Any) -> np.ndarray:

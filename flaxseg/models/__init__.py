@@ -13,9 +13,14 @@ from flaxseg.models.architecture import Architecture
 from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.decoders.deeplabv3 import DeepLabV3Decoder
 from flaxseg.models.decoders.deeplabv3plus import DeepLabV3PlusDecoder
+from flaxseg.models.decoders.dpt import DPTDecoder
+from flaxseg.models.decoders.eomt import EoMTDecoder
+from flaxseg.models.decoders.fcn import FCNDecoder
 from flaxseg.models.decoders.fcn8s import FCN8sDecoder
 from flaxseg.models.decoders.fpn import FPNDecoder
+from flaxseg.models.decoders.linear import LinearDecoder
 from flaxseg.models.decoders.linknet import LinkNetDecoder
+from flaxseg.models.decoders.lraspp import LRASPPDecoder
 from flaxseg.models.decoders.manet import MANetDecoder
 from flaxseg.models.decoders.pan import PANDecoder
 from flaxseg.models.decoders.pspnet import PSPDecoder
@@ -46,6 +51,21 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "pan": Architecture(PANDecoder, output_strides=(16, 32)),
     "upernet": Architecture(UPerNetDecoder, head_kernel_size=1, auxiliary_channels=256),
     "segformer": Architecture(SegFormerDecoder, head_kernel_size=1),
+    "dpt": Architecture(DPTDecoder, encoder="vit_base_patch16_384", output_strides=(32, 16, 8), head_kernel_size=1),
+    "eomt": Architecture(
+        EoMTDecoder, encoder="vit_base_patch14_reg4_dinov2", output_strides=(32, 16, 8), head_kernel_size=0
+    ),
+    "fcn": Architecture(FCNDecoder, output_strides=(8, 16, 32), head_kernel_size=1, auxiliary_channels=256),
+    "lraspp": Architecture(
+        LRASPPDecoder, encoder="mobilenetv3_large_100", output_strides=(16, 8, 32), head_kernel_size=1
+    ),
+    "linear": Architecture(
+        LinearDecoder,
+        encoder="vit_small_patch14_dinov2",
+        output_strides=(32, 16, 8),
+        head_kernel_size=1,
+        align_corners=False,
+    ),
     "fcn8s": Architecture(FCN8sDecoder, encoder="vgg16", head_kernel_size=0),
     "plain_unet": plain_unet,
     "attention_unet": attention_unet,

@@ -26,6 +26,7 @@ class Architecture:
       head_kernel_size: kernel size of the convolution that computes the logits; 0: the decoder computes them itself.
       auxiliary_channels: default number of inner channels of an auxiliary head on the encoder's second-to-last feature;
         0: there is no such head.
+      align_corners: default of the argument of this name.
     """
 
     decoder: type[Decoder]
@@ -34,6 +35,7 @@ class Architecture:
     output_strides: tuple[int, ...] = (32,)
     head_kernel_size: int = 3
     auxiliary_channels: int = 0
+    align_corners: bool = True
 
     def __call__(
         self,
@@ -49,8 +51,9 @@ class Architecture:
         auxiliary_head: bool = False,
         auxiliary_channels: int | None = None,
         image_classes: int = 0,
-        align_corners: bool = True,
+        align_corners: bool | None = None,
         encoder_epsilon: float | None = None,
+        late_dilation: bool | None = None,
         **decoder_options: Any,
     ) -> EncoderDecoder:
         """Returns a network of an encoder, this architecture's decoder, and a head.
@@ -73,8 +76,12 @@ class Architecture:
           auxiliary_channels: inner channels of the auxiliary head; None: the architecture's default.
           image_classes: number of classes of a head that classifies whole images; 0: no such head.
           align_corners: logits are resized to the image's size so that the centers of the corner pixels stay where they
-            are, as in segmentation_models_pytorch; False: the corners of the corner pixels, as in transformers.
-          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer; None: 1e-6.
+            are, as in segmentation_models_pytorch; False: the corners of the corner pixels, as in transformers; None:
+            the architecture's default.
+          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer or a vision
+            transformer; None: the value that the encoder's public weights expect.
+          late_dilation: where a stage of a ResNet or a MobileNetV3 is dilated instead of strided, its first block keeps
+            the dilation of the previous stage; None: as in the source of the encoder's public weights.
           **decoder_options: the fields of the decoder.
 
         Raises:
@@ -84,7 +91,8 @@ class Architecture:
         check_integer("image_classes", image_classes, 0)
         check_dtype("dtype", dtype)
         check_boolean("remat", remat)
-        check_boolean("align_corners", align_corners)
+        aligned = self.align_corners if align_corners is None else align_corners
+        check_boolean("align_corners", aligned)
         inner_channels = self._check_auxiliary(auxiliary_head, auxiliary_channels)
         name = self.encoder if encoder is None else encoder
         entry = look_up_encoder(name)
@@ -92,15 +100,26 @@ class Architecture:
         stride = self._check_output_stride(output_stride, name)
         module: Any = make_encoder(name, depth=depth, output_stride=stride, remat=remat, dtype=dtype)
         if encoder_epsilon is not None:
-            module = _with_epsilon(module, name, encoder_epsilon)
+            POSITIVE.check("encoder_epsilon", encoder_epsilon)
+            module = _replaced(module, name, "encoder_epsilon", epsilon=encoder_epsilon)
+        if late_dilation is not None:
+            check_boolean("late_dilation", late_dilation)
+            module = _replaced(module, name, "late_dilation", dilates_late=late_dilation)
         given = {
             "num_classes": num_classes,
             "auxiliary_head": auxiliary_head,
             "unpooled_features": entry.unpooled_features,
+            "patch_features": bool(entry.patch),
             "dtype": dtype,
         }
         decoder = self._make_decoder(decoder_options, given)
-        decoder.check(name, module.channels)
+        pyramid_stride = 0
+        if entry.patch:
+            self._check_patches(output_stride, name)
+            module = decoder.adapt(module)
+            pyramid_stride = 0 if decoder.takes_patches else min(stride, 2**depth)
+        # A pyramid has no feature at 1/2 of the image's size.
+        decoder.check(name, (0, *module.channels) if pyramid_stride else module.channels)
         return EncoderDecoder(
             num_classes=num_classes,
             encoder_name=name,
@@ -113,7 +132,8 @@ class Architecture:
             auxiliary_head=auxiliary_head,
             auxiliary_channels=inner_channels if auxiliary_head else 0,
             image_classes=image_classes,
-            align_corners=align_corners,
+            align_corners=aligned,
+            pyramid_stride=pyramid_stride,
         )
 
     def options(self) -> list[Option]:
@@ -130,6 +150,7 @@ class Architecture:
             "encoder_depth": self.encoder_depth,
             "output_stride": self.output_strides[0],
             "auxiliary_channels": self.auxiliary_channels,
+            "align_corners": self.align_corners,
         }
         common = [
             dataclasses.replace(option, default=defaults.get(option.name, option.default))
@@ -182,6 +203,16 @@ class Architecture:
             f"Set {''.join(common)}encoder to one of {', '.join(fitting)}",
         )
 
+    def _check_patches(self, output_stride: int | None, encoder: str) -> None:
+        """Refuses an output stride for the features of a vision transformer that are not made into a pyramid."""
+        if self.decoder.takes_patches and output_stride not in (None, self.output_strides[0]):
+            raise ArgumentError(
+                "output_stride",
+                output_stride,
+                f"the features of the vision transformer {encoder} are at 1/{ENCODERS[encoder].patch} of the image's "
+                "size; leave it out",
+            )
+
     def _check_auxiliary(self, head: bool, channels: int | None) -> int:
         """Returns the inner channels of the auxiliary head on the encoder's second-to-last feature."""
         check_boolean("auxiliary_head", head)
@@ -197,9 +228,9 @@ class Architecture:
         return channels
 
 
-def _with_epsilon(encoder: Any, name: str, epsilon: float) -> Any:
-    """Returns an encoder with another epsilon in its layer normalizations."""
-    POSITIVE.check("encoder_epsilon", epsilon)
-    if not hasattr(encoder, "epsilon"):
-        raise ArgumentError("encoder_epsilon", epsilon, f"encoder {name} has no such option; leave it out")
-    return dataclasses.replace(encoder, epsilon=epsilon)
+def _replaced(encoder: Any, name: str, argument: str, **attribute: Any) -> Any:
+    """Returns an encoder with another value of an attribute that not all encoders have."""
+    for key, value in attribute.items():
+        if not hasattr(encoder, key):
+            raise ArgumentError(argument, value, f"encoder {name} has no such option; leave it out")
+    return dataclasses.replace(encoder, **attribute)

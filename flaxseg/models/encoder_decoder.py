@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.arguments import ChannelValues
+from flaxseg.models.encoded import EncodedImages
 from flaxseg.models.layers.conv import Conv, ConvNormAct, crop, pad_to_stride
+from flaxseg.models.layers.pyramid import PATCH, feature_pyramid
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 
@@ -32,6 +34,8 @@ class EncoderDecoder(nn.Module):
       auxiliary_channels: inner channels of the head on the encoder's second-to-last feature; 0: no such head.
       image_classes: number of classes of the head that classifies whole images; 0: no such head.
       align_corners: resize the logits so that the centers of the corner pixels, and not their corners, stay in place.
+      pyramid_stride: resize the features of a vision transformer to a pyramid of up to this output stride; 0: the
+        decoder takes the features as they are.
     """
 
     num_classes: int
@@ -46,34 +50,46 @@ class EncoderDecoder(nn.Module):
     auxiliary_channels: int = 0
     image_classes: int = 0
     align_corners: bool = True
+    pyramid_stride: int = 0
 
     torch_names: ClassVar[TorchNames] = ((r"segmentation_head\.0", "head"), (r"classification_head\.3", "image_head"))
 
     @property
     def stride(self) -> int:
         """Height and width are padded to multiples of this number."""
-        return int(self.encoder.output_stride)  # type: ignore[attr-defined]
+        # A pyramid halves the features of a vision transformer where its stride is twice that of the patches.
+        return int(self.encoder.output_stride) * max(1, self.pyramid_stride // PATCH)  # type: ignore[attr-defined]
+
+    def encode(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
+        """Returns the encoder's features of normalized images [B, H, W, C], padded to multiples of `stride`."""
+        features: list[jax.Array] = self.encoder(pad_to_stride(x, self.stride), train=train)
+        return features
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array | EncodedImages, *, train: bool) -> jax.Array:
         """Returns the logits of normalized images.
 
         Where the collections "auxiliary" and "image_logits" are mutable, they receive the auxiliary heads' logits,
         float32[B, H, W, num_classes] each, and the logits of whole images, float32[B, image_classes].
 
         Args:
-          x: normalized images, float[B, H, W, C], of any size.
+          x: normalized images, float[B, H, W, C], of any size; or what `encode` returned for them.
           train: normalize by the batch's own statistics (the collection "batch_stats" has to be mutable), and apply
             dropout with the random key "dropout".
 
         Returns:
           float32[B, H, W, num_classes].
         """
-        size = x.shape[1], x.shape[2]
-        padded = pad_to_stride(x, self.stride)
-        whole = padded.shape[1], padded.shape[2]
-        features = self.encoder(padded, train=train)
-        decoded, *side_maps = _maps(self.decoder(features, train=train))
+        if isinstance(x, EncodedImages):
+            features, size = x.all_features(), x.size
+        else:
+            features, size = self.encode(x, train=train), (x.shape[1], x.shape[2])
+        # The first feature is the padded image.
+        whole = features[0].shape[1], features[0].shape[2]
+        if self.pyramid_stride:
+            features = feature_pyramid(features, output_stride=self.pyramid_stride)
+        shared = {"encoder": self.encoder} if self.decoder.runs_encoder else {}  # type: ignore[attr-defined]
+        decoded, *side_maps = _maps(self.decoder(features, train=train, **shared))
         logits = self._logits(decoded, "head", self.head_kernel_size) if self.head_kernel_size else decoded
         if logits.shape[1:3] != whole:
             logits = ops.resize_bilinear(logits, whole, align_corners=self.align_corners)

@@ -52,7 +52,7 @@ class SegmentationModel(Protocol):
 
         Args:
           variables: by collection, as `init` returns them.
-          x: normalized images, float[B, H, W, C].
+          x: normalized images, float[B, H, W, C]; an `EncoderDecoder` also takes `EncodedImages`.
           train: normalize by the batch's own statistics and apply dropout.
           mutable: names of the collections to update, or False.
           rngs: random keys by name; "dropout" is needed for training a model with dropout.

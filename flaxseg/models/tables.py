@@ -60,7 +60,7 @@ MARKDOWN_COLUMNS: Mapping[str, Columns] = {
         *_MARKDOWN_COSTS,
         ("output strides", "<", lambda row: ", ".join(map(str, row["output_strides"]))),
         ("weights", "<", lambda row: _link(row["weights"]) if row["weights"] else "none"),
-        ("license of the weights", "<", lambda row: (row["weights"] or {}).get("license") or "see repository"),
+        ("license of the weights", "<", lambda row: _license(row["weights"]) if row["weights"] else "none"),
     ),
 }
 """The columns of each table as Markdown; FLOPs are twice the multiply-adds."""
@@ -126,6 +126,10 @@ def markdown_table(columns: Columns, rows: Iterable[Row]) -> str:
         *([text(row) for _, _, text in columns] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _license(weights: Row) -> str:
+    return str(weights["license"] or "see repository")
 
 
 def _link(weights: Row) -> str:

@@ -1,6 +1,7 @@
 """Array operations in forms that XLA compiles to fast code: pure functions of NHWC images and HWIO kernels."""
 
 from flaxseg.ops.activation import gelu
+from flaxseg.ops.bicubic import resize_bicubic
 from flaxseg.ops.convolution import conv
 from flaxseg.ops.distance import squared_distance
 from flaxseg.ops.morphology import dilation, erosion
@@ -20,6 +21,7 @@ __all__ = [
     "gelu",
     "max_pool",
     "plain_forms",
+    "resize_bicubic",
     "resize_bilinear",
     "resize_bilinear_ragged",
     "resize_nearest",

@@ -146,5 +146,7 @@ def _nearest_along(x: jax.Array, axis: int, new: int) -> jax.Array:
     old = x.shape[axis]
     if new % old == 0:
         return jnp.repeat(x, new // old, axis)
+    known = isinstance(old, int) and isinstance(new, int)
+    positions = np.arange(new) if known else lax.iota(jnp.int32, new)
     # By keyword, because the conversion to ONNX takes the axis in no other way.
-    return jnp.take(x, (2 * np.arange(new) + 1) * old // (2 * new), axis=axis)
+    return jnp.take(x, (2 * positions + 1) * old // (2 * new), axis=axis)

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key, validate
 from flaxseg.data.class_weights import resolve_class_weights
+from flaxseg.train.feature_cache import check_frozen_encoder
 from flaxseg.train.parts.data import DataPart, build_data
 from flaxseg.train.parts.loop import LoopPart, build_loop, build_mesh
 from flaxseg.train.parts.model import ModelPart, build_model_part
@@ -79,5 +80,7 @@ def build(config: ConfigDict, *, workdir: Workdir | None = None, schedule: optax
     if schedule is None:
         schedule = build_schedule(config, loop.total_steps)
     model = build_model_part(config, data.train.num_classes, data.channels, public=public)
+    if data.views is not None:
+        check_frozen_encoder(model)
     optim = build_optimization(config, model, schedule=schedule, class_weights=class_weights)
     return Run(data, model, optim, loop)

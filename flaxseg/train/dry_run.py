@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from flaxseg.data.memory import available_memory, size_text
 from flaxseg.data.types import Batch
+from flaxseg.errors import ConfigError
 from flaxseg.train.build import Run, build
 from flaxseg.train.compile import Turn, compile_run
 from flaxseg.train.program_cost import ProgramCost, cost_of, shard_bytes
@@ -111,6 +112,10 @@ def dry_run(config: ConfigDict) -> DryRun:
       ConfigError, DataError: see `train_and_evaluate`.
     """
     run = build(config)
+    if run.data.views:
+        raise ConfigError(
+            "config.data.cache = 'features': a dry run describes a step that reads images; use data.cache = 'none'"
+        )
     mesh, call = run.loop.mesh, run.loop.call
     state = abstract_state(run)
     first = run.data.read_batch(0)

@@ -18,6 +18,7 @@ from flaxseg.train.sharding import device_prefetch, replicated
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_log import StepLog
 from flaxseg.train.supervision import Supervision
+from flaxseg.train.training_data import training_data
 
 
 def fit(
@@ -71,8 +72,8 @@ class _Loop:
         """Trains to the end, and returns the result."""
         run, plan = self._run, self._plan
         k = plan.call.steps
-        stored = run.data.load_cache() if run.data.load_cache else {}
-        batches = device_prefetch(run.data.training_calls(self.step, k), plan.mesh, is_stacked=k > 1)
+        read, stored = training_data(run, self._state)
+        batches = device_prefetch(run.data.calls(read, start=self.step, steps=k), plan.mesh, is_stacked=k > 1)
         key = plan.step_key
         self._events.on_start(run, self._state)
         stop = plan.should_stop(self.step, self._checkpoints.improved_step)

@@ -7,12 +7,13 @@ import jax
 
 from flaxseg.errors import ArgumentError
 from flaxseg.inference.forward import normalize
+from flaxseg.models.encoded import EncodedImages
 from flaxseg.models.protocol import SegmentationModel, Variables
 
 
 def training_logits(
     variables: Variables,
-    image: jax.Array,
+    image: jax.Array | EncodedImages,
     dropout_key: jax.Array,
     *,
     model: SegmentationModel,
@@ -22,7 +23,7 @@ def training_logits(
 
     Args:
       variables: `params` and `batch_stats`.
-      image: [B, H, W, C] with values 0..255.
+      image: [B, H, W, C] with values 0..255, or a frozen encoder's features of such images.
       dropout_key: random key of the dropout layers.
       model: the network.
       accumulate_steps: the number of micro-batches, a divisor of B. They run one after another, so that only the
@@ -41,12 +42,12 @@ def training_logits(
     if accumulate_steps == 1:
         batch_stats, logits = forward(variables["batch_stats"], (image, dropout_key))
     else:
-        if image.shape[0] % accumulate_steps:
-            raise ArgumentError("accumulate_steps", accumulate_steps, f"does not divide the batch of {image.shape[0]}")
+        if len(image) % accumulate_steps:
+            raise ArgumentError("accumulate_steps", accumulate_steps, f"does not divide the batch of {len(image)}")
         keys = jax.random.split(dropout_key, accumulate_steps)
         # Inside a scan, XLA cannot merge the recomputation with the first pass, so nothing has to prevent that.
         micro_batch = jax.checkpoint(forward, prevent_cse=False)
-        inputs = _split(image, accumulate_steps), keys
+        inputs = jax.tree.map(functools.partial(_split, count=accumulate_steps), image), keys
         batch_stats, logits = jax.lax.scan(micro_batch, variables["batch_stats"], inputs)
         logits = jax.tree.map(_join, logits)
     main, auxiliary = logits
@@ -54,12 +55,13 @@ def training_logits(
 
 
 def _forward(
-    params: Any, batch_stats: Any, inputs: tuple[jax.Array, jax.Array], *, model: SegmentationModel
+    params: Any, batch_stats: Any, inputs: tuple[jax.Array | EncodedImages, jax.Array], *, model: SegmentationModel
 ) -> tuple[Any, tuple[jax.Array, Any]]:
     image, dropout_key = inputs
+    inputs_of_model: Any = image if isinstance(image, EncodedImages) else normalize(image, model)
     logits, updates = model.apply(
         {"params": params, "batch_stats": batch_stats},
-        normalize(image, model),
+        inputs_of_model,
         train=True,
         mutable=["batch_stats", "auxiliary"],
         rngs={"dropout": dropout_key},

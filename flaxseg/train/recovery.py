@@ -16,6 +16,7 @@ from flaxseg.errors import TrainingError
 from flaxseg.train.build import Run
 from flaxseg.train.non_finite import NonFinite, NonFiniteStep, stopping_error
 from flaxseg.train.step_record import StepRecord, arrays_of_state, write_record
+from flaxseg.train.training_data import read_batch
 from flaxseg.train.workdir import Workdir
 
 ROLLBACKS, SKIPPED = "rollbacks", "skipped_steps"
@@ -108,7 +109,7 @@ def _read(run: Run, step: int) -> tuple[tuple[str, ...], Batch | None]:
     """Returns the names of the examples of a step, and its whole batch; nothing if it cannot be read again."""
     batch: dict[str, Any] | None
     try:
-        batch = {name: np.asarray(value) for name, value in run.data.read_batch(step - 1).items()}
+        batch = {name: np.asarray(value) for name, value in read_batch(run, step - 1).items()}
     except Exception:
         batch = None
     if jax.process_count() > 1:

@@ -104,7 +104,7 @@ def place_batch(batch: Batch, mesh: Mesh, *, is_stacked: bool = False) -> Batch:
             where = NamedSharding(mesh, PartitionSpec(None, *where.spec))
         return jax.make_array_from_process_local_data(where, value)
 
-    return {key: place(value) for key, value in batch.items()}
+    return jax.tree.map(place, dict(batch))  # type: ignore[no-any-return]
 
 
 def device_prefetch(batches: Iterator[Batch], mesh: Mesh, *, is_stacked: bool = False) -> Iterator[Batch]:

@@ -122,7 +122,8 @@ def train_step(
 
     Args:
       state: from `create_train_state` or the previous step.
-      batch: `image` [B, H, W, C] with values 0..255 and `label` integer[B, H, W].
+      batch: `image` [B, H, W, C] with values 0..255, or a frozen encoder's features of such images (`EncodedImages`),
+        and `label` integer[B, H, W].
       key: one random key for the whole run, into which each step folds its number.
       model: the network. To freeze a part of it, wrap it with `freeze`, and `tx` with `with_frozen_parameters`.
       loss_fn: (logits, label, *auxiliary_logits) -> (total, parts), such as `weighted_sum({"cross_entropy": 1.0})`.

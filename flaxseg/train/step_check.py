@@ -31,7 +31,7 @@ class StepCheck(clu_metrics.Metric):
 
 
 def check_step(
-    image: jax.Array, loss: jax.Array, grad_norm: jax.Array, update_norm: jax.Array, batch_stats: Any
+    image: Any, loss: jax.Array, grad_norm: jax.Array, update_norm: jax.Array, batch_stats: Any
 ) -> StepCheck:
     """Returns what is the first to be non-finite in a step; call it under jit.
 
@@ -40,14 +40,14 @@ def check_step(
     gradient into 0.
 
     Args:
-      image: [B, H, W, C], after augmentation; integers are always finite.
+      image: [B, H, W, C], after augmentation, or a tree of such arrays, the features of images; integers are always
+        finite.
       loss: scalar.
       grad_norm: scalar, the global norm of the gradient.
       update_norm: scalar, the global norm of the update of the parameters.
       batch_stats: the updated batch statistics, which belong to the update.
     """
-    axes = tuple(range(1, image.ndim))
-    images = jnp.isfinite(image).all(axes) if jnp.issubdtype(image.dtype, jnp.inexact) else jnp.ones(len(image), bool)
+    images = jnp.stack([_finite_examples(leaf) for leaf in jax.tree.leaves(image)]).all(0)
     statistics = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(batch_stats)]
     finite = (
         images.all(),
@@ -58,6 +58,12 @@ def check_step(
     bad = ~jnp.stack(finite)
     code = jnp.where(bad.any(), 1 + bad.argmax(), 0).astype(jnp.int32)
     return StepCheck(code=code, finite_images=images, skipped=jnp.zeros((), jnp.int32))
+
+
+def _finite_examples(x: jax.Array) -> jax.Array:
+    """Returns whether each example of [B, ...] is finite, bool[B]."""
+    is_inexact = jnp.issubdtype(x.dtype, jnp.inexact)
+    return jnp.isfinite(x).all(tuple(range(1, x.ndim))) if is_inexact else jnp.ones(len(x), bool)
 
 
 def select(condition: jax.Array, new: Any, old: Any) -> Any:

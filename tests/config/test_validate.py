@@ -252,3 +252,26 @@ def test_errors_of_library_functions_get_the_key_of_their_argument(argument, key
     assert isinstance(raised.value.__cause__, ArgumentError)
     with pytest.raises(ConfigError, match=r"^config.seed = -1: must be 0$"), config_key(""):
         raise ArgumentError("seed", -1, "must be 0")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.freeze=()"], "optimizer.freeze = () leaves the encoder learning, so its features change"),
+        (
+            ["augment.flip=0.5", "augment.hue=0.1"],
+            "but augment.flip, augment.hue would change images at random; set data",
+        ),
+        (["augment.scale=(0.9,1.0)"], "but augment.scale would change images at random"),
+        (["data.resize=keep"], "images that keep their sizes (data.resize = 'keep') are cropped at random"),
+        (["data.cache_views=3"], "config.data.cache_views = 3: without augmentation, all views are the same"),
+        (
+            ["data.cache_views=3", "augment.flip=0.5", "data.cache=host"],
+            "cache_views = 3: only data.cache = 'features'",
+        ),
+    ],
+)
+def test_contradictions_of_cached_features_are_named(overrides, message):
+    cached = ["data.cache=features", "optimizer.freeze=('encoder',)"]
+    assert message in errors(load_config("configs/shapes.py", [*cached, *overrides]))
+    validate(load_config("configs/shapes.py", [*cached, "augment.flip=0.5", "data.cache_views=2"]))

@@ -1,11 +1,14 @@
 """Networks in the layouts of other libraries load from a folder and from a hub; every failure is one error."""
 
+import functools
+import json
 import pickle
 import shutil
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from compare import TOLERANCE, difference, image
 from exported_networks import trained
 from huggingface_hub import constants
@@ -20,7 +23,7 @@ from public_repositories import (
     smp_tensors,
     write_repository,
 )
-from torch_files import storage, table, tensor, zip_file
+from torch_files import state_file
 
 import flaxseg
 from flaxseg.deploy.card import model_card
@@ -28,6 +31,7 @@ from flaxseg.deploy.safetensors import write_weights
 from flaxseg.deploy.saved import read_model
 from flaxseg.deploy.trained import TrainingRecord
 from flaxseg.errors import ArgumentError, WeightsError
+from flaxseg.models.pretrained.files import read_weights
 
 pytest_plugins = ["hub_server"]
 
@@ -53,17 +57,6 @@ def segformer(tmp_path_factory):
 
 def serve(hub, name, folder):
     hub.files[name] = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def torch_file(tensors):
-    """Returns the bytes of a file that torch.save() would write."""
-    storages, entries = {}, {}
-    for key, (name, value) in enumerate(tensors.items()):
-        kind = "Long" if value.dtype == np.int64 else "Float"
-        strides = tuple(step // value.itemsize for step in np.ascontiguousarray(value).reshape(value.shape).strides)
-        entries[name] = tensor(storage(kind, str(key), value.size), value.shape, strides)
-        storages[str(key)] = value.tobytes()
-    return zip_file(table(entries), storages)
 
 
 def assert_same(found, expected):
@@ -127,13 +120,74 @@ def test_a_file_that_is_not_the_one_that_the_hub_records_is_refused(hub, fpn):
         read_model("hf:lab/fpn")
 
 
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory, fpn):
+    """Returns the network of `fpn` in two files of weights, in half precision."""
+    folder = shutil.copytree(fpn, tmp_path_factory.mktemp("shards") / "fpn")
+    tensors = read_weights(fpn / "model.safetensors")
+    names = sorted(tensors)
+    places = {name: SHARDS[number % 2] for number, name in enumerate(names)}
+    for filename in SHARDS:
+        part = {name: tensors[name] for name in names if places[name] == filename}
+        kinds = {name: np.float16 if value.dtype == np.float32 else value.dtype for name, value in part.items()}
+        safetensors.numpy.save_file({name: part[name].astype(kinds[name]) for name in part}, folder / filename)
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_weights_in_several_files_are_those_of_one(hub, fpn, shards):
+    whole = read_model(fpn)
+    found = read_model(shards)
+    halves = jax.tree.map(lambda leaf: leaf.astype(np.float16).astype(np.float32), dict(whole.variables))
+    jax.tree.map(functools.partial(np.testing.assert_array_equal, strict=True), dict(found.variables), halves)
+    serve(hub, "lab/shards", shards)
+    assert_same(read_model("hf:lab/shards"), found)
+    hub.digests[SHARDS[1]] = "ab" * 32
+    shutil.rmtree(constants.HF_HUB_CACHE)
+    with pytest.raises(WeightsError, match=rf"{SHARDS[1]}: its SHA-256 is [0-9a-f]{{64}}, but abab"):
+        read_model("hf:lab/shards")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"weight_map": {"a": "../x.safetensors"}},
+            "weight_map = {'a': '../x.safetensors'}: must name the file of each",
+        ),
+        ({"weight_map": {"a": "/x.safetensors"}}, "must name the file of each tensor, without a folder"),
+        ({"weight_map": {"a": "x.py"}}, "must name the file of each tensor, without a folder"),
+        ({"weight_map": ["a"]}, "must name the file of each tensor, without a folder"),
+        ({"weight_map": {"a": "x.safetensors"}}, "has no file x.safetensors, which"),
+        ({"weight_map": {"a": SHARDS[0]}}, f"{SHARDS[0]} has other tensors than"),
+    ],
+)
+def test_an_index_that_does_not_fit_its_files_is_refused(tmp_path, shards, change, message):
+    folder = shutil.copytree(shards, tmp_path / "copy")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(change))
+    with pytest.raises(WeightsError) as caught:
+        read_model(folder)
+    assert message in str(caught.value)
+
+
+def test_a_digest_of_one_file_is_refused_for_several(shards):
+    variables = read_model(shards).variables
+    with pytest.raises(WeightsError, match="sha256 = 'abcdef01' is that of one file, but the weights are in several"):
+        flaxseg.load_pretrained(variables, read_model(shards).model, str(shards), sha256="abcdef01")
+
+
 FAILURES = {
     "hf:lab/none": "has no such repository, or it is private; check the name, or set HF_TOKEN",
     "hf:lab/fpn@v9": "has no such revision",
     "hf:lab/gated401": "asks its users to log in and accept its terms; do so on its page, and set HF_TOKEN",
     "hf:lab/gated403": "asks its users to log in and accept its terms; do so on its page, and set HF_TOKEN",
     "hf:lab/empty": "has neither a config.json of segmentation_models_pytorch or transformers nor a model.json",
-    "hf:lab/noweights": "contains no weights that can be read (model.safetensors or pytorch_model.bin)",
+    "hf:lab/noweights": "contains no weights that can be read (model.safetensors, pytorch_model.bin, ",
     "hf:fpn": "is not a repository of the Hugging Face hub; write hf:OWNER/NAME",
     "hf:lab/fpn@": "is not a repository of the Hugging Face hub",
 }
@@ -158,7 +212,7 @@ def test_offline_a_repository_that_is_not_cached_is_named(hub, monkeypatch):
 def test_pytorch_weights_are_read_without_running_their_code(hub, fpn):
     serve(hub, "lab/fpn", fpn)
     del hub.files["lab/fpn"]["model.safetensors"]
-    hub.files["lab/fpn"]["pytorch_model.bin"] = torch_file(smp_tensors("fpn", "resnet18"))
+    hub.files["lab/fpn"]["pytorch_model.bin"] = state_file(smp_tensors("fpn", "resnet18"))
     assert_same(read_model("hf:lab/fpn"), read_model(fpn))
 
 

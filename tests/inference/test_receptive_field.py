@@ -100,6 +100,7 @@ REFUSED = [
     ("pspnet", {"encoder": "resnet18"}, "decoder"),
     ("pan", {"encoder": "resnet18"}, "decoder/attention"),
     ("upernet", {"encoder": "resnet18"}, "decoder/pooling"),
+    ("lraspp", {"encoder": "resnet18"}, "decoder"),
     ("manet", {"encoder": "resnet18"}, "decoder/center"),
     ("unet", {"encoder": "efficientnet_b0"}, "encoder/block0/squeeze"),
     ("unet", {"encoder": "resnet18", "attention": "scse"}, "decoder/block0/attention1"),

@@ -102,6 +102,8 @@ REMAT_IN_THE_LONG_SUITE = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "hrnet_w18",
+    "swin_tiny_patch4_window7_224",
+    "beit_base_patch16_224",
 )
 
 

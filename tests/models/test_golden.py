@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare import TOLERANCE, TRAIN_TOLERANCE, difference, loaded, outputs, tensors_of
-from references import COMPARED_FEATURES, GOLDEN, NUM_CLASSES, REFERENCE_ARCHITECTURES, sizes_of, train_batch_of
+from references import (
+    BEITS,
+    COMPARED_FEATURES,
+    GOLDEN,
+    NUM_CLASSES,
+    OF_TORCHVISION,
+    REFERENCE_ARCHITECTURES,
+    VISION_TRANSFORMERS,
+    sizes_of,
+    train_batch_of,
+)
 from references import ENCODERS as REFERENCE_ENCODERS
 from representatives import representatives
 
@@ -28,7 +38,7 @@ SLOW = {f"unet-{encoder}" for encoder in COMPARED_FEATURES}
 def test_everything_with_a_reference_is_compared():
     assert {path.stem.replace("-", ":", 1) for path in FILES} == set(GOLDEN)
     assert {case.split(":")[0] for case in GOLDEN} == set(REFERENCE_ARCHITECTURES)
-    assert set(ENCODERS) == set(REFERENCE_ENCODERS)
+    assert set(ENCODERS) == {*REFERENCE_ENCODERS, *OF_TORCHVISION, *VISION_TRANSFORMERS, *BEITS}
 
 
 @pytest.mark.parametrize("name", representatives(NAMES, {*NAMES} - COVERED_BY_OTHERS - SLOW))
@@ -37,7 +47,7 @@ def test_logits_and_statistics_match_the_reference(name):
     golden = np.load(Path(__file__).parent / "golden" / f"{name}.npz")
     model = build_model(architecture, num_classes=NUM_CLASSES, encoder=encoder)
     # Compilation takes most of the time: training mode is compared at one size, inference mode at another, odd size.
-    train_size, (height, width) = sizes_of(architecture)
+    train_size, (height, width) = sizes_of(architecture, encoder)
     variables = loaded(model, tensors_of(golden, encoder))
     batch = train_batch_of(encoder)
     found = outputs(model, variables, train_size=train_size, train_batch=batch, sizes=[(height, width)])

@@ -37,6 +37,10 @@ SMALL_OPTIONS = {
     "deeplabv3plus": SHALLOW_ENCODER | {"decoder_channels": 16},
     "upernet": SHALLOW_ENCODER | {"decoder_channels": 16},
     "segformer": SHALLOW_ENCODER | {"decoder_channels": 16},
+    "dpt": {"encoder": "small", "fusion_channels": 8},
+    "eomt": {"encoder": "small_transformer", "queries": 3, "blocks": 1, "upscalings": 1},
+    "fcn": SHALLOW_ENCODER | {"decoder_channels": 16},
+    "lraspp": SHALLOW_ENCODER | {"decoder_channels": 16},
 }
 """Options that make a network quick to compile. Other architectures get SHALLOW_ENCODER, and other functions none."""
 
@@ -230,7 +234,7 @@ def test_wrong_common_arguments_are_named(name, options, message):
 def test_an_architecture_lists_the_options_that_it_supports():
     names = {name: [option.name for option in options_of(MODELS[name])] for name in ("fpn", "deeplabv3", "fcn8s")}
     common = ["num_classes", "encoder", "encoder_depth", "mean", "std", "dtype", "remat", "image_classes"]
-    common += ["align_corners", "encoder_epsilon"]
+    common += ["align_corners", "encoder_epsilon", "late_dilation"]
     assert names["fpn"] == [*common, "pyramid_channels", "segmentation_channels", "merge", "dropout"]
     assert names["fcn8s"] == [*common, "width", "dropout"]
     assert set(names["deeplabv3"]) - set(common) == {

@@ -52,6 +52,14 @@ def test_exports_with_a_symbolic_batch_size():
         np.testing.assert_allclose(actual, reference(x, (9, 4), method), atol=2e-6)
 
 
+def test_nearest_with_symbolic_sizes_that_are_no_multiples():
+    rows, columns = jax.export.symbolic_shape("rows, columns")
+    resize = jax.jit(lambda x: resize_nearest(x, (7 * rows, 2 * columns)))
+    exported = jax.export.export(resize)(jax.ShapeDtypeStruct((1, 8 * rows, 3 * columns, 2), jnp.float32))
+    x = random_images(1, 16, 9, 2)
+    np.testing.assert_array_equal(exported.call(x), resize_nearest(x, (14, 6)))
+
+
 @pytest.mark.parametrize("canvas", [(20, 14), (21, 40)])
 def test_ragged_resizes_each_image_to_its_own_size(canvas):
     x, sizes = random_images(len(SIZES), 5, 7, 3), np.array(SIZES, np.int32)

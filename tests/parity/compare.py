@@ -102,7 +102,7 @@ def compare(path: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     architecture, encoder = path.stem.split("-", 1)
     reference = np.load(path)
     model: Any = build_model(architecture, num_classes=NUM_CLASSES, encoder=encoder)
-    sizes, variables = sizes_of(architecture), loaded(model, tensors_of(reference, encoder))
+    sizes, variables = sizes_of(architecture, encoder), loaded(model, tensors_of(reference, encoder))
     found = outputs(model, variables, train_size=sizes[0], train_batch=train_batch_of(encoder), sizes=sizes)
     statistics = expected_statistics(model, reference, found)
     differences = {name: difference(found[name], reference[name]) for name in reference.files if "logits" in name}

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from compare import TOLERANCE, difference, tensors_of
 from flax import traverse_util
-from references import FEATURE_SIZES, feature_strides, feature_weights, image
+from references import feature_sizes, feature_strides, feature_weights, image
 
 from flaxseg.models import unet
 from flaxseg.models.encoders import make_encoder
-from flaxseg.models.pretrained.load import put_tensors, torch_names_of
+from flaxseg.models.pretrained.load import put_tensors
 from flaxseg.models.pretrained.torch_names import convert_tensors
+from flaxseg.models.pretrained.torch_networks import torch_names_of
 
 GRADIENT_TOLERANCE = 1e-3
 
@@ -33,7 +34,7 @@ def loaded(name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     init = functools.partial(model.init, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
     variables = put_tensors(shapes, model, tensors, name="the reference", partial=False)
-    return {collection: tree["encoder"] for collection, tree in variables.items()}
+    return {collection: tree["encoder"] for collection, tree in variables.items() if "encoder" in tree}
 
 
 def feature_difference(name: str, variables: dict[str, Any], reference: Any) -> float:
@@ -42,19 +43,21 @@ def feature_difference(name: str, variables: dict[str, Any], reference: Any) -> 
     for stride in feature_strides(name):
         encoder = make_encoder(name, output_stride=stride, dtype=jnp.float32)
         apply = jax.jit(functools.partial(encoder.apply, train=False))
-        for height, width in FEATURE_SIZES:
-            for level, feature in enumerate(apply(variables, image((height, width)))[1:], 1):
-                found = max(found, difference(np.asarray(feature), reference[f"{stride}/{height}x{width}/{level}"]))
+        for height, width in feature_sizes(name):
+            for level, feature in enumerate(apply(variables, image((height, width)))):
+                if level and feature.size:
+                    found = max(found, difference(np.asarray(feature), reference[f"{stride}/{height}x{width}/{level}"]))
     return found
 
 
 def gradient_difference(name: str, variables: dict[str, Any], reference: Any) -> float:
     """Returns the largest difference of the gradient with respect to a parameter; NaN if some parameter has none."""
     encoder = make_encoder(name, dtype=jnp.float32)
+    images = image(feature_sizes(name)[0])
 
     def loss(params: Any) -> jax.Array:
-        features = encoder.apply({**variables, "params": params}, image(FEATURE_SIZES[0]), train=False)[1:]
-        return sum((jnp.mean(f * feature_weights(f.shape)) for f in features), start=jnp.zeros(()))
+        features = encoder.apply({**variables, "params": params}, images, train=False)[1:]
+        return sum((jnp.mean(f * feature_weights(f.shape)) for f in features if f.size), start=jnp.zeros(()))
 
     gradients = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(variables["params"]), sep="/")
     given = {key.removeprefix("gradient/"): reference[key] for key in reference.files if key.startswith("gradient/")}

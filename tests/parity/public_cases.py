@@ -2,7 +2,8 @@
 
 IMAGE_SIZES = ((128, 192), (256, 128))
 PAN_SIZES = ((256, 320), (320, 256))
-"""Height and width of the images; PAN's last feature has to be at least 8x8."""
+SQUARE_SIZES = ((128, 128), (192, 192))
+"""Height and width of the images; PAN's last feature has to be at least 8x8, and transformers' DPT takes squares."""
 
 _NARROW = (64, 32, 32, 16)
 
@@ -77,10 +78,15 @@ SMP_CASES = {
 DEFAULTS = {"encoder_name": "resnet18", "encoder_weights": None, "classes": 3}
 
 _CONVNEXT = {
+    "model_type": "convnext",
     "hidden_sizes": [96, 192, 384, 768],
     "depths": [3, 3, 9, 3],
     "out_features": ["stage1", "stage2", "stage3", "stage4"],
 }
+
+_SWIN = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
+
+_BEIT = {"image_size": 640, "out_indices": [3, 5, 7, 11], "use_relative_position_bias": True}
 
 TRANSFORMERS_CASES = {
     "hf_segformer": ("segformer", {"num_labels": 3}, {}),
@@ -95,10 +101,84 @@ TRANSFORMERS_CASES = {
         {"num_labels": 3, "hidden_size": 64, "use_auxiliary_head": False},
         _CONVNEXT,
     ),
+    "hf_upernet_swin": ("upernet", {"num_labels": 3, "hidden_size": 32, "auxiliary_channels": 16}, _SWIN),
+    "hf_upernet_swin_window12": (
+        "upernet",
+        {"num_labels": 3, "hidden_size": 32, "use_auxiliary_head": False},
+        {
+            **_SWIN,
+            "embed_dim": 128,
+            "depths": [2, 2, 18, 2],
+            "num_heads": [4, 8, 16, 32],
+            "window_size": 12,
+            "num_channels": 4,
+        },
+    ),
+    "hf_dpt": (
+        "dpt",
+        {
+            "num_labels": 3,
+            "image_size": 224,
+            "neck_hidden_sizes": [16, 32, 48, 64],
+            "fusion_hidden_size": 32,
+            "use_batch_norm_in_fusion_residual": True,
+        },
+        {},
+    ),
+    "hf_dpt_add_4channels": (
+        "dpt",
+        {
+            "num_labels": 3,
+            "num_channels": 4,
+            "readout_type": "add",
+            "backbone_out_indices": [1, 4, 7, 10],
+            "fusion_hidden_size": 16,
+            "use_auxiliary_head": False,
+        },
+        {},
+    ),
+    "hf_eomt": (
+        "eomt",
+        {
+            "num_labels": 3,
+            "hidden_size": 384,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 6,
+            "image_size": 128,
+            "num_blocks": 3,
+            "num_queries": 20,
+        },
+        {},
+    ),
+    "hf_eomt_patch14_4channels": (
+        "eomt",
+        {
+            "num_labels": 2,
+            "num_channels": 4,
+            "hidden_size": 384,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 6,
+            "patch_size": 14,
+            "image_size": 196,
+            "num_upscale_blocks": 1,
+            "num_queries": 5,
+        },
+        {},
+    ),
+    "hf_beit": ("beit", _BEIT | {"num_labels": 3, "auxiliary_channels": 16}, {}),
 }
 """For each case of transformers, the type, the options, and those of the backbone."""
 
 
-def sizes_of(case: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns the two sizes (height, width) of the images of a case."""
+GOLDEN = ("hf_dpt", "hf_eomt")
+"""Cases that the tests compare, too; see `public_golden`."""
+
+
+def sizes_of(case: str) -> tuple[tuple[int, int], ...]:
+    """Returns the sizes (height, width) of the images of a case; transformers' EoMT takes those of one size only."""
+    if case.startswith("hf_eomt"):
+        side = TRANSFORMERS_CASES[case][1]["image_size"]
+        return ((side, side),)
+    if case.startswith("hf_dpt"):
+        return SQUARE_SIZES
     return PAN_SIZES if case.startswith("pan") else IMAGE_SIZES

@@ -9,6 +9,7 @@ logits of two images at the image's size. Existing files are not written again.
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -17,7 +18,13 @@ from public_cases import DEFAULTS, SMP_CASES, TRANSFORMERS_CASES, sizes_of
 from references import image, tensor
 from torch import nn
 from transformers import (
-    ConvNextConfig,
+    CONFIG_MAPPING,
+    BeitConfig,
+    BeitForSemanticSegmentation,
+    DPTConfig,
+    DPTForSemanticSegmentation,
+    EomtConfig,
+    EomtForUniversalSegmentation,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     UperNetConfig,
@@ -33,15 +40,31 @@ def build(case: str) -> tuple[nn.Module, int]:
         channels = options.get("in_channels", 3)
     else:
         kind, options, backbone = TRANSFORMERS_CASES[case]
-        channels = options.get("num_channels", 3)
+        channels = (options | backbone).get("num_channels", 3)
         if kind == "segformer":
             network = SegformerForSemanticSegmentation(SegformerConfig(**options))
+        elif kind == "beit":
+            network = BeitForSemanticSegmentation(BeitConfig(**options))
+        elif kind == "dpt":
+            network = DPTForSemanticSegmentation(DPTConfig(**options))
+        elif kind == "eomt":
+            network = EomtForUniversalSegmentation(EomtConfig(**options))
         else:
-            config = UperNetConfig(backbone_config=ConvNextConfig(**backbone), **options)
+            config = UperNetConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
             network = UperNetForSemanticSegmentation(config)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     network.load_state_dict({name: torch.from_numpy(tensor(name, shape, 1.0)) for name, shape in shapes.items()})
+    if hasattr(network, "attn_mask_probs"):
+        # As at the end of training: attention is not masked.
+        network.attn_mask_probs.zero_()
     return network.eval(), channels
+
+
+def query_logits(found: Any, size: tuple[int, int]) -> torch.Tensor:
+    """Returns the logarithms of what transformers' `post_process_semantic_segmentation` takes the largest of."""
+    masks = nn.functional.interpolate(found.masks_queries_logits, size=size, mode="bilinear")
+    classes = found.class_queries_logits.softmax(dim=-1)[..., :-1]
+    return torch.log(torch.einsum("bqc, bqhw -> bchw", classes, masks.sigmoid()) + 1e-6)
 
 
 def logits_of(network: nn.Module, size: tuple[int, int], channels: int) -> np.ndarray:
@@ -49,6 +72,8 @@ def logits_of(network: nn.Module, size: tuple[int, int], channels: int) -> np.nd
     x = torch.from_numpy(image(size, channels).transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         found = network(x)
+    if hasattr(found, "masks_queries_logits"):
+        return query_logits(found, size).numpy().transpose(0, 2, 3, 1)
     found = found.logits if hasattr(found, "logits") else found[0] if isinstance(found, tuple) else found
     if found.shape[1] == 1:
         found = torch.logit(found.double()).float()

@@ -41,8 +41,19 @@ COMPARED_FEATURES = (
     "tf_efficientnetv2_m",
     "hrnet_w18",
     "hrnet_w48",
+    *(f"swin_{size}_patch4_window7_224" for size in ("tiny", "small", "base", "large")),
+    *(f"swin_{size}_patch4_window12_384" for size in ("base", "large")),
 )
 """Encoders whose features are compared, too."""
+
+BEITS = {
+    "beit_base_patch16_224": ("beit_base_patch16_224", 224, (3, 5, 7, 11)),
+    "beit_base_patch16_640": ("beit_base_patch16_224", 640, (1, 3, 5, 9)),
+    "beit_large_patch16_224": ("beit_large_patch16_224", 224, (7, 11, 15, 23)),
+    "beit_large_patch16_640": ("beit_large_patch16_224", 640, (5, 9, 13, 21)),
+}
+"""For each BEiT, of which only features are compared: the name in timm, the side of the image, and the blocks, counted
+from 0, whose outputs are used. Its feature pyramid is not part of timm."""
 
 ENCODERS = (
     *(f"resnet{layers}" for layers in (18, 34, 50, 101, 152)),
@@ -57,6 +68,36 @@ ENCODERS = (
     *COMPARED_FEATURES,
 )
 
+OF_TORCHVISION = ("mobilenet_v3_large",)
+"""Encoders that are compared as parts of the networks of `torchvision_cases`."""
+
+VISION_TRANSFORMERS = (
+    "vit_base_patch16_224",
+    "vit_base_patch16_384",
+    "vit_large_patch16_384",
+    *(f"vit_{size}_patch14_dinov2" for size in ("small", "base", "large")),
+    *(f"vit_{size}_patch14_reg4_dinov2" for size in ("small", "base", "large")),
+    *(f"vit_{size}_patch16_dinov3" for size in ("small", "base", "large")),
+)
+"""Encoders of timm that no U-Net of segmentation_models_pytorch has; their features are compared."""
+
+SMALL_TRANSFORMERS = {
+    "vit": {"img_size": 48},
+    "dinov2": {"img_size": 56, "patch_size": 14, "init_values": 1e-5},
+    "dinov2_registers": {
+        "img_size": 42, "patch_size": 14, "init_values": 1e-5, "reg_tokens": 4, "no_embed_class": True,
+    },
+    "dinov3": {
+        "qkv_bias": False, "init_values": 1e-5, "rope_type": "dinov3", "rope_temperature": 100,
+        "rope_rotate_half": True, "use_rot_pos_emb": True, "use_abs_pos_emb": False, "num_reg_tokens": 4,
+        "use_fc_norm": False,
+    },
+}  # fmt: skip
+"""Options of timm's `VisionTransformer`, or `Eva` for DINOv3, for networks of four blocks, 32 channels, two heads."""
+
+SMALL_SIZES = {"vit": (80, 64), "dinov2": (42, 84), "dinov2_registers": (28, 98), "dinov3": (32, 80)}
+"""Sizes of the images for these, whose grids are larger and smaller than those that position embeddings belong to."""
+
 WITH_GRADIENTS = (
     "se_resnext50_32x4d",
     "resnest50d",
@@ -65,14 +106,25 @@ WITH_GRADIENTS = (
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
     "hrnet_w18",
+    "vit_base_patch16_224",
+    "vit_small_patch14_dinov2",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_small_patch16_dinov3",
+    "swin_tiny_patch4_window7_224",
+    "beit_base_patch16_224",
 )
 """Encoders whose gradients are compared, too: one of each family."""
 
-UNDILATED = ("densenet", "hrnet")
+UNDILATED = ("densenet", "hrnet", "vit_", "swin", "beit")
 """Families of encoders that cannot be dilated."""
 
 FEATURE_SIZES = ((64, 96), (96, 160))
-"""Height and width of the images for which features are compared."""
+"""Height and width of the images for which features are compared; see `feature_sizes`."""
+
+WHOLE_WINDOWS = {"window7_224": 224, "window12_384": 384}
+"""For the endings of Swin's names, the side of an image whose features all consist of whole windows. timm shifts
+features before it pads them to whole windows, and flaxseg afterwards, as transformers and the authors' segmentation
+code do."""
 
 OTHERS = ("resnet18", "resnext50_32x4d", "mobilenet_v2")
 """Encoders that the architectures are compared with."""
@@ -108,6 +160,7 @@ GOLDEN = (
     "unet:mobilenetv3_large_100",
     "unet:tf_efficientnetv2_s",
     "unet:hrnet_w18",
+    "unet:swin_tiny_patch4_window7_224",
     "segformer:mit_b0",
     *(f"{architecture}:resnet18" for architecture in REFERENCE_ARCHITECTURES if architecture != "segformer"),
 )
@@ -117,13 +170,36 @@ GOLDEN = (
 SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
-OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2", "hrnet")
+OF_TIMM = ("convnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2", "hrnet", "swin")
 """Families of encoders that segmentation_models_pytorch takes from timm."""
 
 
-def sizes_of(architecture: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns the two sizes (height, width) of the images that an architecture is compared on."""
+def sizes_of(architecture: str, encoder: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns the two sizes (height, width) of the images that a network is compared on."""
+    if side := _whole_windows(encoder):
+        return (side, side), (side - 27, side - 5)
     return SIZES_OF.get(architecture, SIZES)
+
+
+def feature_sizes(encoder: str) -> tuple[tuple[int, int], ...]:
+    """Returns the sizes (height, width) of the images for which an encoder's features are compared."""
+    if encoder in BEITS:
+        side = BEITS[encoder][1]
+        return ((side, side),)
+    if side := _whole_windows(encoder):
+        return (side, side), (side, 2 * side)
+    if "patch14" in encoder:
+        return tuple((height // 16 * 14, width // 16 * 14) for height, width in FEATURE_SIZES)
+    return FEATURE_SIZES
+
+
+def timm_options(encoder: str) -> dict[str, bool]:
+    """Returns the options of timm with which an encoder takes images of any size, and computes what flaxseg does."""
+    return {"strict_img_size": False, "always_partition": True} if _whole_windows(encoder) else {}
+
+
+def _whole_windows(encoder: str) -> int:
+    return next((side for ending, side in WHOLE_WINDOWS.items() if encoder.endswith(ending)), 0)
 
 
 def train_batch_of(encoder: str) -> int:
@@ -158,9 +234,9 @@ def gain_of(encoder: str) -> float:
 
     2 keeps the variance of activations through ReLUs. Inverted bottlenecks end without one and are added up: in the
     fifty blocks of an EfficientNet-B7, activations would exceed the precision of float32. Where blocks squeeze and
-    excite, sigmoids of large values would amplify rounding errors.
+    excite, sigmoids of large values would amplify rounding errors, as would the softmax of attention.
     """
-    return 1.0 if encoder.startswith(("efficientnet", *SQUEEZING)) else 2.0
+    return 1.0 if encoder.startswith(("efficientnet", "vit_", "swin", "beit", *SQUEEZING)) else 2.0
 
 
 def feature_strides(encoder: str) -> tuple[int, ...]:
@@ -183,6 +259,8 @@ def tensor(name: str, shape: tuple[int, ...], gain: float = 2.0) -> np.ndarray:
         return draw.uniform(0.5, 1.5, shape).astype(np.float32)
     if leaf in ("bias", "running_mean"):
         return draw.normal(0, 0.1, shape).astype(np.float32)
+    if leaf in ("cls_token", "reg_token", "pos_embed"):
+        return draw.normal(0, 0.5, shape).astype(np.float32)
     if len(shape) <= 1 or leaf == "gamma":
         return draw.uniform(0.6, 1.4, shape).astype(np.float32)
     return draw.normal(0, np.sqrt(gain / np.prod(shape[1:])), shape).astype(np.float32)

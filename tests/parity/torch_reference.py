@@ -25,6 +25,7 @@ from references import (
     reference_encoder,
     sizes_of,
     tensor,
+    timm_options,
     train_batch_of,
 )
 from torch import nn
@@ -35,7 +36,8 @@ def build(architecture: str, encoder: str) -> nn.Module:
     kind = getattr(smp, REFERENCE_ARCHITECTURES[architecture])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        network = kind(reference_encoder(encoder), encoder_weights=None, classes=NUM_CLASSES)
+        options = timm_options(encoder)
+        network = kind(reference_encoder(encoder), encoder_weights=None, classes=NUM_CLASSES, **options)
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     gain = gain_of(encoder)
     network.load_state_dict({name: torch.from_numpy(tensor(name, shape, gain)) for name, shape in shapes.items()})
@@ -90,7 +92,7 @@ def main() -> None:
         path = flags.out / f"{architecture}-{encoder}.npz"
         if not path.exists():
             network = build(architecture, encoder)
-            np.savez_compressed(path, **measure(network, sizes_of(architecture), train_batch_of(encoder)))
+            np.savez_compressed(path, **measure(network, sizes_of(architecture, encoder), train_batch_of(encoder)))
             print(case, flush=True)
 
 

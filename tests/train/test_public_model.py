@@ -69,6 +69,31 @@ def test_a_non_commercial_license_has_to_be_accepted(fpn):
         build(config_of(fpn, "model.accept_license=False"))
 
 
+def encoder_run(encoder, *overrides):
+    own = ["model.name=unet", f"model.options.encoder={encoder}", "model.pretrained=imagenet", "log.images=0"]
+    return build(load_config("configs/shapes.py:tiny", ["model.options={}", *own, *overrides]))
+
+
+def test_a_run_records_the_license_of_its_encoders_public_weights():
+    config = load_config("configs/shapes.py:tiny", ["model.options={}", "model.name=unet"])
+    run = encoder_run("mit_b0")
+    described = describe_model(config, run.model, run.data.train)
+    assert described.source.startswith("hf:smp-hub/mit_b0.imagenet@9ce53d1")
+    assert described.license.startswith("other (nvidia-source-code-license), https://github.com/NVlabs/SegFormer")
+    weights = encoder_run("resnet18").model.pretrained
+    assert weights.license == "see https://huggingface.co/smp-hub/resnet18.imagenet"
+
+
+def test_the_license_of_an_encoders_weights_has_to_be_accepted(monkeypatch):
+    with pytest.raises(
+        WeightsError, match=r"^smp-hub/mit_b0.imagenet: .* other \(nvidia.*--config.model.accept_license"
+    ):
+        load_weights(encoder_run("mit_b0"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(WeightsError, match="cannot be downloaded"):
+        load_weights(encoder_run("mit_b0", "model.accept_license=True"))
+
+
 def test_a_segformer_of_transformers_keeps_its_head_for_as_many_classes(tmp_path):
     folder = write_repository(tmp_path, SEGFORMER, segformer_tensors())
     config = config_of(folder, "data.name=shapes")

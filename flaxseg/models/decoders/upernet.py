@@ -1,5 +1,6 @@
 """UPerNet (Xiao et al. 2018, https://arxiv.org/abs/1807.10221) with any encoder."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.errors import check_integer
+from flaxseg.errors import POSITIVE, check_boolean, check_integer
 from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.pretrained.torch_names import TorchNames
@@ -25,10 +26,14 @@ class UPerNetDecoder(Decoder):
 
     Attributes:
       decoder_channels: channels of every feature map in the decoder.
+      normalize_features: apply layer normalization to the encoder's features first.
+      feature_epsilon: added to the variance in this layer normalization.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: int = 256
+    normalize_features: bool = True
+    feature_epsilon: float = 1e-6
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
@@ -48,14 +53,16 @@ class UPerNetDecoder(Decoder):
     def check(self, encoder: str, channels: Sequence[int]) -> None:
         """Checks the options."""
         check_integer("decoder_channels", self.decoder_channels, 1)
+        check_boolean("normalize_features", self.normalize_features)
+        POSITIVE.check("feature_epsilon", self.feature_epsilon)
 
     @nn.compact
     def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
         """Returns [B, H / 4, W / 4, decoder_channels]."""
-        used = [
-            nn.LayerNorm(dtype=self.dtype, name=f"feature_norm{number}")(feature)
-            for number, feature in enumerate(features[2:])
-        ]
+        used = list(features[2:])
+        if self.normalize_features:
+            norm = functools.partial(nn.LayerNorm, epsilon=self.feature_epsilon, dtype=self.dtype)
+            used = [norm(name=f"feature_norm{number}")(feature) for number, feature in enumerate(used)]
         x = PyramidPooling(self.decoder_channels, self.dtype, name="pooling")(used[-1], train=train)
         maps = [x]
         for number, feature in enumerate(reversed(used[:-1])):

@@ -7,6 +7,7 @@ import flax.linen as nn
 
 from flaxseg.errors import ArgumentError, check_integer, did_you_mean
 from flaxseg.models.encoders import (
+    beit,
     convnext,
     densenet,
     efficientnet,
@@ -18,7 +19,9 @@ from flaxseg.models.encoders import (
     regnet,
     resnest,
     resnet,
+    swin,
     vgg,
+    vit,
 )
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 
@@ -35,6 +38,9 @@ ENCODERS: dict[str, Encoder] = {
     **mobilenet_v3.ENCODERS,
     **efficientnet_v2.ENCODERS,
     **hrnet.ENCODERS,
+    **vit.ENCODERS,
+    **swin.ENCODERS,
+    **beit.ENCODERS,
 }
 """Encoders by name."""
 

@@ -53,7 +53,12 @@ class ConvNeXt(nn.Module):
     @property
     def channels(self) -> tuple[int, ...]:
         """Channels of the features at 1/2, 1/4, ... of the image's size."""
-        return (0, *(self.width * 2**stage for stage in range(4)))[: self.depth]
+        return (0, *self.widths)[: self.depth]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        return tuple(self.width * 2**stage for stage in range(4))
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
@@ -61,7 +66,7 @@ class ConvNeXt(nn.Module):
         features = [x, jnp.asarray(x[:, ::2, ::2, :0], self.dtype)]
         x = _Downsample(self.width, 4, 4, norm_first=False, dtype=self.dtype, name="stem")(x)
         for stage in range(self.depth - 1):
-            width = self.width * 2**stage
+            width = self.widths[stage]
             stride, dilation = stage_dilation(2 ** (stage + 2), self.output_stride)
             if stage > 0:
                 # The strided convolution has the dilation of the previous stage.

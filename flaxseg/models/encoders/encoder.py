@@ -18,7 +18,8 @@ class HubFile:
       repository: such as `timm/resnet18.a1_in1k`.
       revision: a commit; a branch where no commit is known.
       filename: the file's name in the repository.
-      license: the license of the weights, as the hub names it, such as "apache-2.0"; "": see the repository.
+      license: the license of the weights, as the hub names it, such as "apache-2.0", perhaps followed by its name and
+        its address; "": see the repository.
     """
 
     repository: str
@@ -36,13 +37,17 @@ class Encoder:
         images [B, H, W, C] whose height and width are multiples of `output_stride`. It returns a list of `depth + 1`
         features: the image itself, then features at 1/2, 1/4, ... of its size, but never smaller than
         1 / output_stride. It has the attributes `channels` (of each feature but the image), `output_stride`, and
-        `torch_names` (see `TorchNames`).
+        `torch_names` (see `TorchNames`). The features of a vision transformer are at one stride; see `patch`.
       pretrained: the public weights; None: there are none.
       mean: mean of the images that the public weights were trained on, with values 0..255, one number per channel.
       std: standard deviation of these images, one number per channel.
       depths: allowed values of `depth`.
       output_strides: allowed values of `output_stride`.
       unpooled_features: the features are taken before each pooling, as VGG's are, and not after a stride.
+      patch: height and width of the patches of a vision transformer. Its features, except for the image itself, are all
+        at 1 / patch of the image's size, there are `depth - 1` of them unless the decoder chooses others (see
+        `Decoder.adapt`), and `feature_pyramid` makes those of a pyramid. 0: the encoder is not a vision transformer.
+      added: the name of a module that the public weights of the encoder lack, and that is then initialized; "": none.
     """
 
     make: Callable[..., nn.Module]
@@ -52,6 +57,8 @@ class Encoder:
     depths: tuple[int, ...] = (3, 4, 5)
     output_strides: tuple[int, ...] = (8, 16, 32)
     unpooled_features: bool = False
+    patch: int = 0
+    added: str = ""
 
 
 def stage_dilation(stride: int, output_stride: int) -> tuple[int, int]:

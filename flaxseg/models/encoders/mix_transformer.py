@@ -165,10 +165,13 @@ class _Mlp(nn.Module):
         return dense(width, name="project")(ops.gelu(x))
 
 
+_LICENSE = "other (nvidia-source-code-license), https://github.com/NVlabs/SegFormer/blob/master/LICENSE"
+"""The license of SegFormer and its weights, which allows research and evaluation only."""
+
 ENCODERS: dict[str, Encoder] = {
     name: Encoder(
         functools.partial(MixTransformer, widths, blocks),
-        HubFile(f"smp-hub/{name}.imagenet", revision),
+        HubFile(f"smp-hub/{name}.imagenet", revision, license=_LICENSE),
         output_strides=(32,),
     )
     for name, widths, blocks, revision in (

@@ -216,10 +216,10 @@ class UpSample(nn.Module):
         raise ValueError(f"upsampling {self.method!r}: allowed are {', '.join(UPSAMPLINGS)}")
 
 
-def apply_block(block: nn.Module, *inputs: jax.Array, train: bool, remat: bool) -> Any:
+def apply_block(block: nn.Module, *inputs: Any, train: bool, remat: bool) -> Any:
     """Returns `block(*inputs, train=train)`; with `remat`, the gradient recomputes the block's activations."""
 
-    def call(block: nn.Module, *inputs: jax.Array) -> Any:
+    def call(block: nn.Module, *inputs: Any) -> Any:
         return block(*inputs, train=train)
 
     return (nn.remat(call) if remat else call)(block, *inputs)

@@ -6,14 +6,13 @@ import re
 import zipfile
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 from flaxseg.errors import WeightsError
 from flaxseg.models.pretrained.limits import DOWNLOAD_AGAIN, explain_damage
 from flaxseg.models.pretrained.npz_file import read_npz
 from flaxseg.models.pretrained.safetensors_file import is_safetensors, read_safetensors
-from flaxseg.models.pretrained.torch_file import read_torch, torch_folder
+from flaxseg.models.pretrained.torch_file import read_torch, read_torch_shapes, torch_folder
 from flaxseg.models.pretrained.zip_members import MAGIC
 
 _PICKLE = b"\x80"
@@ -32,7 +31,8 @@ def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]
       sha256: the file's expected SHA-256, or its first 8 or more digits, in hexadecimal; "": not checked.
 
     Returns:
-      Arrays by their name in the file; float16 and bfloat16 become float32.
+      Arrays by their name in the file, in its types. Those of a safetensors file are views of it, which are read when
+      they are used; see `mapped_file`.
 
     Raises:
       WeightsError: there is no such file, its SHA-256 differs, it is something else (a folder, a web page, a Git LFS
@@ -44,7 +44,24 @@ def read_weights(path: str | Path, *, sha256: str = "") -> dict[str, np.ndarray]
         head = _head(path)
     if sha256:
         _check_sha256(path, sha256)
-    return {name: _as_float32(array) for name, array in _read(path, head).items()}
+    return _read(path, head)
+
+
+def weight_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the arrays in a weights file by their names, without reading the arrays.
+
+    Args:
+      path: as for `read_weights`; {} for an npz file.
+
+    Raises:
+      WeightsError: as for `read_weights`.
+    """
+    path = Path(os.path.expanduser(path))
+    with explain_damage(path):
+        head = _head(path)
+    if _is_torch(path, head):
+        return read_torch_shapes(path)
+    return {name: array.shape for name, array in read_safetensors(path).items()} if is_safetensors(head) else {}
 
 
 def _head(path: Path) -> bytes:
@@ -73,15 +90,20 @@ def _head(path: Path) -> bytes:
 
 
 def _read(path: Path, head: bytes) -> dict[str, np.ndarray]:
+    if _is_torch(path, head):
+        return read_torch(path)
     if head.startswith(MAGIC):
-        with explain_damage(path), zipfile.ZipFile(path) as archive:
-            is_torch = torch_folder(archive.namelist()) is not None
-        return read_torch(path) if is_torch else read_npz(path)
+        return read_npz(path)
     if is_safetensors(head):
         return read_safetensors(path)
-    if head.startswith(_PICKLE):
-        return read_torch(path)
     raise WeightsError(f"{path}: is not a weights file; it begins with {head[:8]!r}, and {_FORMATS}")
+
+
+def _is_torch(path: Path, head: bytes) -> bool:
+    if head.startswith(MAGIC):
+        with explain_damage(path), zipfile.ZipFile(path) as archive:
+            return torch_folder(archive.namelist()) is not None
+    return head.startswith(_PICKLE) and not is_safetensors(head)
 
 
 def _check_sha256(path: Path, wanted: str) -> None:
@@ -96,7 +118,3 @@ def _check_sha256(path: Path, wanted: str) -> None:
             f"{path}: its SHA-256 is {found}, but {wanted} is expected; it is another file, or damaged: "
             f"{DOWNLOAD_AGAIN}, or give this file's SHA-256 if it is the right one"
         )
-
-
-def _as_float32(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype in (np.float16, ml_dtypes.bfloat16) else array

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any
 
@@ -12,11 +12,12 @@ from flax import traverse_util
 
 from flaxseg.errors import WeightsError, did_you_mean
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.encoders import ENCODERS
+from flaxseg.models.encoders import ENCODERS, HubFile
 from flaxseg.models.pretrained.checkpoints import checkpoint_directory, read_checkpoint
 from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import download
-from flaxseg.models.pretrained.licenses import print_license
+from flaxseg.models.pretrained.licenses import License, check_license, print_license
+from flaxseg.models.pretrained.mapped_file import in_memory
 from flaxseg.models.pretrained.public_source import PublicNetwork, is_public, open_public
 from flaxseg.models.pretrained.repository import Repository
 from flaxseg.models.pretrained.torch_networks import is_whole_network, tensor_arrays
@@ -25,7 +26,7 @@ PUBLIC = "imagenet"
 """The `source` that stands for the public weights of the network's encoder."""
 
 HEADS = ("head", "auxiliary_", "image_head")
-"""Beginnings of the names of the modules that depend on the number of classes."""
+"""Beginnings of the names of the modules that depend on the number of classes; a decoder's is its module `head`."""
 
 _MAX_LISTED = 8
 
@@ -54,12 +55,12 @@ def load_pretrained(
       model: the network; for weights under PyTorch's names a network of an `Architecture`.
       source: "imagenet" for the encoder's public weights, downloaded from the Hugging Face hub; the path of a
         safetensors, npz or PyTorch file; the directory of a run, of its checkpoints, or of one of them; or a public
-        network: `hf:owner/name`, `hf:owner/name@revision`, or a folder in the layout of segmentation_models_pytorch or
-        transformers. From a run, the latest checkpoint is taken, and the moving average of its parameters if it has
-        one.
+        network: `hf:owner/name`, `hf:owner/name@revision`, a folder in the layout of segmentation_models_pytorch or
+        transformers, or a file of torchvision's segmentation networks. From a run, the latest checkpoint is
+        taken, and the moving average of its parameters if it has one.
       sha256: the expected SHA-256 of the file, or its first digits; "": not checked. A directory has none.
       partial: load the arrays that fit, and keep the others.
-      accept_license: accept a license of a public network's weights that is non-commercial or custom.
+      accept_license: accept a license of public weights that is non-commercial or custom.
 
     Returns:
       Variables of the same structure; loaded leaves are numpy arrays of float32.
@@ -77,7 +78,7 @@ def load_pretrained(
         directory = checkpoint_directory(os.path.expanduser(source))
         return put_arrays(variables, read_checkpoint(directory), name=str(directory), partial=partial)
     if source == PUBLIC:
-        name, tensors = _public_tensors(_with_encoder(model, source), sha256)
+        name, tensors = _public_tensors(_with_encoder(model, source), sha256, accept_license=accept_license)
     else:
         name, tensors = str(source), read_weights(source, sha256=sha256)
     if own := own_arrays(tensors):
@@ -93,25 +94,23 @@ def _put_public(
     sha256: str,
     partial: bool,
 ) -> dict[str, Any]:
-    given: Mapping[str, np.ndarray]
+    given: dict[str, np.ndarray]
     unknown: Mapping[str, tuple[int, ...]]
     if isinstance(found, Repository):
-        path, recorded = found.weights()
-        given, unknown = own_arrays(read_weights(path, sha256=sha256 or recorded)), {}
+        given, unknown = own_arrays(found.tensors(sha256=sha256)), {}
     else:
         given, unknown = found.arrays(_with_encoder(model, found.name), sha256=sha256)
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
-    other = {path for path in given if _is_head(path) and not _fits(given[path], wanted.get(path))}
     # Together, because the kernel of another head can have the right shape by chance.
-    heads = {path.split("/")[1] for path in other}
-    kept = {path: value for path, value in given.items() if path.split("/")[1] not in heads}
+    heads = {_head(path) for path in given if _head(path) and not _fits(given[path], wanted.get(path))}
+    kept = {path: given.pop(path) for path in [*given] if _head(path) not in heads}
     if heads:
         print(
             f"{found.name}: not loaded, because the number of classes differs or the network lacks it: "
             f"{', '.join(sorted(heads))}; what the network has of it is drawn anew",
             file=sys.stderr,
         )
-    missing = {path: value for path, value in wanted.items() if path not in kept and _is_head(path)}
+    missing = {path: value for path, value in wanted.items() if path not in kept and _head(path)}
     required = {path: value for path, value in wanted.items() if path not in missing}
     loaded = put_arrays(
         traverse_util.unflatten_dict(required, sep="/"), kept, unknown=unknown, name=found.name, partial=partial
@@ -119,8 +118,12 @@ def _put_public(
     return traverse_util.unflatten_dict(traverse_util.flatten_dict(loaded, sep="/") | missing, sep="/")
 
 
-def _is_head(path: str) -> bool:
-    return path.split("/")[1].startswith(HEADS)
+def _head(path: str) -> str:
+    """Returns the name of the head that an array belongs to; "" if it belongs to none."""
+    _, module, *inner = path.split("/")
+    if module == "decoder" and inner[0] == HEADS[0]:
+        return f"{module}/{HEADS[0]}"
+    return module if module.startswith(HEADS) else ""
 
 
 def _fits(value: np.ndarray, wanted: Any) -> bool:
@@ -154,46 +157,62 @@ def put_tensors(
     """
     given, unknown = tensor_arrays(model, tensors)
     whole = is_whole_network(tensors)
-    return put_arrays(variables, given, unknown=unknown, whole=whole, name=name, partial=partial)
+    entry = ENCODERS.get(model.encoder_name)
+    may_lack = f"encoder/{entry.added}/" if entry and entry.added and not whole else None
+    return put_arrays(variables, given, unknown=unknown, whole=whole, may_lack=may_lack, name=name, partial=partial)
 
 
 def put_arrays(
     variables: Mapping[str, Any],
-    given: Mapping[str, np.ndarray],
+    given: MutableMapping[str, np.ndarray],
     *,
     name: str,
     partial: bool,
     whole: bool = True,
+    may_lack: str | None = None,
     unknown: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Returns a network's variables with the values of arrays given by their paths; see `load_pretrained`.
 
     Args:
       variables: `params` and perhaps `batch_stats`, arrays or their shapes, as `model.init` returns them.
-      given: arrays by their path in the variables, such as `params/head/kernel`.
+      given: arrays by their path in the variables, such as `params/head/kernel`, of any type. It is emptied, so that an
+        array and its copy are not in memory at once longer than necessary.
       name: the arrays' origin, for error messages.
       partial: load the arrays that fit, and keep the others.
       whole: the arrays are those of a whole network, not of its encoder alone.
+      may_lack: the beginning of the paths, without their collection, of arrays of which all or none may be missing;
+        None: none may be.
       unknown: names and shapes of arrays in the file that have no path.
 
     Raises:
       WeightsError: unless `partial`, names or shapes differ from the network's; with `partial`, no array fits.
     """
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
-    given = {path: _adapted(value, wanted[path].shape) if path in wanted else value for path, value in given.items()}
-    fitting = {path: value for path, value in given.items() if path in wanted and value.shape == wanted[path].shape}
-    expected = wanted if whole else {path for path in wanted if path.split("/")[1] == "encoder"}
+    given.update({path: _adapted(given[path], wanted[path].shape) for path in given.keys() & wanted.keys()})
+    fitting = [path for path in wanted if path in given and given[path].shape == wanted[path].shape]
+    expected = {path for path in wanted if whole or path.split("/")[1] == "encoder"}
+    if may_lack is not None:
+        lacking = {path for path in expected if path.partition("/")[2].startswith(may_lack)}
+        expected = expected if lacking & given.keys() else expected - lacking
     other = {
-        path: (value.shape, wanted[path].shape)
-        for path, value in given.items()
-        if path in wanted and path not in fitting
+        path: (given[path].shape, wanted[path].shape)
+        for path in given
+        if path in wanted and given[path].shape != wanted[path].shape
     }
-    missing = [f"{path} {wanted[path].shape}" for path in expected if path not in given]
+    missing = [f"{path} {leaf.shape}" for path, leaf in wanted.items() if path in expected and path not in given]
     surplus = {**unknown, **{path: value.shape for path, value in given.items() if path not in wanted}}
     unexpected = [f"{name} {shape}" for name, shape in surplus.items()]
     if not fitting or (not partial and (missing or unexpected or other)):
         raise WeightsError(_mismatch(name, fitting=len(fitting), missing=missing, unexpected=unexpected, other=other))
-    return traverse_util.unflatten_dict(wanted | {k: v.astype(np.float32) for k, v in fitting.items()}, sep="/")
+    loaded = {path: in_memory(given.pop(path)) for path in fitting}
+    given.clear()
+    return traverse_util.unflatten_dict(wanted | loaded, sep="/")
+
+
+def encoder_license(public: HubFile) -> License:
+    """Returns the license of an encoder's public weights; if it is unknown, where it is stated."""
+    return License(public.license or f"see https://huggingface.co/{public.repository}")
 
 
 def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
@@ -205,7 +224,7 @@ def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
     return model
 
 
-def _public_tensors(model: EncoderDecoder, sha256: str) -> tuple[str, dict[str, np.ndarray]]:
+def _public_tensors(model: EncoderDecoder, sha256: str, *, accept_license: bool) -> tuple[str, dict[str, np.ndarray]]:
     """Returns the origin of an encoder's public weights, for error messages, and their tensors."""
     public = ENCODERS[model.encoder_name].pretrained
     if public is None:
@@ -214,6 +233,8 @@ def _public_tensors(model: EncoderDecoder, sha256: str) -> tuple[str, dict[str, 
             f"source = {PUBLIC!r}: there are no public weights of encoder {model.encoder_name}"
             f"{did_you_mean(model.encoder_name, published)}; give the path of a file"
         )
+    check_license(License(public.license), public.repository, accepted=accept_license)
+    print_license(encoder_license(public), public.repository)
     path = download(public.repository, public.filename, revision=public.revision)
     return f"{public.repository} ({path})", read_weights(path, sha256=sha256)
 
@@ -223,6 +244,7 @@ def _adapted(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     is_stem = value.ndim == 4 and value.shape[2] == 3 and value.shape != shape
     if not is_stem or (*value.shape[:2], value.shape[3]) != (*shape[:2], shape[3]):
         return value
+    value = in_memory(value)
     if shape[2] == 1:
         return value.sum(2, keepdims=True)
     return value[:, :, np.arange(shape[2]) % 3] * (3 / shape[2])

@@ -1,16 +1,14 @@
-"""Opens a public network: `hf:owner/name`, `hf:owner/name@revision`, or a folder in the same layout."""
+"""Opens a public network: `hf:owner/name`, a folder in the same layout, or a checkpoint of torchvision."""
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from flaxseg.errors import WeightsError, is_number
 from flaxseg.models.encoders import ENCODERS
-from flaxseg.models.pretrained.files import read_weights
+from flaxseg.models.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD
+from flaxseg.models.pretrained.files import weight_shapes
 from flaxseg.models.pretrained.hub import PREFIX
 from flaxseg.models.pretrained.json_text import parse_json
 from flaxseg.models.pretrained.licenses import License, check_license
@@ -18,7 +16,15 @@ from flaxseg.models.pretrained.preprocessing import Preprocessing, read_preproce
 from flaxseg.models.pretrained.published import Arrays, Layout, Unknown
 from flaxseg.models.pretrained.repository import CONFIG, OWN_DESCRIPTION, Repository
 from flaxseg.models.pretrained.smp_layout import CLASS_KEY, read_smp
+from flaxseg.models.pretrained.torchvision_layout import (
+    DATASET,
+    LICENSE,
+    is_published,
+    is_torchvision,
+    read_torchvision,
+)
 from flaxseg.models.pretrained.transformers_layout import TYPE_KEY, read_transformers
+from flaxseg.models.pretrained.weights_file import WeightsFile
 
 _READERS = {CLASS_KEY: read_smp, TYPE_KEY: read_transformers}
 """For each layout, the key of `config.json` that only it has."""
@@ -32,14 +38,14 @@ class PublicNetwork:
     """A public network without its weights.
 
     Attributes:
-      repository: its files.
+      repository: its files, or its only one.
       layout: how it is built, and how its tensors are converted.
       preprocessing: what it expects of images.
       license: the license of the weights.
       dataset: the name of the dataset that it was trained on, as its model card states it; "" if it does not.
     """
 
-    repository: Repository
+    repository: Repository | WeightsFile
     layout: Layout
     preprocessing: Preprocessing
     license: License
@@ -65,24 +71,22 @@ class PublicNetwork:
         Raises:
           WeightsError: the file is missing, is another one, or cannot be read.
         """
-        return self.layout.convert(model, self.tensors(sha256=sha256))
-
-    def tensors(self, *, sha256: str = "") -> Mapping[str, np.ndarray]:
-        """Returns the tensors of the file of weights by their names in it; see `arrays`."""
-        path, recorded = self.repository.weights()
-        return read_weights(path, sha256=sha256 or recorded)
+        return self.layout.convert(model, self.repository.tensors(sha256=sha256))
 
 
 def is_public(source: str | Path) -> bool:
-    """Returns whether a source is a repository of the hub, or a folder in the layout of another library."""
+    """Returns whether a source is a repository of the hub, a folder of another library, or a file of torchvision's."""
     if isinstance(source, str) and source.startswith(PREFIX):
         return True
-    config = Path(source).expanduser() / CONFIG
+    path = Path(source).expanduser()
+    config = path / CONFIG
     try:
+        if path.is_file():
+            return is_torchvision(weight_shapes(path))
         if not config.is_file() or config.stat().st_size > _MAX_CONFIG_BYTES:
             return False
         found = parse_json(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, WeightsError):
         return False
     return isinstance(found, dict) and any(key in found for key in _READERS)
 
@@ -101,6 +105,8 @@ def open_public(source: str | Path, *, accept_license: bool = False) -> PublicNe
       WeightsError: there is no such repository, it cannot be downloaded, its layout or an option is not supported, or
         its license has to be accepted.
     """
+    if not str(source).startswith(PREFIX) and Path(source).expanduser().is_file():
+        return _open_file(WeightsFile(source))
     repository = Repository(str(source))
     config = repository.settings(CONFIG)
     key = next((key for key in _READERS if config and config.take(key) is not None), None)
@@ -117,6 +123,15 @@ def open_public(source: str | Path, *, accept_license: bool = False) -> PublicNe
     dataset = _DATASET.search(repository.card())
     images = _preprocessing(repository, layout)
     return PublicNetwork(repository, layout, images, repository.license, dataset[1].strip() if dataset else "")
+
+
+def _open_file(file: WeightsFile) -> PublicNetwork:
+    layout = read_torchvision(file.shapes(), file.name)
+    is_rgb = layout.channels == len(IMAGENET_MEAN)
+    images = Preprocessing(IMAGENET_MEAN, IMAGENET_STD) if is_rgb else Preprocessing(0.0, 255.0)
+    if not is_published(layout):
+        return PublicNetwork(file, layout, images, License())
+    return PublicNetwork(file, layout, images, LICENSE, DATASET)
 
 
 def _preprocessing(repository: Repository, layout: Layout) -> Preprocessing:

@@ -29,6 +29,8 @@ class Layout:
       channels: the number of channels of the images.
       convert: converts the tensors of the file; see `Convert`.
       class_names: one name per class; empty if the repository names none.
+      tile: the height and width of the tiles that large images are predicted in, if the images keep their size; None:
+        the usual ones.
       notes: what differs from the network's original library without changing its predictions; one sentence each.
     """
 
@@ -39,6 +41,7 @@ class Layout:
     convert: Convert
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    tile: tuple[int, int] | None = None
 
 
 class Settings:

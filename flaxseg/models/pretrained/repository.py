@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flaxseg.errors import WeightsError
+from flaxseg.models.pretrained.files import read_weights
 from flaxseg.models.pretrained.hub import PREFIX, fetch, parse_name
 from flaxseg.models.pretrained.json_text import parse_json
 from flaxseg.models.pretrained.licenses import License, read_license
@@ -17,7 +20,10 @@ CARD = "README.md"
 OWN_DESCRIPTION = "model.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """The names of files of weights, in the order of preference."""
+INDEXES = tuple(f"{name}.index.json" for name in WEIGHTS)
+"""The names of files that list those of weights that are split over several files."""
 
+_FILE_NAME = re.compile(r"\w[\w.-]*\.(safetensors|bin)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -89,21 +95,75 @@ class Repository:
         """The license that the model card states."""
         return read_license(self.card())
 
-    def weights(self) -> tuple[Path, str]:
-        """Returns the path of the file of weights, and the SHA-256 that the hub records for it; "" if unknown.
+    def tensors(self, *, sha256: str = "") -> dict[str, np.ndarray]:
+        """Returns the tensors of the weights by their names, from one file or from all that an index lists.
+
+        Args:
+          sha256: the expected SHA-256 of the file, or its first digits; "" takes those that the hub records.
 
         Raises:
-          WeightsError: there is none.
+          WeightsError: there are no weights, a file is missing, is another one or cannot be read, or the index differs
+            from the files.
         """
         for filename in WEIGHTS:
-            path = self.find(filename)
-            if path is not None:
-                # The cache names large files for the SHA-256 that the hub records.
-                blob = path.resolve().name
-                return path, blob if self.is_download and _SHA256.fullmatch(blob) else ""
+            if (path := self.find(filename)) is not None:
+                return read_weights(path, sha256=sha256 or self._recorded(path))
+        for filename in INDEXES:
+            if (settings := self.settings(filename)) is not None:
+                return self._joined(settings, sha256)
         raise WeightsError(
-            f"{self.name}: contains no weights that can be read ({' or '.join(WEIGHTS)}); give another repository, or "
-            "save its network again with its own library"
+            f"{self.name}: contains no weights that can be read ({', '.join((*WEIGHTS, *INDEXES))}); give another "
+            "repository, or save its network again with its own library"
+        )
+
+    def _joined(self, index: Settings, sha256: str) -> dict[str, np.ndarray]:
+        """Returns the tensors of all files that an index lists."""
+        places = index.take("weight_map")
+        if not isinstance(places, dict) or not all(map(_is_file_name, places.values())):
+            raise index.error("weight_map", places, "must name the file of each tensor, without a folder")
+        if sha256:
+            raise WeightsError(
+                f"{self.name}: sha256 = {sha256!r} is that of one file, but the weights are in several; leave it out "
+                "and name a commit as the revision instead"
+            )
+        tensors: dict[str, np.ndarray] = {}
+        for filename in sorted(set(places.values())):
+            path = self.find(filename)
+            if path is None:
+                raise WeightsError(f"{self.name}: has no file {filename}, which {index.name} lists; download it again")
+            found = read_weights(path, sha256=self._recorded(path))
+            if found.keys() != {name for name, place in places.items() if place == filename}:
+                raise WeightsError(
+                    f"{self.name}: {filename} has other tensors than {index.name} lists; download both again"
+                )
+            tensors |= found
+        return tensors
+
+    def _recorded(self, path: Path) -> str:
+        """Returns the SHA-256 that the hub records for a file; "" if unknown."""
+        # The cache names large files for it.
+        blob = path.resolve().name
+        return blob if self.is_download and _SHA256.fullmatch(blob) else ""
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and _FILE_NAME.fullmatch(value) is not None
+
+
+def check_names_no_code(network: str, repository: str) -> None:
+    """Checks that a downloaded description names a network of flaxseg, and not a function to import.
+
+    Args:
+      network: the name of the network.
+      repository: what messages call the repository.
+
+    Raises:
+      WeightsError: the name is of the form `package.module:function`.
+    """
+    if ":" in network:
+        raise WeightsError(
+            f"{repository}: its network is {network!r}, which names code; a downloaded file must not. If you trust its "
+            "author and have the code, download the files, and give their folder or, to train, the file of weights"
         )
 
 

@@ -51,6 +51,27 @@ def read_torch(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, np.ndarra
         return _from_zip(path, max_bytes)
 
 
+def read_torch_shapes(path: Path, *, max_bytes: int = MAX_BYTES) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the tensors that `read_torch` returns, without reading their values.
+
+    Args:
+      path: path of the file.
+      max_bytes: limit on the size of its contents.
+
+    Raises:
+      WeightsError: as for `read_torch`, except for damaged values.
+    """
+    with explain_damage(path):
+        check_size(path.stat().st_size, path, max_bytes=max_bytes)
+        if zipfile.is_zipfile(path):
+            with open_zip(path, max_bytes=max_bytes) as archive:
+                state, _ = _zip_state(archive, path)
+        else:
+            with path.open("rb") as file:
+                state, _, _ = _legacy_state(file, path)
+        return {name: tensor.shape for name, tensor in state.items()}
+
+
 def torch_folder(members: Collection[str]) -> str | None:
     """Returns the folder of data.pkl in a zip file, with its slash; None if PyTorch did not write the file."""
     found = (name for name in members if name.count("/") == 1 and name.endswith("/data.pkl"))
@@ -59,17 +80,21 @@ def torch_folder(members: Collection[str]) -> str | None:
 
 def _from_zip(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     with open_zip(path, max_bytes=max_bytes) as archive:
-        members = archive.namelist()
-        folder = torch_folder(members)
-        if folder is None:
-            raise WeightsError(f"{path}: is a zip file without data.pkl, so torch.save() did not write it")
-        tree, _ = unpickled(io.BytesIO(read_member(archive, f"{folder}data.pkl", path)), name=str(path))
+        state, folder = _zip_state(archive, path)
 
         def read(storage: Storage) -> bytes:
             return read_member(archive, f"{folder}data/{storage.key}", path)
 
-        state = _state_dict(tree, path)
         return arrays_of(state, read, path, order=_byte_order(archive, f"{folder}byteorder", path), max_bytes=max_bytes)
+
+
+def _zip_state(archive: zipfile.ZipFile, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Returns the tensors of a zip file by their names, and the folder that holds their values."""
+    folder = torch_folder(archive.namelist())
+    if folder is None:
+        raise WeightsError(f"{path}: is a zip file without data.pkl, so torch.save() did not write it")
+    tree, _ = unpickled(io.BytesIO(read_member(archive, f"{folder}data.pkl", path)), name=str(path))
+    return _state_dict(tree, path), folder
 
 
 def _byte_order(archive: zipfile.ZipFile, name: str, path: Path) -> ByteOrder:
@@ -83,6 +108,18 @@ def _byte_order(archive: zipfile.ZipFile, name: str, path: Path) -> ByteOrder:
 
 
 def _from_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    state, storages, order = _legacy_state(file, path)
+    offsets = _legacy_offsets(file, storages, order)
+
+    def read(storage: Storage) -> bytes:
+        file.seek(offsets[storage.key])
+        return file.read(storage.nbytes)
+
+    return arrays_of(state, read, path, order=order, max_bytes=max_bytes)
+
+
+def _legacy_state(file: BinaryIO, path: Path) -> tuple[dict[str, Tensor], list[Storage], ByteOrder]:
+    """Returns the tensors of a file by their names, its storages in their order, and its byte order."""
     magic, _ = unpickled(file, name=str(path), max_instructions=_HEADER_INSTRUCTIONS)
     if magic != _LEGACY_MAGIC:
         raise WeightsError(
@@ -100,13 +137,7 @@ def _from_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.nda
     if missing := set(storages) ^ set(keys):
         raise ValueError(f"its list of storages does not fit: {', '.join(sorted(missing)[:_MAX_LISTED])}")
     order: ByteOrder = "little" if system.get("little_endian", True) else "big"
-    offsets = _legacy_offsets(file, [storages[key] for key in keys], order)
-
-    def read(storage: Storage) -> bytes:
-        file.seek(offsets[storage.key])
-        return file.read(storage.nbytes)
-
-    return arrays_of(_state_dict(tree, path), read, path, order=order, max_bytes=max_bytes)
+    return _state_dict(tree, path), [storages[key] for key in keys], order
 
 
 def _legacy_offsets(file: BinaryIO, storages: list[Storage], order: ByteOrder) -> dict[str, int]:

@@ -22,6 +22,7 @@ from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.train import device_cache
+from flaxseg.train.views import Views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,7 @@ class DataPart:
       order: the training batches.
       eval_batches: the sequence of this process's batches of one evaluation.
       load_cache: copies the training set to the devices and returns it; None if batches come from the host.
+      views: the examples whose features are cached; None if there is no such cache.
       iterate: `iterate(batches, start=0)` yields batches that threads prefetch.
       channels: number of channels of the images.
       bad_examples: the examples found unreadable so far.
@@ -57,6 +59,7 @@ class DataPart:
     order: TrainingOrder
     eval_batches: Sequence[Batch]
     load_cache: device_cache.Loader | None
+    views: Views | None
     iterate: Callable[..., Iterator[Batch]]
     channels: int
     bad_examples: BadExamples
@@ -70,22 +73,23 @@ class DataPart:
     def train_batches(self) -> Any:
         """`train_batches[n]` is this process's part of the batch of step n, from 0.
 
-        It is decoded on the host, or `{"index": int32[B]}` where the dataset is cached on the devices.
+        It is decoded on the host, or only has the indices of its examples where these or their features are cached.
         """
         return self.order.batches
 
-    def training_calls(self, step: int, steps_per_call: int) -> Iterator[Batch]:
-        """Yields this process's part of the batches of each call of the training program.
+    def calls(self, batches: Any, *, start: int, steps: int) -> Iterator[Batch]:
+        """Yields the batches of each call of the training program.
 
         Args:
-          step: the step to begin with, from 0.
-          steps_per_call: number of steps of a call; above 1, each array has a leading axis of steps.
+          batches: `train_batches`, or what is read in their place.
+          start: the step to begin with, from 0.
+          steps: number of steps of a call; above 1, each array has a leading axis of steps.
         """
-        batches = self.iterate(self.train_batches, start=step)
-        return batches if steps_per_call == 1 else stacked(batches, steps_per_call)
+        found = self.iterate(batches, start=start)
+        return found if steps == 1 else stacked(found, steps)
 
     def read_batch(self, step: int) -> Batch:
-        """Returns this process's part of the batch of step `step`, from 0, read from the dataset.
+        """Returns this process's part of the batch of step `step`, from 0, read from the dataset, without cached views.
 
         Raises:
           DataError: an example cannot be read.
@@ -127,14 +131,19 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     if settings.skip_bad:
         train = skip_bad_examples(train, bad_examples, names[0])
         evaluation = skip_bad_examples(evaluation, bad_examples, names[1], ignored=True)
-    load_cache = None
-    if settings.cache == "device":
-        read = canvas_reader(train, options["canvas_size"])
-        load_cache = device_cache.Loader(len(train.source), read, mesh, num_threads)
+    load_cache, views = None, None
+    if settings.cache in ("device", "features"):
+        count, read = len(train.source), canvas_reader(train, options["canvas_size"])
+        if settings.cache == "device":
+            load_cache = device_cache.Loader(count, read, mesh, num_threads)
+        else:
+            views = Views(count, read, settings.cache_views, config.seed, config.train.batch_size, num_threads)
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
     _warn_of_large_batch(config.train.batch_size, len(train.source))
     with config_key("train"):
-        of_seed = functools.partial(_batches_of_seed, train, options, cache=settings.cache, weights=weights)
+        of_seed = functools.partial(
+            _batches_of_seed, train, options, cache=settings.cache, views=settings.cache_views, weights=weights
+        )
         order = TrainingOrder(of_seed(config.seed), of_seed)
     with config_key("eval"):
         evaluated = eval_batches(
@@ -152,6 +161,7 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
         order=order,
         eval_batches=evaluated,
         load_cache=load_cache,
+        views=views,
         iterate=functools.partial(iterate, num_threads=num_threads, prefetch=settings.prefetch),
         channels=common_channels({names[0]: train, names[1]: evaluation}),
         bad_examples=bad_examples,

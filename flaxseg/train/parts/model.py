@@ -17,7 +17,11 @@ from flaxseg.inference.description import ModelDescription, installed_versions, 
 from flaxseg.inference.forward import inference_logits
 from flaxseg.models import build_model
 from flaxseg.models.arguments import ChannelValues
+from flaxseg.models.encoder_decoder import EncoderDecoder
+from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.freezing import freeze
+from flaxseg.models.pretrained.hub import PREFIX
+from flaxseg.models.pretrained.load import PUBLIC, encoder_license
 from flaxseg.models.protocol import SegmentationModel, Variables
 from flaxseg.optimizers import freezing
 from flaxseg.optimizers.groups import IsFrozen, encoder_layers
@@ -33,10 +37,10 @@ class PretrainedWeights:
       source: "imagenet", a weights file, or the directory of a run or checkpoint.
       sha256: the expected SHA-256 of the file, or its first digits; "": not checked.
       partial: load the arrays that fit, and initialize the others.
-      accept_license: accept a license of a public network's weights that is non-commercial or custom.
+      accept_license: accept a license of public weights that is non-commercial or custom.
       published: the name of a public network with its commit; "" for other weights.
-      origin: what the run records as the origin of a public network's weights.
-      license: the license of a public network's weights.
+      origin: what the run records as the origin of the weights of a public network, or of an encoder's public weights.
+      license: the license of these weights; "" for others.
     """
 
     source: str
@@ -110,17 +114,21 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int, *, pub
         variables=variables,
         encoder_layers=layers,
         frozen=freezing(tuple(config.optimizer.freeze)),
-        pretrained=_pretrained(given, public) if given.pretrained else None,
+        pretrained=_pretrained(given, public, module) if given.pretrained else None,
     )
 
 
-def _pretrained(given: ConfigDict, public: Public | None) -> PretrainedWeights:
+def _pretrained(given: ConfigDict, public: Public | None, module: nn.Module) -> PretrainedWeights:
     weights = PretrainedWeights(
         given.pretrained, given.pretrained_sha256, given.pretrained_partial, given.accept_license
     )
-    if public is None:
+    if public is not None:
+        return dataclasses.replace(weights, published=public.name, origin=public.origin, license=str(public.license))
+    file = ENCODERS[module.encoder_name].pretrained if isinstance(module, EncoderDecoder) else None
+    if given.pretrained != PUBLIC or file is None:
         return weights
-    return dataclasses.replace(weights, published=public.name, origin=public.origin, license=str(public.license))
+    origin = f"{PREFIX}{file.repository}@{file.revision}"
+    return dataclasses.replace(weights, origin=origin, license=str(encoder_license(file)))
 
 
 def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDataset) -> ModelDescription:

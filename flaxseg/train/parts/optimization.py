@@ -10,7 +10,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from flaxseg.augment import AugmentFn, make_augment
+from flaxseg.augment import AugmentFn, is_off, make_augment
 from flaxseg.augment.color import ineffective_changes
 from flaxseg.config.validate import config_key
 from flaxseg.errors import ConfigError
@@ -29,6 +29,7 @@ class OptimizationPart:
     Attributes:
       loss_fn: the loss.
       augment_fn: the augmentation; None leaves batches as they are.
+      view_fn: the augmentation of the views whose features are cached; None: they are the images themselves.
       schedule: the learning rate at each step.
       tx: the optimizer.
       multipliers: the learning-rate multipliers of parameters, which `tx` applies.
@@ -39,6 +40,7 @@ class OptimizationPart:
 
     loss_fn: LossFn
     augment_fn: AugmentFn | None
+    view_fn: AugmentFn | None
     schedule: optax.Schedule
     tx: optax.GradientTransformation
     multipliers: LearningRateMultipliers
@@ -83,7 +85,7 @@ def build_optimization(
     """Returns loss, augmentation and optimizer of a valid configuration, for a network.
 
     Args:
-      config: its sections `augment`, `loss`, `loss_options` and `optimizer` are read.
+      config: its sections `augment`, `loss`, `loss_options` and `optimizer`, and `data.cache`, are read.
       model: the network.
       schedule: the learning rate at each step.
       class_weights: one weight per class, for the losses that take class weights; None for equal weights.
@@ -92,6 +94,7 @@ def build_optimization(
       ConfigError: options that do not fit the network, or a pattern that matches no parameter.
     """
     augment_fn = build_augmentation(config, model.image_shape[-1])
+    caches_views = config.data.cache == "features"
     multipliers = _multipliers(config, model)
     settings = config.optimizer
     with config_key("", options="loss_options", weights="loss"):
@@ -113,7 +116,8 @@ def build_optimization(
         )
     return OptimizationPart(
         loss_fn=loss_fn,
-        augment_fn=augment_fn,
+        augment_fn=None if caches_views else augment_fn,
+        view_fn=augment_fn if caches_views else None,
         schedule=schedule,
         tx=tx,
         multipliers=multipliers,
@@ -131,7 +135,7 @@ def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
     settings = config.augment
     for name in ineffective_changes(settings, channels=channels):
         _notify(f"augment.{name} has no effect on images with {channels} channel(s)")
-    if all(tuple(value) == (1.0, 1.0) if name == "scale" else not value for name, value in settings.items()):
+    if all(is_off(name, value) for name, value in settings.items()):
         return None
     with config_key("augment"):
         return make_augment(crop_size=tuple(config.data.image_size), **settings)

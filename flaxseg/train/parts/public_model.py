@@ -11,7 +11,7 @@ from flaxseg.errors import ConfigError, shown
 from flaxseg.inference.description import read_description
 from flaxseg.models import MODELS
 from flaxseg.models.pretrained.public_source import PublicNetwork, is_public, network_options, open_public
-from flaxseg.models.pretrained.repository import OWN_DESCRIPTION, Repository
+from flaxseg.models.pretrained.repository import OWN_DESCRIPTION, Repository, check_names_no_code
 from flaxseg.registry import option_names
 
 FREE = ("remat", "dropout", "auxiliary_head", "auxiliary_channels", "image_classes", "mean", "std")
@@ -61,11 +61,7 @@ def _network(found: Public) -> tuple[str, Mapping[str, Any]]:
     path = found.find(OWN_DESCRIPTION)
     assert path is not None
     described = read_description(path)
-    if ":" in described.name:
-        raise ConfigError(
-            f"config.model.pretrained: the network of {found.name} is {described.name!r}, which names code; a "
-            "downloaded file must not. Download its files and give the file of weights, if you trust its author"
-        )
+    check_names_no_code(described.name, found.name)
     if described.name not in MODELS:
         raise ConfigError(f"config.model.pretrained: the network of {found.name} is unknown: {described.name!r}")
     return described.name, {**described.options, "mean": described.mean, "std": described.std}

@@ -1,5 +1,6 @@
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from flaxseg import ops
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
+from flaxseg.models.decoders.upernet import PyramidPooling, UPerNetDecoder
 
 
 def shapes_of(**options):
@@ -35,10 +37,40 @@ def test_a_lateral_layer_for_each_feature_but_the_coarsest(depth, laterals):
     assert decoder["fuse"]["conv"]["kernel"].shape == (3, 3, 8 * (laterals + 1), 8)
 
 
+class Seen(Exception):
+    """Ends a forward pass once the feature in question is computed."""
+
+
+def test_features_are_normalized_with_the_given_epsilon_or_not_at_all():
+    features = [jnp.zeros((1, 8 // stride, 8 // stride, 2)) for stride in (1, 2, 4, 8)]
+    values = features[-1].at[0, 0, 0].set(jnp.array([0.0, 0.2]))
+    init = functools.partial(UPerNetDecoder(4).init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), [*features[:-1], values])
+    variables = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), shapes)
+
+    def normalized(**options):
+        def noting(call, args, kwargs, context):
+            if isinstance(context.module, PyramidPooling):
+                raise Seen(args[0])
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(noting), pytest.raises(Seen) as seen:
+            UPerNetDecoder(4, **options).apply(variables, [*features[:-1], values], train=False)
+        return seen.value.args[0][0, 0, 0]
+
+    # The variance is 0.01, and scales and biases are 1.
+    np.testing.assert_allclose(normalized(feature_epsilon=0.03), [0.5, 1.5], rtol=1e-5)
+    np.testing.assert_allclose(normalized(feature_epsilon=1e-12), [0, 2], atol=1e-5)
+    np.testing.assert_array_equal(normalized(normalize_features=False), values[0, 0, 0])
+    assert not any("feature_norm" in name for name in shapes_of(normalize_features=False)["params"]["decoder"])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"decoder_channels": 1.5}, "decoder_channels = 1.5: must be an integer of at least 1"),
+        ({"normalize_features": 1}, "normalize_features = 1: must be True or False"),
+        ({"feature_epsilon": 0}, "feature_epsilon = 0: must be a number above 0"),
         ({"auxiliary_head": "much"}, "auxiliary_head = 'much': must be True or False"),
         ({"encoder": "resnet19"}, "encoder = 'resnet19': unknown"),
     ],

@@ -61,13 +61,38 @@ REFERENCE = {
     "densenet121": (6_953_856, (64, 256, 512, 1024, 1024)),
     "densenet169": (12_484_480, (64, 256, 512, 1280, 1664)),
     "mobilenetv3_large_100": (2_971_952, (16, 24, 40, 112, 960)),
+    "mobilenet_v3_large": (2_971_952, (16, 24, 40, 80, 960)),
     "tf_efficientnetv2_s": (19_847_248, (24, 48, 64, 160, 256)),
     "tf_efficientnetv2_m": (52_200_436, (24, 48, 80, 176, 512)),
     "hrnet_w18": (10_948_180, (64, 128, 256, 512, 1024)),
     "hrnet_w48": (67_119_040, (64, 128, 256, 512, 1024)),
+    "vit_base_patch16_224": (85_798_656, (768,) * 4),
+    "vit_base_patch16_384": (86_090_496, (768,) * 4),
+    "vit_large_patch16_384": (303_690_752, (1024,) * 4),
+    "vit_small_patch14_dinov2": (22_056_192, (384,) * 4),
+    "vit_base_patch14_dinov2": (86_579_712, (768,) * 4),
+    "vit_large_patch14_dinov2": (304_367_616, (1024,) * 4),
+    "vit_small_patch14_reg4_dinov2": (22_057_344, (384,) * 4),
+    "vit_base_patch14_reg4_dinov2": (86_582_016, (768,) * 4),
+    "vit_large_patch14_reg4_dinov2": (304_370_688, (1024,) * 4),
+    "vit_small_patch16_dinov3": (21_586_944, (384,) * 4),
+    "vit_base_patch16_dinov3": (85_641_216, (768,) * 4),
+    "vit_large_patch16_dinov3": (303_079_424, (1024,) * 4),
+    "swin_tiny_patch4_window7_224": (27_517_818, (0, 96, 192, 384, 768)),
+    "swin_small_patch4_window7_224": (48_835_722, (0, 96, 192, 384, 768)),
+    "swin_base_patch4_window7_224": (86_741_176, (0, 128, 256, 512, 1024)),
+    "swin_base_patch4_window12_384": (86_876_536, (0, 128, 256, 512, 1024)),
+    "swin_large_patch4_window7_224": (194_992_404, (0, 192, 384, 768, 1536)),
+    "swin_large_patch4_window12_384": (195_195_444, (0, 192, 384, 768, 1536)),
+    "beit_base_patch16_224": (85_760_448 + 7_081_728, (0, *[768] * 4)),
+    "beit_base_patch16_640": (72_227_040 + 7_081_728, (0, *[768] * 4)),
+    "beit_large_patch16_224": (303_403_520 + 12_588_032, (0, *[1024] * 4)),
+    "beit_large_patch16_640": (280_125_824 + 12_588_032, (0, *[1024] * 4)),
 }
-"""Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch.
+"""Parameters and channels of the features at 1/2, 1/4, ... in segmentation_models_pytorch; of vision transformers, in
+timm.
 
+Those of BEiT's blocks are timm's, and those of its pyramid are three 2x2 kernels with biases and one normalization.
 Its EfficientNets B0 to B7 also have the unused last convolution before the classifier, of at least 412,160 parameters.
 """
 
@@ -93,18 +118,30 @@ LARGER |= {
     "convnext_large",
     "mit_b4",
     "mit_b5",
+    "vit_base_patch16_384",
+    "vit_large_patch16_384",
+    *(f"vit_{size}_{kind}" for size in ("base", "large") for kind in ("patch14_dinov2", "patch14_reg4_dinov2")),
+    *(f"vit_{size}_patch16_dinov3" for size in ("base", "large")),
+    "swin_small_patch4_window7_224",
+    "swin_base_patch4_window7_224",
+    "swin_large_patch4_window7_224",
+    "swin_large_patch4_window12_384",
+    "beit_large_patch16_224",
+    "beit_large_patch16_640",
 }
 """Encoders of a family of which the ordinary suite tests a smaller one."""
 
 
 @pytest.mark.parametrize("name", representatives(ENCODERS, ENCODERS.keys() - LARGER))
 def test_parameters_and_features_match_the_reference(name):
-    module, features, variables = shapes(name, (1, 64, 96, 3))
+    patch = ENCODERS[name].patch
+    module, features, variables = shapes(name, (1, 4 * patch or 64, 6 * patch or 96, 3))
     parameters, channels = REFERENCE[name]
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     assert module.channels == channels
-    sizes = [(1, 64 >> level, 96 >> level) for level in range(6)]
+    # The features of a vision transformer are at one stride.
+    sizes = [(1, 4 * patch, 6 * patch), *[(1, 4, 6)] * 4] if patch else [(1, 64 >> i, 96 >> i) for i in range(6)]
     assert [feature.shape[:3] for feature in features] == sizes
     assert tuple(feature.shape[3] for feature in features[1:]) == channels
 
@@ -123,23 +160,27 @@ ONE_PER_FAMILY = (
     "densenet121",
     "mobilenetv3_large_100",
     "tf_efficientnetv2_s",
+    "vit_small_patch16_dinov3",
+    "swin_tiny_patch4_window7_224",
+    "beit_base_patch16_224",
 )
 
 
 @pytest.mark.parametrize("name", representatives(ENCODERS, ONE_PER_FAMILY))
 def test_other_depths_strides_types_and_channels(name):
     encoder = ENCODERS[name]
-    depth, stride = min(encoder.depths), min(encoder.output_strides)
+    depth, stride, side = min(encoder.depths), min(encoder.output_strides), 4 * encoder.patch or 64
     module, features, variables = shapes(
-        name, (1, 64, 64, 4), depth=max(encoder.depths), output_stride=stride, dtype=jnp.bfloat16, remat=True
+        name, (1, side, side, 4), depth=max(encoder.depths), output_stride=stride, dtype=jnp.bfloat16, remat=True
     )
-    assert module.output_stride == stride
-    assert [feature.shape[1] for feature in features] == [max(64 >> level, 64 // stride) for level in range(6)]
+    strides = [1, *[encoder.patch] * 4] if encoder.patch else [min(2**level, stride) for level in range(6)]
+    assert module.output_stride == strides[-1]
+    assert [feature.shape[1] for feature in features] == [side // each for each in strides]
     assert all(feature.dtype == jnp.bfloat16 for feature in features[1:] if feature.size)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    shallow, features, _ = shapes(name, (1, 64, 64, 1), depth=depth)
-    assert len(features) == depth + 1 and len(shallow.channels) == depth
-    assert shallow.channels == make_encoder(name, dtype=jnp.float32).channels[:depth]
+    shallow, features, _ = shapes(name, (1, side, side, 1), depth=depth)
+    assert len(features) == len(shallow.channels) + 1 == depth + (not encoder.patch)
+    assert shallow.channels == make_encoder(name, dtype=jnp.float32).channels[: len(shallow.channels)]
     assert isinstance(hash(module), int) and isinstance(module, nn.Module)
 
 

@@ -8,7 +8,7 @@ import pytest
 from flaxseg.models.encoders import make_encoder
 
 
-def blocks(output_stride=32, depth=5):
+def blocks(output_stride=32, depth=5, name="mobilenetv3_large_100"):
     """Returns kernel size, stride, dilation and squeezed channels of each block, and the variables' shapes."""
     found = []
 
@@ -19,7 +19,7 @@ def blocks(output_stride=32, depth=5):
         return call(*args, **kwargs)
 
     with nn.intercept_methods(record):
-        encoder = make_encoder("mobilenetv3_large_100", output_stride=output_stride, depth=depth, dtype=jnp.float32)
+        encoder = make_encoder(name, output_stride=output_stride, depth=depth, dtype=jnp.float32)
         image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
         return found, jax.eval_shape(functools.partial(encoder.init, train=False), jax.random.key(0), image)["params"]
 
@@ -41,6 +41,11 @@ def test_the_table_of_the_paper():
 def test_the_first_dilated_block_keeps_the_previous_dilation(output_stride, later):
     found, _ = blocks(output_stride)
     assert [dilation for _, _, dilation, _ in found[6:]] == later
+
+
+def test_the_first_dilated_block_of_torchvision_is_dilated_itself():
+    found, _ = blocks(16, name="mobilenet_v3_large")
+    assert [dilation for _, _, dilation, _ in found[6:]] == [1] * 6 + [2, 2, 2]
 
 
 def test_a_shallow_encoder_ends_before_the_next_stride():

@@ -69,6 +69,7 @@ KINDS = {
     "torch before 1.6": legacy(),
     "torch before 1.6, of half precision": legacy("Half", HALF),
 }
+TYPES = {kind: np.float16 for kind in KINDS if "half" in kind} | {"safetensors of bfloat16": ml_dtypes.bfloat16}
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.bin", "weights"])
@@ -78,7 +79,8 @@ def test_the_format_is_detected_from_the_contents(tmp_path, kind, name):
     path.write_bytes(KINDS[kind])
     found = read_weights(path, sha256=hashlib.sha256(KINDS[kind]).hexdigest())
     assert list(found) == ["w"]
-    np.testing.assert_array_equal(found["w"], SIX, strict=True)
+    np.testing.assert_array_equal(found["w"].astype(np.float32), SIX, strict=True)
+    assert found["w"].dtype == TYPES.get(kind, np.float32)
     assert found["w"].dtype.isnative
 
 

@@ -178,7 +178,7 @@ def test_a_file_is_read_verified_and_loaded(tmp_path):
         load_pretrained(variables_of(), network(), str(path), sha256="0" * 16)
 
 
-def test_public_weights_come_from_the_revision_in_the_table(tmp_path, monkeypatch):
+def test_public_weights_come_from_the_revision_in_the_table(tmp_path, monkeypatch, capsys):
     """They are read from a cache of the hub, without a network."""
     public = ENCODERS[ENCODER].pretrained
     snapshot = tmp_path / f"models--{public.repository.replace('/', '--')}" / "snapshots" / public.revision
@@ -189,6 +189,7 @@ def test_public_weights_come_from_the_revision_in_the_table(tmp_path, monkeypatc
     found = load_pretrained(variables_of(), network(), "imagenet")
     assert found["params"]["encoder"]["stem"]["conv"]["kernel"][0, 0, 0, 1] == 3 * 49
     assert found["params"]["head"]["kernel"][0, 0, 0, 0] == 7
+    assert f"{public.repository}: license of the weights: see https://hugg" in capsys.readouterr().err
 
 
 def test_an_encoder_without_public_weights_is_named(monkeypatch):
