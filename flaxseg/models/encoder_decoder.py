@@ -85,13 +85,17 @@ class EncoderDecoder(nn.Module):
                 side_logits = ops.resize_bilinear(self._logits(side_map, f"auxiliary_head{number}", 1), whole)
                 self.sow("auxiliary", f"logits{number}", crop(side_logits, size))
         if self.image_classes:
-            pooled = nn.Dropout(0.2, deterministic=not train)(features[-1].astype(jnp.float32).mean((1, 2)))
+            pooled = nn.Dropout(0.2, deterministic=not train)(self._wide(features[-1]).mean((1, 2)))
             self.sow("image_logits", "logits", nn.Dense(self.image_classes, name="image_head")(pooled))
         return crop(logits, size)
 
     def _logits(self, x: jax.Array, name: str, kernel_size: int) -> jax.Array:
-        # In float32 regardless of `dtype`, because rounding errors of the logits would affect the loss.
-        return Conv(self.num_classes, kernel_size, name=name)(x.astype(jnp.float32))
+        # Not in bfloat16, because rounding errors of the logits would affect the loss.
+        wide = self._wide(x)
+        return Conv(self.num_classes, kernel_size, dtype=wide.dtype, name=name)(wide)
+
+    def _wide(self, x: jax.Array) -> jax.Array:
+        return x.astype(jnp.promote_types(self.dtype, jnp.float32))
 
 
 def _maps(decoded: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

@@ -1,7 +1,11 @@
 """Networks of other libraries whose saved folders are opened and compared; requires nothing."""
 
-IMAGE_SIZES = ((128, 192), (256, 128))
-PAN_SIZES = ((256, 320), (320, 256))
+IMAGE_SIZES = ((64, 96), (160, 96))
+SIZES_OF = {
+    "pan": ((128, 192), (192, 128)),
+    "pan_depth4": ((128, 192), (192, 128)),
+    "pan_stride32": ((256, 320), (320, 256)),
+}
 """Height and width of the images; PAN's last feature has to be at least 8x8."""
 
 _NARROW = (64, 32, 32, 16)
@@ -99,6 +103,10 @@ TRANSFORMERS_CASES = {
 """For each case of transformers, the type, the options, and those of the backbone."""
 
 
+UNTRAINED: tuple[str, ...] = ()
+"""Cases whose gradients are compared in inference mode only, because training mode draws random numbers."""
+
+
 def sizes_of(case: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns the two sizes (height, width) of the images of a case."""
-    return PAN_SIZES if case.startswith("pan") else IMAGE_SIZES
+    return SIZES_OF.get(case, IMAGE_SIZES)
