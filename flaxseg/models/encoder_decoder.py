@@ -27,9 +27,9 @@ class EncoderDecoder(nn.Module):
       std: standard deviation that the result is divided by: one number, or one per channel.
       dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
       head_kernel_size: kernel size of the head's convolution; 0: there is no head, and the decoder computes the logits.
-      auxiliary_head: add heads on the decoder's further maps and, with `auxiliary_channels`, on the encoder's
-        second-to-last feature.
-      auxiliary_channels: inner channels of the head on the encoder's second-to-last feature; 0: no such head.
+      auxiliary_head: add heads on the decoder's further maps or, with `auxiliary_channels` and without such maps, on
+        the encoder's second-to-last feature.
+      auxiliary_channels: inner channels of the last of these heads; 0: it has none.
       image_classes: number of classes of the head that classifies whole images; 0: no such head.
       align_corners: resize the logits so that the centers of the corner pixels, and not their corners, stay in place.
     """
@@ -80,7 +80,7 @@ class EncoderDecoder(nn.Module):
         if self.auxiliary_head:
             if self.auxiliary_channels:
                 block = ConvNormAct(self.auxiliary_channels, dtype=self.dtype, name="auxiliary_block")
-                side_maps.append(block(features[-2], train=train))
+                side_maps.append(block(side_maps.pop() if side_maps else features[-2], train=train))
             for number, side_map in enumerate(side_maps):
                 side_logits = ops.resize_bilinear(self._logits(side_map, f"auxiliary_head{number}", 1), whole)
                 self.sow("auxiliary", f"logits{number}", crop(side_logits, size))

@@ -166,9 +166,9 @@ def image(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarra
     return np.random.default_rng(sum(size)).normal(size=(batch, *size, channels)).astype(np.float32)
 
 
-def bright_image(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
-    """Returns images for gradients, float32[B, H, W, C]; see `label`."""
-    return image(size, channels, batch) + 1
+def bright_image(size: tuple[int, int], channels: int = 3, batch: int = 2, number: int = 0) -> np.ndarray:
+    """Returns images for gradients, float32[B, H, W, C], other ones for each `number`; see `label`."""
+    return image(size, channels, batch) * 0.9**number + 1
 
 
 def label(size: tuple[int, int], num_classes: int, batch: int = 2) -> np.ndarray:

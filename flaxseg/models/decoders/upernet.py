@@ -25,10 +25,12 @@ class UPerNetDecoder(Decoder):
 
     Attributes:
       decoder_channels: channels of every feature map in the decoder.
+      auxiliary_head: also return the normalized second-to-last feature of the encoder.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: int = 256
+    auxiliary_head: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
@@ -50,8 +52,8 @@ class UPerNetDecoder(Decoder):
         check_integer("decoder_channels", self.decoder_channels, 1)
 
     @nn.compact
-    def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
-        """Returns [B, H / 4, W / 4, decoder_channels]."""
+    def __call__(self, features: Sequence[jax.Array], *, train: bool) -> Any:
+        """Returns [B, H / 4, W / 4, decoder_channels]; see `Decoder` for auxiliary heads."""
         used = [
             nn.LayerNorm(dtype=self.dtype, name=f"feature_norm{number}")(feature)
             for number, feature in enumerate(features[2:])
@@ -64,7 +66,8 @@ class UPerNetDecoder(Decoder):
             x = lateral + ops.resize_bilinear(x, _size(lateral))
             maps.append(ConvNormAct(self.decoder_channels, dtype=self.dtype, name=f"smooth{number}")(x, train=train))
         joined = [ops.resize_bilinear(each, _size(used[0])) for each in reversed(maps)]
-        return ConvNormAct(self.decoder_channels, dtype=self.dtype, name="fuse")(*joined, train=train)
+        x = ConvNormAct(self.decoder_channels, dtype=self.dtype, name="fuse")(*joined, train=train)
+        return (x, used[-2]) if self.auxiliary_head else x
 
 
 class PyramidPooling(nn.Module):

@@ -8,6 +8,7 @@ import pytest
 from flaxseg import ops
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
+from flaxseg.models.decoders.upernet import UPerNetDecoder
 
 
 def shapes_of(**options):
@@ -26,6 +27,18 @@ def test_auxiliary_head_only_on_request():
     assert with_head["params"].keys() - alone["params"].keys() == {"auxiliary_block", "auxiliary_head0"}
     assert with_head["params"]["auxiliary_block"]["conv"]["kernel"].shape == (3, 3, 256, 256)
     assert [x.shape for x in jax.tree.leaves(with_head["auxiliary"])] == [(1, 33, 47, 2)]
+
+
+def test_the_auxiliary_head_is_given_the_normalized_feature():
+    decoder = UPerNetDecoder(8, auxiliary_head=True)
+    features = [jax.random.normal(jax.random.key(i), (1, 64 >> i, 64 >> i, 3 * i), jnp.float32) for i in range(5)]
+    (_, side), variables = jax.jit(functools.partial(decoder.init_with_output, train=False))(
+        jax.random.key(9), features
+    )
+    feature = np.asarray(features[3])
+    expected = (feature - feature.mean(-1, keepdims=True)) / np.sqrt(feature.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(side, expected, rtol=0, atol=1e-5)
+    assert set(variables["params"]["feature_norm1"]) == {"scale", "bias"}
 
 
 @pytest.mark.parametrize(("depth", "laterals"), [(3, 1), (4, 2), (5, 3)])
