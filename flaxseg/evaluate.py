@@ -9,8 +9,9 @@ from flaxseg import cli, interrupts
 
 DESCRIPTION = """\
 Evaluates a trained network and prints the scores of each class. The network is a run, one of its checkpoints, an
-exported folder, or a file of weights beside a model.json; several form an ensemble. The data is by default what the
-(first) run itself evaluates on, and the scores of one network are then equal to those of its training.
+exported folder, a file of weights beside a model.json, or a public network (hf:OWNER/NAME or a folder); several form an
+ensemble. The data is by default what the (first) run itself evaluates on, and the scores of one network are then equal
+to those of its training.
 """
 
 EPILOG = """\
@@ -24,6 +25,8 @@ examples:
   python -m flaxseg.evaluate runs/pet --data=DIR
         a folder with images/ and masks/, whose masks are like those of the folder that the network was trained on, or
         contain the indices of its classes if it was trained on another dataset
+  python -m flaxseg.evaluate hf:OWNER/NAME --data=DIR --whole
+        a public network, on images that are predicted at their own size
   python -m flaxseg.evaluate runs/pet-1 runs/pet-2 --scales=0.75,1,1.25 --flips=horizontal
         an ensemble with test-time augmentation
 """
@@ -32,7 +35,9 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, or 1 for an error whose message is on stderr."""
     parser = cli.config_parser("python -m flaxseg.evaluate", description=DESCRIPTION, epilog=EPILOG, required=False)
-    parser.add_argument("model", metavar="MODEL", nargs="+", help="a run, checkpoint, exported folder, or weights")
+    parser.add_argument(
+        "model", metavar="MODEL", nargs="+", help="a run, checkpoint, exported folder, weights, or hf:OWNER/NAME"
+    )
     cli.add_inference_options(parser)
     parser.add_argument("--whole", action="store_true", help="predict large images whole instead of in tiles")
     parser.add_argument("--data", metavar="DIR", default="", help="evaluate on the folder DIR of images/ and masks/")

@@ -20,7 +20,7 @@ class SmallEncoder(nn.Module):
     remat: bool = False
     dtype: Any = jnp.float32
 
-    torch_names: ClassVar[TorchNames] = ()
+    torch_names: ClassVar[TorchNames] = ((r"layer(\d)\.0", r"layer\1/conv"), (r"layer(\d)\.1", r"layer\1/norm"))
 
     @property
     def channels(self) -> tuple[int, ...]:

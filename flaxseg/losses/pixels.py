@@ -15,11 +15,11 @@ def valid_mask(label: jax.Array) -> jax.Array:
 
 
 def masked_logits(logits: jax.Array, label: jax.Array) -> jax.Array:
-    """Returns the logits as float32[..., K], with 0 at ignored pixels of label integer[...].
+    """Returns the logits in at least float32, [..., K], with 0 at ignored pixels of label integer[...].
 
     At ignored pixels the softmax is then finite and its gradient exactly 0, for any logits.
     """
-    return jnp.where(valid_mask(label)[..., None], logits.astype(jnp.float32), 0.0)
+    return jnp.where(valid_mask(label)[..., None], logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), 0.0)
 
 
 def target_class(label: jax.Array, num_classes: int) -> jax.Array:

@@ -29,9 +29,9 @@ class EncoderDecoder(nn.Module):
       std: standard deviation that the result is divided by: one number, or one per channel.
       dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
       head_kernel_size: kernel size of the head's convolution; 0: there is no head, and the decoder computes the logits.
-      auxiliary_head: add heads on the decoder's further maps and, with `auxiliary_channels`, on the encoder's
-        second-to-last feature.
-      auxiliary_channels: inner channels of the head on the encoder's second-to-last feature; 0: no such head.
+      auxiliary_head: add heads on the decoder's further maps or, with `auxiliary_channels` and without such maps, on
+        the encoder's second-to-last feature.
+      auxiliary_channels: inner channels of the last of these heads; 0: it has none.
       image_classes: number of classes of the head that classifies whole images; 0: no such head.
       align_corners: resize the logits so that the centers of the corner pixels, and not their corners, stay in place.
       pyramid_stride: resize the features of a vision transformer to a pyramid of up to this output stride; 0: the
@@ -96,18 +96,22 @@ class EncoderDecoder(nn.Module):
         if self.auxiliary_head:
             if self.auxiliary_channels:
                 block = ConvNormAct(self.auxiliary_channels, dtype=self.dtype, name="auxiliary_block")
-                side_maps.append(block(features[-2], train=train))
+                side_maps.append(block(side_maps.pop() if side_maps else features[-2], train=train))
             for number, side_map in enumerate(side_maps):
                 side_logits = ops.resize_bilinear(self._logits(side_map, f"auxiliary_head{number}", 1), whole)
                 self.sow("auxiliary", f"logits{number}", crop(side_logits, size))
         if self.image_classes:
-            pooled = nn.Dropout(0.2, deterministic=not train)(features[-1].astype(jnp.float32).mean((1, 2)))
+            pooled = nn.Dropout(0.2, deterministic=not train)(self._wide(features[-1]).mean((1, 2)))
             self.sow("image_logits", "logits", nn.Dense(self.image_classes, name="image_head")(pooled))
         return crop(logits, size)
 
     def _logits(self, x: jax.Array, name: str, kernel_size: int) -> jax.Array:
-        # In float32 regardless of `dtype`, because rounding errors of the logits would affect the loss.
-        return Conv(self.num_classes, kernel_size, name=name)(x.astype(jnp.float32))
+        # Not in bfloat16, because rounding errors of the logits would affect the loss.
+        wide = self._wide(x)
+        return Conv(self.num_classes, kernel_size, dtype=wide.dtype, name=name)(wide)
+
+    def _wide(self, x: jax.Array) -> jax.Array:
+        return x.astype(jnp.promote_types(self.dtype, jnp.float32))
 
 
 def _maps(decoded: jax.Array | tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:

@@ -52,6 +52,30 @@ def test_without_a_head_the_decoder_gives_the_logits():
     np.testing.assert_allclose(logits, expected[:, :5, :7], rtol=0, atol=1e-6)
 
 
+class HalfSizeDecoder(nn.Module):
+    @nn.compact
+    def __call__(self, features, *, train):
+        return features[-1]
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_logits_are_resized_to_the_image_with_the_edges_or_the_corners_in_place(align_corners):
+    options = {"head_kernel_size": 0, "align_corners": align_corners}
+    model = EncoderDecoder(4, "small", SmallEncoder(), HalfSizeDecoder(), 0.0, 1.0, jnp.float32, **options)
+    image = jax.random.normal(jax.random.key(2), (1, 6, 8, 3))
+    logits, variables = jax.jit(functools.partial(model.init_with_output, train=False))(jax.random.key(1), image)
+    small = SmallEncoder().apply({name: tree["encoder"] for name, tree in variables.items()}, image, train=False)[-1]
+    # The positions of the 6 rows and 8 columns among the 3 rows and 4 columns of the decoder, whose ends are repeated.
+    rows, columns = (np.linspace(0, 2, 6), np.linspace(0, 3, 8)) if align_corners else (ROWS, COLUMNS)
+    by_rows = np.apply_along_axis(lambda values: np.interp(rows, np.arange(3), values), 1, small)
+    expected = np.apply_along_axis(lambda values: np.interp(columns, np.arange(4), values), 2, by_rows)
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=2e-6)
+
+
+ROWS = [-0.25, 0.25, 0.75, 1.25, 1.75, 2.25]
+COLUMNS = [*ROWS, 2.75, 3.25]
+
+
 def test_the_image_head_classifies_whole_images_by_the_mean_of_the_last_feature():
     model = network(image_classes=4)
     variables = initialized(model)

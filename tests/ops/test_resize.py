@@ -39,6 +39,13 @@ def test_nearest_keeps_integers():
     np.testing.assert_array_equal(resized[0, :, :, 0], [[0, 0, 255, 255], [7, 7, 1, 1], [7, 7, 1, 1]])
 
 
+def test_aligned_corners_stay_in_place():
+    x = jnp.array([[0, 2], [4, 6]], jnp.float32)[None, :, :, None]
+    resized = resize_bilinear(x, (3, 5), align_corners=True)
+    expected = [[0, 0.5, 1, 1.5, 2], [2, 2.5, 3, 3.5, 4], [4, 4.5, 5, 5.5, 6]]
+    np.testing.assert_allclose(resized[0, :, :, 0], expected, atol=1e-6)
+
+
 def test_bfloat16_stays_bfloat16():
     assert resize_bilinear(random_images(1, 4, 4, 2).astype(jnp.bfloat16), (9, 9)).dtype == jnp.bfloat16
 

@@ -3,8 +3,9 @@
     python tests/parity/compare.py DIR [--golden DIR]
 
 The table shows the largest difference relative to the reference's largest value: of the logits of both images in
-inference mode, of the logits in training mode, and of the running statistics after training mode. With `--golden`, the
-files for the ordinary tests, `references.GOLDEN`, are written there; they have the logits at every sixth pixel.
+inference mode, of the logits in training mode, and of the running statistics after training mode; and, for
+`references.GRADIENTS`, what `jax_double.compare_double` returns. With `--golden`, the files for the ordinary tests,
+`references.GOLDEN`, are written there; they have the logits at every sixth pixel.
 """
 
 import argparse
@@ -20,15 +21,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from jax_double import LIMITS, compare_double, difference
 from references import GOLDEN, NUM_CLASSES, gain_of, image, sizes_of, tensor, train_batch_of
+from table import TOLERANCE, print_header, print_row
 
 from flaxseg.models import build_model
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.pretrained.load import put_tensors
 from flaxseg.models.pretrained.torch_names import convert_tensors
-from flaxseg.models.pretrained.torch_networks import torch_names_of
+from flaxseg.models.pretrained.torch_networks import tensor_arrays, torch_names_of
 
-TOLERANCE = 1e-4
 TRAIN_TOLERANCE = 1e-3
 """In training mode, the few pixels of the coarsest features amplify differences: nearly constant values are divided by
 their standard deviation."""
@@ -92,26 +94,37 @@ def expected_statistics(model: EncoderDecoder, reference: Any, found: dict[str, 
     return {name: expected[name.removeprefix("after/")] for name in found if name.startswith("after/")}
 
 
-def difference(value: np.ndarray, reference: np.ndarray) -> float:
-    """Returns the largest difference relative to the largest value."""
-    return float(np.abs(value - reference).max() / max(np.abs(reference).max(), 1e-9))
-
-
-def compare(path: Path) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Returns the differences, and the contents of the golden file for the ordinary tests."""
+def compare(path: Path) -> tuple[dict[str, tuple[float, str]], dict[str, np.ndarray]]:
+    """Returns the differences, each with where it is, and the contents of the golden file for the ordinary tests."""
     architecture, encoder = path.stem.split("-", 1)
     reference = np.load(path)
     model: Any = build_model(architecture, num_classes=NUM_CLASSES, encoder=encoder)
     sizes, variables = sizes_of(architecture, encoder), loaded(model, tensors_of(reference, encoder))
-    found = outputs(model, variables, train_size=sizes[0], train_batch=train_batch_of(encoder), sizes=sizes)
+    batch = train_batch_of(encoder)
+    found = outputs(model, variables, train_size=sizes[0], train_batch=batch, sizes=sizes)
     statistics = expected_statistics(model, reference, found)
-    differences = {name: difference(found[name], reference[name]) for name in reference.files if "logits" in name}
-    worst = max((difference(found[name], value) for name, value in statistics.items()), default=0.0)
+    names = (*(f"logits_{h}x{w}" for h, w in sizes), "train_logits")
+    columns = zip(("logits", "logits, odd size", "train logits"), names, strict=True)
+    result = {column: (difference(found[name], reference[name]), name) for column, name in columns}
+    each = [(difference(found[name], value), name) for name, value in statistics.items()]
+    result["statistics"] = max(each, default=(0.0, ""))
+    result |= compare_double(
+        model, variables, reference, lambda tensors: tensor_arrays(model, tensors)[0], train_batch=min(batch, 4)
+    )
     kept = {name: reference[name] for name in ("names", "shapes")}
-    for name in differences:
-        kept[name] = reference[name][:, ::6, ::6]
+    kept |= {name: reference[name][:, ::6, ::6] for name in names}
     kept["statistics"] = np.array([np.abs(statistics[name]).mean() for name in sorted(statistics)], np.float32)
-    return {**differences, "statistics": worst}, kept
+    return result, kept
+
+
+COLUMNS = {
+    "logits": TOLERANCE,
+    "logits, odd size": TOLERANCE,
+    "train logits": TRAIN_TOLERANCE,
+    "statistics": TRAIN_TOLERANCE,
+    **LIMITS,
+}
+"""The columns of the table, with the largest difference that is allowed."""
 
 
 def main() -> int:
@@ -122,17 +135,11 @@ def main() -> int:
     parser.add_argument("--only", default="*.npz")
     flags = parser.parse_args()
     failed = 0
-    columns = ("logits", "logits, odd size", "train_logits", "statistics")
-    print(f"{'':36}" + "".join(f"{column:>18}" for column in columns))
+    print_header(COLUMNS)
     for path in sorted(flags.references.glob(flags.only)):
         differences, kept = compare(path)
-        limits = {name: TOLERANCE if name.startswith("logits") else TRAIN_TOLERANCE for name in differences}
-        wrong = any(differences[name] > limit for name, limit in limits.items())
+        wrong = print_row(path.stem, differences, COLUMNS)
         failed += wrong
-        print(
-            f"{path.stem:36}" + "".join(f"{value:18.1e}" for value in differences.values()) + "  DIFFERS" * wrong,
-            flush=True,
-        )
         if flags.golden and not wrong and path.stem.replace("-", ":", 1) in GOLDEN:
             np.savez_compressed(flags.golden / path.name, **kept)
     return int(failed > 0)

@@ -1,8 +1,10 @@
-"""Opens the folders that `public_reference.py` wrote, and compares their logits with those of their own library.
+"""Opens the folders that `public_reference.py` wrote, and compares logits and gradients with those of their library.
 
     python tests/parity/compare_public.py DIR [--only PATTERN]
 
-The table shows, for each of two sizes of images, the largest difference of the logits relative to the largest logit.
+The table shows the largest differences: of the logits of two sizes of images relative to the largest logit, in float32
+and in float64; and of the gradients of a cross-entropy with respect to the parameters, see `jax_double.FLOOR`, in
+float32 and in float64, and in training mode in float64.
 """
 
 import argparse
@@ -10,30 +12,43 @@ import contextlib
 import functools
 import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
-from compare import TOLERANCE, difference
+from jax_double import LIMITS, compare_double, difference, main_logits
 from public_cases import sizes_of
-from references import image
+from references import bright_image
+from table import TOLERANCE, print_header, print_row
 
 from flaxseg.deploy.saved import read_model
+from flaxseg.models.pretrained.public_source import PublicNetwork, open_public
 
 
-def compare(folder: Path) -> list[float]:
-    """Returns the differences at both sizes."""
+def compare(folder: Path) -> dict[str, tuple[float, str]]:
+    """Returns the differences, each with where it is."""
     reference = np.load(folder.with_suffix(".npz"))
     with contextlib.redirect_stderr(io.StringIO()):
-        saved = read_model(folder)
+        saved, public = read_model(folder), open_public(folder)
+    assert isinstance(public, PublicNetwork)
     predict = jax.jit(functools.partial(saved.model.apply, train=False))
     found = []
     for height, width in sizes_of(folder.name):
-        expected = reference[f"{height}x{width}"]
-        logits = np.asarray(predict(saved.variables, image((height, width), saved.description.channels)))
-        # A network with one class has two here, of which the first has the logit 0.
-        found.append(difference(logits[..., 1:] if expected.shape[-1] == 1 else logits, expected))
-    return found
+        expected = reference[f"double/{height}x{width}"]
+        logits = np.asarray(predict(saved.variables, bright_image((height, width), saved.description.channels)))
+        found.append((difference(main_logits(logits, expected), expected), f"{height}x{width}"))
+
+    def convert(tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        arrays, _ = public.layout.convert(saved.model, tensors)
+        if expected.shape[-1] == 1:
+            # The gradients of the background's logit, which is 0 there, are those of the foreground's, negated.
+            heads = [path for path in arrays if path.startswith("params/head/")]
+            arrays |= {path: arrays[path][..., 1:] * np.array([-1.0, 1.0]) for path in heads}
+        return arrays
+
+    doubles = compare_double(saved.model, saved.variables, reference, convert, channels=saved.description.channels)
+    return {"logits": max(found), **doubles}
 
 
 def main() -> int:
@@ -43,11 +58,10 @@ def main() -> int:
     parser.add_argument("--only", default="*")
     flags = parser.parse_args()
     failed = 0
+    limits = {"logits": TOLERANCE, **LIMITS}
+    print_header(limits)
     for path in sorted(flags.references.glob(f"{flags.only}.npz")):
-        differences = compare(path.with_suffix(""))
-        wrong = max(differences) > TOLERANCE
-        failed += wrong
-        print(f"{path.stem:40}" + "".join(f"{each:12.1e}" for each in differences) + "  DIFFERS" * wrong, flush=True)
+        failed += print_row(path.stem, compare(path.with_suffix("")), limits)
     return int(failed > 0)
 
 

@@ -1,8 +1,12 @@
 """Networks of other libraries whose saved folders are opened and compared; requires nothing."""
 
-IMAGE_SIZES = ((128, 192), (256, 128))
-PAN_SIZES = ((256, 320), (320, 256))
+IMAGE_SIZES = ((64, 96), (160, 96))
 SQUARE_SIZES = ((128, 128), (192, 192))
+SIZES_OF = {
+    "pan": ((128, 192), (192, 128)),
+    "pan_depth4": ((128, 192), (192, 128)),
+    "pan_stride32": ((256, 320), (320, 256)),
+}
 """Height and width of the images; PAN's last feature has to be at least 8x8, and transformers' DPT takes squares."""
 
 _NARROW = (64, 32, 32, 16)
@@ -173,12 +177,13 @@ TRANSFORMERS_CASES = {
 GOLDEN = ("hf_dpt", "hf_eomt")
 """Cases that the tests compare, too; see `public_golden`."""
 
+UNTRAINED: tuple[str, ...] = ()
+"""Cases whose gradients are compared in inference mode only, because training mode draws random numbers."""
+
 
 def sizes_of(case: str) -> tuple[tuple[int, int], ...]:
     """Returns the sizes (height, width) of the images of a case; transformers' EoMT takes those of one size only."""
     if case.startswith("hf_eomt"):
         side = TRANSFORMERS_CASES[case][1]["image_size"]
         return ((side, side),)
-    if case.startswith("hf_dpt"):
-        return SQUARE_SIZES
-    return PAN_SIZES if case.startswith("pan") else IMAGE_SIZES
+    return SQUARE_SIZES if case.startswith("hf_dpt") else SIZES_OF.get(case, IMAGE_SIZES)

@@ -1,12 +1,14 @@
-"""Saves networks of segmentation_models_pytorch and transformers, and their logits; requires PyTorch.
+"""Saves networks of other libraries, and their logits and gradients; requires PyTorch.
 
     python tests/parity/public_reference.py --out DIR [unet fpn_cat ...]
 
-Each case of `public_cases` is a folder that the library's own `save_pretrained` writes, and a file CASE.npz with the
-logits of two images at the image's size. Existing files are not written again.
+Each case of `public_cases` is a folder that the library's own `save_pretrained` writes, and a file CASE.npz with what
+`torch_double.double_results` returns. Existing files are not written again.
 """
 
 import argparse
+import functools
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from typing import Any
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
-from public_cases import DEFAULTS, SMP_CASES, TRANSFORMERS_CASES, sizes_of
-from references import image, tensor
+from public_cases import DEFAULTS, SMP_CASES, TRANSFORMERS_CASES, UNTRAINED, sizes_of
+from references import tensor
+from safetensors.numpy import load_file
 from torch import nn
+from torch_double import Outputs, double_results
 from transformers import (
     CONFIG_MAPPING,
     BeitConfig,
@@ -67,18 +71,32 @@ def query_logits(found: Any, size: tuple[int, int]) -> torch.Tensor:
     return torch.log(torch.einsum("bqc, bqhw -> bchw", classes, masks.sigmoid()) + 1e-6)
 
 
-def logits_of(network: nn.Module, size: tuple[int, int], channels: int) -> np.ndarray:
-    """Returns the logits of two images, float32[2, H, W, classes], or the one logit of a network with one class."""
-    x = torch.from_numpy(image(size, channels).transpose(0, 3, 1, 2).copy())
-    with torch.no_grad():
-        found = network(x)
+def outputs(network: nn.Module, x: torch.Tensor) -> Outputs:
+    """Returns the logits of all heads."""
+    auxiliary: list[torch.Tensor] = []
+    if getattr(network, "auxiliary_head", None) is not None:
+        network.auxiliary_head.register_forward_hook(lambda module, given, logits: auxiliary.append(logits))
+    found, of_images = network(x), []
+    if isinstance(found, tuple):
+        found, *of_images = found
+    size = x.shape[2], x.shape[3]
     if hasattr(found, "masks_queries_logits"):
-        return query_logits(found, size).numpy().transpose(0, 2, 3, 1)
-    found = found.logits if hasattr(found, "logits") else found[0] if isinstance(found, tuple) else found
-    if found.shape[1] == 1:
-        found = torch.logit(found.double()).float()
-    found = nn.functional.interpolate(found, size=size, mode="bilinear", align_corners=False)
-    return found.numpy().transpose(0, 2, 3, 1)
+        return [query_logits(found, size)], of_images
+    maps = [found.logits if hasattr(found, "logits") else found, *auxiliary]
+    return [
+        nn.functional.interpolate(each, size=size, mode="bilinear", align_corners=False) for each in maps
+    ], of_images
+
+
+def as_saved(network: nn.Module, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns values of a network's parameters by the names under which its library saves them, which can differ."""
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()}, strict=False)
+    with tempfile.TemporaryDirectory() as folder:
+        network.save_pretrained(folder)
+        found = load_file(Path(folder, "model.safetensors"))
+    network.load_state_dict(kept)
+    return found
 
 
 def main() -> None:
@@ -96,8 +114,21 @@ def main() -> None:
             warnings.simplefilter("ignore")
             network, channels = build(case)
             network.save_pretrained(flags.out / case)
-        found = {f"{h}x{w}": logits_of(network, (h, w), channels) for h, w in sizes_of(case)}
-        np.savez(target, **found)
+        if case in SMP_CASES:
+            # Logits instead of the probabilities of an activation.
+            network.segmentation_head[2] = nn.Identity()
+        train_batch = None if case in UNTRAINED else 2
+        np.savez(
+            target,
+            **double_results(
+                network,
+                outputs,
+                sizes=sizes_of(case),
+                channels=channels,
+                train_batch=train_batch,
+                as_saved=functools.partial(as_saved, network),
+            ),
+        )
         print(case, flush=True)
 
 

@@ -167,6 +167,24 @@ GOLDEN = (
 """Cases that the ordinary tests compare, too: every architecture, and every family of encoders."""
 
 
+GRADIENTS = (
+    *GOLDEN,
+    "unet:resnet50",
+    "unet:vgg11",
+    "unet:efficientnet_lite1",
+    "unet:efficientnet_b1",
+    "unet:seresnext50_32x4d",
+    *(
+        f"{architecture}:{encoder}"
+        for architecture in REFERENCE_ARCHITECTURES
+        if architecture != "unet"
+        for encoder in OTHERS_OF.get(architecture, OTHERS)
+        if encoder != "resnext50_32x4d"
+    ),
+)
+"""Cases whose logits in float64 and gradients are compared, too: larger encoders consist of the same modules."""
+
+
 SQUEEZING = ("se_resnext", "seresnext", "resnest", "regnet", "mobilenetv3", "tf_efficientnetv2")
 """Families of encoders with squeeze-and-excitation in residual blocks."""
 
@@ -222,6 +240,28 @@ def reference_encoder(name: str) -> str:
 def image(size: tuple[int, int], channels: int = 3, batch: int = 2) -> np.ndarray:
     """Returns normalized images, float32[B, H, W, C]."""
     return np.random.default_rng(sum(size)).normal(size=(batch, *size, channels)).astype(np.float32)
+
+
+def bright_image(size: tuple[int, int], channels: int = 3, batch: int = 2, number: int = 0) -> np.ndarray:
+    """Returns images for gradients, float32[B, H, W, C], other ones for each `number`; see `label`."""
+    return image(size, channels, batch) * 0.9**number + 1
+
+
+def label(size: tuple[int, int], num_classes: int, batch: int = 2) -> np.ndarray:
+    """Returns classes of pixels, int32[B, H, W], in areas: with the last class mostly.
+
+    Gradients of pixels then mostly have the same sign, as do the values of `bright_image`. Where they cancel each
+    other, a single unit whose ReLU is on in float32 and off in float64 can change a sum by 1e-3.
+    """
+    found = np.full((batch, *size), max(num_classes - 1, 1), np.int32)
+    found[:, :, : size[1] // 8] = min(num_classes - 1, 1)
+    found[:, : size[0] // 4] = 0
+    return found
+
+
+def image_label(num_classes: int, batch: int = 2) -> np.ndarray:
+    """Returns classes of whole images, int32[B]."""
+    return (np.arange(batch) % num_classes).astype(np.int32)
 
 
 def padded(image: np.ndarray, stride: int) -> np.ndarray:

@@ -4,10 +4,12 @@
 
 Without names, it writes all `references.CASES`. Each is a file ARCHITECTURE-ENCODER.npz with the names and shapes of
 the network's tensors, the logits of both images in inference mode, and the running statistics after one forward pass in
-training mode without dropout. Existing files are not written again.
+training mode without dropout; and, for `references.GRADIENTS`, with what `torch_double.double_results` returns.
+Existing files are not written again.
 """
 
 import argparse
+import functools
 import json
 import warnings
 from pathlib import Path
@@ -17,6 +19,7 @@ import segmentation_models_pytorch as smp
 import torch
 from references import (
     CASES,
+    GRADIENTS,
     NUM_CLASSES,
     REFERENCE_ARCHITECTURES,
     gain_of,
@@ -29,6 +32,7 @@ from references import (
     train_batch_of,
 )
 from torch import nn
+from torch_double import Outputs, double_results, without_dropout
 
 
 def build(architecture: str, encoder: str) -> nn.Module:
@@ -41,12 +45,7 @@ def build(architecture: str, encoder: str) -> nn.Module:
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     gain = gain_of(encoder)
     network.load_state_dict({name: torch.from_numpy(tensor(name, shape, gain)) for name, shape in shapes.items()})
-    for module in network.modules():
-        if isinstance(module, nn.Dropout | nn.Dropout2d):
-            module.p = 0.0
-        for rate in ("drop_prob", "drop_path_rate", "drop_connect_rate", "_drop_connect_rate", "drop_rate"):
-            if isinstance(getattr(module, rate, None), float):
-                setattr(module, rate, 0.0)
+    without_dropout(network)
     return network
 
 
@@ -79,6 +78,11 @@ def measure(
     return result
 
 
+def outputs(network: nn.Module, x: torch.Tensor) -> Outputs:
+    """Returns the logits of the only head."""
+    return [network(x)], []
+
+
 def main() -> None:
     """Writes the files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,8 +95,19 @@ def main() -> None:
         architecture, encoder = case.split(":")
         path = flags.out / f"{architecture}-{encoder}.npz"
         if not path.exists():
-            network = build(architecture, encoder)
-            np.savez_compressed(path, **measure(network, sizes_of(architecture, encoder), train_batch_of(encoder)))
+            network, sizes, batch = (
+                build(architecture, encoder),
+                sizes_of(architecture, encoder),
+                train_batch_of(encoder),
+            )
+            result = measure(network, sizes, batch)
+            if case in GRADIENTS:
+                pad = functools.partial(padded, stride=network.encoder.output_stride)
+                # Not the network whose running statistics have been updated.
+                result |= double_results(
+                    build(architecture, encoder), outputs, sizes=sizes, train_batch=min(batch, 4), pad=pad
+                )
+            np.savez(path, **result)
             print(case, flush=True)
 
 

@@ -85,7 +85,8 @@ class PositionAttention(nn.Module):
             return y.reshape(batch, height * width, channels)
 
         center, top = pixels("center", self.channels, 1), pixels("top", self.channels, 1)
-        scores = jnp.einsum("bpc,bqc->bpq", center, top, preferred_element_type=jnp.float32)
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        scores = jnp.einsum("bpc,bqc->bpq", center, top, preferred_element_type=wide)
         # Written out, because the conversion to ONNX supports no softmax over two axes.
         powers = jnp.exp(scores - jax.lax.stop_gradient(scores.max((1, 2), keepdims=True)))
         weights = (powers / powers.sum((1, 2), keepdims=True)).astype(self.dtype)

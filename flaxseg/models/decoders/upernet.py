@@ -28,12 +28,14 @@ class UPerNetDecoder(Decoder):
       decoder_channels: channels of every feature map in the decoder.
       normalize_features: apply layer normalization to the encoder's features first.
       feature_epsilon: added to the variance in this layer normalization.
+      auxiliary_head: also return the normalized second-to-last feature of the encoder.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
     decoder_channels: int = 256
     normalize_features: bool = True
     feature_epsilon: float = 1e-6
+    auxiliary_head: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
@@ -57,8 +59,8 @@ class UPerNetDecoder(Decoder):
         POSITIVE.check("feature_epsilon", self.feature_epsilon)
 
     @nn.compact
-    def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
-        """Returns [B, H / 4, W / 4, decoder_channels]."""
+    def __call__(self, features: Sequence[jax.Array], *, train: bool) -> Any:
+        """Returns [B, H / 4, W / 4, decoder_channels]; see `Decoder` for auxiliary heads."""
         used = list(features[2:])
         if self.normalize_features:
             norm = functools.partial(nn.LayerNorm, epsilon=self.feature_epsilon, dtype=self.dtype)
@@ -71,7 +73,8 @@ class UPerNetDecoder(Decoder):
             x = lateral + ops.resize_bilinear(x, _size(lateral))
             maps.append(ConvNormAct(self.decoder_channels, dtype=self.dtype, name=f"smooth{number}")(x, train=train))
         joined = [ops.resize_bilinear(each, _size(used[0])) for each in reversed(maps)]
-        return ConvNormAct(self.decoder_channels, dtype=self.dtype, name="fuse")(*joined, train=train)
+        x = ConvNormAct(self.decoder_channels, dtype=self.dtype, name="fuse")(*joined, train=train)
+        return (x, used[-2]) if self.auxiliary_head else x
 
 
 class PyramidPooling(nn.Module):

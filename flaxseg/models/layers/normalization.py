@@ -58,9 +58,9 @@ _FEW_VALUES = 1024
 class BatchNorm(nn.Module):
     """Batch normalization (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167) with the variables of Flax's own.
 
-    Statistics are computed in float32 over the global batch: without an axis name, as a batch sharded under `jax.jit`
-    requires. Unlike Flax's, the running variance is the unbiased one (over n - 1), as in PyTorch and TensorFlow, so
-    that pretrained statistics can be updated further.
+    Statistics are computed in at least float32 over the global batch: without an axis name, as a batch sharded under
+    `jax.jit` requires. Unlike Flax's, the running variance is the unbiased one (over n - 1), as in PyTorch and
+    TensorFlow, so that pretrained statistics can be updated further.
 
     Attributes:
       use_running_average: normalize by the running statistics, and leave them unchanged, instead of by the batch's.
@@ -92,7 +92,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", nn.initializers.ones_init(), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
-        wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+        wide, axes = x.astype(jnp.promote_types(x.dtype, jnp.float32)), tuple(range(x.ndim - 1))
         if use_running_average:
             mean, variance = running_mean.value, running_var.value
         else:

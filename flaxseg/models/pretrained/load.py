@@ -104,18 +104,23 @@ def _put_public(
     # Together, because the kernel of another head can have the right shape by chance.
     heads = {_head(path) for path in given if _head(path) and not _fits(given[path], wanted.get(path))}
     kept = {path: given.pop(path) for path in [*given] if _head(path) not in heads}
-    if heads:
-        print(
-            f"{found.name}: not loaded, because the number of classes differs or the network lacks it: "
-            f"{', '.join(sorted(heads))}; what the network has of it is drawn anew",
-            file=sys.stderr,
-        )
+    _print_heads(found.name, heads, present={_head(path) for path in wanted})
     missing = {path: value for path, value in wanted.items() if path not in kept and _head(path)}
     required = {path: value for path, value in wanted.items() if path not in missing}
     loaded = put_arrays(
         traverse_util.unflatten_dict(required, sep="/"), kept, unknown=unknown, name=found.name, partial=partial
     )
     return traverse_util.unflatten_dict(traverse_util.flatten_dict(loaded, sep="/") | missing, sep="/")
+
+
+def _print_heads(name: str, heads: set[str], *, present: set[str]) -> None:
+    if anew := sorted(heads & present):
+        print(
+            f"{name}: the number of classes differs, so that these are initialized anew: {', '.join(anew)}",
+            file=sys.stderr,
+        )
+    if left_out := sorted(heads - present):
+        print(f"{name}: not loaded, because the network does not have them: {', '.join(left_out)}", file=sys.stderr)
 
 
 def _head(path: str) -> str:

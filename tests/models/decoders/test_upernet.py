@@ -30,6 +30,18 @@ def test_auxiliary_head_only_on_request():
     assert [x.shape for x in jax.tree.leaves(with_head["auxiliary"])] == [(1, 33, 47, 2)]
 
 
+def test_the_auxiliary_head_is_given_the_normalized_feature():
+    decoder = UPerNetDecoder(8, auxiliary_head=True)
+    features = [jax.random.normal(jax.random.key(i), (1, 64 >> i, 64 >> i, 3 * i), jnp.float32) for i in range(5)]
+    (_, side), variables = jax.jit(functools.partial(decoder.init_with_output, train=False))(
+        jax.random.key(9), features
+    )
+    feature = np.asarray(features[3])
+    expected = (feature - feature.mean(-1, keepdims=True)) / np.sqrt(feature.var(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(side, expected, rtol=0, atol=1e-5)
+    assert set(variables["params"]["feature_norm1"]) == {"scale", "bias"}
+
+
 @pytest.mark.parametrize(("depth", "laterals"), [(3, 1), (4, 2), (5, 3)])
 def test_a_lateral_layer_for_each_feature_but_the_coarsest(depth, laterals):
     decoder = shapes_of(encoder_depth=depth)["params"]["decoder"]
