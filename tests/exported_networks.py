@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pan": {"encoder": "resnet18"},
     "upernet": {"encoder": "resnet18", "decoder_channels": 32},
     "segformer": {"encoder": "mit_b0", "decoder_channels": 32},
+    "mask2former": {"encoder": "resnet18", "decoder_channels": 32, "queries": 8, "pixel_layers": 1, "query_layers": 2},
     "fcn8s": {"encoder": "vgg11_bn", "width": 32},
     "plain_unet": {"width": 8},
     "attention_unet": {"width": 8},

@@ -17,6 +17,7 @@ from flaxseg.models.decoders.fcn8s import FCN8sDecoder
 from flaxseg.models.decoders.fpn import FPNDecoder
 from flaxseg.models.decoders.linknet import LinkNetDecoder
 from flaxseg.models.decoders.manet import MANetDecoder
+from flaxseg.models.decoders.mask2former import Mask2FormerDecoder
 from flaxseg.models.decoders.pan import PANDecoder
 from flaxseg.models.decoders.pspnet import PSPDecoder
 from flaxseg.models.decoders.segformer import SegFormerDecoder
@@ -46,6 +47,7 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "pan": Architecture(PANDecoder, output_strides=(16, 32)),
     "upernet": Architecture(UPerNetDecoder, head_kernel_size=1, auxiliary_channels=256),
     "segformer": Architecture(SegFormerDecoder, head_kernel_size=1),
+    "mask2former": Architecture(Mask2FormerDecoder, encoder="swin_tiny_patch4_window7_224", head_kernel_size=0),
     "fcn8s": Architecture(FCN8sDecoder, encoder="vgg16", head_kernel_size=0),
     "plain_unet": plain_unet,
     "attention_unet": attention_unet,

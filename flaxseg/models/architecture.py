@@ -74,7 +74,7 @@ class Architecture:
           image_classes: number of classes of a head that classifies whole images; 0: no such head.
           align_corners: logits are resized to the image's size so that the centers of the corner pixels stay where they
             are, as in segmentation_models_pytorch; False: the corners of the corner pixels, as in transformers.
-          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer; None: 1e-6.
+          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer or BEiT; None: 1e-6.
           **decoder_options: the fields of the decoder.
 
         Raises:

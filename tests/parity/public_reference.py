@@ -9,6 +9,7 @@ logits of two images at the image's size. Existing files are not written again.
 import argparse
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -20,6 +21,8 @@ from transformers import (
     CONFIG_MAPPING,
     BeitConfig,
     BeitForSemanticSegmentation,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     UperNetConfig,
@@ -40,6 +43,9 @@ def build(case: str) -> tuple[nn.Module, int]:
             network = SegformerForSemanticSegmentation(SegformerConfig(**options))
         elif kind == "beit":
             network = BeitForSemanticSegmentation(BeitConfig(**options))
+        elif kind == "mask2former":
+            config = Mask2FormerConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
+            network = Mask2FormerForUniversalSegmentation(config)
         else:
             config = UperNetConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
             network = UperNetForSemanticSegmentation(config)
@@ -53,11 +59,23 @@ def logits_of(network: nn.Module, size: tuple[int, int], channels: int) -> np.nd
     x = torch.from_numpy(image(size, channels).transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         found = network(x)
+    if hasattr(found, "masks_queries_logits"):
+        return scores_of(found, size).log().numpy().transpose(0, 2, 3, 1)
     found = found.logits if hasattr(found, "logits") else found[0] if isinstance(found, tuple) else found
     if found.shape[1] == 1:
         found = torch.logit(found.double()).float()
     found = nn.functional.interpolate(found, size=size, mode="bilinear", align_corners=False)
     return found.numpy().transpose(0, 2, 3, 1)
+
+
+def scores_of(found: Any, size: tuple[int, int]) -> torch.Tensor:
+    """Returns the scores of classes, [B, classes, H, W], as transformers computes them from queries.
+
+    Its function resizes masks to 384 x 384 pixels, the size of the images that its networks expect.
+    """
+    masks = nn.functional.interpolate(found.masks_queries_logits, size=size, mode="bilinear", align_corners=False)
+    classes = found.class_queries_logits.softmax(-1)[..., :-1]
+    return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())
 
 
 def main() -> None:

@@ -27,6 +27,9 @@ PUBLIC = "imagenet"
 HEADS = ("head", "auxiliary_", "image_head")
 """Beginnings of the names of the modules that depend on the number of classes."""
 
+CLASS_HEAD = "class_head"
+"""The name of such a module within a decoder."""
+
 _MAX_LISTED = 8
 
 
@@ -101,17 +104,16 @@ def _put_public(
     else:
         given, unknown = found.arrays(_with_encoder(model, found.name), sha256=sha256)
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
-    other = {path for path in given if _is_head(path) and not _fits(given[path], wanted.get(path))}
     # Together, because the kernel of another head can have the right shape by chance.
-    heads = {path.split("/")[1] for path in other}
-    kept = {path: value for path, value in given.items() if path.split("/")[1] not in heads}
+    heads = {_head_of(path) for path in given if not _fits(given[path], wanted.get(path))} - {""}
+    kept = {path: value for path, value in given.items() if _head_of(path) not in heads}
     if heads:
         print(
             f"{found.name}: not loaded, because the number of classes differs or the network lacks it: "
             f"{', '.join(sorted(heads))}; what the network has of it is drawn anew",
             file=sys.stderr,
         )
-    missing = {path: value for path, value in wanted.items() if path not in kept and _is_head(path)}
+    missing = {path: value for path, value in wanted.items() if path not in kept and _head_of(path)}
     required = {path: value for path, value in wanted.items() if path not in missing}
     loaded = put_arrays(
         traverse_util.unflatten_dict(required, sep="/"), kept, unknown=unknown, name=found.name, partial=partial
@@ -119,8 +121,13 @@ def _put_public(
     return traverse_util.unflatten_dict(traverse_util.flatten_dict(loaded, sep="/") | missing, sep="/")
 
 
-def _is_head(path: str) -> bool:
-    return path.split("/")[1].startswith(HEADS)
+def _head_of(path: str) -> str:
+    """Returns the path of the head that an array belongs to, without its collection; "" for other arrays."""
+    first, *rest = path.split("/")[1:]
+    if first.startswith(HEADS):
+        return first
+    module = [first, *rest]
+    return "/".join(module[: module.index(CLASS_HEAD) + 1]) if CLASS_HEAD in module else ""
 
 
 def _fits(value: np.ndarray, wanted: Any) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from flaxseg.models.pretrained.published import Layout, Settings
 from flaxseg.models.pretrained.transformers_layout.beit import read_beit
 from flaxseg.models.pretrained.transformers_layout.configuration import TYPE_KEY
+from flaxseg.models.pretrained.transformers_layout.mask2former import read_mask2former
 from flaxseg.models.pretrained.transformers_layout.segformer import read_segformer
 from flaxseg.models.pretrained.transformers_layout.upernet import read_upernet
 
@@ -12,6 +13,7 @@ READERS: dict[str, Callable[[Settings], Layout]] = {
     "segformer": read_segformer,
     "upernet": read_upernet,
     "beit": read_beit,
+    "mask2former": read_mask2former,
 }
 """For each `model_type`, the function that reads its configuration."""
 
