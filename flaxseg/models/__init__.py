@@ -22,6 +22,7 @@ from flaxseg.models.decoders.linear import LinearDecoder
 from flaxseg.models.decoders.linknet import LinkNetDecoder
 from flaxseg.models.decoders.lraspp import LRASPPDecoder
 from flaxseg.models.decoders.manet import MANetDecoder
+from flaxseg.models.decoders.mask2former import Mask2FormerDecoder
 from flaxseg.models.decoders.pan import PANDecoder
 from flaxseg.models.decoders.pspnet import PSPDecoder
 from flaxseg.models.decoders.segformer import SegFormerDecoder
@@ -66,6 +67,7 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
         head_kernel_size=1,
         align_corners=False,
     ),
+    "mask2former": Architecture(Mask2FormerDecoder, encoder="swin_tiny_patch4_window7_224", head_kernel_size=0),
     "fcn8s": Architecture(FCN8sDecoder, encoder="vgg16", head_kernel_size=0),
     "plain_unet": plain_unet,
     "attention_unet": attention_unet,

@@ -29,6 +29,8 @@ from transformers import (
     DPTForSemanticSegmentation,
     EomtConfig,
     EomtForUniversalSegmentation,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     UperNetConfig,
@@ -53,6 +55,9 @@ def build(case: str) -> tuple[nn.Module, int]:
             network = DPTForSemanticSegmentation(DPTConfig(**options))
         elif kind == "eomt":
             network = EomtForUniversalSegmentation(EomtConfig(**options))
+        elif kind == "mask2former":
+            config = Mask2FormerConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
+            network = Mask2FormerForUniversalSegmentation(config)
         else:
             config = UperNetConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
             network = UperNetForSemanticSegmentation(config)

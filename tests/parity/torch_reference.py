@@ -95,11 +95,8 @@ def main() -> None:
         architecture, encoder = case.split(":")
         path = flags.out / f"{architecture}-{encoder}.npz"
         if not path.exists():
-            network, sizes, batch = (
-                build(architecture, encoder),
-                sizes_of(architecture, encoder),
-                train_batch_of(encoder),
-            )
+            network, sizes = build(architecture, encoder), sizes_of(architecture, encoder)
+            batch = train_batch_of(encoder)
             result = measure(network, sizes, batch)
             if case in GRADIENTS:
                 pad = functools.partial(padded, stride=network.encoder.output_stride)

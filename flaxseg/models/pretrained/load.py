@@ -26,7 +26,10 @@ PUBLIC = "imagenet"
 """The `source` that stands for the public weights of the network's encoder."""
 
 HEADS = ("head", "auxiliary_", "image_head")
-"""Beginnings of the names of the modules that depend on the number of classes; a decoder's is its module `head`."""
+"""Beginnings of the names of the modules that depend on the number of classes."""
+
+DECODER_HEADS = ("head", "class_head")
+"""The names of such a module within a decoder."""
 
 _MAX_LISTED = 8
 
@@ -124,11 +127,12 @@ def _print_heads(name: str, heads: set[str], *, present: set[str]) -> None:
 
 
 def _head(path: str) -> str:
-    """Returns the name of the head that an array belongs to; "" if it belongs to none."""
-    _, module, *inner = path.split("/")
-    if module == "decoder" and inner[0] == HEADS[0]:
-        return f"{module}/{HEADS[0]}"
-    return module if module.startswith(HEADS) else ""
+    """Returns the name of the head that an array belongs to, as in `decoder/class_head`; "" if it belongs to none."""
+    _, first, *rest = path.split("/")
+    if first != "decoder":
+        return first if first.startswith(HEADS) else ""
+    inner = next((number for number, module in enumerate(rest) if module in DECODER_HEADS), None)
+    return "" if inner is None else "/".join([first, *rest[: inner + 1]])
 
 
 def _fits(value: np.ndarray, wanted: Any) -> bool:

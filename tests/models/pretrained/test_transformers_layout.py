@@ -1,6 +1,7 @@
 """Every option of transformers that changes a network is mapped or refused by name."""
 
 import functools
+import re
 
 import jax
 import numpy as np
@@ -48,6 +49,17 @@ BEIT = {
     "auxiliary_channels": 16,
     "use_mean_pooling": True,
     "vocab_size": 8192,
+    "id2label": {"0": "a", "1": "b"},
+}
+MASK2FORMER = {
+    "architectures": ["Mask2FormerForUniversalSegmentation"],
+    "model_type": "mask2former",
+    "backbone_config": SWIN,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "num_queries": 7,
+    "feature_strides": [4, 8, 16, 32],
+    "class_weight": 2.0,
     "id2label": {"0": "a", "1": "b"},
 }
 UPERNET = {
@@ -116,6 +128,12 @@ def convnext_tensor_names():
 
 
 def swin_tensor_names():
+    modules, names = swin_names()
+    return upernet_tensor_names(modules) + names
+
+
+def swin_names():
+    """Returns the names of the modules with weights and biases, and of further tensors."""
     modules, names = ["embeddings.patch_embeddings.projection", "embeddings.norm", "swin.layernorm"], []
     for stage, depth in enumerate(SWIN["depths"]):
         if stage < 3:
@@ -127,7 +145,7 @@ def swin_tensor_names():
             modules += [f"{block}.{layer}" for layer in (*layers, "attention.output.dense")]
             buffers = ("relative_position_bias_table", "relative_position_index")
             names += [f"backbone.{block}.attention.self.{buffer}" for buffer in buffers]
-    return upernet_tensor_names(modules) + names
+    return modules, names
 
 
 @pytest.mark.parametrize(("backbone", "names"), [("convnext", convnext_tensor_names), ("swin", swin_tensor_names)])
@@ -142,7 +160,9 @@ def arrays_of(model):
     """Returns the paths of a network's arrays."""
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)
-    return set(traverse_util.flatten_dict({key: shapes[key] for key in ("params", "batch_stats")}, sep="/"))
+    return set(
+        traverse_util.flatten_dict({key: shapes[key] for key in ("params", "batch_stats") if key in shapes}, sep="/")
+    )
 
 
 def test_a_swin_backbone_has_the_normalization_of_its_library_and_its_size():
@@ -196,6 +216,55 @@ def test_the_tensors_of_a_beit_fill_every_array():
     assert not unknown and arrays.keys() == arrays_of(model)
 
 
+def test_a_mask2former_has_a_layer_less_than_predictions():
+    assert read(MASK2FORMER).options == {
+        "encoder": "swin_tiny_patch4_window7_224",
+        "decoder_channels": 256,
+        "queries": 7,
+        "heads": 8,
+        "pixel_layers": 1,
+        "query_layers": 1,
+        "pixel_mlp_channels": 1024,
+        "query_mlp_channels": 2048,
+        "align_corners": False,
+        "feature_epsilon": 1e-5,
+    }
+
+
+def test_the_tensors_of_a_mask2former_fill_every_array():
+    layout = read(MASK2FORMER)
+    model = build_model("mask2former", num_classes=2, **layout.options)
+    backbone, names = swin_names()
+    backbone += [f"hidden_states_norms.stage{i}" for i in range(1, 5)]
+    names = [name.replace("backbone.", "model.pixel_level_module.encoder.") for name in names]
+    modules = [f"model.pixel_level_module.encoder.{module}" for module in backbone]
+    pixels = ["mask_projection", *(f"input_projections.{i}.{j}" for i in range(3) for j in (0, 1))]
+    pixels += ["adapter_1.1", "layer_1.1"]
+    inner = [f"self_attn.{name}" for name in ("sampling_offsets", "attention_weights", "value_proj", "output_proj")]
+    inner += ["self_attn_layer_norm", "fc1", "fc2", "final_layer_norm"]
+    pixels += [f"encoder.layers.0.{module}" for module in inner]
+    modules += [f"model.pixel_level_module.decoder.{module}" for module in pixels]
+    names += [
+        f"model.pixel_level_module.decoder.{name}" for name in ("adapter_1.0.weight", "layer_1.0.weight", "level_embed")
+    ]
+    inner = ["cross_attn.out_proj", "cross_attn_layer_norm", "self_attn_layer_norm", "fc1", "fc2", "final_layer_norm"]
+    inner += [f"self_attn.{name}_proj" for name in ("q", "k", "v", "out")]
+    queries = ["decoder.layernorm", *(f"decoder.mask_predictor.mask_embedder.{i}.0" for i in range(3))]
+    modules += [f"model.transformer_module.{module}" for module in queries]
+    modules += [f"model.transformer_module.decoder.layers.0.{module}" for module in inner]
+    modules.append("class_predictor")
+    embeddings = ("level_embed", "queries_embedder", "queries_features")
+    names += [f"model.transformer_module.{name}.weight" for name in embeddings]
+    names += [f"{module}.{leaf}" for module in modules for leaf in ("weight", "bias")] + ["criterion.empty_weight"]
+    tensors = {name: np.zeros(_shape(name)) for name in names}
+    whole = "model.transformer_module.decoder.layers.0.cross_attn.in_proj"
+    tensors |= {f"{whole}_weight": np.arange(6).reshape(6, 1), f"{whole}_bias": np.arange(6)}
+    arrays, unknown = layout.convert(model, tensors)
+    assert not unknown and arrays.keys() == arrays_of(model)
+    parts = [arrays[f"params/decoder/queries/layer0/cross/{name}/kernel"] for name in "qkv"]
+    np.testing.assert_array_equal(parts, [[[0, 1]], [[2, 3]], [[4, 5]]])
+
+
 def test_queries_keys_and_values_are_one_layer():
     parts = {f"a.self.{name}.{leaf}": np.full(2, n) for n, name in enumerate("qkv") for leaf in ("weight", "bias")}
     joined = concatenated(parts | {"a.self.q.other": np.zeros(1)}, "qkv", "all")
@@ -203,19 +272,18 @@ def test_queries_keys_and_values_are_one_layer():
     np.testing.assert_array_equal(joined["a.self.all.bias"], [0, 0, 1, 1, 2, 2])
 
 
+NORMS = re.compile(r".*(norm(\d|_before|_after)?|norms\.stage\d|bn|layer\.0|(adapter_1|layer_1|projections\.\d)\.1)")
+DENSE = re.compile(
+    r".*(pwconv\d|dense|query|key|value|reduction|fc\d|_proj|_offsets|_weights|embedder(\.\d\.0)?|features|predictor)"
+)
+
+
 def _shape(name):
     """Returns a shape with the number of axes of a tensor, which decides what its weight is."""
     module, _, leaf = name.rpartition(".")
-    last = module.rpartition(".")[2]
-    if (
-        leaf != "weight"
-        or "norm" in last
-        or last == "bn"
-        or "hidden_states_norms" in module
-        or module.endswith("layer.0")
-    ):
+    if leaf != "weight" or NORMS.fullmatch(module):
         return (1,)
-    return (1, 1) if last.startswith(("pwconv", "dense", "query", "key", "value", "reduction")) else (1, 1, 1, 1)
+    return (1, 1) if DENSE.fullmatch(module) else (1, 1, 1, 1)
 
 
 DPT = {"architectures": ["DPTForSemanticSegmentation"], "model_type": "dpt", "id2label": {"0": "a", "1": "b"}}
@@ -275,6 +343,9 @@ REFUSED = {
     "neck_hidden_sizes": (DPT, [1, 2, 3], "must be four integers of at least 1"),
     "use_swiglu_ffn": (EOMT, True, "only False is"),
     "mlp_ratio": (EOMT, 2, "only 4 is"),
+    "pre_norm": (MASK2FORMER, True, "only False is"),
+    "feature_size": (MASK2FORMER, 128, "only 256 is"),
+    "common_stride": (MASK2FORMER, 8, "only 4 is"),
     "use_absolute_position_embeddings": (BEIT, True, "only False is"),
     "use_shared_relative_position_bias": (BEIT, True, "only False is"),
     "intermediate_size": (BEIT, 1024, "only 3072 is"),
@@ -284,7 +355,7 @@ REFUSED = {
         [3, 5, 7, 12],
         "there are beit_base_patch16_224",
     ),
-    "model_type": (SEGFORMER, "mask2former", "supported are segformer, upernet"),
+    "model_type": (SEGFORMER, "oneformer", "supported are segformer, upernet"),
     "architectures": (SEGFORMER, ["SegformerForImageClassification"], "is not a network for segmentation"),
     "sr_ratios": (SEGFORMER, [8, 4, 2, 2], "only (8, 4, 2, 1) is"),
     "strides": (SEGFORMER, [2, 2, 2, 2], "only (4, 2, 2, 2) is"),
@@ -303,6 +374,7 @@ REFUSED = {
         {**SWIN, "window_size": 8},
         "there are swin_tiny_patch4_window7_224",
     ),
+    "backbone_config: num_stages": (MASK2FORMER, {**SWIN, "num_stages": 3}, "is not supported, and could change"),
     "backbone_config: out_features": (UPERNET, {**BACKBONE, "out_features": ["stage4"]}, "is not supported"),
 }
 
