@@ -22,8 +22,9 @@ class EoMTDecoder(Decoder):
     """Queries that pass through the last blocks of a vision transformer as further tokens, and predict masks.
 
     Each query predicts a class, or none, and a mask: the product of its embedding, from three dense layers, with the
-    upscaled patches; `layers.queries` turns them into the logits of pixels. The paper trains with a loss of matched masks
-    instead, and with attention that is masked at first; here attention is never masked, as in the paper for inference.
+    upscaled patches; `layers.queries` turns them into the logits of pixels. The paper trains with a loss of matched
+    masks instead, and with attention that is masked at first; here attention is never masked, as in the paper for
+    inference.
 
     Parameters are named `queries`, `head`, `mask{i}` and `upscale{i}/{conv,depthwise,norm}`.
 
