@@ -40,7 +40,7 @@ from flaxseg.train.step_metrics import TrainMetrics
 if TYPE_CHECKING:
     from flaxseg.deploy.predictor import Predictor, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "IGNORE_LABEL",

@@ -16,12 +16,14 @@ _is_command = False
 def exit_during_imports() -> None:
     """Lets Ctrl-C end the process with one line and status 130, if it is a command of flaxseg that is starting.
 
-    For the first lines of the package, which `python -m flaxseg.COMMAND` imports before the command. Does nothing in
-    other programs.
+    For the first lines of the package, which `flaxseg COMMAND` and `python -m flaxseg.COMMAND` import before the
+    command. Does nothing in other programs.
     """
     global _is_command
     # While Python imports the package of a module that is run with -m, its name is not yet in sys.argv.
-    _is_command = sys.argv[:1] == ["-m"] and any(w.removeprefix("-m").startswith("flaxseg.") for w in sys.orig_argv)
+    modules = (word.removeprefix("-m").partition(".")[0] for word in sys.orig_argv)
+    is_module = sys.argv[:1] == ["-m"] and "flaxseg" in modules
+    _is_command = is_module or os.path.splitext(os.path.basename((sys.argv or [""])[0]))[0] == "flaxseg"
     if _is_command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _exit)
 

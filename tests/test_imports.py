@@ -28,7 +28,7 @@ FLOORS = {
 }
 """From the ground floor up: for each package or file, what it may import besides itself; equal ones share a row."""
 
-COMMANDS = ("cli", "main", "doctor", "evaluate", "export", "inspect_data", "lr_find", "predict")
+COMMANDS = ("__main__", "cli", "main", "doctor", "evaluate", "export", "inspect_data", "lr_find", "predict")
 
 
 def floor(module: str) -> str:

@@ -24,8 +24,9 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     Values are not validated.
 
     Args:
-      file: path of a Python file that defines `get_config(variant="")`, optionally followed by `:variant`; of the
-        `config.json` of a run; or of the directory of a run.
+      file: the name of a file that comes with flaxseg, such as `pet`, or the path of a Python file that defines
+        `get_config(variant="")`, either optionally followed by `:variant`; or the path of the `config.json` of a run,
+        or of the directory of a run.
       overrides: strings `key=value`, such as `optimizer.learning_rate=3e-4`; see override().
 
     Raises:
@@ -105,15 +106,33 @@ def _run_python(file: str) -> Any:
     """Returns what `get_config` of a Python file returns."""
     path, _, variant = file.partition(":")
     if not Path(path).is_file():
-        existing = sorted(str(p) for p in Path(path).parent.glob("*.py"))
-        raise ConfigError(
-            f"--config={file}: there is no file {path}{did_you_mean(path, existing)}"
-            + (f"; the folder contains {', '.join(existing)}" if existing else "")
-        )
+        own = own_files()
+        if path not in own:
+            raise _missing(file, path, own)
+        path = str(own[path])
     get_config = _call(path, lambda: runpy.run_path(path)).get("get_config")
     if not callable(get_config):
         raise ConfigError(f"{path}: defines no get_config(variant='') that returns the configuration")
     return _call(file, lambda: get_config(variant))
+
+
+def own_files() -> dict[str, Path]:
+    """Returns the configuration files that come with flaxseg, by their names, such as `pet`."""
+    package = Path(__file__).resolve().parents[1]
+    # They are installed into the package; in a clone, and where it is installed as editable, they lie beside it.
+    found = next((each for each in (package / "configs", package.parent / "configs") if each.is_dir()), None)
+    return {path.stem: path for path in sorted(found.glob("*.py"))} if found else {}
+
+
+def _missing(file: str, path: str, own: Mapping[str, Path]) -> ConfigError:
+    """Returns the error about a configuration file that does not exist."""
+    existing = sorted(str(each) for each in Path(path).parent.glob("*.py"))
+    is_name = Path(path).name == path and not path.endswith(".py")
+    contents = "" if is_name or not existing else f"; the folder contains {', '.join(existing)}"
+    return ConfigError(
+        f"--config={file}: there is no file {path}{did_you_mean(path, [*own, *existing])}{contents}; those that "
+        f"come with flaxseg are {', '.join(own)}"
+    )
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ def check_writer(writer: str) -> None:
         raise ArgumentError("writer", writer, f"must be one of {allowed}{did_you_mean(writer, WRITERS)}")
     if writer == "clu" and not _is_tensorflow_installed():
         raise ArgumentError(
-            "writer", writer, "CLU's writer needs TensorFlow, which is not installed; install it, or use 'tensorboard'"
+            "writer", writer, "CLU's writer needs TensorFlow: pip install 'flaxseg[tensorflow]', or use 'tensorboard'"
         )
 
 

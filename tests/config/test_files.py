@@ -2,7 +2,7 @@
 
 import pytest
 
-from flaxseg.config.files import load_config, override
+from flaxseg.config.files import load_config, override, own_files
 from flaxseg.config.schema import default_config, leaves
 from flaxseg.config.validate import validate
 from flaxseg.errors import ConfigError
@@ -51,6 +51,21 @@ def test_a_string_key_stays_a_string_and_a_value_has_no_keys():
     assert config.data.dir == "2024"
     with pytest.raises(ConfigError, match="config.model.options.width.x = 1: the part before the last dot is a value"):
         override(config, ("model.options.width.x=1",))
+
+
+def test_files_that_come_with_flaxseg_have_names():
+    assert load_config("pet:small").to_dict() == load_config("configs/pet.py:small").to_dict()
+    assert list(own_files()) == ["camvid", "cityscapes", "folder", "pet", "shapes", "tfds", "voc"]
+    message = r"--config=pets: there is no file pets; did you mean 'pet'\?; those that come with flaxseg are camvid, "
+    with pytest.raises(ConfigError, match=message):
+        load_config("pets")
+
+
+def test_a_file_of_ones_own_comes_first(tmp_path, monkeypatch):
+    (tmp_path / "pet").write_text("def get_config(variant=''):\n    raise ValueError('my own')\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="my own"):
+        load_config("pet")
 
 
 def test_unusable_files_are_reported(tmp_path):

@@ -79,7 +79,7 @@ def test_a_writer_must_exist_and_be_installed(monkeypatch):
         check_writer("tensorbord")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     check_writer("auto")
-    with pytest.raises(ArgumentError, match="writer = 'clu': .* TensorFlow, which is not installed; install it, or"):
+    with pytest.raises(ArgumentError, match="writer = 'clu': .* TensorFlow: pip install .*, or use"):
         check_writer("clu")
 
 

@@ -19,7 +19,9 @@ ALTERNATIVES = (
 )
 """What else a user can do if a dataset whose original layout is known cannot be prepared."""
 
-_INSTALL = "Install TensorFlow, which preparing the dataset needs, and try again; once prepared, it is read without it"
+_INSTALL = (
+    "Install TensorFlow, which only preparing the dataset needs, and try again: pip install 'flaxseg[tensorflow]'"
+)
 
 
 @dataclasses.dataclass(frozen=True)
