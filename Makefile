@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 PARITY ?= .venv-parity
 
-.PHONY: help demo test lint types unit soak certificate bench parity clean
+.PHONY: help demo test lint types unit soak certificate bench docs parity clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -24,7 +24,7 @@ $(VENV)/.test: $(VENV)/.run
 	touch $@
 
 demo: $(VENV)/.run  ## train on the built-in dataset, and print the scores
-	$(BIN)/python -m flaxseg.main --config=configs/shapes.py --workdir=$(WORKDIR)
+	$(BIN)/python -m flaxseg.main --config=shapes --workdir=$(WORKDIR)
 
 test: lint types unit  ## run lint, types and unit
 
@@ -57,6 +57,13 @@ $(PARITY)/.made: tests/parity/requirements.txt
 	  torchvision==0.28.0 timm==1.0.31 segmentation-models-pytorch==0.6.0
 	: > $$($(PARITY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/torchvision/_meta_registrations.py
 	touch $@
+
+$(VENV)/.docs: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/.docs  ## build the documentation into build/site; warnings, such as a link to nowhere, are errors
+	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
 
 parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and all networks with PyTorch's (an hour)
 	mkdir -p build

@@ -1,6 +1,6 @@
 """Trains a small U-Net on the built-in shapes dataset, which is generated on the fly; a few minutes on a CPU.
 
-python -m flaxseg.main --config=configs/shapes.py
+python -m flaxseg.main --config=shapes
 """
 
 from ml_collections import ConfigDict

@@ -46,8 +46,9 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
     parser = command_parser(prog, description=description, epilog=epilog)
     parser.add_argument(
         "--config",
-        metavar="FILE[:VARIANT]",
-        help=f"configuration file{' (required)' if required else ''}, such as configs/pet.py or runs/pet/config.json",
+        metavar="NAME[:VARIANT]",
+        help=f"configuration{' (required)' if required else ''}: a name such as pet, a file of yours such as my.py, or a "
+        "run such as runs/pet",
     )
     parser.add_argument("--config.KEY", metavar="VALUE", help="set a key, as in --config.train.batch_size=16")
     parser.add_argument(
@@ -152,7 +153,7 @@ def exit_status(run: Callable[[], int], *, interrupted: str) -> int:
 def run_name(config: str) -> str:
     """Returns the name of a run's folder for `--config`.
 
-    It is `pet-small` for `configs/pet.py:small`, and that of the run itself, `pet`, for `runs/pet` and
+    It is `pet-small` for `pet:small` and `configs/pet.py:small`, and that of the run itself, `pet`, for `runs/pet` and
     `runs/pet/config.json`.
     """
     if Path(config).is_dir() or Path(config).name == "config.json":

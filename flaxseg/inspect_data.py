@@ -1,4 +1,4 @@
-"""Checks and shows a dataset without training: `python -m flaxseg.inspect_data --config=configs/pet.py`."""
+"""Checks and shows a dataset without training: `python -m flaxseg.inspect_data --config=pet`."""
 
 import argparse
 import sys
@@ -26,9 +26,9 @@ exit status: 0, the dataset can be trained on, perhaps with warnings; 1, it cann
 
 EPILOG = """\
 examples:
-  python -m flaxseg.inspect_data --config=configs/shapes.py
+  python -m flaxseg.inspect_data --config=shapes
         the built-in dataset
-  python -m flaxseg.inspect_data --config=configs/folder.py --config.data.dir=DIR --output=runs/look
+  python -m flaxseg.inspect_data --config=folder --config.data.dir=DIR --output=runs/look
         images and masks of your own; any key of the configuration can be set, as for flaxseg.main
 """
 

@@ -1,4 +1,4 @@
-"""Finds a learning rate by a range test: `python -m flaxseg.lr_find --config=configs/pet.py`."""
+"""Finds a learning rate by a range test: `python -m flaxseg.lr_find --config=pet`."""
 
 import argparse
 import csv
@@ -21,8 +21,8 @@ loss at each rate (the range test of Smith 2017). Writes a plot and the losses; 
 
 EPILOG = """\
 examples:
-  python -m flaxseg.lr_find --config=configs/pet.py
-  python -m flaxseg.lr_find --config=configs/pet.py --lowest=1e-5 --highest=1 --steps=200 --config.optimizer.name=sgd
+  python -m flaxseg.lr_find --config=pet
+  python -m flaxseg.lr_find --config=pet --lowest=1e-5 --highest=1 --steps=200 --config.optimizer.name=sgd
         any key of the configuration can be set, as for flaxseg.main
 """
 

@@ -1,4 +1,4 @@
-"""Trains a network: `python -m flaxseg.main --config=configs/pet.py --workdir=DIR`."""
+"""Trains a network: `python -m flaxseg.main --config=pet --workdir=DIR`."""
 
 import argparse
 import sys
@@ -20,17 +20,17 @@ Repeat the command to resume a run that was stopped.
 
 EPILOG = """\
 examples:
-  python -m flaxseg.main --config=configs/shapes.py
+  python -m flaxseg.main --config=shapes
         train on the built-in dataset, which needs no download
-  python -m flaxseg.main --config=configs/pet.py:small --workdir=runs/try
+  python -m flaxseg.main --config=pet:small --workdir=runs/try
         use a variant of a configuration
-  python -m flaxseg.main --config=configs/folder.py --config.data.dir=DIR --config.train.epochs=20
+  python -m flaxseg.main --config=folder --config.data.dir=DIR --config.train.epochs=20
         train on your own images and masks; every key of the configuration can be set
-  srun python -m flaxseg.main --config=configs/pet.py --workdir=DIR --distributed=auto
+  srun python -m flaxseg.main --config=pet --workdir=DIR --distributed=auto
         train on all devices of a SLURM job; DIR is on a disk that all its machines share
   python -m flaxseg.main --help_config optimizer
         describe the keys of a section
-  python -m flaxseg.main --config=configs/pet.py --print_config
+  python -m flaxseg.main --config=pet --print_config
         print every key with its value
 """
 

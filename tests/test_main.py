@@ -22,7 +22,7 @@ def test_help_shows_the_flags_and_examples(capsys):
         main(["--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    for part in ("--config FILE[:VARIANT]", "--workdir", "--config.train.epochs=20", "configs/shapes.py"):
+    for part in ("--config NAME[:VARIANT]", "--workdir", "--config.train.epochs=20", "--config=shapes"):
         assert part in text
 
 

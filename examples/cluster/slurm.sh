@@ -17,7 +17,7 @@
 SHARED=${SHARED:-$SLURM_SUBMIT_DIR}
 
 srun python -m flaxseg.main \
-    --config=configs/pet.py \
+    --config=pet \
     --config.data.dir="$SHARED/oxford_iiit_pet" \
     --config.train.batch_size=64 \
     --config.eval.batch_size=64 \

@@ -8,7 +8,7 @@ set -eu
 # with gcsfuse.
 read -r -d '' COMMAND <<'END' || true
 cd flaxseg && python -m flaxseg.main \
-    --config=configs/pet.py \
+    --config=pet \
     --config.data.dir=$HOME/shared/oxford_iiit_pet \
     --config.train.precision=bfloat16 \
     --config.train.batch_size=256 \
