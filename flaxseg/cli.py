@@ -47,8 +47,8 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
     parser.add_argument(
         "--config",
         metavar="NAME[:VARIANT]",
-        help=f"configuration{' (required)' if required else ''}: a name such as pet, a file of yours such as my.py, or a "
-        "run such as runs/pet",
+        help=f"configuration{' (required)' if required else ''}: a name such as pet, a file of your own such as my.py, "
+        "or a run such as runs/pet",
     )
     parser.add_argument("--config.KEY", metavar="VALUE", help="set a key, as in --config.train.batch_size=16")
     parser.add_argument(

@@ -161,6 +161,11 @@ def option_names(entry: Entry) -> list[str]:
     return [option.name for option in options_of(entry)]
 
 
+def takes_option(entry: Entry, name: str) -> bool:
+    """Returns whether an entry has an option of this name."""
+    return _takes_any_option(entry) or name in option_names(entry)
+
+
 def option_errors(entry: Entry, options: Mapping[str, Any], *, key: str, given: Iterable[str] = ()) -> list[str]:
     """Returns a message for each option that is missing, unknown, or of the wrong type; none if all are valid.
 

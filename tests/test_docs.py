@@ -3,12 +3,17 @@
 import runpy
 import types
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 HOOKS = runpy.run_path(str(ROOT / "docs" / "hooks.py"))
+
+
+class File(NamedTuple):
+    src_uri: str
 
 
 def pages_of(navigation):
@@ -37,7 +42,5 @@ def test_every_page_is_in_the_navigation():
     ],
 )
 def test_links_stay_within_the_site(page, link, expected):
-    found = HOOKS["on_page_markdown"](
-        f"See {link}.", types.SimpleNamespace(file=types.SimpleNamespace(src_uri=page)), 0, 0
-    )
+    found = HOOKS["on_page_markdown"](f"See {link}.", types.SimpleNamespace(file=File(page)), None, None)
     assert found == f"See {expected}."

@@ -2,6 +2,7 @@
 
 import ast
 import runpy
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from flaxseg.config.changed_names import drop_options, entry_names
 from flaxseg.config.groups import Group, as_group
 from flaxseg.config.schema import GROUP_KEYS, KEYS, default_config, leaves
-from flaxseg.config.validate import errors_in, raise_all
+from flaxseg.config.validate import errors_in, key_hint, raise_all
 from flaxseg.errors import ArgumentError, ConfigError, did_you_mean, shown
 from flaxseg.models.pretrained.json_text import parse_json
 
@@ -21,7 +23,8 @@ _MAX_NAME = 200
 def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Reads `configs/NAME.py`, `configs/NAME.py:variant` or `RUN/config.json` and applies overrides.
 
-    Values are not validated.
+    Values are not validated. Where an override changes a name, such as `model.name`, options of the file's choice that
+    the new one lacks are left out, which is printed.
 
     Args:
       file: the name of a file that comes with flaxseg, such as `pet`, or the path of a Python file that defines
@@ -38,7 +41,10 @@ def load_config(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise_all(errors_in(config))
     config = as_group(config)
+    names = entry_names(config)
     override(config, overrides)
+    for notice in drop_options(config, names, [item.partition("=")[0] for item in overrides]):
+        print(notice, file=sys.stderr)
     return config
 
 
@@ -154,7 +160,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> None:
         if not equals:
             messages.append(f"--config.{item}: has no value; write --config.{item}=VALUE")
         elif not (key in known or key.startswith(tuple(f"{group}." for group in GROUP_KEYS))):
-            messages.append(f"config.{key}: no such key{did_you_mean(key, known)}")
+            messages.append(f"config.{key}: no such key{key_hint(key, known)}")
         elif not _set(config, key, value):
             messages.append(f"config.{key} = {value}: the part before the last dot is a value, not a group of keys")
     if messages:

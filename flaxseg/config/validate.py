@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -71,6 +71,16 @@ def _with_key(
     return f"config.{key}{dot}{rest} = {shown(error.value)}: {error.problem}"
 
 
+def key_hint(key: str, known: Iterable[str]) -> str:
+    """Returns what an error adds about a key that does not exist: what to set instead, or the nearest key."""
+    if key.rpartition(".")[2] == "num_classes":
+        return (
+            "; the classes are those of the dataset; for the dataset `folder`, data.options.values, "
+            "data.options.class_names or data.options.colors set them"
+        )
+    return did_you_mean(key, known)
+
+
 def _key_errors(config: ConfigDict) -> tuple[list[str], dict[str, Any]]:
     """Returns the errors of single keys, and the value of every key without one."""
     messages, valid, values = [], {}, dict(_entries(config))
@@ -79,7 +89,7 @@ def _key_errors(config: ConfigDict) -> tuple[list[str], dict[str, Any]]:
         if section in values:
             messages.append(f"config.{section} = {shown(values[section])}: must be a group of keys")
     messages += [
-        f"config.{name} = {shown(values[name])}: no such key{did_you_mean(name, KEYS)}"
+        f"config.{name} = {shown(values[name])}: no such key{key_hint(name, KEYS)}"
         for name in sorted(values.keys() - KEYS.keys() - set(sections))
     ]
     for name, key in KEYS.items():

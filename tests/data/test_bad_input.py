@@ -192,6 +192,13 @@ REJECTED = {
         ("has 1 problem(s)", "the folder {root}/images contains no images", "extensions: .jpg"),
         complete=False,
     ),
+    "side by side": Bad(
+        {"a.png": encoded(NOISE), "a_mask.png": encoded(CHECKS), "b.png": encoded(NOISE)}
+        | {"b_mask.png": encoded(CHECKS)},
+        ("the folder {root}/images does not exist",
+         "side by side in {root}: use folder(images='.', masks='.', mask_suffix='_mask')"),
+        complete=False,
+    ),
     "missing folder": Bad(
         {"other/a.png": encoded(CHECKS)},
         ("has 2 problem(s)", "the folder {root}/images does not exist", "the folder {root}/masks does not exist",

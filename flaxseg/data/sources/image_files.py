@@ -49,7 +49,7 @@ def files_by_stem(
       exclude: a subfolder to omit; "" for none.
     """
     if not os.path.isdir(folder):
-        problems.append(f"the folder {folder} does not exist{_nearest_content(folder)}")
+        problems.append(f"the folder {folder} does not exist{nearest_content(folder)}")
         return {}
     by_stem: dict[str, str] = {}
     known = len(problems)
@@ -76,7 +76,7 @@ def is_same_folder(folder: str, other: str) -> bool:
     return os.path.realpath(folder) == os.path.realpath(other)
 
 
-def _nearest_content(folder: str) -> str:
+def nearest_content(folder: str) -> str:
     """Returns the content of the nearest existing parent of a missing folder, in parentheses."""
     parent = os.path.dirname(folder)
     while parent and not os.path.isdir(parent) and parent != os.path.dirname(parent):

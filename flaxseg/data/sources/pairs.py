@@ -1,11 +1,18 @@
 """Pairs of image and mask files in a folder, by split."""
 
+import collections
 import dataclasses
 import glob
 import os
 from collections.abc import Collection, Iterable, Sequence
 
-from flaxseg.data.sources.image_files import SUFFIXES, files_by_stem, is_same_folder, list_image_files
+from flaxseg.data.sources.image_files import (
+    SUFFIXES,
+    files_by_stem,
+    is_same_folder,
+    list_image_files,
+    nearest_content,
+)
 from flaxseg.data.sources.split_lists import read_split_list
 from flaxseg.errors import DataError
 
@@ -69,6 +76,7 @@ class Layout:
         Raises:
           DataError: missing folders or files, or files that do not match; the message lists up to ten problems.
         """
+        self._check_root()
         image_dir, mask_dir = self.path(self.images, split), self.path(self.masks, split)
         problems: list[str] = []
         images, masks = found = self._find_files(image_dir, mask_dir, problems)
@@ -86,7 +94,7 @@ class Layout:
                 extra = [] if is_shared else sorted(set(masks) - set(images))
                 problems += [f"the mask {masks[s]} has no image in {image_dir}" for s in extra]
         if problems:
-            raise self._error(problems, split, _suffix_hint(*found) if all(found) else "")
+            raise self._error(problems, split, _suffix_hint(*found) if all(found) else self._flat_hint(found))
         return [Pair(s, os.path.join(image_dir, images[s]), os.path.join(mask_dir, masks[s])) for s in stems]
 
     def all_masks(self) -> list[str]:
@@ -100,6 +108,34 @@ class Layout:
             exclude = "" if not images or is_same_folder(images, folder) else images
             found += [os.path.join(folder, file) for file in list_image_files(folder, self.mask_suffix, exclude)]
         return found
+
+    def _check_root(self) -> None:
+        """Raises DataError if the folder of the dataset does not exist, or is a pattern of file names."""
+        if os.path.isdir(self.root):
+            return
+        if glob.has_magic(self.root):
+            raise DataError(
+                f"the folder {self.root} does not exist: patterns of names are not expanded; give the folder of the "
+                "dataset, and the folders of the images and masks below it"
+            )
+        what = "is a file" if os.path.exists(self.root) else f"does not exist{nearest_content(self.root)}"
+        raise DataError(f"the folder of the dataset, {self.root}, {what}; check the path")
+
+    def _flat_hint(self, found: Sequence[Collection[str]]) -> str:
+        """Returns the options for a folder that contains images and masks side by side, if this one does."""
+        if any(found):
+            return ""
+        stems = {os.path.splitext(name)[0] for name in os.listdir(self.root) if name.lower().endswith(SUFFIXES)}
+        suffixes = collections.Counter(
+            stem[len(first) :] for first in stems for stem in stems if stem != first and stem.startswith(first)
+        )
+        suffix, count = next(iter(suffixes.most_common(1)), ("", 0))
+        if 2 * count < len(stems) or not suffix:
+            return ""
+        return (
+            f"\nImages and masks seem to lie side by side in {self.root}: use folder(images='.', masks='.', "
+            f"mask_suffix={suffix!r})"
+        )
 
     def _find_files(self, image_dir: str, mask_dir: str, problems: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Returns the paths of the images and of the masks by stem, and appends what is wrong to `problems`."""

@@ -370,3 +370,17 @@ def test_membranes_are_read_as_background_and_foreground(shared_data: pathlib.Pa
     dataset = folder("val", data_dir=str(root), images="image", masks="label")
     assert dataset.class_names == ("background", "foreground") and len(dataset.source) == 6
     assert set(np.unique(dataset.source[0]["label"])) == {0, 1}
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    message = (
+        rf"the folder of the dataset, {tmp_path}/nope, does not exist \({tmp_path} contains photos\); check the path"
+    )
+    with pytest.raises(DataError, match=message):
+        folder("train", data_dir=str(tmp_path / "nope"))
+    with pytest.raises(DataError, match=r"photos/\*.png does not exist: patterns of names are not expanded; give the"):
+        folder("train", data_dir=str(tmp_path / "photos" / "*.png"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="file, is a file; check the path"):
+        folder("train", data_dir=str(tmp_path / "file"))
