@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--workdir", metavar="DIR", help="directory of the run (default: runs/ and the configuration's name)"
     )
     parser.add_argument(
-        "--print_config", action="store_true", help="check the configuration, print every KEY = VALUE, and exit"
+        "--print_config",
+        action="store_true",
+        help="check the configuration, print every KEY = VALUE and the options that can be set, and exit",
     )
     parser.add_argument(
         "--dry_run",
@@ -65,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from flaxseg.config.files import load_config
+    from flaxseg.config.help import default_options
     from flaxseg.config.schema import leaves
     from flaxseg.config.validate import validate
 
@@ -75,6 +78,9 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     if arguments.print_config:
         for key, value in leaves(config):
             print(f"{key} = {value!r}")
+        print("\n# options that have their defaults")
+        for line in default_options(config):
+            print(line)
         return 0
     cli.prepare(verbose=arguments.verbose)
     if arguments.distributed:

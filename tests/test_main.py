@@ -46,6 +46,23 @@ def test_print_config_shows_the_overridden_values(capsys):
         assert line in lines
 
 
+def test_print_config_lists_the_options_that_are_not_set(capsys):
+    arguments = [
+        "--config=shapes",
+        "--config.model.name=fpn",
+        "--config.model.options.encoder=mit_b0",
+        "--print_config",
+    ]
+    assert main([*arguments, "--config.loss.focal=0.5"]) == 0
+    given, options = capsys.readouterr().out.split("\n\n# options that have their defaults\n")
+    assert "model.options.encoder = 'mit_b0'" in given and "model.options.encoder " not in options
+    lines = options.splitlines()
+    for start in ("model.options.encoder_depth = ", "data.options.seed = ", "loss_options.focal.gamma = 2.0  # "):
+        assert any(line.startswith(start) for line in lines), start
+    assert "optimizer.options.b1 = 0.9 # the decay rate of the average of gradients, from 0 to below 1." in lines
+    assert max(map(len, lines)) <= 140
+
+
 def test_errors_are_printed_without_a_traceback(tmp_path):
     command = ("--config=configs/shapes.py", f"--workdir={tmp_path}/run", "--config.model.name=unett")
     done = run(*command, "--config.train.batch_size=0", "--config.loss_options.cross_entropy.smoothing=1")

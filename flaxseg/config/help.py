@@ -15,6 +15,7 @@ from flaxseg.losses import LOSSES
 from flaxseg.registry import Option, look_up, options_of, type_name
 
 _WIDTH = 100
+_LONGEST_LINE = 140
 _WIDEST_DEFAULT = 24
 """Characters; after a longer default value, the description begins on the next line."""
 
@@ -55,6 +56,21 @@ def config_help(config: ConfigDict, prefix: str = "") -> str:
         known = [section.name for section in SCHEMA] + [*KEYS] + [row.key for table in tables for row in table.rows]
         raise ConfigError(f"--help_config {prefix}: no such section or key{did_you_mean(prefix, known)}")
     return "\n\n".join(map(_text, shown))
+
+
+def default_options(config: ConfigDict) -> list[str]:
+    """Returns a line for each option that the configuration does not set, with its default and its meaning.
+
+    Args:
+      config: a valid configuration, which names the dataset, network, losses, optimizer and schedule.
+    """
+    given = {key for key, _ in leaves(config)}
+    rows = [row for group in _OPTION_GROUPS for table in _option_tables(config, group) for row in table.rows]
+    return [
+        textwrap.shorten(f"{row.key} = {row.default} # {row.doc}", _LONGEST_LINE, placeholder=" ...")
+        for row in rows
+        if row.key not in given
+    ]
 
 
 def markdown() -> str:
