@@ -57,7 +57,7 @@ def test_print_config_lists_the_options_that_are_not_set(capsys):
     given, options = capsys.readouterr().out.split("\n\n# options that have their defaults\n")
     assert "model.options.encoder = 'mit_b0'" in given and "model.options.encoder " not in options
     lines = options.splitlines()
-    for start in ("model.options.encoder_depth = ", "data.options.seed = ", "loss_options.focal.gamma = 2.0  # "):
+    for start in ("model.options.encoder_depth = ", "data.options.seed = ", "loss_options.focal.gamma = 2.0 # "):
         assert any(line.startswith(start) for line in lines), start
     assert "optimizer.options.b1 = 0.9 # the decay rate of the average of gradients, from 0 to below 1." in lines
     assert max(map(len, lines)) <= 140
