@@ -207,10 +207,12 @@ SCHEMA = (
             "Writer of TensorBoard's event files: CLU's, which imports TensorFlow, or tensorboard's; 'auto': CLU's if "
             "TensorFlow is installed."),
     )),
-    Section("mesh", "The mesh of devices; the product of its three sizes is the number of devices used", (
+    Section("mesh", "The mesh of devices; the product of its four sizes is the number of devices used", (
         Key("mesh.data", -1, COUNT_OR_REST, "Shards of the batch; -1: all devices that the other axes leave."),
         Key("mesh.fsdp", 1, at_least_32(1), "Shards of the parameters, the optimizer state, and also the batch."),
         Key("mesh.spatial", 1, at_least_32(1), "Shards of the rows of the images."),
+        Key("mesh.replicas", 1, at_least_32(1),
+            "Shards of the batch that each have the whole state; for several TPU slices, their number."),
     )),
 )
 """All sections with their keys; one row adds a key to the defaults, validation, help and documentation."""

@@ -1,6 +1,7 @@
 """Validation of a configuration, which reports every error at once, before any device or file is touched."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -142,11 +143,12 @@ def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
         )
     messages += list(feature_cache_errors(values))
     # sharding.make_mesh() checks batches against an axis that takes the remaining devices.
-    data, fsdp = values.get("mesh.data", 1), values.get("mesh.fsdp", 1)
-    shards = max(data, 1) * fsdp
+    axes = {axis: values.get(f"mesh.{axis}", 1) for axis in ("replicas", "data", "fsdp")}
+    shards = math.prod(max(size, 1) for size in axes.values())
+    split = " and ".join(f"mesh.{axis} = {size}" for axis, size in axes.items() if size > 1)
     return messages + [
-        f"config.{key} = {values[key]}: must be a multiple of {shards}, because mesh.data = {data} and "
-        f"mesh.fsdp = {fsdp} split a batch into {shards} shards"
+        f"config.{key} = {values[key]}: must be a multiple of {shards}, because {split} "
+        f"split a batch into {shards} shards"
         for key in ("train.batch_size", "eval.batch_size")
         if key in values and values[key] % shards
     ]

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import optax
 from flax import traverse_util
-from jax.sharding import AxisType, Mesh, SingleDeviceSharding
+from jax.sharding import SingleDeviceSharding
 
 from flaxseg.data.types import Batch
 from flaxseg.diagnosis.findings import Finding, Problem, Row, one_line
 from flaxseg.losses import weighted_sum
 from flaxseg.models import plain_unet
-from flaxseg.train.sharding import AXES, batch_sharding, replicated
+from flaxseg.train.sharding import batch_sharding, data_mesh, replicated
 from flaxseg.train.step import TrainState, create_train_state, train_step
 
 TOLERANCE = 1e-4
@@ -100,7 +100,7 @@ def _step_on(devices: Sequence[Any], batch: Batch) -> dict[str, np.ndarray]:
     everywhere: Any = SingleDeviceSharding(devices[0])
     parts: Any = everywhere
     if len(devices) > 1:
-        mesh = Mesh(np.asarray(devices).reshape(-1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3)
+        mesh = data_mesh(devices)
         everywhere, parts = replicated(mesh), batch_sharding(mesh)
     placed = jax.device_put(state, everywhere), jax.device_put(batch, parts)
     new, metrics = jax.device_get(_jitted_step()(*placed))

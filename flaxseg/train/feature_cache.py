@@ -9,7 +9,7 @@ from typing import Any
 import flax.errors
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from flaxseg.augment import AugmentFn
@@ -22,7 +22,7 @@ from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.protocol import Variables
 from flaxseg.train.partitioner import partition_safely
 from flaxseg.train.parts.model import ModelPart
-from flaxseg.train.sharding import AXES, place_batch, replicated
+from flaxseg.train.sharding import data_mesh, place_batch, replicated
 from flaxseg.train.views import Views
 
 _MAX_FRACTION = 0.8
@@ -129,8 +129,7 @@ def _encoded(
     """Yields the row of the first view of a batch with the features that are used, and the labels."""
     # As many of this process's devices as divide the batch, which must not depend on them.
     count = math.gcd(views.batch_size, len(mesh.local_devices))
-    devices = np.asarray(mesh.local_devices[:count]).reshape(count, 1, 1)
-    local = Mesh(devices, AXES, axis_types=(AxisType.Auto,) * 3)
+    local = data_mesh(mesh.local_devices[:count])
     module = partition_safely(model.module, local)  # type: ignore[arg-type]
     encode = jax.jit(functools.partial(_encode, module=module, augment_fn=augment_fn, used=used))
     whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(_of_encoder(variables))

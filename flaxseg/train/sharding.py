@@ -1,7 +1,8 @@
 """The device mesh, and the placement of state and batches on it: the same program runs on one device or many."""
 
+import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,51 +12,65 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from flaxseg.data.types import Batch
 from flaxseg.errors import ArgumentError
 
-AXES = ("data", "fsdp", "spatial")
-"""Examples are split over `data` and `fsdp`, parameters over `fsdp`, and rows of images over `spatial`."""
+AXES = ("replicas", "data", "fsdp", "spatial")
+"""Examples are split over the first three, parameters over `fsdp`, and rows of images over `spatial`."""
 
-EXAMPLES = ("data", "fsdp")
+EXAMPLES = ("replicas", "data", "fsdp")
 """The axes that the examples of a batch are split over."""
 
 
-def make_mesh(*, data: int = -1, fsdp: int = 1, spatial: int = 1) -> Mesh:
-    """Returns a mesh over the devices of all processes.
+def make_mesh(*, data: int = -1, fsdp: int = 1, spatial: int = 1, replicas: int = 1) -> Mesh:
+    """Returns a mesh over the devices of all processes; see `grid_of`."""
+    return _mesh(grid_of(data=data, fsdp=fsdp, spatial=spatial, replicas=replicas))
+
+
+def grid_of(*, data: int = -1, fsdp: int = 1, spatial: int = 1, replicas: int = 1) -> np.ndarray:
+    """Returns the devices of all processes in the order of a mesh, as an array with an axis for each of AXES.
+
+    The devices of a replica are neighbors. On several TPU slices, between which the network is slow, a number of
+    replicas that is a multiple of the number of slices keeps each replica within a slice: only gradients leave it.
 
     Args:
       data: number of shards of the batch; -1: all devices that the other axes leave.
       fsdp: number of shards of the parameters, the optimizer state, and also the batch.
       spatial: number of shards of the rows of the images.
+      replicas: number of shards of the batch, each of which has the whole state.
 
     Raises:
       ArgumentError: the number of devices is not a multiple of the number of shards.
     """
     devices = jax.device_count()
-    parts = max(devices // (fsdp * spatial), 1) if data == -1 else data
-    needed = parts * fsdp * spatial
+    others = replicas * fsdp * spatial
+    parts = max(devices // others, 1) if data == -1 else data
+    needed = parts * others
     if needed > devices or devices % needed:
         raise ArgumentError(
             "data",
             data,
-            f"with fsdp = {fsdp} and spatial = {spatial}, the mesh has {needed} devices, which does not divide the "
-            f"number of devices, {devices}; use data = -1, and divisors of {devices} for the others",
+            f"with fsdp = {fsdp}, spatial = {spatial} and replicas = {replicas}, the mesh has {needed} devices, which "
+            f"does not divide the number of devices, {devices}; use data = -1, and divisors of {devices} for the rest",
         )
-    chosen = np.asarray(jax.devices()[:needed])
-    # With explicit axes, the default of jax.make_mesh, every operation of a network would need an output sharding.
-    return Mesh(chosen.reshape(parts, fsdp, spatial), AXES, axis_types=(AxisType.Auto,) * 3)
+    by_slice = sorted(jax.devices(), key=lambda device: getattr(device, "slice_index", 0))
+    return np.asarray(by_slice[:needed]).reshape(replicas, parts, fsdp, spatial)
+
+
+def data_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """Returns a mesh that splits the examples of a batch over these devices, and nothing else."""
+    return _mesh(np.asarray(devices).reshape(1, -1, 1, 1))
 
 
 def batch_divisor(mesh: Mesh) -> int:
     """Returns the number of shards of the examples of a batch."""
-    return int(mesh.shape["data"] * mesh.shape["fsdp"])
+    return math.prod(mesh.shape[axis] for axis in EXAMPLES)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of `image` and `label`: examples over data and fsdp, rows over spatial."""
+    """Returns the sharding of `image` and `label`: examples over EXAMPLES, rows over spatial."""
     return NamedSharding(mesh, PartitionSpec(EXAMPLES, "spatial"))
 
 
 def example_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of arrays whose examples are split over data and fsdp, and nothing else."""
+    """Returns the sharding of arrays whose examples are split over EXAMPLES, and nothing else."""
     return NamedSharding(mesh, PartitionSpec(EXAMPLES))
 
 
@@ -121,3 +136,8 @@ def device_prefetch(batches: Iterator[Batch], mesh: Mesh, *, is_stacked: bool = 
         if len(placed) > 1:
             yield placed.popleft()
     yield from placed
+
+
+def _mesh(devices: np.ndarray) -> Mesh:
+    # With explicit axes, the default of jax.make_mesh, every operation of a network would need an output sharding.
+    return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))

@@ -56,7 +56,7 @@ def test_the_model_needs_no_data():
 def test_the_plan_of_the_loop_needs_only_the_number_of_examples(run):
     config = tiny("train.steps=0", "train.epochs=2.5", "eval.every=0", "mesh.data=4")
     loop = build_loop(config, build_mesh(config), num_examples=100)
-    assert dict(loop.mesh.shape) == {"data": 4, "fsdp": 1, "spatial": 1}
+    assert dict(loop.mesh.shape) == {"replicas": 1, "data": 4, "fsdp": 1, "spatial": 1}
     # An epoch of 100 examples has six batches of 16.
     assert (loop.total_steps, loop.evaluation.every, loop.checkpoints.every) == (15, 6, 6)
     assert build_loop(tiny(), build_mesh(tiny()), num_examples=16) == run.loop

@@ -6,7 +6,7 @@ import pytest
 
 from flaxseg.errors import DataError
 from flaxseg.train import device_cache
-from flaxseg.train.sharding import make_mesh, place_batch
+from flaxseg.train.sharding import AXES, make_mesh, place_batch
 
 
 def read(index, channels=3):
@@ -15,13 +15,13 @@ def read(index, channels=3):
     return {"image": image, "label": random.integers(0, 5, (8, 6), np.uint8), "id": str(index)}
 
 
-@pytest.mark.parametrize("parts", [(1, 1, 1), (8, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize("parts", [(1, 1, 1, 1), (1, 8, 1, 1), (1, 2, 2, 2), (2, 1, 2, 2)])
 def test_a_batch_holds_the_examples_of_its_indices(parts):
-    mesh = make_mesh(**dict(zip(("data", "fsdp", "spatial"), parts, strict=True)))
+    mesh = make_mesh(**dict(zip(AXES, parts, strict=True)))
     stored = device_cache.load(13, read, mesh, num_threads=2)
-    split = parts[0] * parts[1]
+    split = parts[0] * parts[1] * parts[2]
     shard = stored["image"].addressable_shards[0].data.shape
-    assert shard == (-(-13 // split), 8 // parts[2], 6, 3)
+    assert shard == (-(-13 // split), 8 // parts[3], 6, 3)
     take = jax.jit(lambda stored, index: device_cache.take(stored, index, mesh))
     for index in (np.arange(8), np.array([12, 0, 12, 5, 7, 7, 1, 3])):
         batch = take(stored, place_batch({"index": index.astype(np.int32)}, mesh)["index"])

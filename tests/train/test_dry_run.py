@@ -64,7 +64,7 @@ def test_the_command_prints_it_and_writes_nothing(found, capsys, tmp_path, monke
     assert main(["--config=configs/shapes.py:tiny", f"--workdir={tmp_path / 'run'}", "--dry_run"]) == 0
     text = capsys.readouterr().out
     assert text.startswith(
-        "plain_unet, batch of 16 images of 16x16x3, float32, on 8 x cpu (data=8, fsdp=1, spatial=1)\n"
+        "plain_unet, batch of 16 images of 16x16x3, float32, on 8 x cpu (replicas=1, data=8, fsdp=1, spatial=1)\n"
     )
     for part in ("  parameters ", "7.4 MiB", "  largest batch that fits (all devices)  about ", ACCELERATORS[0].name):
         assert part in text

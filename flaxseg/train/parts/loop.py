@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key
 from flaxseg.errors import ConfigError
-from flaxseg.train.sharding import batch_divisor, make_mesh
+from flaxseg.train.sharding import EXAMPLES, batch_divisor, make_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,10 +162,11 @@ def build_mesh(config: ConfigDict) -> Mesh:
     with config_key("mesh"):
         mesh = make_mesh(**config.mesh)
     parts = batch_divisor(mesh)
+    axes = " times ".join(f"mesh.{axis} = {mesh.shape[axis]}" for axis in EXAMPLES if mesh.shape[axis] > 1)
     messages = [
-        f"config.{group}.batch_size = {config[group].batch_size}: does not divide over {parts} devices (mesh.data = "
-        f"{mesh.shape['data']} times mesh.fsdp = {mesh.shape['fsdp']}); use a multiple of {parts}, such as "
-        f"{-(-config[group].batch_size // parts) * parts}, or a smaller config.mesh.data"
+        f"config.{group}.batch_size = {config[group].batch_size}: does not divide over {parts} devices ({axes}); "
+        f"use a multiple of {parts}, such as {-(-config[group].batch_size // parts) * parts}, or a smaller "
+        "config.mesh.data"
         for group in ("train", "eval")
         if config[group].batch_size % parts
     ]
