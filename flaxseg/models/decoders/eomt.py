@@ -103,18 +103,21 @@ class EoMTDecoder(Decoder):
         queries, patches = joined[:, : self.queries], joined[:, self.queries + encoder.prefix :]
         masks = self._masks(queries, patches.reshape(batch, *size, width))
         masks = nn.sigmoid(ops.resize_bilinear(masks, (image.shape[1], image.shape[2])))
-        # The last class stands for none.
-        classes = nn.softmax(nn.Dense(self.num_classes + 1, name="head")(queries.astype(jnp.float32)))[..., :-1]
+        # The last class stands for none. Not in bfloat16, because rounding errors of the logits would affect the loss.
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        head = nn.Dense(self.num_classes + 1, dtype=wide, name="head")
+        classes = nn.softmax(head(queries.astype(wide)))[..., :-1]
         return jnp.log(jnp.einsum("bhwq,bqk->bhwk", masks, classes) + FLOOR)
 
     def _masks(self, queries: jax.Array, patches: jax.Array) -> jax.Array:
-        """Returns the logits of the masks, float32[B, h, w, queries]."""
+        """Returns the logits of the masks, [B, h, w, queries]."""
         dense = functools.partial(nn.Dense, queries.shape[-1], dtype=self.dtype)
         for number in range(3):
             queries = dense(name=f"mask{number}")(ops.gelu(queries) if number else queries)
         for number in range(self.upscalings):
             patches = _Upscaling(self.dtype, name=f"upscale{number}")(patches)
-        return jnp.einsum("bqc,bhwc->bhwq", queries.astype(jnp.float32), patches.astype(jnp.float32))
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        return jnp.einsum("bqc,bhwc->bhwq", queries.astype(wide), patches.astype(wide))
 
 
 class _Upscaling(nn.Module):
