@@ -71,8 +71,8 @@ class _Loop:
     def run(self) -> Result:
         """Trains to the end, and returns the result."""
         run, plan = self._run, self._plan
-        read, stored = training_data(run, self._state)
-        batches = device_prefetch(run.data.iterate(read, start=self.step), plan.mesh)
+        data, stored = training_data(run, self._state)
+        batches = device_prefetch(data.iterate(data.train_batches, start=self.step), plan.mesh)
         key = plan.step_key
         self._events.on_start(run, self._state)
         stop = plan.should_stop(self.step, self._checkpoints.improved_step)
