@@ -37,6 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "fcn": {"encoder": "resnet18", "decoder_channels": 32},
     "lraspp": {"encoder": "mobilenet_v2", "decoder_channels": 32},
     "linear": {"encoder": "vit_small_patch14_reg4_dinov2"},
+    "mask2former": {"encoder": "resnet18", "decoder_channels": 32, "queries": 8, "pixel_layers": 1, "query_layers": 2},
     "fcn8s": {"encoder": "vgg11_bn", "width": 32},
     "plain_unet": {"width": 8},
     "attention_unet": {"width": 8},

@@ -22,6 +22,7 @@ from flaxseg.models.decoders.linear import LinearDecoder
 from flaxseg.models.decoders.linknet import LinkNetDecoder
 from flaxseg.models.decoders.lraspp import LRASPPDecoder
 from flaxseg.models.decoders.manet import MANetDecoder
+from flaxseg.models.decoders.mask2former import Mask2FormerDecoder
 from flaxseg.models.decoders.pan import PANDecoder
 from flaxseg.models.decoders.pspnet import PSPDecoder
 from flaxseg.models.decoders.segformer import SegFormerDecoder
@@ -51,6 +52,7 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "pan": Architecture(PANDecoder, output_strides=(16, 32)),
     "upernet": Architecture(UPerNetDecoder, head_kernel_size=1, auxiliary_channels=256),
     "segformer": Architecture(SegFormerDecoder, head_kernel_size=1),
+    "mask2former": Architecture(Mask2FormerDecoder, encoder="swin_tiny_patch4_window7_224", head_kernel_size=0),
     "dpt": Architecture(DPTDecoder, encoder="vit_base_patch16_384", output_strides=(32, 16, 8), head_kernel_size=1),
     "eomt": Architecture(
         EoMTDecoder, encoder="vit_base_patch14_reg4_dinov2", output_strides=(32, 16, 8), head_kernel_size=0

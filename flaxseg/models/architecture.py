@@ -78,7 +78,7 @@ class Architecture:
           align_corners: logits are resized to the image's size so that the centers of the corner pixels stay where they
             are, as in segmentation_models_pytorch; False: the corners of the corner pixels, as in transformers; None:
             the architecture's default.
-          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer or a vision
+          encoder_epsilon: added to the variance in the layer normalizations of a Mix Transformer, BEiT or a vision
             transformer; None: the value that the encoder's public weights expect.
           late_dilation: where a stage of a ResNet or a MobileNetV3 is dilated instead of strided, its first block keeps
             the dilation of the previous stage; None: as in the source of the encoder's public weights.

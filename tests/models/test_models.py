@@ -29,6 +29,16 @@ SMALL_OPTIONS = {
     "unet": {"encoder": "resnet18", "encoder_depth": 4, "decoder_channels": (16, 16, 8, 8)},
     "unet_mobilenet": {"decoder_channels": (32, 16, 16, 8)},
     "fcn8s": {"encoder": "small", "width": 8},
+    "mask2former": {
+        "encoder": "small",
+        "decoder_channels": 32,
+        "queries": 4,
+        "heads": 2,
+        "pixel_layers": 1,
+        "query_layers": 2,
+        "pixel_mlp_channels": 16,
+        "query_mlp_channels": 16,
+    },
     "fpn": {"encoder": "small", "pyramid_channels": 16, "segmentation_channels": 32},
     "pspnet": {"encoder": "small", "decoder_channels": 16},
     "unetplusplus": SHALLOW_ENCODER | {"decoder_channels": (32, 16, 8)},
@@ -45,12 +55,14 @@ SMALL_OPTIONS = {
 """Options that make a network quick to compile. Other architectures get SHALLOW_ENCODER, and other functions none."""
 
 WITHOUT_GRADIENT = {
+    "mask2former": r"decoder/(queries/layer\d/(cross|self)/k/bias|pixels/level_embedding)",
     "linknet": r"decoder/.*/conv/bias",
     "pan": r"decoder/.*/conv/bias",
     "segformer": r"decoder/linear\d/bias",
     "upernet": r"decoder/feature_norm\d/bias",
 }
-"""Biases before a batch normalization, as in their references; except for rounding errors, they have no gradient."""
+"""Biases before a batch normalization or of the keys of an attention, as in their references, which have no gradient
+except for rounding errors; and an embedding that kernels are applied to that are 0 at first."""
 
 NUM_CLASSES = 5
 

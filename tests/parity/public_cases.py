@@ -165,6 +165,12 @@ TRANSFORMERS_CASES = {
         },
         {},
     ),
+    "hf_mask2former": (
+        "mask2former",
+        {"num_labels": 3, "num_queries": 20, "encoder_layers": 2, "decoder_layers": 5, "hidden_dim": 64}
+        | {"feature_size": 64, "mask_feature_size": 64, "num_attention_heads": 4},
+        _SWIN,
+    ),
     "hf_beit": ("beit", _BEIT | {"num_labels": 3, "auxiliary_channels": 16}, {}),
 }
 """For each case of transformers, the type, the options, and those of the backbone."""

@@ -25,6 +25,8 @@ from transformers import (
     DPTForSemanticSegmentation,
     EomtConfig,
     EomtForUniversalSegmentation,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     UperNetConfig,
@@ -49,6 +51,9 @@ def build(case: str) -> tuple[nn.Module, int]:
             network = DPTForSemanticSegmentation(DPTConfig(**options))
         elif kind == "eomt":
             network = EomtForUniversalSegmentation(EomtConfig(**options))
+        elif kind == "mask2former":
+            config = Mask2FormerConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
+            network = Mask2FormerForUniversalSegmentation(config)
         else:
             config = UperNetConfig(backbone_config=CONFIG_MAPPING[backbone["model_type"]](**backbone), **options)
             network = UperNetForSemanticSegmentation(config)
@@ -60,25 +65,28 @@ def build(case: str) -> tuple[nn.Module, int]:
     return network.eval(), channels
 
 
-def query_logits(found: Any, size: tuple[int, int]) -> torch.Tensor:
-    """Returns the logarithms of what transformers' `post_process_semantic_segmentation` takes the largest of."""
-    masks = nn.functional.interpolate(found.masks_queries_logits, size=size, mode="bilinear")
-    classes = found.class_queries_logits.softmax(dim=-1)[..., :-1]
-    return torch.log(torch.einsum("bqc, bqhw -> bchw", classes, masks.sigmoid()) + 1e-6)
-
-
 def logits_of(network: nn.Module, size: tuple[int, int], channels: int) -> np.ndarray:
     """Returns the logits of two images, float32[2, H, W, classes], or the one logit of a network with one class."""
     x = torch.from_numpy(image(size, channels).transpose(0, 3, 1, 2).copy())
     with torch.no_grad():
         found = network(x)
     if hasattr(found, "masks_queries_logits"):
-        return query_logits(found, size).numpy().transpose(0, 2, 3, 1)
+        return scores_of(found, size).log().numpy().transpose(0, 2, 3, 1)
     found = found.logits if hasattr(found, "logits") else found[0] if isinstance(found, tuple) else found
     if found.shape[1] == 1:
         found = torch.logit(found.double()).float()
     found = nn.functional.interpolate(found, size=size, mode="bilinear", align_corners=False)
     return found.numpy().transpose(0, 2, 3, 1)
+
+
+def scores_of(found: Any, size: tuple[int, int]) -> torch.Tensor:
+    """Returns the scores of classes, [B, classes, H, W], as transformers computes them from queries.
+
+    Its function resizes masks to 384 x 384 pixels, the size of the images that its networks expect.
+    """
+    masks = nn.functional.interpolate(found.masks_queries_logits, size=size, mode="bilinear", align_corners=False)
+    classes = found.class_queries_logits.softmax(-1)[..., :-1]
+    return torch.einsum("bqc,bqhw->bchw", classes, masks.sigmoid())
 
 
 def main() -> None:

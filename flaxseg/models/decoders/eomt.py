@@ -15,21 +15,18 @@ from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.encoders import vit
 from flaxseg.models.encoders.vit import VisionTransformer
 from flaxseg.models.layers.conv import Conv, ConvTranspose
-
-FLOOR = 1e-6
-"""Added to the score of each class before the logarithm."""
+from flaxseg.models.layers.queries import query_logits
 
 
 class EoMTDecoder(Decoder):
     """Queries that pass through the last blocks of a vision transformer as further tokens, and predict masks.
 
     Each query predicts a class, or none, and a mask: the product of its embedding, from three dense layers, with the
-    upscaled patches. The score of a class in a pixel is the sum over the queries of the class's probability times the
-    sigmoid of the mask, resized to the image. The logits are `log(score + 1e-6)`, whose softmax normalizes the scores,
-    so that any loss of pixels trains the network. The paper trains with a loss of matched masks instead, and with
-    attention that is masked at first; here attention is never masked, as in the paper for inference.
+    upscaled patches. The logits of the pixels are the logarithms of the queries' scores; see `query_logits`. Any loss
+    of pixels trains the network. The paper trains with a loss of matched masks instead, and with attention that is
+    masked at first; here attention is never masked, as in the paper for inference.
 
-    Parameters are named `queries`, `head`, `mask{i}` and `upscale{i}/{conv,depthwise,norm}`.
+    Parameters are named `queries`, `class_head`, `mask{i}` and `upscale{i}/{conv,depthwise,norm}`.
 
     Attributes:
       queries: number of queries.
@@ -102,12 +99,10 @@ class EoMTDecoder(Decoder):
         joined = encoder.norm(joined)
         queries, patches = joined[:, : self.queries], joined[:, self.queries + encoder.prefix :]
         masks = self._masks(queries, patches.reshape(batch, *size, width))
-        masks = nn.sigmoid(ops.resize_bilinear(masks, (image.shape[1], image.shape[2])))
-        # The last class stands for none. Not in bfloat16, because rounding errors of the logits would affect the loss.
+        # Not in bfloat16, because rounding errors of the logits would affect the loss.
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        head = nn.Dense(self.num_classes + 1, dtype=wide, name="head")
-        classes = nn.softmax(head(queries.astype(wide)))[..., :-1]
-        return jnp.log(jnp.einsum("bhwq,bqk->bhwk", masks, classes) + FLOOR)
+        classes = nn.Dense(self.num_classes + 1, dtype=wide, name="class_head")(queries.astype(wide))
+        return query_logits(classes, masks, (image.shape[1], image.shape[2]))
 
     def _masks(self, queries: jax.Array, patches: jax.Array) -> jax.Array:
         """Returns the logits of the masks, [B, h, w, queries]."""

@@ -23,7 +23,10 @@ from flaxseg.models.pretrained.repository import Repository
 from flaxseg.models.pretrained.torch_networks import is_whole_network, tensor_arrays
 
 HEADS = ("head", "auxiliary_", "image_head")
-"""Beginnings of the names of the modules that depend on the number of classes; a decoder's is its module `head`."""
+"""Beginnings of the names of the modules that depend on the number of classes."""
+
+CLASS_HEAD = "class_head"
+"""The name of such a module within a decoder."""
 
 _MAX_LISTED = 8
 
@@ -101,15 +104,15 @@ def _put_public(
         given, unknown = found.arrays(_with_encoder(model, found.name), sha256=sha256)
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
     # Together, because the kernel of another head can have the right shape by chance.
-    heads = {_head(path) for path in given if _head(path) and not _fits(given[path], wanted.get(path))}
-    kept = {path: given.pop(path) for path in [*given] if _head(path) not in heads}
+    heads = {_head_of(path) for path in given if not _fits(given[path], wanted.get(path))} - {""}
+    kept = {path: given.pop(path) for path in [*given] if _head_of(path) not in heads}
     if heads:
         print(
             f"{found.name}: not loaded, because the number of classes differs or the network lacks it: "
             f"{', '.join(sorted(heads))}; what the network has of it is drawn anew",
             file=sys.stderr,
         )
-    missing = {path: value for path, value in wanted.items() if path not in kept and _head(path)}
+    missing = {path: value for path, value in wanted.items() if path not in kept and _head_of(path)}
     required = {path: value for path, value in wanted.items() if path not in missing}
     loaded = put_arrays(
         traverse_util.unflatten_dict(required, sep="/"), kept, unknown=unknown, name=found.name, partial=partial
@@ -117,12 +120,13 @@ def _put_public(
     return traverse_util.unflatten_dict(traverse_util.flatten_dict(loaded, sep="/") | missing, sep="/")
 
 
-def _head(path: str) -> str:
-    """Returns the name of the head that an array belongs to; "" if it belongs to none."""
-    _, module, *inner = path.split("/")
-    if module == "decoder" and inner[0] == HEADS[0]:
-        return f"{module}/{HEADS[0]}"
-    return module if module.startswith(HEADS) else ""
+def _head_of(path: str) -> str:
+    """Returns the path of the head that an array belongs to, without its collection; "" for other arrays."""
+    first, *rest = path.split("/")[1:]
+    if first.startswith(HEADS):
+        return first
+    module = [first, *rest]
+    return "/".join(module[: module.index(CLASS_HEAD) + 1]) if CLASS_HEAD in module else ""
 
 
 def _fits(value: np.ndarray, wanted: Any) -> bool:

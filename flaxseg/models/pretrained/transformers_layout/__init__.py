@@ -7,6 +7,7 @@ from flaxseg.models.pretrained.transformers_layout.beit import read_beit
 from flaxseg.models.pretrained.transformers_layout.configuration import TYPE_KEY
 from flaxseg.models.pretrained.transformers_layout.dpt import read_dpt
 from flaxseg.models.pretrained.transformers_layout.eomt import read_eomt
+from flaxseg.models.pretrained.transformers_layout.mask2former import read_mask2former
 from flaxseg.models.pretrained.transformers_layout.segformer import read_segformer
 from flaxseg.models.pretrained.transformers_layout.upernet import read_upernet
 
@@ -16,6 +17,7 @@ READERS: dict[str, Callable[[Settings], Layout]] = {
     "beit": read_beit,
     "dpt": read_dpt,
     "eomt": read_eomt,
+    "mask2former": read_mask2former,
 }
 """For each `model_type`, the function that reads its configuration."""
 

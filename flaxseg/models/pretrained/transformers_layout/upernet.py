@@ -16,9 +16,10 @@ from flaxseg.models.pretrained.transformers_layout.swin import SWIN
 BACKBONES: dict[str, Backbone] = {"convnext": CONVNEXT, "swin": SWIN}
 """For each `model_type` of a backbone, how it is read."""
 
-_FEATURE_NAMES: TorchNames = tuple(
+FEATURE_NAMES: TorchNames = tuple(
     (rf"backbone\.hidden_states_norms\.stage{i + 1}", f"decoder/feature_norm{i}") for i in range(4)
 )
+"""The names of the layer normalizations of a backbone's features."""
 
 
 def head_names(norm: str) -> TorchNames:
@@ -89,4 +90,4 @@ def head_options(settings: Settings) -> dict[str, Any]:
 
 def _convert(backbone: Backbone, model: Any, tensors: Mapping[str, np.ndarray]) -> tuple[Arrays, Unknown]:
     del model
-    return convert_tensors(backbone.prepare(tensors), (*backbone.names, *_FEATURE_NAMES, *head_names("batch_norm")))
+    return convert_tensors(backbone.prepare(tensors), (*backbone.names, *FEATURE_NAMES, *head_names("batch_norm")))
