@@ -25,7 +25,7 @@ def measure(case: str) -> dict[str, np.ndarray]:
     with torch.no_grad():
         found = network(torch.from_numpy(image(size, channels).transpose(0, 3, 1, 2).copy()))
     if hasattr(found, "masks_queries_logits"):
-        logits = scores_of(found, size).log()
+        logits = scores_of(found, size).clamp(min=1e-10).log()
     else:
         logits = nn.functional.interpolate(found.logits, size=size, mode="bilinear", align_corners=False)
     config = network.config.to_dict() | {"architectures": [type(network).__name__]}

@@ -71,7 +71,7 @@ def logits_of(network: nn.Module, size: tuple[int, int], channels: int) -> np.nd
     with torch.no_grad():
         found = network(x)
     if hasattr(found, "masks_queries_logits"):
-        return scores_of(found, size).log().numpy().transpose(0, 2, 3, 1)
+        return scores_of(found, size).clamp(min=1e-10).log().numpy().transpose(0, 2, 3, 1)
     found = found.logits if hasattr(found, "logits") else found[0] if isinstance(found, tuple) else found
     if found.shape[1] == 1:
         found = torch.logit(found.double()).float()
