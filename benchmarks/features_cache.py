@@ -42,7 +42,8 @@ class Epochs:
         self._mesh, self._key = run.loop.mesh, run.loop.step_key
         self._state = create_state(run, load_weights(run))
         clock = Clock()
-        self._batches, stored = training_data(run, self._state)
+        data, stored = training_data(run, self._state)
+        self._batches = data.train_batches
         self.fill = clock.read()
         self._steps = len(run.data.train.source) // run.loop.call.batch_size
         train = compile_run(run, self._state).train

@@ -144,7 +144,7 @@ SCHEMA = (
         Key("model.pretrained_partial", False, BOOLEAN,
             "Load only the weights that fit and initialize the others, instead of raising an error."),
         Key("model.accept_license", False, BOOLEAN,
-            "Accept the license of public weights if it is non-commercial or custom."),
+            "Accept a license of public weights that is non-commercial or custom."),
     )),
     Section("optimizer", "The optimizer and the learning rate; a pattern is a regular expression that matches the "
             "beginning of a parameter's path up to a slash, such as encoder or encoder/(stem|layer1_.*)", (

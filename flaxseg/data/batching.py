@@ -1,7 +1,6 @@
 """Stacks examples into a batch, and checks that they fit together."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,12 +22,6 @@ def stack_examples(examples: Sequence[Example]) -> Batch:
       DataError: the examples differ in shape or dtype.
     """
     return {"image": stack_arrays(examples, "image"), "label": stack_arrays(examples, "label")}
-
-
-def stacked(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
-    """Yields each `count` batches as one, whose arrays have a leading axis; fewer than that at the end are dropped."""
-    while len(group := list(itertools.islice(batches, count))) == count:
-        yield {key: np.stack([batch[key] for batch in group]) for key in group[0]}
 
 
 def stack_arrays(examples: Sequence[Example], key: Literal["image", "label"]) -> np.ndarray:

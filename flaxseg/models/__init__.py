@@ -52,6 +52,7 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "pan": Architecture(PANDecoder, output_strides=(16, 32)),
     "upernet": Architecture(UPerNetDecoder, head_kernel_size=1, auxiliary_channels=256),
     "segformer": Architecture(SegFormerDecoder, head_kernel_size=1),
+    "mask2former": Architecture(Mask2FormerDecoder, encoder="swin_tiny_patch4_window7_224", head_kernel_size=0),
     "dpt": Architecture(DPTDecoder, encoder="vit_base_patch16_384", output_strides=(32, 16, 8), head_kernel_size=1),
     "eomt": Architecture(
         EoMTDecoder, encoder="vit_base_patch14_reg4_dinov2", output_strides=(32, 16, 8), head_kernel_size=0
@@ -67,7 +68,6 @@ MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
         head_kernel_size=1,
         align_corners=False,
     ),
-    "mask2former": Architecture(Mask2FormerDecoder, encoder="swin_tiny_patch4_window7_224", head_kernel_size=0),
     "fcn8s": Architecture(FCN8sDecoder, encoder="vgg16", head_kernel_size=0),
     "plain_unet": plain_unet,
     "attention_unet": attention_unet,

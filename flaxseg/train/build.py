@@ -8,12 +8,12 @@ from ml_collections import ConfigDict
 from flaxseg.config.validate import config_key, validate
 from flaxseg.data.class_weights import resolve_class_weights
 from flaxseg.train.feature_cache import check_frozen_encoder
+from flaxseg.train.parts.augmentation import build_augmentation
 from flaxseg.train.parts.data import DataPart, build_data
 from flaxseg.train.parts.loop import LoopPart, build_loop, build_mesh
 from flaxseg.train.parts.model import ModelPart, build_model_part
 from flaxseg.train.parts.optimization import (
     OptimizationPart,
-    build_augmentation,
     build_optimization,
     build_schedule,
 )

@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from flaxseg.augment import AugmentFn
 from flaxseg.data.memory import available_memory
 from flaxseg.data.types import Batch
 from flaxseg.errors import ConfigError, DataError
@@ -85,9 +84,7 @@ def check_frozen_encoder(model: ModelPart) -> None:
         ) from None
 
 
-def encode_dataset(
-    views: Views, model: ModelPart, variables: Variables, mesh: Mesh, *, augment_fn: AugmentFn | None
-) -> FeatureCache:
+def encode_dataset(views: Views, model: ModelPart, variables: Variables, mesh: Mesh) -> FeatureCache:
     """Returns the features of a frozen encoder for a whole dataset; each process encodes it on its own devices.
 
     Args:
@@ -95,7 +92,6 @@ def encode_dataset(
       model: the network, for which `check_frozen_encoder` has passed.
       variables: its `params` and `batch_stats`, on the devices of the mesh.
       mesh: the devices of the run.
-      augment_fn: the augmentation of the views; None: there is none.
 
     Raises:
       DataError: an example cannot be read, or the features do not fit into the host's memory; the message names both
@@ -107,7 +103,7 @@ def encode_dataset(
     arrays = [np.empty((len(views), *each.shape[1:]), each.dtype) for each in kept]
     labels = np.empty((len(views), *model.image_shape[:2]), np.uint8)
     with tqdm(total=len(views), desc="encode", unit="image", disable=None) as bar:
-        for row, values in _encoded(views, model, variables, mesh, augment_fn=augment_fn, used=used):
+        for row, values in _encoded(views, model, variables, mesh, used):
             count = len(values[-1])
             for array, value in zip([*arrays, labels], values, strict=True):
                 array[row : row + count] = value
@@ -118,26 +114,20 @@ def encode_dataset(
 
 
 def _encoded(
-    views: Views,
-    model: ModelPart,
-    variables: Variables,
-    mesh: Mesh,
-    *,
-    augment_fn: AugmentFn | None,
-    used: tuple[bool, ...],
+    views: Views, model: ModelPart, variables: Variables, mesh: Mesh, used: tuple[bool, ...]
 ) -> Iterator[tuple[int, list[np.ndarray]]]:
     """Yields the row of the first view of a batch with the features that are used, and the labels."""
     # As many of this process's devices as divide the batch, which must not depend on them.
     count = math.gcd(views.batch_size, len(mesh.local_devices))
     local = data_mesh(mesh.local_devices[:count])
     module = partition_safely(model.module, local)  # type: ignore[arg-type]
-    encode = jax.jit(functools.partial(_encode, module=module, augment_fn=augment_fn, used=used))
+    encode = jax.jit(functools.partial(_encode, views=views, module=module, used=used))
     whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(_of_encoder(variables))
     placed = jax.device_put(jax.device_get(whole), replicated(local))
     last: tuple[int, int, list[jax.Array]] | None = None
     for view, start, batch in views.batches():
         images = place_batch({name: batch[name] for name in ("image", "label")}, local)
-        found = encode(placed, images, views.key(view, start))
+        found = encode(placed, images, view, start)
         # Read one batch late, so that the devices work while the host copies.
         if last is not None:
             yield _on_host(*last)
@@ -153,15 +143,15 @@ def _on_host(row: int, count: int, values: Sequence[jax.Array]) -> tuple[int, li
 def _encode(
     variables: Variables,
     batch: Batch,
-    key: jax.Array,
+    view: jax.Array,
+    start: jax.Array,
     *,
+    views: Views,
     module: Any,
-    augment_fn: AugmentFn | None,
     used: tuple[bool, ...],
 ) -> list[jax.Array]:
     """Returns the features that are used, and the labels, of a batch."""
-    if augment_fn is not None:
-        batch = augment_fn(key, batch)
+    batch = views.augment(batch, view, start)
     features = module.apply(variables, normalize(batch["image"], module), train=False, method="encode")
     return [*(each for each, is_used in zip(features, used, strict=True) if is_used), batch["label"]]
 

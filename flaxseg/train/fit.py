@@ -72,8 +72,8 @@ class _Loop:
         """Trains to the end, and returns the result."""
         run, plan = self._run, self._plan
         k = plan.call.steps
-        read, stored = training_data(run, self._state)
-        batches = device_prefetch(run.data.calls(read, start=self.step, steps=k), plan.mesh, is_stacked=k > 1)
+        data, stored = training_data(run, self._state)
+        batches = device_prefetch(data.calls(start=self.step, steps=k), plan.mesh, is_stacked=k > 1)
         key = plan.step_key
         self._events.on_start(run, self._state)
         stop = plan.should_stop(self.step, self._checkpoints.improved_step)

@@ -85,14 +85,14 @@ def sweep_learning_rates(run: Run, *, lowest: float, highest: float, steps: int)
     """
     state = create_state(run, load_weights(run))
     compiled, key, number = compile_run(run, state), run.loop.step_key, itertools.count()
-    read, stored = training_data(run, state)
+    data, stored = training_data(run, state)
 
     def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
         state, metrics, _ = compiled.train(state, batch, key, stored, Turn(next(number), 0, max_skipped=0))
         # From the first step on that is not finite, no step is taken, and the loss would stay as it is.
         return state, jnp.where(metrics.check.code == 0, metrics.loss.total, jnp.nan)
 
-    batches = device_prefetch(run.data.iterate(read), run.loop.mesh)
+    batches = device_prefetch(data.iterate(data.train_batches), run.loop.mesh)
     return range_test(step, state, batches, lowest=lowest, highest=highest, steps=steps)
 
 

@@ -1,5 +1,6 @@
 """The device mesh, and the placement of state and batches on it: the same program runs on one device or many."""
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -120,6 +121,12 @@ def place_batch(batch: Batch, mesh: Mesh, *, is_stacked: bool = False) -> Batch:
         return jax.make_array_from_process_local_data(where, value)
 
     return jax.tree.map(place, dict(batch))  # type: ignore[no-any-return]
+
+
+def stacked(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    """Yields each `count` batches as one, whose arrays have a leading axis; fewer than that at the end are dropped."""
+    while len(group := list(itertools.islice(batches, count))) == count:
+        yield jax.tree.map(lambda *arrays: np.stack(arrays), *group)
 
 
 def device_prefetch(batches: Iterator[Batch], mesh: Mesh, *, is_stacked: bool = False) -> Iterator[Batch]:

@@ -13,7 +13,8 @@ from flax import traverse_util
 from tqdm import tqdm
 
 from flaxseg.errors import ConfigError, WeightsError
-from flaxseg.models.pretrained.load import PUBLIC, load_pretrained
+from flaxseg.models.pretrained.encoder_weights import PUBLIC
+from flaxseg.models.pretrained.load import load_pretrained
 from flaxseg.models.pretrained.public_source import is_public
 from flaxseg.models.protocol import Variables
 from flaxseg.train.build import Run

@@ -1,7 +1,7 @@
-"""The training batches of a run, from whichever cache it has."""
+"""The training data of a run, from whichever cache it has."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -9,11 +9,12 @@ from flaxseg.data.types import Batch
 from flaxseg.train.build import Run
 from flaxseg.train.device_cache import Stored
 from flaxseg.train.feature_cache import encode_dataset
+from flaxseg.train.parts.data import DataPart
 from flaxseg.train.step import TrainState
 
 
-def training_data(run: Run, state: TrainState) -> tuple[Any, Stored]:
-    """Fills the run's cache; returns its training batches, and the training set on the devices or {}.
+def training_data(run: Run, state: TrainState) -> tuple[DataPart, Stored]:
+    """Fills the run's cache; returns its data with complete training batches, and the training set on devices or {}.
 
     Args:
       run: the run.
@@ -25,9 +26,10 @@ def training_data(run: Run, state: TrainState) -> tuple[Any, Stored]:
     data = run.data
     if data.views is not None:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        cache = encode_dataset(data.views, run.model, variables, run.loop.mesh, augment_fn=run.optim.view_fn)
-        return data.train_batches.map(cache.batch), {}
-    return data.train_batches, data.load_cache() if data.load_cache else {}
+        cache = encode_dataset(data.views, run.model, variables, run.loop.mesh)
+        order = dataclasses.replace(data.order, batches=data.train_batches.map(cache.batch))
+        return dataclasses.replace(data, order=order), {}
+    return data, data.load_cache() if data.load_cache else {}
 
 
 def read_batch(run: Run, step: int) -> Batch:
@@ -41,8 +43,7 @@ def read_batch(run: Run, step: int) -> Batch:
     batch, views = run.data.read_batch(step), run.data.views
     if views is None:
         return batch
-    pairs = zip(
-        batch["index"].tolist(), np.broadcast_to(batch.get("view", 0), len(batch["index"])).tolist(), strict=True
-    )
-    found: list[Mapping[str, np.ndarray]] = [views.augmented(*pair, run.optim.view_fn) for pair in pairs]
+    numbers = np.broadcast_to(batch.get("view", 0), len(batch["index"]))
+    pairs = zip(batch["index"].tolist(), numbers.tolist(), strict=True)
+    found: list[Mapping[str, np.ndarray]] = [views.example(*pair) for pair in pairs]
     return {**batch, **{name: np.stack([each[name] for each in found]) for name in ("image", "label")}}

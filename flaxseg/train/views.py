@@ -20,6 +20,7 @@ class Views:
       count: number of examples.
       read: returns the example of an index; all have the same shape.
       number: number of augmented views of each example; 0: the example itself is the only view.
+      augment_fn: the augmentation of the views; None: they are not augmented.
       seed: seed of the augmentation.
       batch_size: number of examples that are augmented and encoded together.
       num_threads: number of threads that read; 0: the calling thread, -1: one per core.
@@ -28,6 +29,7 @@ class Views:
     count: int
     read: Callable[[int], Example]
     number: int
+    augment_fn: AugmentFn | None
     seed: int
     batch_size: int
     num_threads: int
@@ -44,18 +46,18 @@ class Views:
         for (view, start), batch in zip(places, batches, strict=True):
             yield view, start, batch
 
-    def augmented(self, index: int, view: int, augment_fn: AugmentFn | None) -> Mapping[str, np.ndarray]:
+    def augment(self, batch: Batch, view: int | jax.Array, start: int | jax.Array) -> Batch:
+        """Returns a batch as it is encoded, given its view and first index, which may be traced."""
+        if self.augment_fn is None:
+            return batch
+        key = jax.random.fold_in(jax.random.key(self.seed), 2)
+        return self.augment_fn(jax.random.fold_in(jax.random.fold_in(key, view), start), batch)
+
+    def example(self, index: int, view: int) -> Mapping[str, np.ndarray]:
         """Returns `image` and `label` of one view, as they are encoded."""
         start = index // self.batch_size * self.batch_size
-        batch = self._read(start)
-        if augment_fn is not None:
-            batch = augment_fn(self.key(view, start), batch)
+        batch = self.augment(self._read(start), view, start)
         return {name: np.asarray(batch[name][index - start]) for name in ("image", "label")}
-
-    def key(self, view: int, start: int) -> jax.Array:
-        """Returns the random key of the augmentation of a batch, given its view and first index."""
-        key = jax.random.fold_in(jax.random.key(self.seed), 2)
-        return jax.random.fold_in(jax.random.fold_in(key, view), start)
 
     def _read(self, start: int) -> Batch:
         examples = [self.read(index) for index in range(start, min(start + self.batch_size, self.count))]

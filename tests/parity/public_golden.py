@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from public_cases import GOLDEN, sizes_of
-from public_reference import build, query_logits
+from public_reference import build, scores_of
 from references import image
 from torch import nn
 
@@ -25,7 +25,7 @@ def measure(case: str) -> dict[str, np.ndarray]:
     with torch.no_grad():
         found = network(torch.from_numpy(image(size, channels).transpose(0, 3, 1, 2).copy()))
     if hasattr(found, "masks_queries_logits"):
-        logits = query_logits(found, size)
+        logits = scores_of(found, size).clamp(min=1e-10).log()
     else:
         logits = nn.functional.interpolate(found.logits, size=size, mode="bilinear", align_corners=False)
     config = network.config.to_dict() | {"architectures": [type(network).__name__]}

@@ -73,7 +73,7 @@ def query_logits(found: Any, size: tuple[int, int]) -> torch.Tensor:
     """Returns the logarithms of what transformers' `post_process_semantic_segmentation` takes the largest of."""
     masks = nn.functional.interpolate(found.masks_queries_logits, size=size, mode="bilinear")
     classes = found.class_queries_logits.softmax(dim=-1)[..., :-1]
-    return torch.log(torch.einsum("bqc, bqhw -> bchw", classes, masks.sigmoid()) + 1e-6)
+    return torch.log(torch.einsum("bqc, bqhw -> bchw", classes, masks.sigmoid()).clamp(min=1e-10))
 
 
 def outputs(network: nn.Module, x: torch.Tensor) -> Outputs:

@@ -72,7 +72,8 @@ def opened(weights, name, *overrides):
     """Returns a run, its initial state, its training batches, and the training set on the devices."""
     run = build(frozen(weights, name, *overrides))
     state = create_state(run, load_weights(run))
-    return run, state, *training_data(run, state)
+    data, stored = training_data(run, state)
+    return run, state, data.train_batches, stored
 
 
 def steps_of(weights, name, *overrides, count=2):
@@ -135,7 +136,7 @@ def test_each_epoch_has_another_view_until_they_repeat(weights):
     assert images.shapes[0] == (32, 32, 3) and images.size == (32, 32)
     # A run that resumes computes the same features again.
     again, _ = training_data(run, state)
-    jax.tree.map(np.testing.assert_array_equal, images.features, again[2]["image"].features)
+    jax.tree.map(np.testing.assert_array_equal, images.features, again.train_batches[2]["image"].features)
     fine = images.features[1]
     recomputed = run.model.module.apply(
         {"params": state.params, "batch_stats": state.batch_stats},
@@ -151,14 +152,14 @@ def test_views_do_not_depend_on_the_devices_and_follow_the_examples():
         {"image": np.full((4, 4, 3), 10 * i, np.uint8), "label": np.full((4, 4), i, np.uint8), "id": ""}
         for i in range(5)
     ]
-    views = Views(5, examples.__getitem__, 2, seed=3, batch_size=4, num_threads=0)
+    views = Views(5, examples.__getitem__, 2, None, seed=3, batch_size=4, num_threads=0)
     assert len(views) == 10 and len(dataclasses.replace(views, number=0)) == 5
     found = [(view, start, batch["label"][:, 0, 0].tolist()) for view, start, batch in views.batches()]
     assert found == [(view, start, rows) for view in (0, 1) for start, rows in ((0, [0, 1, 2, 3]), (4, [4, 4, 4, 4]))]
-    plain = views.augmented(3, 1, None)
+    plain = views.example(3, 1)
     assert (plain["image"][0, 0, 0], plain["label"][0, 0]) == (30, 3)
-    augment = make_augment(crop_size=(4, 4), brightness=0.5)
-    one, same, other = (views.augmented(3, view, augment)["image"] for view in (0, 0, 1))
+    brightened = dataclasses.replace(views, augment_fn=make_augment(crop_size=(4, 4), brightness=0.5))
+    one, same, other = (brightened.example(3, view)["image"] for view in (0, 0, 1))
     np.testing.assert_array_equal(one, same)
     assert np.abs(one - other).max() > 1
 

@@ -1,9 +1,13 @@
 """A run starts from a public network, which sets its architecture; contradictions are errors."""
 
+import json
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from public_repositories import CARD, SEGFORMER, segformer_tensors, smp_config, smp_tensors, write_repository
+from torch_files import state_file
 
 from flaxseg.config.files import load_config
 from flaxseg.errors import ConfigError, WeightsError
@@ -62,6 +66,20 @@ def test_contradictions_are_errors(fpn, override):
 def test_a_non_commercial_license_has_to_be_accepted(fpn):
     with pytest.raises(WeightsError, match=r"is cc-by-nc-4.0, .*--config.model.accept_license=True"):
         build(config_of(fpn, "model.accept_license=False"))
+
+
+def test_a_checkpoint_of_torchvision_sets_name_and_options(tmp_path):
+    golden = np.load(Path(__file__).parents[1] / "models" / "golden_torchvision" / "lraspp_mobilenet_v3_large.npz")
+    names, shapes = str(golden["names"]).split("\n"), json.loads(str(golden["shapes"]))
+    path = tmp_path / "lraspp.pth"
+    path.write_bytes(state_file({name: np.ones(shape, np.float32) for name, shape in zip(names, shapes, strict=True)}))
+    run = build(config_of(path, "model.accept_license=False"))
+    assert (run.model.name, run.model.module.encoder_name) == ("lraspp", "mobilenet_v3_large")
+    assert run.model.pretrained.license.startswith("bsd-3-clause (of torchvision")
+    loaded = load_weights(run)["params"]
+    assert (loaded["decoder"]["gate"]["kernel"] == 1).all()
+    # The head of 21 classes is drawn anew.
+    assert not isinstance(loaded["head"]["kernel"], np.ndarray)
 
 
 def encoder_run(encoder, *overrides):

@@ -15,18 +15,18 @@ from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.encoders import vit
 from flaxseg.models.encoders.vit import VisionTransformer
 from flaxseg.models.layers.conv import Conv, ConvTranspose
-from flaxseg.models.layers.queries import pixel_logits
+from flaxseg.models.layers.queries import query_logits
 
 
 class EoMTDecoder(Decoder):
     """Queries that pass through the last blocks of a vision transformer as further tokens, and predict masks.
 
     Each query predicts a class, or none, and a mask: the product of its embedding, from three dense layers, with the
-    upscaled patches; `layers.queries` turns them into the logits of pixels. The paper trains with a loss of matched
-    masks instead, and with attention that is masked at first; here attention is never masked, as in the paper for
-    inference.
+    upscaled patches. The logits of the pixels are the logarithms of the queries' scores; see `query_logits`. Any loss
+    of pixels trains the network. The paper trains with a loss of matched masks instead, and with attention that is
+    masked at first; here attention is never masked, as in the paper for inference.
 
-    Parameters are named `queries`, `head`, `mask{i}` and `upscale{i}/{conv,depthwise,norm}`.
+    Parameters are named `queries`, `class_head`, `mask{i}` and `upscale{i}/{conv,depthwise,norm}`.
 
     Attributes:
       queries: number of queries.
@@ -99,17 +99,20 @@ class EoMTDecoder(Decoder):
         joined = encoder.norm(joined)
         queries, patches = joined[:, : self.queries], joined[:, self.queries + encoder.prefix :]
         masks = self._masks(queries, patches.reshape(batch, *size, width))
-        classes = nn.Dense(self.num_classes + 1, name="head")(queries.astype(jnp.float32))
-        return pixel_logits(masks, classes, (image.shape[1], image.shape[2]))
+        # Not in bfloat16, because rounding errors of the logits would affect the loss.
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        classes = nn.Dense(self.num_classes + 1, dtype=wide, name="class_head")(queries.astype(wide))
+        return query_logits(classes, masks, (image.shape[1], image.shape[2]))
 
     def _masks(self, queries: jax.Array, patches: jax.Array) -> jax.Array:
-        """Returns the logits of the masks, float32[B, h, w, queries]."""
+        """Returns the logits of the masks, [B, h, w, queries]."""
         dense = functools.partial(nn.Dense, queries.shape[-1], dtype=self.dtype)
         for number in range(3):
             queries = dense(name=f"mask{number}")(ops.gelu(queries) if number else queries)
         for number in range(self.upscalings):
             patches = _Upscaling(self.dtype, name=f"upscale{number}")(patches)
-        return jnp.einsum("bqc,bhwc->bhwq", queries.astype(jnp.float32), patches.astype(jnp.float32))
+        wide = jnp.promote_types(self.dtype, jnp.float32)
+        return jnp.einsum("bqc,bhwc->bhwq", queries.astype(wide), patches.astype(wide))
 
 
 class _Upscaling(nn.Module):

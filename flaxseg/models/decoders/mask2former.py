@@ -13,7 +13,7 @@ from flaxseg.errors import POSITIVE, ArgumentError, check_integer
 from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.layers.conv import Conv
 from flaxseg.models.layers.deformable import DeformableAttention, sine_positions
-from flaxseg.models.layers.queries import pixel_logits
+from flaxseg.models.layers.queries import query_logits
 
 LEVELS = 3
 """Number of feature maps, from the coarsest on, that attention is applied to."""
@@ -26,9 +26,9 @@ _initializer = nn.initializers.xavier_uniform()
 
 
 class Mask2FormerDecoder(Decoder):
-    """Queries that attend to the pixels of an encoder's features, and each predict a class and a mask.
+    """Queries that each predict a class and a mask; a pixel's score for a class is the sum over the queries.
 
-    `layers.queries` turns classes and masks into the logits of pixels.
+    The logits are the logarithms of the scores; see `query_logits`.
 
     Parameters are named `feature_norm{i}`, `pixels/...` and `queries/...`.
 
@@ -82,7 +82,7 @@ class Mask2FormerDecoder(Decoder):
             name="queries",
         )  # fmt: skip
         classes, masks = queries(maps, mask_features)
-        return pixel_logits(masks, classes, (features[0].shape[1], features[0].shape[2]))
+        return query_logits(classes, masks, (features[0].shape[1], features[0].shape[2]))
 
 
 class _PixelDecoder(nn.Module):

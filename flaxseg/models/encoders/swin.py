@@ -188,7 +188,7 @@ class WindowAttention(nn.Module):
         if self.shift:
             parts = window_parts(grid, self.window, self.shift)
             apart = parts[:, :, None] != parts[:, None, :]
-            # As in the reference, whose softmax is that of scores that are lower by 100.
+            # Lower by 100, and not minus infinity, as in the networks that the public weights come from.
             scores = scores - 100.0 * apart[:, None].astype(exact)
         weights = jax.nn.softmax(scores).astype(self.dtype)
         return jnp.einsum("bnhqk,bnkhc->bnqhc", weights, value)

@@ -10,26 +10,23 @@ import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
-from flaxseg.errors import WeightsError, did_you_mean
+from flaxseg.errors import WeightsError
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.encoders import ENCODERS, HubFile
+from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.pretrained.checkpoints import checkpoint_directory, read_checkpoint
+from flaxseg.models.pretrained.encoder_weights import PUBLIC, read_encoder_weights
 from flaxseg.models.pretrained.files import read_weights
-from flaxseg.models.pretrained.hub import download
-from flaxseg.models.pretrained.licenses import License, check_license, print_license
+from flaxseg.models.pretrained.licenses import print_license
 from flaxseg.models.pretrained.mapped_file import in_memory
 from flaxseg.models.pretrained.public_source import PublicNetwork, is_public, open_public
 from flaxseg.models.pretrained.repository import Repository
 from flaxseg.models.pretrained.torch_networks import is_whole_network, tensor_arrays
 
-PUBLIC = "imagenet"
-"""The `source` that stands for the public weights of the network's encoder."""
-
 HEADS = ("head", "auxiliary_", "image_head")
 """Beginnings of the names of the modules that depend on the number of classes."""
 
-DECODER_HEADS = ("head", "class_head")
-"""The names of such a module within a decoder."""
+CLASS_HEAD = "class_head"
+"""The name of such a module within a decoder."""
 
 _MAX_LISTED = 8
 
@@ -81,7 +78,9 @@ def load_pretrained(
         directory = checkpoint_directory(os.path.expanduser(source))
         return put_arrays(variables, read_checkpoint(directory), name=str(directory), partial=partial)
     if source == PUBLIC:
-        name, tensors = _public_tensors(_with_encoder(model, source), sha256, accept_license=accept_license)
+        name, tensors = read_encoder_weights(
+            _with_encoder(model, source).encoder_name, sha256=sha256, accept_license=accept_license
+        )
     else:
         name, tensors = str(source), read_weights(source, sha256=sha256)
     if own := own_arrays(tensors):
@@ -105,10 +104,10 @@ def _put_public(
         given, unknown = found.arrays(_with_encoder(model, found.name), sha256=sha256)
     wanted = traverse_util.flatten_dict(dict(variables), sep="/")
     # Together, because the kernel of another head can have the right shape by chance.
-    heads = {_head(path) for path in given if _head(path) and not _fits(given[path], wanted.get(path))}
-    kept = {path: given.pop(path) for path in [*given] if _head(path) not in heads}
-    _print_heads(found.name, heads, present={_head(path) for path in wanted})
-    missing = {path: value for path, value in wanted.items() if path not in kept and _head(path)}
+    heads = {_head_of(path) for path in given if not _fits(given[path], wanted.get(path))} - {""}
+    kept = {path: given.pop(path) for path in [*given] if _head_of(path) not in heads}
+    _print_heads(found.name, heads, present={_head_of(path) for path in wanted})
+    missing = {path: value for path, value in wanted.items() if path not in kept and _head_of(path)}
     required = {path: value for path, value in wanted.items() if path not in missing}
     loaded = put_arrays(
         traverse_util.unflatten_dict(required, sep="/"), kept, unknown=unknown, name=found.name, partial=partial
@@ -126,13 +125,13 @@ def _print_heads(name: str, heads: set[str], *, present: set[str]) -> None:
         print(f"{name}: not loaded, because the network does not have them: {', '.join(left_out)}", file=sys.stderr)
 
 
-def _head(path: str) -> str:
-    """Returns the name of the head that an array belongs to, as in `decoder/class_head`; "" if it belongs to none."""
-    _, first, *rest = path.split("/")
-    if first != "decoder":
-        return first if first.startswith(HEADS) else ""
-    inner = next((number for number, module in enumerate(rest) if module in DECODER_HEADS), None)
-    return "" if inner is None else "/".join([first, *rest[: inner + 1]])
+def _head_of(path: str) -> str:
+    """Returns the path of the head that an array belongs to, without its collection; "" for other arrays."""
+    first, *rest = path.split("/")[1:]
+    if first.startswith(HEADS):
+        return first
+    module = [first, *rest]
+    return "/".join(module[: module.index(CLASS_HEAD) + 1]) if CLASS_HEAD in module else ""
 
 
 def _fits(value: np.ndarray, wanted: Any) -> bool:
@@ -219,11 +218,6 @@ def put_arrays(
     return traverse_util.unflatten_dict(wanted | loaded, sep="/")
 
 
-def encoder_license(public: HubFile) -> License:
-    """Returns the license of an encoder's public weights; if it is unknown, where it is stated."""
-    return License(public.license or f"see https://huggingface.co/{public.repository}")
-
-
 def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
     if not isinstance(model, EncoderDecoder):
         raise WeightsError(
@@ -231,21 +225,6 @@ def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
             "the directory of a run of this network, or choose an architecture with the option `encoder`, such as unet"
         )
     return model
-
-
-def _public_tensors(model: EncoderDecoder, sha256: str, *, accept_license: bool) -> tuple[str, dict[str, np.ndarray]]:
-    """Returns the origin of an encoder's public weights, for error messages, and their tensors."""
-    public = ENCODERS[model.encoder_name].pretrained
-    if public is None:
-        published = [name for name, encoder in ENCODERS.items() if encoder.pretrained]
-        raise WeightsError(
-            f"source = {PUBLIC!r}: there are no public weights of encoder {model.encoder_name}"
-            f"{did_you_mean(model.encoder_name, published)}; give the path of a file"
-        )
-    check_license(License(public.license), public.repository, accepted=accept_license)
-    print_license(encoder_license(public), public.repository)
-    path = download(public.repository, public.filename, revision=public.revision)
-    return f"{public.repository} ({path})", read_weights(path, sha256=sha256)
 
 
 def _adapted(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

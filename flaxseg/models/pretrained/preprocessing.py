@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flaxseg.errors import shown
 from flaxseg.models.arguments import ChannelValues
 from flaxseg.models.pretrained.published import Settings
 from flaxseg.models.pretrained.repository import PREPROCESSOR, TRANSFORMS, Repository
@@ -49,10 +50,14 @@ def _of_transformers(settings: Settings) -> Preprocessing:
     std: ChannelValues = unit
     if settings.take("do_normalize", True) and settings.take("image_mean") is not None:
         mean, std = _scaled(settings, "image_mean", unit), _scaled(settings, "image_std", unit)
-    size = _size(settings) if settings.take("do_resize", True) else None
+    resizes = settings.take("do_resize", True)
+    size = _size(settings) if resizes else None
     reduces = bool(settings.take("do_reduce_labels", settings.take("reduce_labels", False)))
-    notes = ("masks of its dataset contain 0 for ignored pixels and k + 1 for class k (do_reduce_labels)",)
-    return Preprocessing(mean, std, size, reduces, notes if reduces else ())
+    notes = ["masks of its dataset contain 0 for ignored pixels and k + 1 for class k (do_reduce_labels)"] * reduces
+    if resizes and size is None and isinstance(edges := settings.take("size"), Mapping):
+        given = {key: value for key, value in edges.items() if value is not None}
+        notes.append(f"its images were resized to {shown(given)}; here, images keep their size")
+    return Preprocessing(mean, std, size, reduces, tuple(notes))
 
 
 def _size(settings: Settings) -> tuple[int, int] | None:

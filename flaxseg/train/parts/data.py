@@ -15,13 +15,15 @@ from tqdm import tqdm
 from flaxseg.augment import canvas_size
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
-from flaxseg.data.batching import stack_examples, stacked
+from flaxseg.data.batching import stack_examples
 from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.train import device_cache
+from flaxseg.train.parts.augmentation import build_augmentation
+from flaxseg.train.sharding import stacked
 from flaxseg.train.views import Views
 
 
@@ -47,8 +49,8 @@ class DataPart:
       evaluation: the evaluation set.
       order: the training batches.
       eval_batches: the sequence of this process's batches of one evaluation.
-      load_cache: copies the training set to the devices and returns it; None if batches come from the host.
-      views: the examples whose features are cached; None if there is no such cache.
+      cache: what fills the cache that the indices in batches refer to, of examples on the devices or of features;
+        None if the batches contain the examples.
       iterate: `iterate(batches, start=0)` yields batches that threads prefetch.
       channels: number of channels of the images.
       bad_examples: the examples found unreadable so far.
@@ -58,11 +60,20 @@ class DataPart:
     evaluation: SegmentationDataset
     order: TrainingOrder
     eval_batches: Sequence[Batch]
-    load_cache: device_cache.Loader | None
-    views: Views | None
+    cache: device_cache.Loader | Views | None
     iterate: Callable[..., Iterator[Batch]]
     channels: int
     bad_examples: BadExamples
+
+    @property
+    def load_cache(self) -> device_cache.Loader | None:
+        """Copies the training set to the devices and returns it; None if it is not cached there."""
+        return self.cache if isinstance(self.cache, device_cache.Loader) else None
+
+    @property
+    def views(self) -> Views | None:
+        """The examples whose features are cached; None if there is no such cache."""
+        return self.cache if isinstance(self.cache, Views) else None
 
     @property
     def splits(self) -> dict[str, SegmentationDataset]:
@@ -77,16 +88,15 @@ class DataPart:
         """
         return self.order.batches
 
-    def calls(self, batches: Any, *, start: int, steps: int) -> Iterator[Batch]:
-        """Yields the batches of each call of the training program.
+    def calls(self, *, start: int, steps: int) -> Iterator[Batch]:
+        """Yields the training batches of each call of the training program.
 
         Args:
-          batches: `train_batches`, or what is read in their place.
           start: the step to begin with, from 0.
           steps: number of steps of a call; above 1, each array has a leading axis of steps.
         """
-        found = self.iterate(batches, start=start)
-        return found if steps == 1 else stacked(found, steps)
+        batches = self.iterate(self.train_batches, start=start)
+        return batches if steps == 1 else stacked(batches, steps)
 
     def read_batch(self, step: int) -> Batch:
         """Returns this process's part of the batch of step `step`, from 0, read from the dataset, without cached views.
@@ -131,13 +141,6 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     if settings.skip_bad:
         train = skip_bad_examples(train, bad_examples, names[0])
         evaluation = skip_bad_examples(evaluation, bad_examples, names[1], ignored=True)
-    load_cache, views = None, None
-    if settings.cache in ("device", "features"):
-        count, read = len(train.source), canvas_reader(train, options["canvas_size"])
-        if settings.cache == "device":
-            load_cache = device_cache.Loader(count, read, mesh, num_threads)
-        else:
-            views = Views(count, read, settings.cache_views, config.seed, config.train.batch_size, num_threads)
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
     _warn_of_large_batch(config.train.batch_size, len(train.source))
     with config_key("train"):
@@ -155,16 +158,36 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
             process_index=options["process_index"],
             process_count=options["process_count"],
         )
+    channels = common_channels({names[0]: train, names[1]: evaluation})
     return DataPart(
         train=train,
         evaluation=evaluation,
         order=order,
         eval_batches=evaluated,
-        load_cache=load_cache,
-        views=views,
+        cache=_cache(config, train, mesh, channels=channels),
         iterate=functools.partial(iterate, num_threads=num_threads, prefetch=settings.prefetch),
-        channels=common_channels({names[0]: train, names[1]: evaluation}),
+        channels=channels,
         bad_examples=bad_examples,
+    )
+
+
+def _cache(
+    config: ConfigDict, train: SegmentationDataset, mesh: Mesh, *, channels: int
+) -> device_cache.Loader | Views | None:
+    settings = config.data
+    if settings.cache not in ("device", "features"):
+        return None
+    count, read = len(train.source), canvas_reader(train, train_batch_options(config)["canvas_size"])
+    if settings.cache == "device":
+        return device_cache.Loader(count, read, mesh, settings.num_threads)
+    return Views(
+        count=count,
+        read=read,
+        number=settings.cache_views,
+        augment_fn=build_augmentation(config, channels),
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        num_threads=settings.num_threads,
     )
 
 

@@ -20,8 +20,8 @@ from flaxseg.models.arguments import ChannelValues
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.freezing import freeze
+from flaxseg.models.pretrained.encoder_weights import PUBLIC, encoder_license
 from flaxseg.models.pretrained.hub import PREFIX
-from flaxseg.models.pretrained.load import PUBLIC, encoder_license
 from flaxseg.models.protocol import SegmentationModel, Variables
 from flaxseg.optimizers import freezing
 from flaxseg.optimizers.groups import IsFrozen, encoder_layers

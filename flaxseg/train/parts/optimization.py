@@ -1,23 +1,21 @@
 """What a run minimizes, and how: loss, augmentation, schedule and optimizer."""
 
 import dataclasses
-import sys
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import traverse_util
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-from flaxseg.augment import AugmentFn, is_off, make_augment
-from flaxseg.augment.color import ineffective_changes
+from flaxseg.augment import AugmentFn
 from flaxseg.config.validate import config_key
 from flaxseg.errors import ConfigError
 from flaxseg.losses import LossFn, weighted_sum
 from flaxseg.optimizers import LearningRateMultipliers, make_optimizer, make_schedule
 from flaxseg.optimizers.groups import check_patterns
 from flaxseg.train.hard_examples import hardest_examples
+from flaxseg.train.parts.augmentation import build_augmentation, notify
 from flaxseg.train.parts.model import ModelPart
 from flaxseg.train.step import StepOptions
 
@@ -29,7 +27,6 @@ class OptimizationPart:
     Attributes:
       loss_fn: the loss.
       augment_fn: the augmentation; None leaves batches as they are.
-      view_fn: the augmentation of the views whose features are cached; None: they are the images themselves.
       schedule: the learning rate at each step.
       tx: the optimizer.
       multipliers: the learning-rate multipliers of parameters, which `tx` applies.
@@ -40,7 +37,6 @@ class OptimizationPart:
 
     loss_fn: LossFn
     augment_fn: AugmentFn | None
-    view_fn: AugmentFn | None
     schedule: optax.Schedule
     tx: optax.GradientTransformation
     multipliers: LearningRateMultipliers
@@ -61,7 +57,7 @@ def build_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
     settings, warmup_steps = config.optimizer, config.optimizer.warmup_steps
     if warmup_steps >= total_steps:
         warmup_steps = total_steps // 10
-        _notify(
+        notify(
             f"optimizer.warmup_steps = {settings.warmup_steps} is shortened to {warmup_steps}, a tenth of the "
             f"run's {total_steps} steps"
         )
@@ -93,8 +89,9 @@ def build_optimization(
     Raises:
       ConfigError: options that do not fit the network, or a pattern that matches no parameter.
     """
-    augment_fn = build_augmentation(config, model.image_shape[-1])
-    caches_views = config.data.cache == "features"
+    # Features are cached after the augmentation.
+    caches_features = config.data.cache == "features"
+    augment_fn = None if caches_features else build_augmentation(config, model.image_shape[-1])
     multipliers = _multipliers(config, model)
     settings = config.optimizer
     with config_key("", options="loss_options", weights="loss"):
@@ -116,8 +113,7 @@ def build_optimization(
         )
     return OptimizationPart(
         loss_fn=loss_fn,
-        augment_fn=None if caches_views else augment_fn,
-        view_fn=augment_fn if caches_views else None,
+        augment_fn=augment_fn,
         schedule=schedule,
         tx=tx,
         multipliers=multipliers,
@@ -125,20 +121,6 @@ def build_optimization(
         step_options=StepOptions(settings.ema_decay or None, settings.accumulate_steps, hardest),
         class_weights=class_weights,
     )
-
-
-def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
-    """Returns the augmentation of a valid configuration; None if every augmentation is off.
-
-    Prints a notice for each color change that has no effect on images with this number of channels.
-    """
-    settings = config.augment
-    for name in ineffective_changes(settings, channels=channels):
-        _notify(f"augment.{name} has no effect on images with {channels} channel(s)")
-    if all(is_off(name, value) for name, value in settings.items()):
-        return None
-    with config_key("augment"):
-        return make_augment(crop_size=tuple(config.data.image_size), **settings)
 
 
 def _multipliers(config: ConfigDict, model: ModelPart) -> LearningRateMultipliers:
@@ -165,8 +147,3 @@ def _multipliers(config: ConfigDict, model: ModelPart) -> LearningRateMultiplier
             "learning rates could decay over; use 1, and config.optimizer.lr_scale for parts of the network"
         )
     return LearningRateMultipliers(lr_scale, settings.layer_decay, model.encoder_layers)
-
-
-def _notify(message: str) -> None:
-    if jax.process_index() == 0:
-        tqdm.write(message, file=sys.stderr)

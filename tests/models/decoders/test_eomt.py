@@ -40,7 +40,7 @@ def test_masks_and_classes_are_combined_by_hand():
     tokens = apply(tokens, method=lambda module, x: module.norm(x))
     embedded, patches = tokens[:, :3], tokens[:, 5:].reshape(2, 2, 3, 8)
     decoder = params["decoder"]
-    classes = jax.nn.softmax(embedded @ decoder["head"]["kernel"] + decoder["head"]["bias"])[..., :2]
+    classes = jax.nn.softmax(embedded @ decoder["class_head"]["kernel"] + decoder["class_head"]["bias"])[..., :2]
     for number in range(3):
         layer = decoder[f"mask{number}"]
         embedded = (ops.gelu(embedded) if number else embedded) @ layer["kernel"] + layer["bias"]
@@ -52,7 +52,7 @@ def test_masks_and_classes_are_combined_by_hand():
     patches = patches + upscale["norm"]["bias"]
     masks = ops.resize_bilinear(jnp.einsum("bqc,bhwc->bhwq", embedded, patches), (8, 12))
     scores = np.asarray(jnp.einsum("bhwq,bqk->bhwk", jax.nn.sigmoid(masks), classes))
-    np.testing.assert_allclose(np.exp(logits), scores + 1e-6, rtol=2e-4)
+    np.testing.assert_allclose(np.exp(logits), scores, rtol=2e-4)
     # The softmax of the logits normalizes the scores.
     expected = scores / scores.sum(-1, keepdims=True)
     np.testing.assert_allclose(jax.nn.softmax(logits), expected, rtol=1e-3, atol=1e-5)
@@ -65,7 +65,7 @@ def test_all_blocks_belong_to_the_encoder():
     assert {"block0", "block1", "norm"} <= set(params["encoder"])
     assert params["encoder"]["positions"].shape == (1, 25, 8)
     assert params["encoder"]["patch_embed"]["kernel"].shape == (2, 2, 3, 8)
-    assert params["decoder"]["head"]["kernel"].shape == (8, 3)
+    assert params["decoder"]["class_head"]["kernel"].shape == (8, 3)
     assert (model.stride, built().stride) == (2, 4)
 
 

@@ -12,7 +12,7 @@ from flax import traverse_util
 from flaxseg.errors import WeightsError
 from flaxseg.models import plain_unet, unet
 from flaxseg.models.encoders import ENCODERS
-from flaxseg.models.pretrained.load import _head, load_pretrained, put_arrays, put_tensors
+from flaxseg.models.pretrained.load import _head_of, load_pretrained, put_arrays, put_tensors
 from flaxseg.models.pretrained.torch_names import convert_tensors
 
 ENCODER = "resnet18"
@@ -222,8 +222,8 @@ def test_a_whole_network_of_a_lightning_module_fills_the_network(prefix):
         ("batch_stats/auxiliary_block/norm/mean", "auxiliary_block"),
         ("params/decoder/queries/class_head/bias", "decoder/queries/class_head"),
         ("params/decoder/fuse/conv/kernel", ""),
-        ("params/decoder/head/kernel", "decoder/head"),
+        ("params/kernel", ""),
     ],
 )
 def test_heads_depend_on_the_number_of_classes(path, head):
-    assert _head(path) == head
+    assert _head_of(path) == head

@@ -50,6 +50,11 @@ def test_sizes(tmp_path, changes, size):
     assert of_transformers(tmp_path, **changes).image_size == size
 
 
+def test_a_size_of_one_side_is_noted(tmp_path):
+    found = of_transformers(tmp_path, size={"shortest_edge": 48, "longest_edge": None})
+    assert found.notes[-1] == "its images were resized to {'shortest_edge': 48}; here, images keep their size"
+
+
 def test_reduced_labels_are_noted(tmp_path):
     for key in ("do_reduce_labels", "reduce_labels"):
         found = of_transformers(tmp_path, **{key: True})

@@ -38,7 +38,7 @@ _NAMES: TorchNames = (
     (r"upscale_block\.block\.(\d+)\.conv2", r"decoder/upscale\1/depthwise"),
     (r"upscale_block\.block\.(\d+)\.layernorm2d", r"decoder/upscale\1/norm"),
     *((rf"mask_head\.fc{number + 1}", f"decoder/mask{number}") for number in range(3)),
-    (r"class_predictor", "decoder/head"),
+    (r"class_predictor", "decoder/class_head"),
     (r"attn_mask_probs|criterion\.empty_weight", None),
 )
 

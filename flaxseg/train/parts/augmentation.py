@@ -1,0 +1,31 @@
+"""The augmentation of a run."""
+
+import sys
+
+import jax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from flaxseg.augment import AugmentFn, is_off, make_augment
+from flaxseg.augment.color import ineffective_changes
+from flaxseg.config.validate import config_key
+
+
+def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
+    """Returns the augmentation of a valid configuration; None if every augmentation is off.
+
+    Prints a notice for each color change that has no effect on images with this number of channels.
+    """
+    settings = config.augment
+    for name in ineffective_changes(settings, channels=channels):
+        notify(f"augment.{name} has no effect on images with {channels} channel(s)")
+    if all(is_off(name, value) for name, value in settings.items()):
+        return None
+    with config_key("augment"):
+        return make_augment(crop_size=tuple(config.data.image_size), **settings)
+
+
+def notify(message: str) -> None:
+    """Prints a notice on stderr, from one process."""
+    if jax.process_index() == 0:
+        tqdm.write(message, file=sys.stderr)
