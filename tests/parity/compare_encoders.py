@@ -2,8 +2,9 @@
 
     python tests/parity/compare_encoders.py DIR [--only PATTERN]
 
-The table shows the largest difference relative to the reference's largest value: over the features of all images and
-output strides in inference mode, and over the gradients with respect to the parameters, where the reference has them.
+The table shows, in float32 and in float64, the largest difference relative to the reference's largest value: over the
+features of all images and output strides in inference mode, and over the gradients with respect to the parameters,
+where the reference has them; see `jax_double.FLOOR`.
 """
 
 import argparse
@@ -15,16 +16,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from compare import TOLERANCE, difference, tensors_of
+from compare import tensors_of
 from flax import traverse_util
+from jax_double import (
+    DOUBLE_GRADIENT_TOLERANCE,
+    DOUBLE_TOLERANCE,
+    FLOOR,
+    GRADIENT_TOLERANCE,
+    difference,
+    double_variables,
+    expected_gradients,
+    gradient_difference,
+    in_float64,
+)
 from references import FEATURE_SIZES, feature_strides, feature_weights, image
+from table import TOLERANCE, print_header, print_row
 
 from flaxseg.models import unet
 from flaxseg.models.encoders import make_encoder
-from flaxseg.models.pretrained.load import put_tensors, torch_names_of
+from flaxseg.models.pretrained.load import put_tensors
 from flaxseg.models.pretrained.torch_names import convert_tensors
-
-GRADIENT_TOLERANCE = 1e-3
+from flaxseg.models.pretrained.torch_networks import torch_names_of
 
 
 def loaded(name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -36,33 +48,57 @@ def loaded(name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     return {collection: tree["encoder"] for collection, tree in variables.items()}
 
 
-def feature_difference(name: str, variables: dict[str, Any], reference: Any) -> float:
-    """Returns the largest difference of a feature."""
-    found = 0.0
+def feature_difference(name: str, variables: dict[str, Any], reference: Any, dtype: Any) -> tuple[float, str]:
+    """Returns the largest difference of a feature, and where it is."""
+    found = []
     for stride in feature_strides(name):
-        encoder = make_encoder(name, output_stride=stride, dtype=jnp.float32)
+        encoder = make_encoder(name, output_stride=stride, dtype=dtype)
         apply = jax.jit(functools.partial(encoder.apply, train=False))
         for height, width in FEATURE_SIZES:
-            for level, feature in enumerate(apply(variables, image((height, width)))[1:], 1):
-                found = max(found, difference(np.asarray(feature), reference[f"{stride}/{height}x{width}/{level}"]))
+            for level, feature in enumerate(apply(variables, image((height, width)).astype(dtype))[1:], 1):
+                key = f"{stride}/{height}x{width}/{level}"
+                found.append((difference(np.asarray(feature), reference[key]), key))
+    return max(found)
+
+
+def gradients_of(name: str, variables: dict[str, Any], dtype: Any) -> dict[str, np.ndarray]:
+    """Returns the gradients with respect to the parameters, by their paths in a network."""
+    encoder = make_encoder(name, dtype=dtype)
+
+    @jax.jit
+    @jax.grad
+    def gradients(params: Any, x: Any) -> jax.Array:
+        features = encoder.apply({**variables, "params": params}, x, train=False)[1:]
+        return sum((jnp.mean(f * feature_weights(f.shape)) for f in features), start=jnp.zeros((), dtype))
+
+    found = gradients(variables["params"], image(FEATURE_SIZES[0]).astype(dtype))
+    flat = traverse_util.flatten_dict({"params": {"encoder": found}}, sep="/")
+    return {path: np.asarray(value) for path, value in flat.items()}
+
+
+def compare(name: str, reference: Any) -> dict[str, tuple[float, str]]:
+    """Returns the differences of COLUMNS, each with where it is."""
+    names = torch_names_of(unet(num_classes=2, encoder=name), whole=False)
+    expected = expected_gradients(reference, "gradient/", lambda tensors: convert_tensors(tensors, names)[0])
+    variables, found = loaded(name, tensors_of(reference, name)), {}
+    found["features"] = feature_difference(name, variables, reference, jnp.float32)
+    if expected:
+        found["gradients"] = gradient_difference(gradients_of(name, variables, jnp.float32), expected, FLOOR)
+    with in_float64():
+        variables = double_variables(variables)
+        found["features, float64"] = feature_difference(name, variables, reference, jnp.float64)
+        if expected:
+            found["gradients, float64"] = gradient_difference(gradients_of(name, variables, jnp.float64), expected)
     return found
 
 
-def gradient_difference(name: str, variables: dict[str, Any], reference: Any) -> float:
-    """Returns the largest difference of the gradient with respect to a parameter; NaN if some parameter has none."""
-    encoder = make_encoder(name, dtype=jnp.float32)
-
-    def loss(params: Any) -> jax.Array:
-        features = encoder.apply({**variables, "params": params}, image(FEATURE_SIZES[0]), train=False)[1:]
-        return sum((jnp.mean(f * feature_weights(f.shape)) for f in features), start=jnp.zeros(()))
-
-    gradients = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(variables["params"]), sep="/")
-    given = {key.removeprefix("gradient/"): reference[key] for key in reference.files if key.startswith("gradient/")}
-    expected, _ = convert_tensors(given, torch_names_of(unet(num_classes=2, encoder=name), whole=False))
-    paths = {path: f"params/encoder/{path}" for path in gradients}
-    if set(paths.values()) != set(expected):
-        return float("nan")
-    return max(difference(np.asarray(gradients[path]), expected[there]) for path, there in paths.items())
+COLUMNS = {
+    "features": TOLERANCE,
+    "gradients": GRADIENT_TOLERANCE,
+    "features, float64": DOUBLE_TOLERANCE,
+    "gradients, float64": DOUBLE_GRADIENT_TOLERANCE,
+}
+"""The columns of the table, with the largest difference that is allowed."""
 
 
 def main() -> int:
@@ -72,18 +108,10 @@ def main() -> int:
     parser.add_argument("--only", default="*")
     flags = parser.parse_args()
     failed = 0
-    print(f"{'':28}{'features':>12}{'gradients':>12}")
+    print_header(COLUMNS)
     for path in sorted(flags.references.glob(f"{flags.only}.npz")):
-        reference = np.load(path)
-        variables = loaded(path.stem, tensors_of(reference, path.stem))
-        features, gradients = feature_difference(path.stem, variables, reference), None
-        if any(key.startswith("gradient/") for key in reference.files):
-            gradients = gradient_difference(path.stem, variables, reference)
-        # Negated so that NaN counts as a difference.
-        wrong = not features <= TOLERANCE or not (gradients is None or gradients <= GRADIENT_TOLERANCE)
-        failed += wrong
-        shown = "-" if gradients is None else f"{gradients:.1e}"
-        print(f"{path.stem:28}{features:12.1e}{shown:>12}" + "  DIFFERS" * wrong, flush=True)
+        failed += print_row(path.stem, compare(path.stem, np.load(path)), COLUMNS)
+        jax.clear_caches()
     return int(failed > 0)
 
 

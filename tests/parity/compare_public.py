@@ -62,6 +62,7 @@ def main() -> int:
     print_header(limits)
     for path in sorted(flags.references.glob(f"{flags.only}.npz")):
         failed += print_row(path.stem, compare(path.with_suffix("")), limits)
+        jax.clear_caches()
     return int(failed > 0)
 
 

@@ -1,4 +1,4 @@
-"""Writes features and gradients of timm's encoders as references; requires PyTorch.
+"""Writes features and gradients of timm's encoders, computed in float64, as references; requires PyTorch.
 
     python tests/parity/encoders_reference.py --out DIR [regnety_016 ...]
 
@@ -29,6 +29,7 @@ from references import (
     tensor,
 )
 from torch import nn
+from torch_double import as_input
 
 
 def build(name: str, output_stride: int) -> nn.Module:
@@ -43,12 +44,12 @@ def build(name: str, output_stride: int) -> nn.Module:
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     gain = gain_of(name)
     network.load_state_dict({name: torch.from_numpy(tensor(name, shape, gain)) for name, shape in shapes.items()})
-    return network.eval()
+    return network.double().eval()
 
 
 def features_of(network: nn.Module, size: tuple[int, int]) -> list[torch.Tensor]:
     """Returns the features at 1/2, 1/4, ... of an image of this size."""
-    features = network(torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy()))
+    features = network(as_input(image(size)))
     return features[-5:]
 
 

@@ -86,22 +86,25 @@ Gradients = Callable[[np.ndarray], tuple[np.ndarray, dict[str, np.ndarray]]]
 def gradients_fn(model: nn.Module, variables: Any, *, train: bool = False) -> Gradients:
     """Returns a function that computes the gradients of the sum of all heads' cross-entropies."""
     rest = {name: tree for name, tree in variables.items() if name != "params"}
+    num_classes: int = model.num_classes  # type: ignore[attr-defined]
 
     @jax.jit
     @functools.partial(jax.grad, has_aux=True)
-    def gradients(params: Any, rest: Any, x: Any) -> tuple[jax.Array, jax.Array]:
+    def gradients(params: Any, rest: Any, x: Any, target: Any) -> tuple[jax.Array, jax.Array]:
         collections = ["auxiliary", "image_logits", *(["batch_stats"] if train else [])]
         with nn.intercept_methods(_without_dropout):
             logits, extra = model.apply({"params": params, **rest}, x, train=train, mutable=collections)
         total = jnp.zeros((), logits.dtype)
         for each in (logits, *jax.tree.leaves(extra.get("auxiliary", {}))):
-            total += LOSSES["cross_entropy"](each, label(x.shape[1:3], each.shape[-1], len(x)))
+            total += LOSSES["cross_entropy"](each, target)
         for each in jax.tree.leaves(extra.get("image_logits", {})):
             total += LOSSES["cross_entropy"](each, image_label(each.shape[-1], len(x)))
         return total, logits
 
     def call(images: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        found, logits = gradients(variables["params"], rest, images)
+        # As an argument, because XLA would spend long on the gradient of a constant.
+        target = label(images.shape[1:3], num_classes, len(images))
+        found, logits = gradients(variables["params"], rest, images, target)
         flat = traverse_util.flatten_dict({"params": found}, sep="/")
         return np.asarray(logits), {path: np.asarray(value) for path, value in flat.items()}
 
