@@ -63,7 +63,7 @@ $(PARITY)/.made: tests/parity/requirements.txt
 	: > $$($(PARITY)/bin/python -c 'import site; print(site.getsitepackages()[0])')/torchvision/_meta_registrations.py
 	touch $@
 
-parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and all networks with PyTorch's (an hour)
+parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics, networks and their gradients with PyTorch's (two hours)
 	mkdir -p build
 	$(PARITY)/bin/python tests/parity/losses_reference.py --out build/losses.npz
 	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_losses.py build/losses.npz --golden tests/losses/golden.npz

@@ -4,7 +4,7 @@
 
 The table shows, in float32 and in float64, the largest difference relative to the reference's largest value: over the
 features of all images and output strides in inference mode, and over the gradients with respect to the parameters,
-where the reference has them; see `jax_double.FLOOR`.
+where the reference has them; see `differences.FLOOR`.
 """
 
 import argparse
@@ -17,17 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from compare import tensors_of
+from differences import FLOOR, difference, gradient_difference
 from flax import traverse_util
 from jax_double import (
     DOUBLE_GRADIENT_TOLERANCE,
     DOUBLE_TOLERANCE,
-    FLOOR,
     GRADIENT_TOLERANCE,
-    difference,
     double_variables,
     expected_gradients,
-    gradient_difference,
     in_float64,
+    limits_of,
 )
 from references import FEATURE_SIZES, feature_strides, feature_weights, image
 from table import TOLERANCE, print_header, print_row
@@ -83,22 +82,24 @@ def compare(name: str, reference: Any) -> dict[str, tuple[float, str]]:
     variables, found = loaded(name, tensors_of(reference, name)), {}
     found["features"] = feature_difference(name, variables, reference, jnp.float32)
     if expected:
-        found["gradients"] = gradient_difference(gradients_of(name, variables, jnp.float32), expected, FLOOR)
+        found["PyTorch's"] = float(reference["float32"]), ""
+        found["gradient"] = gradient_difference(gradients_of(name, variables, jnp.float32), expected, FLOOR)
     with in_float64():
         variables = double_variables(variables)
         found["features, float64"] = feature_difference(name, variables, reference, jnp.float64)
         if expected:
-            found["gradients, float64"] = gradient_difference(gradients_of(name, variables, jnp.float64), expected)
+            found["gradient, float64"] = gradient_difference(gradients_of(name, variables, jnp.float64), expected)
     return found
 
 
 COLUMNS = {
     "features": TOLERANCE,
-    "gradients": GRADIENT_TOLERANCE,
+    "PyTorch's": float("inf"),
+    "gradient": GRADIENT_TOLERANCE,
     "features, float64": DOUBLE_TOLERANCE,
-    "gradients, float64": DOUBLE_GRADIENT_TOLERANCE,
+    "gradient, float64": DOUBLE_GRADIENT_TOLERANCE,
 }
-"""The columns of the table, with the largest difference that is allowed."""
+"""The columns of the table, with the largest difference that is allowed; see `jax_double.LIMITS`."""
 
 
 def main() -> int:
@@ -110,7 +111,8 @@ def main() -> int:
     failed = 0
     print_header(COLUMNS)
     for path in sorted(flags.references.glob(f"{flags.only}.npz")):
-        failed += print_row(path.stem, compare(path.stem, np.load(path)), COLUMNS)
+        found = compare(path.stem, np.load(path))
+        failed += print_row(path.stem, found, limits_of(COLUMNS, found))
         jax.clear_caches()
     return int(failed > 0)
 

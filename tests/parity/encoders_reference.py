@@ -18,6 +18,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from differences import FLOOR, gradient_difference
 from references import (
     COMPARED_FEATURES,
     FEATURE_SIZES,
@@ -49,8 +50,16 @@ def build(name: str, output_stride: int) -> nn.Module:
 
 def features_of(network: nn.Module, size: tuple[int, int]) -> list[torch.Tensor]:
     """Returns the features at 1/2, 1/4, ... of an image of this size."""
-    features = network(as_input(image(size)))
+    features = network(as_input(image(size)).to(next(network.parameters()).dtype))
     return features[-5:]
+
+
+def gradients_of(network: nn.Module, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Returns the gradient of the weighted mean of the features with respect to every parameter, by its name."""
+    features = features_of(network, size)
+    weights = [feature_weights(tuple(f.permute(0, 2, 3, 1).shape)).transpose(0, 3, 1, 2).copy() for f in features]
+    sum((f * torch.from_numpy(w)).mean() for f, w in zip(features, weights, strict=True)).backward()
+    return {key: p.grad.numpy() for key, p in network.named_parameters() if p.grad is not None}
 
 
 def measure(name: str) -> dict[str, np.ndarray]:
@@ -66,11 +75,10 @@ def measure(name: str) -> dict[str, np.ndarray]:
     result["names"] = np.array("\n".join(network.state_dict()))
     result["shapes"] = np.array(json.dumps([list(value.shape) for value in network.state_dict().values()]))
     if name in WITH_GRADIENTS:
-        features = features_of(network, FEATURE_SIZES[0])
-        weights = [feature_weights(tuple(f.permute(0, 2, 3, 1).shape)).transpose(0, 3, 1, 2).copy() for f in features]
-        loss = sum((f * torch.from_numpy(w)).mean() for f, w in zip(features, weights, strict=True))
-        loss.backward()
-        result |= {f"gradient/{key}": p.grad.numpy() for key, p in network.named_parameters() if p.grad is not None}
+        gradients = gradients_of(network, FEATURE_SIZES[0])
+        single = gradients_of(build(name, 32).float(), FEATURE_SIZES[0])
+        result["float32"] = np.array(gradient_difference(single, gradients, FLOOR)[0])
+        result |= {f"gradient/{key}": value for key, value in gradients.items()}
     return result
 
 
