@@ -4,6 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/demo
 PARITY ?= .venv-parity
+# Compilation takes most of the time of a comparison. XLA's older code generation compiles faster; newer versions of
+# jaxlib no longer have it.
+QUICK = JAX_PLATFORMS=cpu XLA_FLAGS="--xla_backend_optimization_level=0 $$($(BIN)/python -c \
+  'from importlib.metadata import version; \
+  print("--xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."))')"
 
 .PHONY: help demo test lint types unit soak certificate bench docs parity clean
 .DEFAULT_GOAL := help
@@ -65,24 +70,20 @@ $(VENV)/.docs: $(VENV)/.run
 docs: $(VENV)/.docs  ## build the documentation into build/site; warnings, such as a link to nowhere, are errors
 	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
 
-parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and all networks with PyTorch's (an hour)
+parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics, networks and their gradients with PyTorch's (two hours)
 	mkdir -p build
 	$(PARITY)/bin/python tests/parity/losses_reference.py --out build/losses.npz
 	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_losses.py build/losses.npz --golden tests/losses/golden.npz
 	$(PARITY)/bin/python tests/parity/metrics_reference.py --out build/metrics.npz
 	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_metrics.py build/metrics.npz --golden tests/metrics/golden.npz
 	$(PARITY)/bin/python tests/parity/encoders_reference.py --out build/encoders
-	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
-	  $(BIN)/python tests/parity/compare_encoders.py build/encoders
+	$(QUICK) $(BIN)/python tests/parity/compare_encoders.py build/encoders
 	$(PARITY)/bin/python tests/parity/torch_reference.py --out build/parity
-	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
-	  $(BIN)/python tests/parity/compare.py build/parity --golden tests/models/golden
+	$(QUICK) $(BIN)/python tests/parity/compare.py build/parity --golden tests/models/golden
 	$(PARITY)/bin/python tests/parity/public_reference.py --out build/public
-	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
-	  $(BIN)/python tests/parity/compare_public.py build/public
+	$(QUICK) $(BIN)/python tests/parity/compare_public.py build/public
 	$(PARITY)/bin/python tests/parity/torchvision_reference.py --out build/torchvision
-	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
-	  $(BIN)/python tests/parity/compare_torchvision.py build/torchvision --golden tests/models/golden_torchvision
+	$(QUICK) $(BIN)/python tests/parity/compare_torchvision.py build/torchvision --golden tests/models/golden_torchvision
 
 clean:  ## remove environments and caches, but no runs
 	rm -rf $(VENV) $(PARITY) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

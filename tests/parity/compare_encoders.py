@@ -2,8 +2,9 @@
 
     python tests/parity/compare_encoders.py DIR [--only PATTERN]
 
-The table shows the largest difference relative to the reference's largest value: over the features of all images and
-output strides in inference mode, and over the gradients with respect to the parameters, where the reference has them.
+The table shows, in float32 and in float64, the largest difference relative to the reference's largest value: over the
+features of all images and output strides in inference mode, and over the gradients with respect to the parameters,
+where the reference has them; see `differences.FLOOR`.
 """
 
 import argparse
@@ -15,17 +16,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from compare import TOLERANCE, difference, tensors_of
+from compare import tensors_of
+from differences import FLOOR, difference, gradient_difference
 from flax import traverse_util
+from jax_double import (
+    DOUBLE_GRADIENT_TOLERANCE,
+    DOUBLE_TOLERANCE,
+    GRADIENT_TOLERANCE,
+    double_variables,
+    expected_gradients,
+    in_float64,
+    limits_of,
+)
 from references import feature_sizes, feature_strides, feature_weights, image
+from table import TOLERANCE, print_header, print_row
 
 from flaxseg.models import unet
 from flaxseg.models.encoders import make_encoder
 from flaxseg.models.pretrained.load import put_tensors
 from flaxseg.models.pretrained.torch_names import convert_tensors
 from flaxseg.models.pretrained.torch_networks import torch_names_of
-
-GRADIENT_TOLERANCE = 1e-3
 
 
 def loaded(name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -37,35 +47,61 @@ def loaded(name: str, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
     return {collection: tree["encoder"] for collection, tree in variables.items() if "encoder" in tree}
 
 
-def feature_difference(name: str, variables: dict[str, Any], reference: Any) -> float:
-    """Returns the largest difference of a feature."""
-    found = 0.0
+def feature_difference(name: str, variables: dict[str, Any], reference: Any, dtype: Any) -> tuple[float, str]:
+    """Returns the largest difference of a feature, and where it is."""
+    found = []
     for stride in feature_strides(name):
-        encoder = make_encoder(name, output_stride=stride, dtype=jnp.float32)
+        encoder = make_encoder(name, output_stride=stride, dtype=dtype)
         apply = jax.jit(functools.partial(encoder.apply, train=False))
         for height, width in feature_sizes(name):
-            for level, feature in enumerate(apply(variables, image((height, width)))):
-                if level and feature.size:
-                    found = max(found, difference(np.asarray(feature), reference[f"{stride}/{height}x{width}/{level}"]))
+            for level, feature in enumerate(apply(variables, image((height, width)).astype(dtype))[1:], 1):
+                key = f"{stride}/{height}x{width}/{level}"
+                # A vision transformer has fewer features than the others.
+                if feature.size:
+                    found.append((difference(np.asarray(feature), reference[key]), key))
+    return max(found)
+
+
+def gradients_of(name: str, variables: dict[str, Any], dtype: Any) -> dict[str, np.ndarray]:
+    """Returns the gradients with respect to the parameters, by their paths in a network."""
+    encoder = make_encoder(name, dtype=dtype)
+
+    @jax.jit
+    @jax.grad
+    def gradients(params: Any, x: Any) -> jax.Array:
+        features = encoder.apply({**variables, "params": params}, x, train=False)[1:]
+        return sum((jnp.mean(f * feature_weights(f.shape)) for f in features if f.size), start=jnp.zeros((), dtype))
+
+    found = gradients(variables["params"], image(feature_sizes(name)[0]).astype(dtype))
+    flat = traverse_util.flatten_dict({"params": {"encoder": found}}, sep="/")
+    return {path: np.asarray(value) for path, value in flat.items()}
+
+
+def compare(name: str, reference: Any) -> dict[str, tuple[float, str]]:
+    """Returns the differences of COLUMNS, each with where it is."""
+    names = torch_names_of(unet(num_classes=2, encoder=name), whole=False)
+    expected = expected_gradients(reference, "gradient/", lambda tensors: convert_tensors(tensors, names)[0])
+    variables, found = loaded(name, tensors_of(reference, name)), {}
+    found["features"] = feature_difference(name, variables, reference, jnp.float32)
+    if expected:
+        found["PyTorch's"] = float(reference["float32"]), ""
+        found["gradient"] = gradient_difference(gradients_of(name, variables, jnp.float32), expected, FLOOR)
+    with in_float64():
+        variables = double_variables(variables)
+        found["features, float64"] = feature_difference(name, variables, reference, jnp.float64)
+        if expected:
+            found["gradient, float64"] = gradient_difference(gradients_of(name, variables, jnp.float64), expected)
     return found
 
 
-def gradient_difference(name: str, variables: dict[str, Any], reference: Any) -> float:
-    """Returns the largest difference of the gradient with respect to a parameter; NaN if some parameter has none."""
-    encoder = make_encoder(name, dtype=jnp.float32)
-    images = image(feature_sizes(name)[0])
-
-    def loss(params: Any) -> jax.Array:
-        features = encoder.apply({**variables, "params": params}, images, train=False)[1:]
-        return sum((jnp.mean(f * feature_weights(f.shape)) for f in features if f.size), start=jnp.zeros(()))
-
-    gradients = traverse_util.flatten_dict(jax.jit(jax.grad(loss))(variables["params"]), sep="/")
-    given = {key.removeprefix("gradient/"): reference[key] for key in reference.files if key.startswith("gradient/")}
-    expected, _ = convert_tensors(given, torch_names_of(unet(num_classes=2, encoder=name), whole=False))
-    paths = {path: f"params/encoder/{path}" for path in gradients}
-    if set(paths.values()) != set(expected):
-        return float("nan")
-    return max(difference(np.asarray(gradients[path]), expected[there]) for path, there in paths.items())
+COLUMNS = {
+    "features": TOLERANCE,
+    "PyTorch's": float("inf"),
+    "gradient": GRADIENT_TOLERANCE,
+    "features, float64": DOUBLE_TOLERANCE,
+    "gradient, float64": DOUBLE_GRADIENT_TOLERANCE,
+}
+"""The columns of the table, with the largest difference that is allowed; see `jax_double.LIMITS`."""
 
 
 def main() -> int:
@@ -75,18 +111,11 @@ def main() -> int:
     parser.add_argument("--only", default="*")
     flags = parser.parse_args()
     failed = 0
-    print(f"{'':28}{'features':>12}{'gradients':>12}")
+    print_header(COLUMNS)
     for path in sorted(flags.references.glob(f"{flags.only}.npz")):
-        reference = np.load(path)
-        variables = loaded(path.stem, tensors_of(reference, path.stem))
-        features, gradients = feature_difference(path.stem, variables, reference), None
-        if any(key.startswith("gradient/") for key in reference.files):
-            gradients = gradient_difference(path.stem, variables, reference)
-        # Negated so that NaN counts as a difference.
-        wrong = not features <= TOLERANCE or not (gradients is None or gradients <= GRADIENT_TOLERANCE)
-        failed += wrong
-        shown = "-" if gradients is None else f"{gradients:.1e}"
-        print(f"{path.stem:28}{features:12.1e}{shown:>12}" + "  DIFFERS" * wrong, flush=True)
+        found = compare(path.stem, np.load(path))
+        failed += print_row(path.stem, found, limits_of(COLUMNS, found))
+        jax.clear_caches()
     return int(failed > 0)
 
 

@@ -1,4 +1,4 @@
-"""Writes features and gradients of timm's encoders as references; requires PyTorch.
+"""Writes features and gradients of timm's encoders, computed in float64, as references; requires PyTorch.
 
     python tests/parity/encoders_reference.py --out DIR [--golden FILE] [regnety_016 ...]
 
@@ -20,6 +20,7 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from differences import FLOOR, gradient_difference
 from references import (
     BEITS,
     COMPARED_FEATURES,
@@ -39,6 +40,7 @@ from timm.layers import LayerNorm
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch_double import as_input
 
 
 class BEiTWithPyramid(nn.Module):
@@ -84,7 +86,7 @@ def with_drawn_weights(network: nn.Module, gain: float) -> nn.Module:
     """Returns a network with the weights of `references.tensor`."""
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     network.load_state_dict({name: torch.from_numpy(tensor(name, shape, gain)) for name, shape in shapes.items()})
-    return network.eval()
+    return network.double().eval()
 
 
 def features_of(network: nn.Module, size: tuple[int, int]) -> dict[int, torch.Tensor]:
@@ -93,7 +95,7 @@ def features_of(network: nn.Module, size: tuple[int, int]) -> dict[int, torch.Te
     They are at 1/2, 1/4, ... of the image's size, with the levels 1, 2, ...; of a vision transformer, after each
     quarter of its blocks.
     """
-    x = torch.from_numpy(image(size).transpose(0, 3, 1, 2).copy())
+    x = as_input(image(size)).to(next(network.parameters()).dtype)
     if hasattr(network, "forward_intermediates") and hasattr(network, "blocks"):
         indices = [len(network.blocks) * part // 4 - 1 for part in range(1, 5)]
         found = network.forward_intermediates(x, indices=indices, norm=True, intermediates_only=True)
@@ -102,6 +104,13 @@ def features_of(network: nn.Module, size: tuple[int, int]) -> dict[int, torch.Te
     if getattr(network, "output_fmt", None) != "NHWC":
         features = [feature.permute(0, 2, 3, 1) for feature in features]
     return dict(zip(range(6 - len(features), 6), features, strict=True))
+
+
+def gradients_of(network: nn.Module, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Returns the gradient of the weighted mean of the features with respect to every parameter, by its name."""
+    features = features_of(network, size).values()
+    sum((f * torch.from_numpy(feature_weights(tuple(f.shape)))).mean() for f in features).backward()
+    return {key: p.grad.numpy() for key, p in network.named_parameters() if p.grad is not None}
 
 
 def measure(name: str) -> dict[str, np.ndarray]:
@@ -117,10 +126,11 @@ def measure(name: str) -> dict[str, np.ndarray]:
     result["names"] = np.array("\n".join(network.state_dict()))
     result["shapes"] = np.array(json.dumps([list(value.shape) for value in network.state_dict().values()]))
     if name in WITH_GRADIENTS:
-        features = features_of(network, feature_sizes(name)[0]).values()
-        loss = sum((f * torch.from_numpy(feature_weights(tuple(f.shape)))).mean() for f in features)
-        loss.backward()
-        result |= {f"gradient/{key}": p.grad.numpy() for key, p in network.named_parameters() if p.grad is not None}
+        size = feature_sizes(name)[0]
+        gradients = gradients_of(network, size)
+        single = gradients_of(build(name, 32).float(), size)
+        result["float32"] = np.array(gradient_difference(single, gradients, FLOOR)[0])
+        result |= {f"gradient/{key}": value for key, value in gradients.items()}
     return result
 
 

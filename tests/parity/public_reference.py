@@ -123,7 +123,7 @@ def main() -> None:
             # Logits instead of the probabilities of an activation.
             network.segmentation_head[2] = nn.Identity()
         train_batch = None if case in UNTRAINED else 2
-        np.savez(
+        np.savez_compressed(
             target,
             **double_results(
                 network,

@@ -285,8 +285,8 @@ def feature_strides(encoder: str) -> tuple[int, ...]:
 
 
 def feature_weights(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the weights of a feature in the mean whose gradients are compared, float32 of this shape."""
-    return np.random.default_rng(shape[-1]).normal(size=shape).astype(np.float32)
+    """Returns the weights of a feature in the mean whose gradients are compared, float32 of this shape; see `label`."""
+    return np.random.default_rng(shape[-1]).uniform(0.2, 1.8, size=shape).astype(np.float32)
 
 
 def tensor(name: str, shape: tuple[int, ...], gain: float = 2.0) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from differences import FLOOR, gradient_difference, sampled
 from references import bright_image, image_label, label
 from torch import nn
 
@@ -73,7 +74,7 @@ def double_results(
     pad: Callable[[np.ndarray], np.ndarray] = lambda images: images,
     as_saved: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = lambda gradients: gradients,
 ) -> dict[str, np.ndarray]:
-    """Returns a network's logits and gradients in float64, under the names that `jax_double` compares.
+    """Returns a network's logits and samples of its gradients in float64, under the names that `jax_double` compares.
 
     Args:
       network: the network, which is converted.
@@ -85,18 +86,21 @@ def double_results(
       pad: prepares images.
       as_saved: returns gradients by the names under which the network's library saves the parameters.
     """
-    network.double().eval()
-    without_dropout(network)
+    without_dropout(network.eval())
+    single = gradients_of(network, as_input(pad(bright_image(sizes[0], channels))).float(), outputs)
+    network.double()
     first = as_input(pad(bright_image(sizes[0], channels)))
     result = {
         f"double/{h}x{w}": logits_of(network, as_input(pad(bright_image((h, w), channels))), outputs)[:, :h, :w]
         for h, w in sizes
     }
-    gradients = as_saved(gradients_of(network, first, outputs))
+    gradients = gradients_of(network, first, outputs)
+    result["float32"] = np.array(gradient_difference(single, gradients, FLOOR)[0])
+    gradients = as_saved(sampled(gradients))
     result |= {f"gradient/{name}": value for name, value in gradients.items()}
     if train_batch is not None:
         network.train()
         x = as_input(pad(bright_image(sizes[0], channels, train_batch)))
-        gradients = as_saved(gradients_of(network, x, outputs))
+        gradients = as_saved(sampled(gradients_of(network, x, outputs)))
         result |= {f"train_gradient/{name}": value for name, value in gradients.items()}
     return result

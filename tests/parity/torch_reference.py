@@ -104,7 +104,7 @@ def main() -> None:
                 result |= double_results(
                     build(architecture, encoder), outputs, sizes=sizes, train_batch=min(batch, 4), pad=pad
                 )
-            np.savez(path, **result)
+            np.savez_compressed(path, **result)
             print(case, flush=True)
 
 

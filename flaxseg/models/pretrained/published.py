@@ -69,11 +69,13 @@ class Settings:
             raise self.error(key, value, "must be a name")
         return value
 
-    def count(self, key: str, default: int | None = None) -> int:
-        """Returns the value of a key that has to be an integer of at least 1."""
+    def count(self, key: str, default: int | None = None, *, largest: int | None = None) -> int:
+        """Returns the value of a key that has to be an integer of at least 1, and at most `largest`."""
         value = self.take(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.error(key, value, "must be an integer of at least 1")
+        if largest is not None and value > largest:
+            raise self.error(key, value, f"must be at most {largest}")
         return value
 
     def require(self, key: str, allowed: Any, *, reason: str = "") -> None:

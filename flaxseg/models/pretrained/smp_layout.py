@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flaxseg.data.types import MAX_CLASSES
 from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.pretrained.published import Arrays, Layout, Settings, Unknown
 from flaxseg.models.pretrained.torch_networks import tensor_arrays
@@ -122,7 +123,7 @@ def read_smp(settings: Settings) -> Layout:
     if kind not in _CLASSES:
         raise settings.error(CLASS_KEY, kind, f"is not supported; supported are {', '.join(_CLASSES)}")
     row = _CLASSES[kind]
-    depth = settings.count("encoder_depth", row.depth)
+    depth = settings.count("encoder_depth", row.depth, largest=5)
     options: dict[str, Any] = {"encoder_depth": depth}
     options |= {ours: _value(settings.take(key, default)) for key, (ours, default) in row.mapped.items()}
     if "attention" in options:
@@ -138,7 +139,7 @@ def read_smp(settings: Settings) -> Layout:
     if row.upsampling != 0:
         _check_upsampling(settings, row, depth, output_stride)
     settings.take("encoder_weights")
-    classes, channels = settings.count("classes", 1), settings.count("in_channels", 3)
+    classes, channels = settings.count("classes", 1, largest=MAX_CLASSES), settings.count("in_channels", 3)
     _check_activation(settings, classes)
     image_classes, notes = _classification_head(settings)
     if image_classes:
