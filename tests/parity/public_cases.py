@@ -124,6 +124,13 @@ TRANSFORMERS_CASES = {
 """For each case of transformers, the type, the options, and those of the backbone."""
 
 
+GOLDEN = ("hf_segformer", "hf_upernet", "hf_upernet_swin", "hf_beit", "hf_mask2former")
+"""Cases of transformers that the ordinary tests compare, too: every type of network and of backbone."""
+
+GOLDEN_SIZE = (64, 96)
+"""Height and width of the images that they are compared on."""
+
+
 def sizes_of(case: str) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns the two sizes (height, width) of the images of a case."""
     return PAN_SIZES if case.startswith("pan") else IMAGE_SIZES
