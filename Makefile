@@ -84,6 +84,7 @@ parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics, networks and 
 	$(QUICK) $(BIN)/python tests/parity/compare_public.py build/public
 	$(PARITY)/bin/python tests/parity/torchvision_reference.py --out build/torchvision
 	$(QUICK) $(BIN)/python tests/parity/compare_torchvision.py build/torchvision --golden tests/models/golden_torchvision
+	$(PARITY)/bin/python tests/parity/public_golden.py --out tests/models/pretrained/transformers_layout/golden
 
 clean:  ## remove environments and caches, but no runs
 	rm -rf $(VENV) $(PARITY) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

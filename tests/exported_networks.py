@@ -67,8 +67,8 @@ ENCODERS = (
 )
 """An encoder of each family, for the U-Net."""
 
-OF_ONE_SIZE_IN_ONNX = ("swin_tiny_patch4_window7_224",)
-"""Encoders whose ONNX file takes images of one size, because jax2onnx cannot slice at symbolic places."""
+OF_ONE_SIZE = {"mask2former": ("stablehlo", "onnx"), "swin_tiny_patch4_window7_224": ("onnx",)}
+"""Networks and encoders whose files take images of one size, in these formats."""
 
 
 def trained(name: str, *, image_size: tuple[int, int] = (64, 96), num_classes: int = 4, **options: Any) -> SavedModel:

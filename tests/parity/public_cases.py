@@ -1,5 +1,8 @@
 """Networks of other libraries whose saved folders are opened and compared; requires nothing."""
 
+import numpy as np
+from references import tensor
+
 IMAGE_SIZES = ((64, 96), (160, 96))
 SQUARE_SIZES = ((128, 128), (192, 192))
 SIZES_OF = {
@@ -180,8 +183,17 @@ TRANSFORMERS_CASES = {
 """For each case of transformers, the type, the options, and those of the backbone."""
 
 
-GOLDEN = ("hf_dpt", "hf_eomt")
-"""Cases that the tests compare, too; see `public_golden`."""
+GOLDEN = ("hf_segformer", "hf_upernet", "hf_upernet_swin", "hf_beit", "hf_mask2former", "hf_dpt", "hf_eomt")
+"""Cases of transformers that the tests compare, too: every type of network and of backbone."""
+
+MASKING = "attn_mask_probs"
+"""The name of a tensor of EoMT that is 0 once the network has been trained: attention is then not masked."""
+
+
+def value_of(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns the value of a tensor of a network of transformers."""
+    return np.zeros(shape, np.float32) if name == MASKING else tensor(name, tuple(shape), 1.0)
+
 
 UNTRAINED: tuple[str, ...] = ()
 """Cases whose gradients are compared in inference mode only, because training mode draws random numbers."""
