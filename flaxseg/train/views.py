@@ -56,7 +56,7 @@ class Views:
     def example(self, index: int, view: int) -> Mapping[str, np.ndarray]:
         """Returns `image` and `label` of one view, as they are encoded."""
         start = index // self.batch_size * self.batch_size
-        batch = self.augment(self._read(start), view, start)
+        batch = jax.jit(lambda *given: self.augment(*given))(self._read(start), view, start)
         return {name: np.asarray(batch[name][index - start]) for name in ("image", "label")}
 
     def _read(self, start: int) -> Batch:

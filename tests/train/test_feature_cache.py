@@ -159,8 +159,7 @@ def test_views_do_not_depend_on_the_devices_and_follow_the_examples():
     plain = views.example(3, 1)
     assert (plain["image"][0, 0, 0], plain["label"][0, 0]) == (30, 3)
     brightened = dataclasses.replace(views, augment_fn=make_augment(crop_size=(4, 4), brightness=0.5))
-    one, same, other = (brightened.example(3, view)["image"] for view in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
+    one, other = (brightened.example(3, view)["image"] for view in (0, 1))
     assert np.abs(one - other).max() > 1
 
 

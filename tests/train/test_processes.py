@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from saved_run import save_run
 
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.workdir import Workdir
@@ -71,6 +72,25 @@ def test_two_processes_train_as_one(tmp_path, overrides):
     written = sorted(path.name for path in (tmp_path / "two").iterdir())
     names = ["checkpoints", "config", "data", "events", "images", "metrics", "model", "samples"]
     assert [name.split(".")[0] for name in written] == names
+
+
+@pytest.mark.long
+def test_two_processes_that_cache_features_train_as_one(tmp_path):
+    network = [
+        "model.name=unet", "model.options={}", "model.options.encoder=resnet18", "model.options.encoder_depth=3",
+        "model.options.decoder_channels=(8,8,8)",
+    ]  # fmt: skip
+    save_run(tmp_path / "weights", scores={1: 0.5}, overrides=[*network, "log.images=0"])
+    frozen = [f"model.pretrained={tmp_path / 'weights'}", "optimizer.freeze=('encoder',)"]
+    overrides = [*network, *frozen, "data.cache=features", "data.cache_views=2"]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [start(i, 2, 2, port, tmp_path / "two", overrides) for i in range(2)]
+    one = result_of(start(0, 1, 4, port, tmp_path / "one", overrides))
+    first, second = (result_of(process) for process in processes)
+    assert first == second
+    np.testing.assert_allclose(first["head"], one["head"], atol=1e-5)
 
 
 def test_both_processes_are_refused_a_directory_in_use(tmp_path):
