@@ -73,6 +73,7 @@ parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics and all networ
 	$(PARITY)/bin/python tests/parity/public_reference.py --out build/public
 	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
 	  $(BIN)/python tests/parity/compare_public.py build/public
+	$(PARITY)/bin/python tests/parity/public_golden.py --out tests/models/golden_public
 	$(PARITY)/bin/python tests/parity/torchvision_reference.py --out build/torchvision
 	JAX_PLATFORMS=cpu XLA_FLAGS=--xla_backend_optimization_level=0 \
 	  $(BIN)/python tests/parity/compare_torchvision.py build/torchvision --golden tests/models/golden_torchvision
