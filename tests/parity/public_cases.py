@@ -4,7 +4,7 @@ import numpy as np
 from references import tensor
 
 IMAGE_SIZES = ((64, 96), (160, 96))
-SQUARE_SIZES = ((128, 128), (192, 192))
+SQUARE_SIZES = ((96, 96), (128, 128))
 SIZES_OF = {
     "pan": ((128, 192), (192, 128)),
     "pan_depth4": ((128, 192), (192, 128)),
@@ -195,7 +195,7 @@ def value_of(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.zeros(shape, np.float32) if name == MASKING else tensor(name, tuple(shape), 1.0)
 
 
-UNTRAINED: tuple[str, ...] = ()
+UNTRAINED = ("hf_eomt", "hf_eomt_patch14_4channels")
 """Cases whose gradients are compared in inference mode only, because training mode draws random numbers."""
 
 

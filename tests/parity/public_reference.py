@@ -77,9 +77,10 @@ def query_logits(found: Any, size: tuple[int, int]) -> torch.Tensor:
 
 
 def outputs(network: nn.Module, x: torch.Tensor) -> Outputs:
-    """Returns the logits of all heads."""
+    """Returns the logits of all heads; flaxseg does not read the auxiliary head of DPT."""
     auxiliary: list[torch.Tensor] = []
-    if getattr(network, "auxiliary_head", None) is not None:
+    has_auxiliary = getattr(network, "auxiliary_head", None) is not None
+    if has_auxiliary and not isinstance(network, DPTForSemanticSegmentation):
         network.auxiliary_head.register_forward_hook(lambda module, given, logits: auxiliary.append(logits))
     found, of_images = network(x), []
     if isinstance(found, tuple):
