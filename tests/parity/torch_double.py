@@ -18,6 +18,14 @@ _RATES = (
 )
 
 
+def _hard_sigmoid(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    return nn.functional.relu6(x + 3) / 6
+
+
+# PyTorch's gradient of its own one has 1/6 in float32, in float64 too.
+nn.functional.hardsigmoid = _hard_sigmoid
+
+
 def without_dropout(network: nn.Module) -> None:
     """Sets all dropout rates of a network to 0."""
     for module in network.modules():
