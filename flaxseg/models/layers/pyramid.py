@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+from jax import lax
 
 from flaxseg import ops
 
@@ -29,5 +30,6 @@ def feature_pyramid(features: Sequence[jax.Array], *, output_stride: int) -> lis
     for level, x in enumerate(maps, 2):
         stride = min(2**level, output_stride)
         pyramid.append(ops.resize_bilinear(x, (x.shape[1] * PATCH // stride, x.shape[2] * PATCH // stride)))
-    first = pyramid[0][..., :0]
-    return [image, ops.resize_nearest(first, (2 * first.shape[1], 2 * first.shape[2])), *pyramid]
+    # Made by joining, because ONNX cannot reshape arrays without elements, and jax2onnx no symbolic sizes from nothing.
+    empty = lax.concatenate([pyramid[0][..., :0]] * 2, 1)
+    return [image, lax.concatenate([empty] * 2, 2), *pyramid]
