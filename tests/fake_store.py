@@ -30,6 +30,7 @@ class FakeStore:
         self.shared = shared
         self.index = index
         self.count = shared.count
+        self.address = ""
 
     def set(self, key, value):
         with self.shared.changed:

@@ -164,7 +164,16 @@ def test_the_death_of_the_first_process_ends_the_other(tmp_path):
         _, (_, error) = pair.outputs()
     assert pair.codes()[1] in (1, -signal.SIGABRT)
     assert time.monotonic() - begin < 30
-    assert "coordinat" in error and "most recent call first" in error
+    assert "most recent call first" in error
+    host, (first, second) = socket.gethostname(), [process.pid for process in pair.processes]
+    first, second = f"process 0 ({host}, process id {first})", f"process 1 ({host}, process id {second})"
+    assert re.search(
+        re.escape(
+            f"error: {second} was aborted, because {first}, which coordinates the processes, has ended; its last "
+        )
+        + r"known step was [1-9]\d*\. Repeat the command in all processes",
+        error,
+    )
 
 
 @pytest.mark.long

@@ -23,11 +23,13 @@ class Store:
     Attributes:
       index: the number of this process.
       count: the number of processes.
+      address: HOST:PORT of the first process; "" if it is not known.
     """
 
     def __init__(self, client: Any, scope: str) -> None:
         self.index = jax.process_index()
         self.count = jax.process_count()
+        self.address = distributed.global_state.coordinator_address or ""
         self._client = client
         self._scope = f"flaxseg/{scope}/"
 

@@ -18,6 +18,7 @@ import jax
 
 from flaxseg.report.console import print_line
 from flaxseg.train.coordination import Store, StoreError
+from flaxseg.train.witness import Witness
 
 BEAT_SECONDS = 2.0
 """Time between the heartbeats of a process."""
@@ -58,9 +59,9 @@ class Heartbeats:
     """Watches the processes of a run in its `with` block; does nothing if there is only one.
 
     When a process has died, the others exit within 30 s, with status 1. (When it is the first one, which coordinates
-    the others, JAX aborts them at once, with status 134.) When none of them has taken a step for
-    `stall_minutes`, all exit. Each says which process was the cause and its last step, and prints the stacks of its own
-    threads. Collective operations would wait for such a process forever.
+    the others, JAX aborts them at once, with status 134, and their witnesses name it.) When none of them has taken a
+    step for `stall_minutes`, all exit. Each says which process was the cause and its last step, and prints the stacks
+    of its own threads. Collective operations would wait for such a process forever.
 
     Args:
       store: the store of the processes; None for a single process.
@@ -77,6 +78,7 @@ class Heartbeats:
         self._ended = threading.Event()
         self._heard: dict[int, Heartbeat] = {}
         self._beat = 0
+        self._witness: Witness | None = None
         # Where another process has said why it ends, or this one has: when this one exits if it has not ended by then.
         self._exit_at = math.inf
         self._thread = threading.Thread(target=self._run, name="flaxseg-heartbeats", daemon=True)
@@ -85,6 +87,8 @@ class Heartbeats:
         if self._store is not None:
             # JAX aborts the process when the first one, which holds the store, has ended.
             faulthandler.enable()
+            if self._store.index > 0 and self._store.address:
+                self._witness = Witness(self._store.address)
             self._thread.start()
         return self
 
@@ -95,6 +99,8 @@ class Heartbeats:
         if self._store is None:
             return
         self._thread.join(_STORE_SECONDS)
+        if self._witness is not None:
+            self._witness.dismiss()
         if error is None:
             with contextlib.suppress(StoreError):
                 self._say(self._store, is_done=True)
@@ -128,6 +134,7 @@ class Heartbeats:
             try:
                 self._say(store)
                 self._hear(store.all("alive"))
+                self._tell_witness(store)
                 verdict = self._said(store) or self._verdict()
             except StoreError as error:
                 self.lost(error)
@@ -206,9 +213,16 @@ class Heartbeats:
             f"{self.stall_minutes:g}); {who}; the last known step was {behind[0].step}"
         )
 
+    def _tell_witness(self, store: Store) -> None:
+        first = self._heard.get(0)
+        if self._witness is not None and first is not None:
+            self._witness.tell(own=_name(store), first=first.name, step=first.step)
+
     def _exit(self, verdict: str) -> None:
         """Ends this process, which may be waiting in a collective operation that never returns."""
         assert self._store is not None
+        if self._witness is not None:
+            self._witness.dismiss()
         print(
             f"\nerror: {_name(self._store)} stops: {verdict}. The stacks of its threads:", file=sys.stderr, flush=True
         )
