@@ -8,6 +8,9 @@ import numpy as np
 
 from flaxseg.errors import WeightsError, shown
 
+MAX_CLASSES = 255
+"""The largest number of classes of a network; labels are of one byte, and one value is for ignored pixels."""
+
 Arrays = dict[str, np.ndarray]
 """Arrays by their path in a network's variables, such as `params/head/kernel`."""
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from flaxseg.data.types import MAX_CLASSES
 from flaxseg.models.encoders import ENCODERS
-from flaxseg.models.pretrained.published import Arrays, Layout, Settings, Unknown
+from flaxseg.models.pretrained.published import MAX_CLASSES, Arrays, Layout, Settings, Unknown
 from flaxseg.models.pretrained.torch_networks import tensor_arrays
 
 CLASS_KEY = "_model_class"
