@@ -195,8 +195,8 @@ def test_missing_folders_of_both_splits_are_reported(tmp_path, capsys):
     assert status == 1
     errors = texts(values, "error")
     assert [text.partition(":")[0] for text in errors] == ["train", "eval"]
-    assert f"the folder {tmp_path}/nowhere/train does not exist" in errors[0]
-    assert f"the folder {tmp_path}/nowhere/valannot does not exist" in errors[1]
+    assert f"the folder of the dataset, {tmp_path}/nowhere, does not exist" in errors[0]
+    assert f"the folder of the dataset, {tmp_path}/nowhere, does not exist" in errors[1]
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"index.html", "inspection.json"}
 
 

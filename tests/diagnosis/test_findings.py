@@ -2,6 +2,7 @@
 
 import pytest
 
+from flaxseg.data.memory import size_text
 from flaxseg.diagnosis.findings import (
     Note,
     Problem,
@@ -10,7 +11,6 @@ from flaxseg.diagnosis.findings import (
     conclusion,
     examine,
     section_text,
-    size_text,
     to_json,
 )
 from flaxseg.errors import DataError

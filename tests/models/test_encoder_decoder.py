@@ -9,6 +9,7 @@ from representatives import representatives
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
+from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import make_encoder
 from flaxseg.models.layers.conv import Conv, ConvNormAct
@@ -23,7 +24,7 @@ class SmallEncoder(nn.Module):
         return [x, ConvNormAct(4, stride=2)(x, train=train)]
 
 
-class SmallDecoder(nn.Module):
+class SmallDecoder(Decoder):
     @nn.compact
     def __call__(self, features, *, train):
         return Conv(3)(jnp.repeat(jnp.repeat(features[-1], 2, 1), 2, 2))
@@ -52,7 +53,7 @@ def test_without_a_head_the_decoder_gives_the_logits():
     np.testing.assert_allclose(logits, expected[:, :5, :7], rtol=0, atol=1e-6)
 
 
-class HalfSizeDecoder(nn.Module):
+class HalfSizeDecoder(Decoder):
     @nn.compact
     def __call__(self, features, *, train):
         return features[-1]

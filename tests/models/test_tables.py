@@ -10,7 +10,8 @@ from flaxseg.models.__main__ import main
 from flaxseg.models.encoders import ENCODERS
 
 PAGE = Path("docs/models.md").read_text(encoding="utf-8")
-ROWS = {row.split("`")[1]: row for row in PAGE.splitlines() if row.startswith("| `")}
+TABLES = PAGE.partition("## Tables")[2]
+ROWS = {row.split("`")[1]: row for row in TABLES.splitlines() if row.startswith("| `")}
 REMEDY = "docs/models.md is out of date; replace its tables by the output of `python -m flaxseg.models --markdown`"
 
 

@@ -79,10 +79,10 @@ def opened(weights, name, *overrides):
 def steps_of(weights, name, *overrides, count=2):
     """Returns the losses of a few steps, and the state after them."""
     run, state, batches, stored = opened(weights, name, *overrides)
-    step, losses, skipped = compile_run(run, state).step, [], jax.numpy.int32(0)
+    train, losses, skipped = compile_run(run, state).train, [], jax.numpy.int32(0)
     for number in range(count):
         batch = place_batch(batches[number], run.loop.mesh)
-        state, metrics = step(state, batch, run.loop.step_key, stored, Turn(number, skipped, 0))
+        state, metrics, _ = train(state, batch, run.loop.step_key, stored, Turn(number, skipped, 0))
         losses.append(float(metrics.loss.compute()))
     return losses, jax.device_get(state)
 

@@ -167,6 +167,6 @@ def files(directory):
 
 def test_clus_writer_without_tensorflow_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ConfigError, match=r"^config\.log\.writer = 'clu': CLU's writer needs TensorFlow, .* 'tensorb"):
+    with pytest.raises(ConfigError, match=r"^config\.log\.writer = 'clu': CLU's writer needs TensorFlow: .* 'tensorb"):
         train(tmp_path / "new", "clu")
     assert not (tmp_path / "new").exists() or list((tmp_path / "new").iterdir()) == []

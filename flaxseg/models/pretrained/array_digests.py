@@ -33,14 +33,9 @@ def held_parts(tree: Any) -> list[Part]:
     Nothing is copied where the values are in host memory already, as on CPU, or after Orbax has copied them there.
 
     Args:
-      tree: any tree of jax.Array.
+      tree: any tree of arrays, of jax or NumPy.
     """
-    return [
-        (path, _place(shard.index, leaf.shape), np.asarray(shard.data))
-        for path, leaf in leaves_by_path(tree)
-        for shard in leaf.addressable_shards
-        if shard.replica_id == 0
-    ]
+    return [(path, place, values) for path, leaf in leaves_by_path(tree) for place, values in _shards(leaf)]
 
 
 def digests_of(parts: list[Part]) -> ArrayDigests:
@@ -75,6 +70,16 @@ def find_changed(tree: Any, digests: ArrayDigests) -> str:
             if values is not None and _digest(values) != digest:
                 return path
     return ""
+
+
+def _shards(leaf: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the place and the values of the parts of an array that this process holds, each once."""
+    if not isinstance(leaf, jax.Array):
+        yield _place((slice(None),) * np.ndim(leaf), np.shape(leaf)), np.asarray(leaf)
+        return
+    for shard in leaf.addressable_shards:
+        if shard.replica_id == 0:
+            yield _place(shard.index, leaf.shape), np.asarray(shard.data)
 
 
 def _digest(values: np.ndarray) -> str:

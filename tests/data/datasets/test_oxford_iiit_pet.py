@@ -219,7 +219,9 @@ def test_without_tensorflow_the_error_suggests_to_install_it(
     monkeypatch.setattr("tensorflow_datasets.core.download.extractor.iter_archive", extract)
     with prepare_pets.any_archives(), pytest.raises(DataError) as caught:
         oxford_iiit_pet("train", data_dir=str(tmp_path / "data"), manual_dir=str(archives))
-    assert "\n  - Install TensorFlow, which preparing the dataset needs, and try again" in str(caught.value)
+    assert "\n  - Install TensorFlow, which only preparing the dataset needs, and try again: pip install" in str(
+        caught.value
+    )
     assert "are they the published ones" not in str(caught.value)
 
 

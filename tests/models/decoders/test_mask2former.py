@@ -56,7 +56,7 @@ def test_scores_of_0_have_finite_logits(monkeypatch):
     monkeypatch.setattr(_QueryDecoder, "__call__", given)
     features = [jnp.zeros((1, 1, 1, 3)), *[jnp.zeros((1, 1, 1, 4))] * 5]
     init = functools.partial(Mask2FormerDecoder(num_classes=1, **SMALL).init_with_output, train=False)
-    np.testing.assert_allclose(jax.jit(init)(jax.random.key(0), features)[0], np.log(1e-6), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(init)(jax.random.key(0), features)[0], np.log(1e-10), rtol=1e-5)
 
 
 def test_parameters_of_each_layer():
