@@ -80,7 +80,7 @@ ARCHITECTURES = [
     ("plain_unet", {}, 96),
     ("attention_unet", {}, 112),
     ("unet", {"encoder": "resnet18"}, 288),
-    ("unet", {"encoder": "resnet34"}, 544),
+    pytest.param("unet", {"encoder": "resnet34"}, 544, marks=pytest.mark.long),
     ("linknet", {"encoder": "resnet18"}, 256),
     ("unetplusplus", {"encoder": "resnet18"}, 288),
     ("fcn8s", {}, 224),

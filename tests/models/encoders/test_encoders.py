@@ -125,11 +125,12 @@ LARGER |= {
     "swin_small_patch4_window7_224",
     "swin_base_patch4_window7_224",
     "swin_large_patch4_window7_224",
+    "hrnet_w18",
     "swin_large_patch4_window12_384",
     "beit_large_patch16_224",
     "beit_large_patch16_640",
 }
-"""Encoders of a family of which the ordinary suite tests a smaller one."""
+"""Encoders that take long, or of a family of which the ordinary suite tests a smaller one."""
 
 
 @pytest.mark.parametrize("name", representatives(ENCODERS, ENCODERS.keys() - LARGER))
