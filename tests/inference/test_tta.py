@@ -86,6 +86,7 @@ def test_bad_arguments(options, problem):
         TTA(**options)
 
 
+@pytest.mark.long
 def test_an_image_in_a_larger_array_gets_what_it_gets_alone():
     image = jax.random.uniform(jax.random.key(1), (2, 16, 20, 3), maxval=255)
     extent = jnp.array([[12, 10], [9, 17]], jnp.int32)

@@ -11,6 +11,7 @@ from flaxseg.train.build import build
 from flaxseg.train.loop import train_and_evaluate
 
 
+@pytest.mark.long
 def test_a_dataset_cached_on_the_devices_trains_like_one_on_the_host(tmp_path):
     # The tests' compiler flags round the two steps differently (by default they are equal). Adam would divide such
     # errors by gradients that are almost 0.

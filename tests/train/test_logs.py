@@ -146,7 +146,7 @@ def test_both_writers_write_the_same_events_of_a_run(whole, expected):
     assert hparams["train.steps"] == ("number_value", 6.0)
 
 
-@pytest.mark.parametrize("writer", ["clu", "tensorboard"])
+@pytest.mark.parametrize("writer", [pytest.param("clu", marks=pytest.mark.long), "tensorboard"])
 def test_logs_of_a_killed_run_have_no_step_twice_and_none_missing(whole, expected, killed, tmp_path, writer):
     workdir = train(shutil.copytree(killed, tmp_path, dirs_exist_ok=True), writer)
     assert comparable(workdir) == expected

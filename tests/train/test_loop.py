@@ -250,7 +250,10 @@ def test_a_run_stops_early_without_improvement_and_is_not_resumed(tmp_path):
     [
         ["eval.resolution=image_size"],
         ["train.precision=bfloat16"],
-        ["mesh.fsdp=2", "mesh.spatial=2", "optimizer.accumulate_steps=2", "optimizer.name=muon", "log.hardest=2"],
+        pytest.param(
+            ["mesh.fsdp=2", "mesh.spatial=2", "optimizer.accumulate_steps=2", "optimizer.name=muon", "log.hardest=2"],
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):

@@ -66,6 +66,7 @@ def train_here(folder, mesh, stage):
         train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), folder / "run")
 
 
+@pytest.mark.long
 def test_a_run_goes_on_with_other_meshes(tmp_path, record_property):
     train_here(tmp_path / "one", ONE[1], "none")
     shapes = [ONE, (8, ["mesh.data=2", "mesh.fsdp=2", "mesh.spatial=2"]), ONE]

@@ -186,7 +186,9 @@ def test_loss_falls(one_device):
     assert losses[2] < losses[0]
 
 
-@pytest.mark.parametrize("parts", [{"data": 8}, {"replicas": 2, "fsdp": 2, "spatial": 2}])
+@pytest.mark.parametrize(
+    "parts", [pytest.param({"data": 8}, marks=pytest.mark.long), {"replicas": 2, "fsdp": 2, "spatial": 2}]
+)
 def test_any_mesh_gives_the_results_of_one_device(network, batch, one_device, parts):
     losses, confusion, params, _, state = on_devices(network, batch, **parts)
     np.testing.assert_allclose(losses, one_device[0], rtol=1e-5, atol=1e-5)
