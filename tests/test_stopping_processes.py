@@ -171,7 +171,7 @@ def test_the_death_of_the_first_process_ends_the_other(tmp_path):
         re.escape(
             f"error: {second} was aborted, because {first}, which coordinates the processes, has ended; its last "
         )
-        + r"known step was [1-9]\d*\. Repeat the command in all processes",
+        + r"known step was \d+\. Repeat the command in all processes",
         error,
     )
 
