@@ -76,7 +76,8 @@ class BackgroundSave:
         self._problem = ""
         self._agreed: str | None = None
         manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), custom_metadata=MARK)
-        # Orbax has just copied them to the host, where these views share them.
+        # Whole arrays are on the host by now, where these views share them; of arrays that are replicated on several
+        # accelerators, Orbax has copied only a slice from each, so they are copied once more.
         parts = held_parts(state)
         self._store = Store.open(f"digests/{next(_numbers)}")
         self._thread = threading.Thread(target=self._run, args=(parts,), name="complete checkpoint")

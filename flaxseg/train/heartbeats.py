@@ -79,7 +79,7 @@ class Heartbeats:
         self._heard: dict[int, Heartbeat] = {}
         self._beat = 0
         self._witness: Witness | None = None
-        # Where another process has said why it ends, or this one has: when this one exits if it has not ended by then.
+        # When this process exits unless it has ended by itself; set once any process has said why it ends.
         self._exit_at = math.inf
         self._thread = threading.Thread(target=self._run, name="flaxseg-heartbeats", daemon=True)
 

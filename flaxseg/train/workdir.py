@@ -124,7 +124,7 @@ class Workdir:
         # As JSON, because a tuple is stored as a list.
         there, now = _read_object(self._config, "a configuration"), json.loads(config.to_json())
         there, now = (traverse_util.flatten_dict(values, sep=".") for values in (there, now))
-        # An older version may have stored it. The default of a key does what was done before there was such a key.
+        # A configuration of an older version lacks newer keys, whose defaults do what that version did.
         defaults = json.loads(json.dumps({name: key.default for name, key in KEYS.items() if not key.is_group}))
         there = {name: value for name, value in defaults.items() if name in now} | there
         differing = [

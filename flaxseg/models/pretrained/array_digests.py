@@ -30,7 +30,7 @@ def leaves_by_path(tree: Any) -> Iterator[tuple[str, Any]]:
 def held_parts(tree: Any) -> list[Part]:
     """Returns the parts of arrays that this process holds, each once, in host memory.
 
-    Nothing is copied where the values are in host memory already, as on CPU, or after Orbax has copied them there.
+    Nothing is copied where the values are in host memory already, as on CPU, or after whole arrays were copied there.
 
     Args:
       tree: any tree of arrays, of jax or NumPy.
