@@ -18,7 +18,7 @@ from flaxseg.train.state import abstract_state
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-    """What a maker states of an accelerator, for dense operations.
+    """The nominal peak rates of an accelerator, for dense operations.
 
     Attributes:
       name: as it is sold.
@@ -42,7 +42,7 @@ ACCELERATORS = (
     Accelerator("Google TPU v5p", 459e12, 153e12, 2.77e12),
     Accelerator("Google TPU v6e", 918e12, 306e12, 1.64e12),
 )
-"""From the makers' data sheets."""
+"""Nominal values, rounded; none was measured."""
 
 _FRACTION = 0.9
 """Of the memory of a device; the rest is left for the allocator and the libraries."""
