@@ -67,7 +67,7 @@ ENCODERS = (
 )
 """An encoder of each family, for the U-Net."""
 
-OF_ONE_SIZE = {"mask2former": ("stablehlo", "onnx"), "swin_tiny_patch4_window7_224": ("onnx",)}
+OF_ONE_SIZE = {"mask2former": ("onnx",), "swin_tiny_patch4_window7_224": ("onnx",)}
 """Networks and encoders whose files take images of one size, in these formats."""
 
 
