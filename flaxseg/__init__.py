@@ -1,8 +1,11 @@
 """flaxseg: semantic segmentation in JAX and Flax: train a network, and use it."""
 
-from flaxseg.interrupts import exit_during_imports
+from flaxseg.interrupts import exit_during_imports, is_command
+from flaxseg.large_pages import restart_with_large_pages
 
 exit_during_imports()
+if is_command():
+    restart_with_large_pages()
 
 # ruff: isort: split
 import importlib

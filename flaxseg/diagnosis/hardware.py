@@ -11,6 +11,7 @@ import psutil
 from flaxseg.data.memory import available_memory, memory_limit, size_text
 from flaxseg.data.threads import thread_count
 from flaxseg.diagnosis.findings import Finding, Note, Problem, Row
+from flaxseg.large_pages import page_size
 
 _NVIDIA = Path("/dev/nvidia0")
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -51,6 +52,7 @@ def check_host() -> Iterator[Finding]:
         yield Problem(
             f"only {size_text(available)} of host memory are available", "end other programs, or raise the limit"
         )
+    yield Row("memory pages", page_size())
     usable, quota = thread_count(-1), _cpu_quota()
     yield Row("cores", f"{os.cpu_count()}; {usable} threads read images with config.data.num_threads=-1")
     if quota is not None:

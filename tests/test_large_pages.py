@@ -1,0 +1,65 @@
+"""Commands start again to get large pages, once, and only where that helps."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flaxseg import large_pages
+
+NEW, OLD = (2, 36), (2, 31)
+
+
+@pytest.mark.parametrize(
+    ("mode", "version", "environment", "expected"),
+    [
+        ("madvise", NEW, {}, True),
+        ("madvise", NEW, {"GLIBC_TUNABLES": ""}, False),
+        ("madvise", NEW, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, False),
+        ("madvise", OLD, {}, False),
+        ("madvise", (), {}, False),
+        ("always", NEW, {}, False),
+        ("never", NEW, {}, False),
+        ("", NEW, {}, False),
+    ],
+)
+def test_a_program_starts_again_only_where_that_helps(monkeypatch, mode, version, environment, expected):
+    calls = []
+    monkeypatch.setattr(large_pages, "_kernel_mode", lambda: mode)
+    monkeypatch.setattr(large_pages, "_library_version", lambda: version)
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
+    large_pages.restart_with_large_pages()
+    again = (sys.executable, [sys.executable, *sys.orig_argv[1:]], {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
+    assert calls == ([again] if expected else [])
+
+
+def test_the_modes_and_versions_are_read(monkeypatch, tmp_path):
+    monkeypatch.setattr(large_pages, "_KERNEL_MODE", tmp_path / "enabled")
+    assert large_pages._kernel_mode() == ""
+    (tmp_path / "enabled").write_text("always [madvise] never\n")
+    assert large_pages._kernel_mode() == "madvise"
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36", raising=False)
+    assert large_pages._library_version() == (2, 36)
+    monkeypatch.setattr(os, "confstr", lambda name: None, raising=False)
+    assert large_pages._library_version() == ()
+
+
+@pytest.mark.parametrize("value", [None, "glibc.malloc.check=0"])
+def test_a_command_keeps_its_arguments_and_its_process(value):
+    environment = {name: text for name, text in os.environ.items() if name != "GLIBC_TUNABLES"}
+    environment |= {} if value is None else {"GLIBC_TUNABLES": value}
+    words = [sys.executable, "-v", "-m", "flaxseg", "no such command"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        errors = process.stderr.read()
+    starts = errors.count("import 'flaxseg.large_pages'")
+    again = value is None and large_pages._are_on_request(environment)
+    assert starts == 1 + again and process.returncode == 2
+    assert "error: flaxseg no such command: no such command" in errors
+
+
+def test_programs_that_import_the_library_are_left_alone():
+    environment = {name: text for name, text in os.environ.items() if name != "GLIBC_TUNABLES"}
+    program = "import os, flaxseg; assert 'GLIBC_TUNABLES' not in os.environ"
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
