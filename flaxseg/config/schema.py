@@ -35,6 +35,7 @@ from flaxseg.errors import DECAY_RATE, NON_NEGATIVE, POSITIVE, Range
 from flaxseg.losses import LOSSES
 from flaxseg.metrics import METRICS, SCORES
 from flaxseg.models import MODELS
+from flaxseg.models.rematerialization import REMAT
 from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
 from flaxseg.report.metric_writers import WRITERS
 
@@ -176,6 +177,9 @@ SCHEMA = (
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),
             "Data type of the activations; parameters are always float32."),
+        Key("train.remat", "none", choice(REMAT),
+            "What the backward pass computes again to save memory: nothing; all but the outputs of convolutions and "
+            "dense layers ('offload': which are kept in the host's memory); or whole blocks."),
         Key("train.non_finite", "stop", choice(("stop", "skip", "rollback")),
             "When an image, the loss, the gradient or the update of a step is not finite: stop, skip the step, or "
             "return to the last checkpoint and continue with another data order."),
