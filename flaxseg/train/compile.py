@@ -12,7 +12,7 @@ from flaxseg.inference.scoring import score_logits
 from flaxseg.models.rematerialization import KEEP_BARRIERS
 from flaxseg.train import device_cache
 from flaxseg.train.build import Run
-from flaxseg.train.partitioner import partition_safely
+from flaxseg.train.partitioner import partition_safely, reduce_once
 from flaxseg.train.sharding import replicated
 from flaxseg.train.step import TrainState, predict_logits, train_step
 from flaxseg.train.step_check import NOT_TAKEN, select
@@ -77,7 +77,8 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
     ) -> tuple[TrainState, TrainMetrics]:
         if stored:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
-        return _in_turn(state, *step_of_batch(state, batch, key), turn)
+        with reduce_once(mesh):
+            return _in_turn(state, *step_of_batch(state, batch, key), turn)
 
     def train(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored, turn: Turn) -> Call:
         if run.loop.call.steps == 1:
