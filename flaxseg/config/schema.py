@@ -158,6 +158,9 @@ SCHEMA = (
         Key("optimizer.weight_decay", 1e-4, NON_NEGATIVE, "Weight decay of kernels; biases and norm scales have none."),
         Key("optimizer.grad_clip", 0.0, NON_NEGATIVE, "Largest global norm of the gradient; 0: no clipping."),
         Key("optimizer.accumulate_steps", 1, at_least_32(1), "Micro-batches per step, for gradient accumulation."),
+        Key("optimizer.batch_statistics", "micro_batches", choice(("micro_batches", "whole_batch")),
+            "What BatchNorm normalizes micro-batches by: the statistics of each, or those of the whole batch, which "
+            "take another forward pass."),
         Key("optimizer.freeze", (), PATTERNS, "Patterns of parameters that are frozen, with their batch statistics."),
         Key("optimizer.lr_scale", (), MULTIPLIERS,
             "Learning-rate multipliers: pairs of a pattern and a multiplier; the last match applies."),

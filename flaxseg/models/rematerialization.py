@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from flaxseg.errors import ArgumentError, check_choice
 from flaxseg.models.layers.conv import Conv, ConvTranspose
+from flaxseg.models.layers.normalization import BatchNorm
 from flaxseg.models.protocol import ModelWrapper, SegmentationModel
 
 Policy = Callable[..., Any]
@@ -87,6 +88,7 @@ class _Rematerialized(ModelWrapper):
 
     containers: ClassVar = frozenset({"encoder", "decoder"})
     products: ClassVar = (Conv, ConvTranspose, nn.Conv, nn.ConvTranspose, nn.DenseGeneral, nn.Dense)
+    norms: ClassVar = (BatchNorm, nn.BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
     def apply(self, variables: Any, *args: Any, train: bool, **kwargs: Any) -> Any:
         if not train:
@@ -99,7 +101,7 @@ class _Rematerialized(ModelWrapper):
                 return call(*args, **kwargs)
             if isinstance(block, self.products):
                 return checkpoint_name(call(*args, **kwargs), _PRODUCT)
-            if block.path in entered or not self._is_block(block.path):
+            if block.path in entered or not self._is_block(block):
                 return call(*args, **kwargs)
             entered.add(block.path)
             output = _call_block(block, args, kwargs, REMAT[self.policy])
@@ -109,8 +111,10 @@ class _Rematerialized(ModelWrapper):
         with nn.intercept_methods(intercept):
             return super().apply(variables, *args, train=train, **kwargs)
 
-    def _is_block(self, path: tuple[str, ...]) -> bool:
-        return bool(path) and path[-1] not in self.containers and self.containers.issuperset(path[:-1])
+    def _is_block(self, module: nn.Module) -> bool:
+        *outer, name = module.path or ("",)
+        is_container = not name or name in self.containers
+        return self.containers.issuperset(outer) and not is_container and not isinstance(module, self.norms)
 
 
 def _call_block(block: nn.Module, args: Any, kwargs: Any, policy: Policy | None) -> Any:
@@ -120,7 +124,8 @@ def _call_block(block: nn.Module, args: Any, kwargs: Any, policy: Policy | None)
 
     def call(block: nn.Module, arrays: Mapping[int, jax.Array]) -> Any:
         # What is not an array, such as `train`, is not traced, because the block branches on it.
-        args, kwargs = structure.unflatten([arrays.get(number, leaf) for number, leaf in enumerate(leaves)])
+        given = [arrays.get(number, leaf) for number, leaf in enumerate(leaves)]
+        args, kwargs = jax.tree.unflatten(structure, given)
         return block(*args, **kwargs)  # type: ignore[operator]
 
     return nn.remat(call, policy=policy)(block, arrays)

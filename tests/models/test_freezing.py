@@ -65,10 +65,8 @@ def test_a_frozen_encoder_stays_unchanged_to_the_last_bit(policy):
     }
     frozen = freezing(["encoder"])
     module = unet(num_classes=3, encoder="resnet18", encoder_depth=3, decoder_channels=(8, 8, 8))
-    model, tx = (
-        freeze(rematerialize(module, policy), frozen),
-        with_frozen_parameters(optax.adamw(0.1, weight_decay=0.5), frozen),
-    )
+    model = freeze(rematerialize(module, policy), frozen)
+    tx = with_frozen_parameters(optax.adamw(0.1, weight_decay=0.5), frozen)
     state = jax.jit(partial(create_train_state, model=model, tx=tx))(KEY, batch["image"])
     kernels = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim == 4]
     of_decoder = [leaf for leaf in jax.tree.leaves((state.params["decoder"], state.params["head"])) if leaf.ndim == 4]

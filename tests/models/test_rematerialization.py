@@ -82,7 +82,7 @@ def test_every_block_of_every_network_is_computed_again(name):
 FAMILIES = (
     "resnet18", "vgg11", "mobilenet_v2", "efficientnet_lite0", "convnext_tiny", "mit_b0", "resnest50d", "regnety_016",
     "densenet121", "mobilenetv3_large_100", "tf_efficientnetv2_s", "hrnet_w18", "swin_tiny_patch4_window7_224",
-    "beit_base_patch16_224", "vit_small_patch16_224",
+    "beit_base_patch16_224", "vit_small_patch14_dinov2",
 )  # fmt: skip
 
 
