@@ -28,6 +28,7 @@ from flaxseg.metrics import ConfusionMatrix
 from flaxseg.models import build_model, plain_unet, unet
 from flaxseg.models.freezing import freeze
 from flaxseg.models.pretrained.load import load_pretrained
+from flaxseg.models.rematerialization import rematerialize
 from flaxseg.optimizers import LearningRateMultipliers, freezing, make_optimizer, make_schedule, with_frozen_parameters
 from flaxseg.train.step import (
     StepOptions,
@@ -77,6 +78,7 @@ __all__ = [
     "plain_unet",
     "predict_label",
     "predict_logits",
+    "rematerialize",
     "train_step",
     "unet",
     "weighted_sum",

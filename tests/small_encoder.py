@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, stage_dilation
 from flaxseg.models.encoders.vit import VisionTransformer
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 
@@ -17,7 +17,6 @@ class SmallEncoder(nn.Module):
 
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = ((r"layer(\d)\.0", r"layer\1/conv"), (r"layer(\d)\.1", r"layer\1/norm"))
@@ -34,17 +33,17 @@ class SmallEncoder(nn.Module):
             layer = ConvNormAct(
                 channels, 3, stride, dilation, padding="SYMMETRIC", dtype=self.dtype, name=f"layer{level}"
             )
-            features.append(apply_block(layer, features[-1], train=train, remat=self.remat))
+            features.append(layer(features[-1], train=train))
         return features
 
 
 SMALL_ENCODER = Encoder(SmallEncoder, pretrained=None)
 
 
-def _transformer(*, depth: int, output_stride: int, remat: bool, dtype: Any) -> VisionTransformer:
+def _transformer(*, depth: int, output_stride: int, dtype: Any) -> VisionTransformer:
     del output_stride
     options = {"grid": 3, "registers": 1, "class_position": False, "layer_scale": 1.0}
-    return VisionTransformer(2, 8, 2, 4, depth=depth, remat=remat, dtype=dtype, **options)
+    return VisionTransformer(2, 8, 2, 4, depth=depth, dtype=dtype, **options)
 
 
 SMALL_TRANSFORMER = Encoder(_transformer, pretrained=None, patch=4)

@@ -35,6 +35,7 @@ from flaxseg.errors import DECAY_RATE, NON_NEGATIVE, POSITIVE, Range
 from flaxseg.losses import LOSSES
 from flaxseg.metrics import METRICS, SCORES
 from flaxseg.models import MODELS
+from flaxseg.models.rematerialization import REMAT
 from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
 from flaxseg.report.metric_writers import WRITERS
 
@@ -157,6 +158,9 @@ SCHEMA = (
         Key("optimizer.weight_decay", 1e-4, NON_NEGATIVE, "Weight decay of kernels; biases and norm scales have none."),
         Key("optimizer.grad_clip", 0.0, NON_NEGATIVE, "Largest global norm of the gradient; 0: no clipping."),
         Key("optimizer.accumulate_steps", 1, at_least_32(1), "Micro-batches per step, for gradient accumulation."),
+        Key("optimizer.batch_statistics", "micro_batches", choice(("micro_batches", "whole_batch")),
+            "What BatchNorm normalizes micro-batches by: the statistics of each, or those of the whole batch, which "
+            "take another forward pass."),
         Key("optimizer.freeze", (), PATTERNS, "Patterns of parameters that are frozen, with their batch statistics."),
         Key("optimizer.lr_scale", (), MULTIPLIERS,
             "Learning-rate multipliers: pairs of a pattern and a multiplier; the last match applies."),
@@ -176,6 +180,9 @@ SCHEMA = (
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),
             "Data type of the activations; parameters are always float32."),
+        Key("train.remat", "none", choice(REMAT),
+            "What the backward pass computes again to save memory: nothing; all but the outputs of convolutions and "
+            "dense layers ('offload': which are kept in the host's memory); or whole blocks."),
         Key("train.non_finite", "stop", choice(("stop", "skip", "rollback")),
             "When an image, the loss, the gradient or the update of a step is not finite: stop, skip the step, or "
             "return to the last checkpoint and continue with another data order."),

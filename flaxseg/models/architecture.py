@@ -47,7 +47,6 @@ class Architecture:
         mean: NormalizationValues = None,
         std: NormalizationValues = None,
         dtype: Any = jnp.float32,
-        remat: bool = False,
         auxiliary_head: bool = False,
         auxiliary_channels: int | None = None,
         image_classes: int = 0,
@@ -70,8 +69,6 @@ class Architecture:
           std: standard deviation that the result is divided by: one number, or one per channel; None: the standard
             deviation that the encoder's public weights expect.
           dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
-          remat: recompute the activations within the encoder's blocks in the backward pass instead of storing them,
-            which takes less memory and a third more time.
           auxiliary_head: add auxiliary heads, whose logits the loss of a training step can include.
           auxiliary_channels: inner channels of the auxiliary head; None: the architecture's default.
           image_classes: number of classes of a head that classifies whole images; 0: no such head.
@@ -90,7 +87,6 @@ class Architecture:
         check_integer("num_classes", num_classes, 1)
         check_integer("image_classes", image_classes, 0)
         check_dtype("dtype", dtype)
-        check_boolean("remat", remat)
         aligned = self.align_corners if align_corners is None else align_corners
         check_boolean("align_corners", aligned)
         inner_channels = self._check_auxiliary(auxiliary_head, auxiliary_channels)
@@ -98,7 +94,7 @@ class Architecture:
         entry = look_up_encoder(name)
         depth = self.encoder_depth if encoder_depth is None else encoder_depth
         stride = self._check_output_stride(output_stride, name)
-        module: Any = make_encoder(name, depth=depth, output_stride=stride, remat=remat, dtype=dtype)
+        module: Any = make_encoder(name, depth=depth, output_stride=stride, dtype=dtype)
         if encoder_epsilon is not None:
             POSITIVE.check("encoder_epsilon", encoder_epsilon)
             module = _replaced(module, name, "encoder_epsilon", epsilon=encoder_epsilon)

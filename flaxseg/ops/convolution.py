@@ -11,6 +11,7 @@ from jax import lax
 
 from flaxseg.errors import ArgumentError
 from flaxseg.ops.depthwise import MAX_TAPS, Pads, depthwise, depthwise_input_gradient, depthwise_kernel_gradient
+from flaxseg.ops.example_sum import sum_over_examples
 from flaxseg.ops.platform import by_platform
 
 
@@ -175,7 +176,11 @@ def _conv_backward(
         )
     if not _is_faster_in_chunks(gradient.shape, spec):
         return for_x(gradient, kernel), for_kernel(x, gradient)
-    chunked = functools.partial(_kernel_gradient_by_rows, kernel_size=kernel.shape[:2], spec=spec)
+    by_rows = functools.partial(_kernel_gradient_by_rows, kernel_size=kernel.shape[:2], spec=spec)
+
+    def chunked(x: jax.Array, gradient: jax.Array) -> jax.Array:
+        return sum_over_examples(by_rows, x, gradient).astype(kernel.dtype)
+
     return for_x(gradient, kernel), by_platform(x, gradient, cpu=chunked, default=for_kernel)
 
 
@@ -208,7 +213,7 @@ def _is_faster_in_chunks(shape: tuple[int, ...], spec: _Spec) -> bool:
 def _kernel_gradient_by_rows(
     x: jax.Array, gradient: jax.Array, *, kernel_size: Sequence[int], spec: _Spec
 ) -> jax.Array:
-    """Returns the gradient of the kernel, float[kh, kw, C, O], as a sum over chunks of output rows.
+    """Returns the gradient of the kernel, in at least float32, [kh, kw, C, O], as a sum over chunks of output rows.
 
     Each term is a convolution of the chunk's input rows with the chunk's gradient as the kernel, with the batch and
     channel axes swapped.
@@ -219,7 +224,7 @@ def _kernel_gradient_by_rows(
         _chunk_gradient(x, gradient[:, first : first + rows], first, kernel_size, spec)
         for first in range(0, out_rows, rows)
     ]
-    return functools.reduce(jnp.add, terms).astype(x.dtype)
+    return functools.reduce(jnp.add, terms)
 
 
 def _chunk_gradient(

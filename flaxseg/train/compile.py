@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from flaxseg.data.types import Batch
 from flaxseg.inference.scoring import score_logits
+from flaxseg.models.rematerialization import KEEP_BARRIERS
 from flaxseg.train import device_cache
 from flaxseg.train.build import Run
-from flaxseg.train.partitioner import partition_safely
+from flaxseg.train.partitioner import partition_safely, reduce_once
 from flaxseg.train.sharding import replicated
 from flaxseg.train.step import TrainState, predict_logits, train_step
 from flaxseg.train.step_check import NOT_TAKEN, select
@@ -76,7 +77,8 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
     ) -> tuple[TrainState, TrainMetrics]:
         if stored:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
-        return _in_turn(state, *step_of_batch(state, batch, key), turn)
+        with reduce_once(mesh):
+            return _in_turn(state, *step_of_batch(state, batch, key), turn)
 
     def train(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored, turn: Turn) -> Call:
         if run.loop.call.steps == 1:
@@ -93,10 +95,17 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         (state, skipped), metrics = jax.lax.scan(body, (state, jnp.asarray(turn.skipped)), (batch, offsets))
         return Call(state, metrics, skipped)
 
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = dict(KEEP_BARRIERS) if on_cpu and run.model.remat != "none" else None
     plan = run.loop.evaluation
     score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
     return Compiled(
-        train=jax.jit(train, donate_argnums=0, out_shardings=Call(placement, everywhere, everywhere)),
+        train=jax.jit(
+            train,
+            donate_argnums=0,
+            out_shardings=Call(placement, everywhere, everywhere),
+            compiler_options=options,
+        ),
         logits=jax.jit(functools.partial(predict_logits, model=model)),
         score=jax.jit(score, out_shardings=everywhere),
         label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),

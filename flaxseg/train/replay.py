@@ -158,7 +158,7 @@ def _examine(
         dropout_key,
         model=network,
         loss_fn=optim.loss_fn,
-        accumulate_steps=optim.step_options.accumulate_steps,
+        options=optim.step_options,
     )
     tx = optax.with_extra_args_support(optim.tx)
     updates, _ = tx.update(grads, state.opt_state, state.params, value=loss)

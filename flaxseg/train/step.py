@@ -49,11 +49,14 @@ class StepOptions:
         use `(1 + step) / (10 + step)` where that is lower, so that the average forgets the initial parameters.
       accumulate_steps: the number of micro-batches that a batch is split into to save memory; see `training_logits`.
       metrics_fn: computes further metrics, for `TrainMetrics.extra`; None for none.
+      batch_statistics: what BatchNorm normalizes micro-batches by, "micro_batches" or "whole_batch"; see
+        `training_logits`.
     """
 
     ema_decay: float | None = None
     accumulate_steps: int = 1
     metrics_fn: MetricsFn | None = None
+    batch_statistics: str = "micro_batches"
 
 
 def create_train_state(
@@ -142,9 +145,7 @@ def train_step(
     if augment_fn is not None:
         batch = augment_fn(augment_key, batch)
 
-    gradient = loss_and_gradient(
-        state, batch, dropout_key, model=model, loss_fn=loss_fn, accumulate_steps=options.accumulate_steps
-    )
+    gradient = loss_and_gradient(state, batch, dropout_key, model=model, loss_fn=loss_fn, options=options)
     (loss, (parts, batch_stats, logits)), grads = gradient
     updates, opt_state = optax.with_extra_args_support(tx).update(grads, state.opt_state, state.params, value=loss)
     params = optax.apply_updates(state.params, updates)
@@ -177,7 +178,7 @@ def loss_and_gradient(
     *,
     model: SegmentationModel,
     loss_fn: LossFn,
-    accumulate_steps: int = 1,
+    options: StepOptions = StepOptions(),
 ) -> tuple[tuple[jax.Array, tuple[dict[str, jax.Array], Any, jax.Array]], Any]:
     """Returns the loss of an augmented batch and its gradient: `((loss, (parts, batch_stats, logits)), gradient)`.
 
@@ -187,13 +188,18 @@ def loss_and_gradient(
       dropout_key: random key of the dropout layers.
       model: the network.
       loss_fn: (logits, label, *auxiliary_logits) -> (total, parts).
-      accumulate_steps: the number of micro-batches; see `training_logits`.
+      options: its micro-batches and their batch statistics; see `training_logits`.
     """
 
     def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, jax.Array]]:
         variables = {"params": params, "batch_stats": state.batch_stats}
         logits, auxiliary_logits, batch_stats = training_logits(
-            variables, batch["image"], dropout_key, model=model, accumulate_steps=accumulate_steps
+            variables,
+            batch["image"],
+            dropout_key,
+            model=model,
+            accumulate_steps=options.accumulate_steps,
+            batch_statistics=options.batch_statistics,
         )
         loss, parts = loss_fn(logits, batch["label"], *auxiliary_logits)
         return loss, (parts, batch_stats, logits)

@@ -15,7 +15,7 @@ from flaxseg.errors import CheckpointError, shown
 from flaxseg.inference.description import FILE_NAME, ModelDescription
 from flaxseg.models.pretrained.json_text import parse_json
 
-PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh")
+PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh", "train.remat")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
 FAILURES = ("train.non_finite", "train.non_finite_limit", "train.stall_minutes", "checkpoint.retry_minutes")
 REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")

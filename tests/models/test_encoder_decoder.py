@@ -5,13 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from representatives import representatives
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
 from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.encoder_decoder import EncoderDecoder
-from flaxseg.models.encoders import make_encoder
 from flaxseg.models.layers.conv import Conv, ConvNormAct
 from flaxseg.models.pretrained.torch_names import convert_tensors
 
@@ -116,52 +114,3 @@ def test_the_auxiliary_head_gives_logits_at_the_images_size():
 def test_an_auxiliary_head_is_a_switch():
     with pytest.raises(ArgumentError, match=r"auxiliary_head = -0.4: must be True or False"):
         build_model("pspnet", num_classes=2, auxiliary_head=-0.4)
-
-
-REMAT = ("resnet18", "vgg11", "mobilenet_v2", "efficientnet_lite0", "convnext_tiny", "mit_b0")
-REMAT_IN_THE_LONG_SUITE = (
-    "seresnext50_32x4d",
-    "resnest50d",
-    "regnety_016",
-    "densenet121",
-    "mobilenetv3_large_100",
-    "tf_efficientnetv2_s",
-    "hrnet_w18",
-    "swin_tiny_patch4_window7_224",
-    "beit_base_patch16_224",
-)
-
-
-@pytest.mark.parametrize("name", representatives((*REMAT, *REMAT_IN_THE_LONG_SUITE), REMAT))
-def test_remat_recomputes_every_block_of_an_encoder(name):
-    again, plain = (make_encoder(name, depth=3, remat=remat, dtype=jnp.float32) for remat in (True, False))
-    x = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    shapes = jax.eval_shape(functools.partial(plain.init, train=False), jax.random.key(0), x)
-    assert jax.eval_shape(functools.partial(again.init, train=False), jax.random.key(0), x) == shapes
-
-    def count(encoder):
-        apply = functools.partial(
-            encoder.apply, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
-        )
-        return str(jax.make_jaxpr(apply)(shapes, x)).count("remat2[")
-
-    assert count(plain) == 0
-    assert count(again) >= 2
-
-
-def test_remat_changes_no_gradient():
-    x = jax.random.normal(jax.random.key(0), (2, 16, 16, 3))
-    encoders = [make_encoder("resnet18", depth=3, remat=remat, dtype=jnp.float32) for remat in (True, False)]
-    variables = jax.jit(functools.partial(encoders[0].init, train=False))(jax.random.key(1), x)
-
-    def loss(params, encoder):
-        given = {"params": params, "batch_stats": variables["batch_stats"]}
-        features, updates = encoder.apply(given, x, train=True, mutable=["batch_stats"])
-        return jnp.sum(jnp.sin(features[-1])), updates
-
-    again, plain = (
-        jax.jit(jax.grad(functools.partial(loss, encoder=encoder), has_aux=True))(variables["params"])
-        for encoder in encoders
-    )
-    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(plain), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1e-2, np.abs(b).max()))

@@ -227,7 +227,6 @@ def test_a_name_is_looked_up():
         ("fpn", {"auxiliary_channels": 8}, "auxiliary_channels = 8: this architecture has no such inner channels"),
         ("fpn", {"unpooled_features": True}, "unpooled_features = True: no such option"),
         ("fcn8s", {"encoder_depth": 4}, "encoder_depth = 4: FCN-8s needs 5"),
-        ("fpn", {"remat": 1}, "remat = 1: must be True or False"),
         ("fpn", {"image_classes": -1}, "image_classes = -1: must be an integer of at least 0"),
         ("fpn", {"align_corners": 1}, "align_corners = 1: must be True or False"),
         (
@@ -245,7 +244,7 @@ def test_wrong_common_arguments_are_named(name, options, message):
 
 def test_an_architecture_lists_the_options_that_it_supports():
     names = {name: [option.name for option in options_of(MODELS[name])] for name in ("fpn", "deeplabv3", "fcn8s")}
-    common = ["num_classes", "encoder", "encoder_depth", "mean", "std", "dtype", "remat", "image_classes"]
+    common = ["num_classes", "encoder", "encoder_depth", "mean", "std", "dtype", "image_classes"]
     common += ["align_corners", "encoder_epsilon", "late_dilation"]
     assert names["fpn"] == [*common, "pyramid_channels", "segmentation_channels", "merge", "dropout"]
     assert names["fcn8s"] == [*common, "width", "dropout"]

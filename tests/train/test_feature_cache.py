@@ -43,8 +43,8 @@ def tiny_transformer():
     """Adds a vision transformer with stochastic depth to ENCODERS, and to those that `linear` knows."""
     from flaxseg.models.encoders import vit
 
-    def make(*, depth, output_stride, remat, dtype):
-        return VisionTransformer(4, 8, 2, 8, drop_path_rate=0.5, depth=depth, remat=remat, dtype=dtype)
+    def make(*, depth, output_stride, dtype):
+        return VisionTransformer(4, 8, 2, 8, drop_path_rate=0.5, depth=depth, dtype=dtype)
 
     entry = Encoder(make, pretrained=None, patch=8)
     with pytest.MonkeyPatch.context() as patch:

@@ -31,10 +31,10 @@ def config_of(folder, *overrides):
 
 
 def test_a_public_network_sets_name_and_options_and_its_heads_are_drawn_anew(fpn, capsys):
-    config = config_of(fpn, "model.options.remat=True")
+    config = config_of(fpn, "model.options.dropout=0.5")
     filled, found = with_public_network(config)
     assert (filled.model.name, filled.model.options.encoder, filled.model.options.merge) == ("fpn", "resnet18", "add")
-    assert (filled.model.options.remat, filled.model.options.mean) == (True, (123.675, 116.28, 103.53))
+    assert (filled.model.options.dropout, filled.model.options.mean) == (0.5, (123.675, 116.28, 103.53))
     assert config.model.name == "plain_unet" and found.name == str(fpn)
     assert with_public_network(filled)[0].to_dict() == filled.to_dict()
     run = build(config)

@@ -62,14 +62,13 @@ def look_up_encoder(name: str) -> Encoder:
     return ENCODERS[name]
 
 
-def make_encoder(name: str, *, depth: int = 5, output_stride: int = 32, remat: bool = False, dtype: Any) -> nn.Module:
+def make_encoder(name: str, *, depth: int = 5, output_stride: int = 32, dtype: Any) -> nn.Module:
     """Returns the module of an encoder, as `Encoder.make` describes it.
 
     Args:
       name: a name of ENCODERS.
       depth: number of times that the encoder halves the image.
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the encoder's blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
 
     Raises:
@@ -83,4 +82,4 @@ def make_encoder(name: str, *, depth: int = 5, output_stride: int = 32, remat: b
     ):
         if value not in allowed:
             raise ArgumentError(argument, value, f"encoder {name} supports {' or '.join(map(str, allowed))}")
-    return encoder.make(depth=depth, output_stride=min(output_stride, 2**depth), remat=remat, dtype=dtype)
+    return encoder.make(depth=depth, output_stride=min(output_stride, 2**depth), dtype=dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
-from flaxseg.models.layers.conv import Conv, ConvTranspose, apply_block
+from flaxseg.models.layers.conv import Conv, ConvTranspose
 from flaxseg.models.layers.normalization import norm
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -36,7 +36,6 @@ class BEiT(nn.Module):
       drop_path_rate: stochastic depth rate of the last block; it increases linearly from 0 at the first block.
       depth: number of times that the encoder halves the image.
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
       epsilon: added to the variance in the layer normalizations.
     """
@@ -50,7 +49,6 @@ class BEiT(nn.Module):
     drop_path_rate: float = 0.1
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
     epsilon: float = 1e-6
 
@@ -92,7 +90,7 @@ class BEiT(nn.Module):
         for number in range(used[-1]):
             rate = self.drop_path_rate * number / (self.blocks - 1)
             options = self.heads, (height, width), self.window, self.scale, rate, self.dtype, self.epsilon
-            x = apply_block(_Block(*options, name=f"block{number}"), x, train=train, remat=self.remat)
+            x = _Block(*options, name=f"block{number}")(x, train=train)
             if number + 1 in used:
                 maps.append(x[:, 1:].reshape(batch, height, width, channels))
         return features + _Pyramid(self.dtype, name="pyramid")(maps, train=train)
@@ -198,10 +196,10 @@ class _Pyramid(nn.Module):
         return [fine, layer(name="double")(maps[1]), *maps[2:3], *(ops.max_pool(x) for x in maps[3:])]
 
 
-def _make(make: Callable[..., BEiT], *, depth: int, output_stride: int, remat: bool, dtype: Any) -> BEiT:
+def _make(make: Callable[..., BEiT], *, depth: int, output_stride: int, dtype: Any) -> BEiT:
     """Returns the module; whatever the depth, images have to be multiples of two patches."""
     del output_stride
-    return make(depth=depth, output_stride=2 * PATCH, remat=remat, dtype=dtype)
+    return make(depth=depth, output_stride=2 * PATCH, dtype=dtype)
 
 
 ENCODERS: dict[str, Encoder] = {

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
-from flaxseg.models.layers.conv import Conv, apply_block
+from flaxseg.models.layers.conv import Conv
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 _initializer = nn.initializers.normal(0.02)
@@ -25,7 +25,6 @@ class ConvNeXt(nn.Module):
       width: channels of the first stage; they double with each stage.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -33,7 +32,6 @@ class ConvNeXt(nn.Module):
     width: int
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     # Published files have a dot in names where timm's feature extractors have an underscore.
@@ -74,7 +72,7 @@ class ConvNeXt(nn.Module):
                 x = _Downsample(width, 2, **options, name=f"stage{stage}_downsample")(x)
             for number in range(self.blocks[stage]):
                 block = _Block(dilation, self.dtype, name=f"stage{stage}_block{number}")
-                x = apply_block(block, x, train=train, remat=self.remat)
+                x = block(x, train=train)
             features.append(x)
         return features
 

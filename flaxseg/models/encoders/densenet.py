@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
-from flaxseg.models.layers.conv import Conv, ConvNormAct, apply_block
+from flaxseg.models.layers.conv import Conv, ConvNormAct
 from flaxseg.models.layers.normalization import norm
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -29,14 +29,12 @@ class DenseNet(nn.Module):
       blocks: number of layers of each dense block.
       depth: number of times that the encoder halves the image.
       output_stride: 32, or 2**depth if that is less.
-      remat: recompute the activations within the layers in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
     blocks: tuple[int, int, int, int]
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     # The oldest public files have a dot before a layer's number.
@@ -68,7 +66,7 @@ class DenseNet(nn.Module):
         for number in range(1, self.depth):
             for index in range(self.blocks[number - 1]):
                 layer = _Layer(self.dtype, name=f"block{number}_layer{index + 1}")
-                x = apply_block(layer, x, train=train, remat=self.remat)
+                x = layer(x, train=train)
             if number == len(self.blocks):
                 features.append(normalize(x.shape[-1], name="last")(x))
                 break

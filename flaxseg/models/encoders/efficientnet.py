@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 from flaxseg.models.layers.attention import SqueezeExcitation
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.layers.normalization import Activation, identity
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -78,7 +78,6 @@ class EfficientNet(nn.Module):
       lite: EfficientNet-Lite: ReLU6, no squeeze-and-excitation, and no scaling of the first and last stage.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -89,7 +88,6 @@ class EfficientNet(nn.Module):
     lite: bool = False
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     @property
@@ -173,7 +171,7 @@ class EfficientNet(nn.Module):
         for block in blocks:
             rate = 0.0 if self.lite else 0.2 * block.number / sum(math.ceil(s[0] * self.scale) for s in STAGES)
             module = _Block(block, layer, squeeze=not self.lite, rate=rate, name=f"block{block.number}")
-            x = apply_block(module, x, train=train, remat=self.remat)
+            x = module(x, train=train)
             if block.is_feature:
                 features.append(x)
         return features

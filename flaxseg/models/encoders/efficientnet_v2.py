@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.layers.inverted_residual import InvertedResidual
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -48,14 +48,12 @@ class EfficientNetV2(nn.Module):
       stages: the stages; the first has stride 1.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
     stages: tuple[Stage, ...]
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     @property
@@ -101,7 +99,7 @@ class EfficientNetV2(nn.Module):
                     max(dilation // 2, 1) if strides else dilation,
                     f"stage{number}_block{index}",
                 )
-                x = apply_block(block, x, train=train, remat=self.remat)
+                x = block(x, train=train)
         return [*features, x]
 
     def _block(self, kind: str, widths: tuple[int, int, int], stride: int, dilation: int, name: str) -> nn.Module:

@@ -33,7 +33,7 @@ class Encoder:
     """An entry of ENCODERS.
 
     Attributes:
-      make: `make(depth=, output_stride=, remat=, dtype=)` returns the module. The module is called with `train=` on
+      make: `make(depth=, output_stride=, dtype=)` returns the module. The module is called with `train=` on
         images [B, H, W, C] whose height and width are multiples of `output_stride`. It returns a list of `depth + 1`
         features: the image itself, then features at 1/2, 1/4, ... of its size, but never smaller than
         1 / output_stride. It has the attributes `channels` (of each feature but the image), `output_stride`, and

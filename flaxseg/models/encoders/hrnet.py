@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 from flaxseg.models.encoders.resnet import ResidualBlock
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.layers.normalization import identity
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -35,14 +35,12 @@ class HRNet(nn.Module):
       widths: channels of the branches.
       depth: number of features apart from the image; with any depth, all branches are computed.
       output_stride: 32.
-      remat: recompute the activations within blocks and modules in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
     widths: tuple[int, int, int, int]
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
@@ -90,7 +88,7 @@ class HRNet(nn.Module):
         x = layer(_STEM_WIDTH, 3, 2, name="stem2")(x, train=train)
         for number in range(_BLOCKS):
             block = _bottleneck(64, self.dtype, f"layer1_block{number}")
-            x = apply_block(block, x, train=train, remat=self.remat)
+            x = block(x, train=train)
         branches: Sequence[jax.Array] = (x,)
         for stage, modules in _MODULES.items():
             added = layer(self.widths[stage - 1], 3, 2, name=f"transition{stage - 1}_{stage - 1}")
@@ -102,10 +100,10 @@ class HRNet(nn.Module):
                 is_last = stage == len(self.widths) and number == modules - 1
                 outputs = self.depth - 1 if is_last else stage
                 module = _Module(self.widths[:stage], outputs, self.dtype, name=f"stage{stage}_module{number}")
-                branches = apply_block(module, *branches, train=train, remat=self.remat)
+                branches = module(*branches, train=train)
         for number, branch in enumerate(branches):
             block = _bottleneck(_FEATURE_WIDTHS[number] // 4, self.dtype, f"widen{number}")
-            features.append(apply_block(block, branch, train=train, remat=self.remat))
+            features.append(block(branch, train=train))
         return features
 
 
@@ -156,10 +154,10 @@ def _bottleneck(features: int, dtype: Any, name: str) -> nn.Module:
     return ResidualBlock(features, 1, 1, True, 1, 64, False, dtype, name=name)
 
 
-def _make(widths: tuple[int, int, int, int], *, depth: int, output_stride: int, remat: bool, dtype: Any) -> nn.Module:
+def _make(widths: tuple[int, int, int, int], *, depth: int, output_stride: int, dtype: Any) -> nn.Module:
     """Returns the module; whatever the depth, images have to be multiples of the coarsest branch's stride."""
     del output_stride
-    return HRNet(widths, depth, 32, remat, dtype)
+    return HRNet(widths, depth, 32, dtype)
 
 
 ENCODERS: dict[str, Encoder] = {

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
-from flaxseg.models.layers.conv import Conv, apply_block
+from flaxseg.models.layers.conv import Conv
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 HEADS = (1, 2, 5, 8)
@@ -30,7 +30,6 @@ class MixTransformer(nn.Module):
       drop_path_rate: stochastic depth rate of the last block; it increases linearly from 0 at the first block.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
       epsilon: added to the variance in the layer normalizations of blocks and stages.
     """
@@ -40,7 +39,6 @@ class MixTransformer(nn.Module):
     drop_path_rate: float = 0.1
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
     epsilon: float = 1e-6
 
@@ -76,7 +74,7 @@ class MixTransformer(nn.Module):
                 rate = self.drop_path_rate * position / (sum(self.blocks) - 1)
                 options = HEADS[stage - 1], REDUCTIONS[stage - 1], rate, self.dtype, self.epsilon
                 block = _Block(*options, name=f"stage{stage}_block{number}")
-                x = apply_block(block, x, train=train, remat=self.remat)
+                x = block(x, train=train)
             x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name=f"stage{stage}_norm")(x)
             features.append(x)
         return features

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.layers.normalization import identity
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -24,7 +24,6 @@ class MobileNetV2(nn.Module):
     Attributes:
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
       expanded: take features inside the strided blocks, where channels are expanded; the coarsest feature is then the
         last block's projection before its normalization. Only with depth 5.
@@ -32,7 +31,6 @@ class MobileNetV2(nn.Module):
 
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
     expanded: bool = False
 
@@ -88,7 +86,7 @@ class MobileNetV2(nn.Module):
                     dtype=self.dtype,
                     name=f"block{number}",
                 )
-                inner, y = apply_block(block, x, train=train, remat=self.remat)
+                inner, y = block(x, train=train)
                 if reduces:
                     features.append(inner if self.expanded else x)
                 x, number = y, number + 1

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.layers.inverted_residual import InvertedResidual
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -56,7 +56,6 @@ class MobileNetV3(nn.Module):
       batch_epsilon: added to the variance of batch normalization.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -65,7 +64,6 @@ class MobileNetV3(nn.Module):
     batch_epsilon: float = 1e-5
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
@@ -130,7 +128,7 @@ class MobileNetV3(nn.Module):
                     dtype=self.dtype,
                     name=f"stage{stage}_block{number}",
                 )
-                x = apply_block(block, x, train=train, remat=self.remat)
+                x = block(x, train=train)
                 if strides and self.takes_first and reduction < 2**self.depth:
                     features.append(x)
         if self.depth == 5:

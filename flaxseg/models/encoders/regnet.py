@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
 from flaxseg.models.layers.attention import SqueezeExcitation
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.layers.normalization import identity
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -25,7 +25,6 @@ class RegNet(nn.Module):
       group_width: channels of each group of the 3x3 convolutions.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -34,7 +33,6 @@ class RegNet(nn.Module):
     group_width: int
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
@@ -71,7 +69,7 @@ class RegNet(nn.Module):
                     self.dtype,
                     name=f"stage{stage}_block{number}",
                 )
-                x = apply_block(block, x, train=train, remat=self.remat)
+                x = block(x, train=train)
             features.append(x)
         return features
 

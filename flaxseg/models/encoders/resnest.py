@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
-from flaxseg.models.layers.conv import Conv, ConvNormAct, apply_block
+from flaxseg.models.layers.conv import Conv, ConvNormAct
 from flaxseg.models.layers.normalization import identity
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -27,7 +27,6 @@ class ResNeSt(nn.Module):
       stem_width: channels of the first two convolutions.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -35,7 +34,6 @@ class ResNeSt(nn.Module):
     stem_width: int = 32
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
@@ -85,7 +83,7 @@ class ResNeSt(nn.Module):
                     self.dtype,
                     name=f"layer{number}_block{index}",
                 )
-                x = apply_block(block, x, train=train, remat=self.remat)
+                x = block(x, train=train)
             features.append(x)
         return features
 

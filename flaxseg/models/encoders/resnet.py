@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
 from flaxseg.models.layers.attention import SqueezeExcitation
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.layers.normalization import identity
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -30,7 +30,6 @@ class ResNet(nn.Module):
         layer, as in timm.
       depth: number of times that the encoder halves the image (or would, without dilation).
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -43,7 +42,6 @@ class ResNet(nn.Module):
     dilates_late: bool = False
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     torch_names: ClassVar[TorchNames] = (
@@ -86,7 +84,7 @@ class ResNet(nn.Module):
                     self.dtype,
                     name=f"layer{layer}_block{number}",
                 )
-                x = apply_block(block, x, train=train, remat=self.remat)
+                x = block(x, train=train)
             features.append(x)
         return features
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
-from flaxseg.models.layers.conv import Conv, apply_block, crop
+from flaxseg.models.layers.conv import Conv, crop
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 EPSILON = 1e-5
@@ -33,7 +33,6 @@ class SwinTransformer(nn.Module):
       drop_path_rate: stochastic depth rate of the last block; it increases linearly from 0 at the first block.
       depth: number of times that the encoder halves the image.
       output_stride: the smallest features are at 1 / output_stride of the image's size.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -44,7 +43,6 @@ class SwinTransformer(nn.Module):
     drop_path_rate: float = 0.2
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     # Published files have a dot in names where timm's feature extractors have an underscore.
@@ -82,7 +80,7 @@ class SwinTransformer(nn.Module):
                 shift = self.window // 2 * (number % 2)
                 options = self.heads[stage], self.window, shift, rate, self.dtype
                 block = _Block(*options, name=f"stage{stage}_block{number}")
-                x = apply_block(block, x, train=train, remat=self.remat)
+                x = block(x, train=train)
             features.append(x)
         return features
 

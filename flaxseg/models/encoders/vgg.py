@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
-from flaxseg.models.layers.conv import ConvNormAct, apply_block
+from flaxseg.models.layers.conv import ConvNormAct
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 _WIDTHS = (64, 128, 256, 512, 512)
@@ -26,7 +26,6 @@ class VGG(nn.Module):
       norm: "batch" or "none".
       depth: number of times that the encoder halves the image.
       output_stride: 32, or 2**depth if that is less.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -34,7 +33,6 @@ class VGG(nn.Module):
     norm: str = "none"
     depth: int = 5
     output_stride: int = 32
-    remat: bool = False
     dtype: Any = jnp.float32
 
     @property
@@ -64,7 +62,7 @@ class VGG(nn.Module):
             if number <= self.depth:
                 x = ops.max_pool(features[-1]) if features else x
                 block = _Block(width, count, self.norm, self.dtype, name=f"block{number + 1}")
-                features.append(apply_block(block, x, train=train, remat=self.remat))
+                features.append(block(x, train=train))
         return features if self.depth < len(_WIDTHS) else [*features, ops.max_pool(features[-1])]
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from flaxseg.models.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, HubFile
-from flaxseg.models.layers.conv import Conv, apply_block
+from flaxseg.models.layers.conv import Conv
 from flaxseg.models.layers.positions import Rotation, resized, rotation
 from flaxseg.models.layers.transformer import TransformerBlock, token_initializer
 from flaxseg.models.pretrained.torch_names import TorchNames
@@ -46,7 +46,6 @@ class VisionTransformer(nn.Module):
       normalize: apply the final layer normalization to each feature; otherwise the network does not have it.
       class_features: append the class token to the channels of each feature.
       depth: 5 for the whole network; 4 and 3 leave out its last and its last two quarters.
-      remat: recompute the activations within the blocks in the backward pass instead of storing them.
       dtype: float32 or bfloat16, the data type of the computation.
     """
 
@@ -67,7 +66,6 @@ class VisionTransformer(nn.Module):
     normalize: bool = True
     class_features: bool = False
     depth: int = 5
-    remat: bool = False
     dtype: Any = jnp.float32
 
     @property
@@ -185,7 +183,7 @@ class VisionTransformer(nn.Module):
         """
         for number in range(first, last):
             block = getattr(self, f"block{number}")
-            tokens = apply_block(block, tokens, rotary, mask, train=train, remat=self.remat)
+            tokens = block(tokens, rotary, mask, train=train)
         return tokens
 
     def feature_map(self, tokens: jax.Array, size: tuple[int, int]) -> jax.Array:

@@ -216,15 +216,6 @@ class UpSample(nn.Module):
         raise ValueError(f"upsampling {self.method!r}: allowed are {', '.join(UPSAMPLINGS)}")
 
 
-def apply_block(block: nn.Module, *inputs: Any, train: bool, remat: bool) -> Any:
-    """Returns `block(*inputs, train=train)`; with `remat`, the gradient recomputes the block's activations."""
-
-    def call(block: nn.Module, *inputs: Any) -> Any:
-        return block(*inputs, train=train)
-
-    return (nn.remat(call) if remat else call)(block, *inputs)
-
-
 def pad_to_stride(x: jax.Array, stride: int) -> jax.Array:
     """Returns [B, H, W, C] padded with zeros at the bottom and right to multiples of `stride`; see `crop`."""
     bottom, right = -x.shape[1] % stride, -x.shape[2] % stride

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
-from flaxseg.errors import DROPOUT_RATE, check_boolean, check_choice, check_integer
+from flaxseg.errors import DROPOUT_RATE, check_choice, check_integer
 from flaxseg.models.arguments import ChannelValues, NormalizationValues, channel_values, check_dtype
-from flaxseg.models.layers.conv import ACTIVATIONS, Conv, activation_fn, apply_block, crop, pad_to_stride
+from flaxseg.models.layers.conv import ACTIVATIONS, Conv, activation_fn, crop, pad_to_stride
 from flaxseg.models.layers.normalization import NORMS, Activation, norm
 
 UPSAMPLINGS = ("nearest", "bilinear")
@@ -27,7 +27,6 @@ def resunet(
     activation: str = "relu",
     upsampling: str = "nearest",
     dropout: float = 0.0,
-    remat: bool = False,
     mean: NormalizationValues = None,
     std: NormalizationValues = None,
     dtype: Any = jnp.float32,
@@ -44,8 +43,6 @@ def resunet(
       upsampling: "nearest" or "bilinear", applied to the coarser features before they are concatenated with the skip.
       dropout: dropout rate between the two convolutions of a unit (Zagoruyko and Komodakis 2016,
         https://arxiv.org/abs/1605.07146).
-      remat: recompute the activations within the units in the backward pass instead of storing them, which takes less
-        memory and a third more time.
       mean: mean that is subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
       std: standard deviation that the result is divided by: one number, or one per channel; None: 127.5.
       dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
@@ -61,7 +58,6 @@ def resunet(
     check_choice("activation", activation, tuple(ACTIVATIONS))
     check_choice("upsampling", upsampling, UPSAMPLINGS)
     DROPOUT_RATE.check("dropout", dropout)
-    check_boolean("remat", remat)
     check_dtype("dtype", dtype)
     return ResUNet(
         num_classes=num_classes,
@@ -71,7 +67,6 @@ def resunet(
         activation=activation,
         upsampling=upsampling,
         dropout=float(dropout),
-        remat=remat,
         mean=channel_values("mean", 127.5 if mean is None else mean),
         std=channel_values("std", 127.5 if std is None else std, positive=True),
         dtype=dtype,
@@ -91,7 +86,6 @@ class ResUNet(nn.Module):
       activation: a name of `layers.conv.ACTIVATIONS`.
       upsampling: "nearest" or "bilinear".
       dropout: dropout rate between the two convolutions of a unit.
-      remat: recompute the activations within the units in the backward pass.
       mean: mean that is subtracted from images with values 0..255: one number, or one per channel.
       std: standard deviation that the result is divided by: one number, or one per channel.
       dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.
@@ -104,7 +98,6 @@ class ResUNet(nn.Module):
     activation: str
     upsampling: str
     dropout: float
-    remat: bool
     mean: ChannelValues
     std: ChannelValues
     dtype: Any
@@ -129,8 +122,8 @@ class ResUNet(nn.Module):
         size = x.shape[1], x.shape[2]
         unit = {"kernel_size": self.kernel_size, "norm": self.norm, "dropout": self.dropout, "dtype": self.dtype}
         unit["activation"] = activation_fn(self.activation)
-        features = _Encoder(self.widths, unit, self.remat, name="encoder")(pad_to_stride(x, self.stride), train=train)
-        x = _Decoder(self.upsampling, unit, self.remat, name="decoder")(features, train=train)
+        features = _Encoder(self.widths, unit, name="encoder")(pad_to_stride(x, self.stride), train=train)
+        x = _Decoder(self.upsampling, unit, name="decoder")(features, train=train)
         # In float32 regardless of `dtype`, because rounding errors of the logits would affect the loss.
         return crop(Conv(self.num_classes, 1, name="head")(x), size)
 
@@ -140,7 +133,6 @@ class _Encoder(nn.Module):
 
     widths: tuple[int, ...]
     unit: Mapping[str, Any]
-    remat: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> list[jax.Array]:
@@ -148,7 +140,7 @@ class _Encoder(nn.Module):
         for level, width in enumerate(self.widths):
             stride = 2 if level else 1
             unit = _Unit(width, **self.unit, stride=stride, preactivated=level > 0, name=f"level{level}")
-            x = apply_block(unit, x, train=train, remat=self.remat)
+            x = unit(x, train=train)
             features.append(x)
         return features
 
@@ -158,7 +150,6 @@ class _Decoder(nn.Module):
 
     upsampling: str
     unit: Mapping[str, Any]
-    remat: bool
 
     @nn.compact
     def __call__(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
@@ -168,7 +159,7 @@ class _Decoder(nn.Module):
             skip = features[level]
             unit = _Unit(skip.shape[-1], **self.unit, name=f"level{level}")
             x = resize(x, (skip.shape[1], skip.shape[2]))
-            x = apply_block(unit, x, skip, train=train, remat=self.remat)
+            x = unit(x, skip, train=train)
         return x
 
 

@@ -22,7 +22,6 @@ def unet_mobilenet(
     *,
     num_classes: int,
     decoder_channels: Sequence[int] = (512, 256, 128, 64),
-    remat: bool = False,
     image_classes: int = 0,
     mean: NormalizationValues = None,
     std: NormalizationValues = None,
@@ -35,8 +34,6 @@ def unet_mobilenet(
     Args:
       num_classes: number of classes, the channels of the logits.
       decoder_channels: channels of the four upsampling blocks, from the coarsest.
-      remat: recompute the activations within the encoder's blocks in the backward pass instead of storing them, which
-        takes less memory and a third more time.
       image_classes: number of classes of a head that classifies whole images; 0: no such head.
       mean: mean that is subtracted from images with values 0..255: one number, or one per channel; None: the mean that
         the encoder's public weights expect.
@@ -51,7 +48,6 @@ def unet_mobilenet(
     network = architecture(
         num_classes=num_classes,
         decoder_channels=tuple(decoder_channels),
-        remat=remat,
         image_classes=image_classes,
         mean=mean,
         std=std,

@@ -23,6 +23,7 @@ from flaxseg.models.freezing import freeze
 from flaxseg.models.pretrained.encoder_weights import PUBLIC, encoder_license
 from flaxseg.models.pretrained.hub import PREFIX
 from flaxseg.models.protocol import SegmentationModel, Variables
+from flaxseg.models.rematerialization import rematerialize
 from flaxseg.optimizers import freezing
 from flaxseg.optimizers.groups import IsFrozen, encoder_layers
 from flaxseg.train.parts.public_model import Public
@@ -65,6 +66,7 @@ class ModelPart:
       encoder_layers: the names of the encoder's modules in the order of the forward pass; empty without an encoder.
       frozen: `frozen(path)` returns whether the parameter at that path is frozen; None if none is.
       pretrained: the source of a new run's initial weights; None for random weights.
+      remat: what the backward pass computes again, a name of `rematerialization.REMAT`.
     """
 
     name: str
@@ -75,11 +77,13 @@ class ModelPart:
     encoder_layers: tuple[str, ...]
     frozen: IsFrozen | None
     pretrained: PretrainedWeights | None
+    remat: str = "none"
 
     @property
     def model(self) -> SegmentationModel:
-        """The network, with gradients and updates of its frozen modules disabled."""
-        return freeze(self.module, self.frozen) if self.frozen else self.module  # type: ignore[arg-type]
+        """The network for training, with gradients and updates of its frozen modules disabled."""
+        model = rematerialize(self.module, self.remat)  # type: ignore[arg-type]
+        return freeze(model, self.frozen) if self.frozen else model
 
     @property
     def image(self) -> jax.ShapeDtypeStruct:
@@ -104,6 +108,8 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int, *, pub
             config.model.name, num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options
         )
     image_shape = (*config.data.image_size, channels)
+    with config_key("train", policy="remat"):
+        rematerialize(module, config.train.remat)
     variables, layers = _trace(module, config.model.name, image_shape, num_classes)
     given = config.model
     return ModelPart(
@@ -115,6 +121,7 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int, *, pub
         encoder_layers=layers,
         frozen=freezing(tuple(config.optimizer.freeze)),
         pretrained=_pretrained(given, public, module) if given.pretrained else None,
+        remat=config.train.remat,
     )
 
 

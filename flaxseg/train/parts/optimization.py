@@ -118,7 +118,9 @@ def build_optimization(
         tx=tx,
         multipliers=multipliers,
         weight_decay=settings.weight_decay,
-        step_options=StepOptions(settings.ema_decay or None, settings.accumulate_steps, hardest),
+        step_options=StepOptions(
+            settings.ema_decay or None, settings.accumulate_steps, hardest, settings.batch_statistics
+        ),
         class_weights=class_weights,
     )
 

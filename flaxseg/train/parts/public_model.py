@@ -14,7 +14,7 @@ from flaxseg.models.pretrained.public_source import PublicNetwork, is_public, ne
 from flaxseg.models.pretrained.repository import OWN_DESCRIPTION, Repository, check_names_no_code
 from flaxseg.registry import option_names
 
-FREE = ("remat", "dropout", "auxiliary_head", "auxiliary_channels", "image_classes", "mean", "std")
+FREE = ("dropout", "auxiliary_head", "auxiliary_channels", "image_classes", "mean", "std")
 """Options that may differ from those of the public network: its weights fit in any case."""
 
 Public = PublicNetwork | Repository

@@ -172,7 +172,7 @@ def test_other_depths_strides_types_and_channels(name):
     encoder = ENCODERS[name]
     depth, stride, side = min(encoder.depths), min(encoder.output_strides), 4 * encoder.patch or 64
     module, features, variables = shapes(
-        name, (1, side, side, 4), depth=max(encoder.depths), output_stride=stride, dtype=jnp.bfloat16, remat=True
+        name, (1, side, side, 4), depth=max(encoder.depths), output_stride=stride, dtype=jnp.bfloat16
     )
     strides = [1, *[encoder.patch] * 4] if encoder.patch else [min(2**level, stride) for level in range(6)]
     assert module.output_stride == strides[-1]

@@ -55,18 +55,6 @@ def test_a_strided_kernel_is_centered_on_the_pixel_of_the_projection():
     assert np.count_nonzero(made) == 1
 
 
-def test_remat_recomputes_each_unit_of_the_same_network():
-    plain, again = (resunet(num_classes=2, width=2, depth=2, dropout=0.5, remat=remat) for remat in (False, True))
-    x = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
-    variables = jax.eval_shape(functools.partial(plain.init, train=False), jax.random.key(0), x)
-    assert jax.eval_shape(functools.partial(again.init, train=False), jax.random.key(0), x) == variables
-
-    def train(variables, x, key):
-        return again.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": key})
-
-    assert str(jax.make_jaxpr(train)(variables, x, jax.random.key(0))).count("remat2[") == 5
-
-
 @pytest.mark.parametrize("kernel_size", [1, 2, 4])
 def test_other_kernels_norms_and_upsamplings_keep_the_size(kernel_size):
     model = resunet(num_classes=2, width=4, norm="none", upsampling="bilinear", kernel_size=kernel_size)

@@ -52,7 +52,7 @@ def encoder_of(settings: Settings, prefix: str, keys: Mapping[str, tuple[Callabl
     sizes = {key: settings.take(key, default) for key, (_, default) in keys.items()}
     names = [name for name in ENCODERS if name.startswith(prefix)]
     for name in names:
-        module: Any = ENCODERS[name].make(depth=5, output_stride=32, remat=False, dtype=np.float32)
+        module: Any = ENCODERS[name].make(depth=5, output_stride=32, dtype=np.float32)
         if all(plain(keys[key][0](module)) == plain(size) for key, size in sizes.items()):
             return name
     raise settings.error(

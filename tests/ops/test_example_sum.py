@@ -1,0 +1,61 @@
+"""Sums over examples that are split over devices: the same values, added between devices once."""
+
+import jax
+import numpy as np
+import pytest
+
+from flaxseg import ops
+from flaxseg.train.partitioner import reduce_once
+from flaxseg.train.program_cost import collectives
+from flaxseg.train.sharding import batch_sharding, make_mesh, replicated
+
+
+@pytest.mark.parametrize("stride", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_the_gradient_of_a_kernel_is_reduced_once(stride):
+    mesh = make_mesh(data=2, fsdp=2)
+    x = jax.random.normal(jax.random.key(0), (4, 32 * stride, 5, 2))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 3))
+
+    def gradient(kernel, x):
+        return jax.grad(lambda kernel: (ops.conv(x, kernel, stride=stride) ** 2).sum())(kernel)
+
+    def once(kernel, x):
+        with reduce_once(mesh):
+            return gradient(kernel, x)
+
+    expected = jax.jit(gradient)(kernel, x)
+    placed = jax.device_put(kernel, replicated(mesh)), jax.device_put(x, batch_sharding(mesh))
+    reduced = {}
+    for function in (gradient, once):
+        compiled = jax.jit(function, out_shardings=replicated(mesh)).lower(*placed).compile()
+        np.testing.assert_allclose(compiled(*placed), expected, rtol=1e-5)
+        reduced[function] = collectives(compiled.as_text())
+    size = 4 * kernel.size
+    assert reduced[once] == {"all-reduce": (1, size)}
+    assert reduced[gradient]["all-reduce"][1] > size, "XLA reduces once by itself now, so that `reduce_once` can go"
+
+
+def test_the_sum_is_batched_and_differentiated_twice():
+    """As several seeds in one program, and second derivatives, require."""
+    mesh = make_mesh(data=2)
+    x, kernels = np.ones((2, 32, 3, 1), np.float32), np.arange(4, dtype=np.float32).reshape(4, 1, 1, 1, 1)
+
+    def slope(kernel):
+        return jax.grad(lambda kernel: (ops.conv(x, kernel, stride=(1, 2)) ** 3).sum())(kernel).sum()
+
+    with reduce_once(mesh):
+        values = jax.jit(jax.vmap(slope))(kernels)
+        second = jax.jit(jax.grad(slope))(kernels[1])
+    pixels = 2 * 32 * 2
+    np.testing.assert_allclose(values, 3 * pixels * kernels.ravel() ** 2)
+    np.testing.assert_allclose(second, np.full((1, 1, 1, 1), 6 * pixels))
+
+
+def test_split_rows_are_left_to_the_partitioner():
+    mesh = make_mesh(data=2, spatial=2)
+    x = jax.random.normal(jax.random.key(0), (2, 64, 5, 2))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 3))
+    gradient = jax.grad(lambda kernel, x: (ops.conv(x, kernel) ** 2).sum())
+    with reduce_once(mesh):
+        found = jax.jit(gradient)(kernel, jax.device_put(x, batch_sharding(mesh)))
+    np.testing.assert_allclose(found, jax.jit(gradient)(kernel, x), rtol=1e-4)
