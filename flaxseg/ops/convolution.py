@@ -1,7 +1,6 @@
 """Convolution, in forms that XLA compiles to fast code."""
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,8 +10,11 @@ from jax import lax
 
 from flaxseg.errors import ArgumentError
 from flaxseg.ops.depthwise import MAX_TAPS, Pads, depthwise, depthwise_input_gradient, depthwise_kernel_gradient
+from flaxseg.ops.doubled_convolution import conv_doubled
 from flaxseg.ops.example_sum import sum_over_examples
+from flaxseg.ops.kernel_gradient import kernel_gradient_by_rows
 from flaxseg.ops.platform import by_platform
+from flaxseg.ops.resize import resize_nearest
 
 
 class _Spec(NamedTuple):
@@ -24,6 +26,10 @@ class _Spec(NamedTuple):
     pads: Pads
 
 
+_SAME = _Spec((1, 1), (1, 1), 1, ((1, 1), (1, 1)))
+"""Those of the usual 3x3 convolution."""
+
+
 def conv(
     inputs: jax.Array | Sequence[jax.Array],
     kernel: jax.Array,
@@ -32,6 +38,7 @@ def conv(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     padding: str | Sequence[tuple[int, int]] = "SAME",
+    size: tuple[int, int] | None = None,
 ) -> jax.Array:
     """Returns the convolution of an image, or of several images as if their channels were concatenated.
 
@@ -49,6 +56,8 @@ def conv(
       groups: the number of groups of channels; must be 1 for several inputs.
       padding: "SAME", "VALID", "SYMMETRIC" (as PyTorch's networks pad: half of the dilated kernel's extent on either
         side, for any stride), or `((top, bottom), (left, right))`.
+      size: height and width that inputs of another size are resized to before, by nearest-neighbor interpolation; for
+        twice the size, see `conv_doubled`. None: all have the same size.
 
     Returns:
       float[B, H', W', O] of the inputs' dtype.
@@ -65,13 +74,14 @@ def conv(
     if len(parts) > 1 and groups != 1:
         raise ArgumentError("groups", groups, f"must be 1 for {len(parts)} inputs; concatenate them, or use groups = 1")
     stride, dilation = _pair(stride), _pair(dilation)
-    pads = _explicit_pads(parts[0].shape[1:3], kernel.shape[:2], stride, dilation, padding)
+    pads = _explicit_pads(size or parts[0].shape[1:3], kernel.shape[:2], stride, dilation, padding)
     spec = _Spec(stride, dilation, groups, pads)
     if len(parts) == 1:
-        return _conv_one(parts[0], kernel, spec)
+        return _conv_resized(parts[0], kernel, spec, size)
     ends = [sum(channels[: i + 1]) for i in range(len(channels))]
     slices = [kernel[:, :, end - size : end] for end, size in zip(ends, channels, strict=True)]
-    return functools.reduce(jnp.add, [_conv_one(x, k, spec) for x, k in zip(parts, slices, strict=True)])
+    terms = [_conv_resized(x, part, spec, size) for x, part in zip(parts, slices, strict=True)]
+    return functools.reduce(jnp.add, terms)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -98,6 +108,25 @@ def _explicit_pads(
         return rows, columns
     rows, columns = lax.padtype_to_pads(size, extent, stride, padding)
     return rows, columns
+
+
+# Measured on training steps of U-Nets: below, four convolutions are not faster than one of the larger image.
+_MIN_DOUBLED_ROWS = 8
+
+
+def _conv_resized(x: jax.Array, kernel: jax.Array, spec: _Spec, size: tuple[int, int] | None) -> jax.Array:
+    height, width = x.shape[1:3]
+    if size is None or size == (height, width):
+        return _conv_one(x, kernel, spec)
+    is_doubled = size == (2 * height, 2 * width) and kernel.shape[:2] == (3, 3) and spec == _SAME
+    # An image whose size is not known, as in an exported program, is resized.
+    if is_doubled and all(isinstance(length, int) and length >= _MIN_DOUBLED_ROWS for length in (height, width)):
+        return conv_doubled(x, kernel, _conv_padded)
+    return _conv_one(resize_nearest(x, size), kernel, spec)
+
+
+def _conv_padded(x: jax.Array, kernel: jax.Array, pads: Pads) -> jax.Array:
+    return _conv_one(x, kernel, _SAME._replace(pads=pads))
 
 
 def _conv_one(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:
@@ -176,7 +205,13 @@ def _conv_backward(
         )
     if not _is_faster_in_chunks(gradient.shape, spec):
         return for_x(gradient, kernel), for_kernel(x, gradient)
-    by_rows = functools.partial(_kernel_gradient_by_rows, kernel_size=kernel.shape[:2], spec=spec)
+    by_rows = functools.partial(
+        kernel_gradient_by_rows,
+        kernel_size=kernel.shape[:2],
+        stride=spec.stride,
+        dilation=spec.dilation,
+        pads=spec.pads,
+    )
 
     def chunked(x: jax.Array, gradient: jax.Array) -> jax.Array:
         return sum_over_examples(by_rows, x, gradient).astype(kernel.dtype)
@@ -199,60 +234,9 @@ def _kernel_gradient(x: jax.Array, gradient: jax.Array, *, kernel: jax.Array, sp
     return jax.linear_transpose(lambda kernel: _xla_conv(x, kernel, spec), kernel)(gradient)[0]
 
 
-# Measured on training steps of the plain U-Net: more or smaller chunks take longer to compile and are not faster, and
-# below 32 rows XLA's own form is as fast.
 _MIN_ROWS = 32
-_MIN_CHUNK_ROWS = 4
-_MAX_CHUNKS = 8
+"""Below this number of rows, XLA's own form of a kernel's gradient is as fast as that in chunks."""
 
 
 def _is_faster_in_chunks(shape: tuple[int, ...], spec: _Spec) -> bool:
     return spec.groups == 1 and shape[1] >= _MIN_ROWS
-
-
-def _kernel_gradient_by_rows(
-    x: jax.Array, gradient: jax.Array, *, kernel_size: Sequence[int], spec: _Spec
-) -> jax.Array:
-    """Returns the gradient of the kernel, in at least float32, [kh, kw, C, O], as a sum over chunks of output rows.
-
-    Each term is a convolution of the chunk's input rows with the chunk's gradient as the kernel, with the batch and
-    channel axes swapped.
-    """
-    out_rows = gradient.shape[1]
-    rows = max(_MIN_CHUNK_ROWS, math.ceil(out_rows / _MAX_CHUNKS))
-    terms = [
-        _chunk_gradient(x, gradient[:, first : first + rows], first, kernel_size, spec)
-        for first in range(0, out_rows, rows)
-    ]
-    return functools.reduce(jnp.add, terms)
-
-
-def _chunk_gradient(
-    x: jax.Array, gradient: jax.Array, first: int, kernel_size: Sequence[int], spec: _Spec
-) -> jax.Array:
-    """Returns what the output rows from `first` on contribute, in at least float32; gradient: float[B, rows, W', O]."""
-    (top, _), (left, _) = spec.pads
-    row_low, row_high, row_pads = _input_range(
-        first * spec.stride[0] - top, gradient.shape[1], x.shape[1], kernel_size[0], spec.stride[0], spec.dilation[0]
-    )
-    col_low, col_high, col_pads = _input_range(
-        -left, gradient.shape[2], x.shape[2], kernel_size[1], spec.stride[1], spec.dilation[1]
-    )
-    return lax.conv_general_dilated(
-        x[:, row_low:row_high, col_low:col_high],
-        gradient,
-        window_strides=spec.dilation,
-        padding=(row_pads, col_pads),
-        rhs_dilation=spec.stride,
-        dimension_numbers=("CHWN", "IHWO", "HWNC"),
-        preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
-    )
-
-
-def _input_range(
-    start: int, outputs: int, size: int, taps: int, stride: int, dilation: int
-) -> tuple[int, int, tuple[int, int]]:
-    """Returns low and high of the inputs that `outputs` consecutive outputs read from `start` on, and their padding."""
-    end = start + (outputs - 1) * stride + (taps - 1) * dilation + 1
-    low, high = min(max(start, 0), size), max(min(end, size), 0)
-    return low, high, (low - start, end - high)

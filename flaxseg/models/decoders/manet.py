@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxseg import ops
 from flaxseg.errors import check_integer
 from flaxseg.models.arguments import check_channels
 from flaxseg.models.decoders.decoder import Decoder
@@ -61,8 +60,8 @@ class MANetDecoder(Decoder):
             if number + 1 < len(self.decoder_channels) and fine.shape[-1]:
                 x = Fusion(width, self.dtype, name=f"block{number}")(x, fine, train=train)
             else:
-                x = ops.resize_nearest(x, (fine.shape[1], fine.shape[2]))
-                x = UNetBlock(width, "none", self.dtype, name=f"block{number}")(x, train=train)
+                size = fine.shape[1], fine.shape[2]
+                x = UNetBlock(width, "none", self.dtype, name=f"block{number}")(x, size=size, train=train)
         return x
 
 
@@ -110,8 +109,8 @@ class Fusion(nn.Module):
         x = ConvNormAct(channels, 1, dtype=self.dtype, name="coarse1")(x, train=train)
         # Nearest-neighbor upsampling commutes with the gates, and before it there are four times fewer pixels.
         gate = _Gate(self.dtype, name="coarse_gate")(x) + _Gate(self.dtype, name="fine_gate")(fine)
-        x = ops.resize_nearest(x * gate, (fine.shape[1], fine.shape[2]))
-        x = ConvNormAct(self.width, dtype=self.dtype, name="conv1")(x, fine, train=train)
+        size = fine.shape[1], fine.shape[2]
+        x = ConvNormAct(self.width, dtype=self.dtype, name="conv1")(x * gate, fine, size=size, train=train)
         return ConvNormAct(self.width, dtype=self.dtype, name="conv2")(x, train=train)
 
 

@@ -62,13 +62,13 @@ class UNetDecoder(Decoder):
         for number, width in enumerate(self.decoder_channels):
             target = features[-2 - number]
             skips = [target] if number + 1 < len(self.decoder_channels) else []
-            x = ops.resize_nearest(x, (target.shape[1], target.shape[2]))
-            x = UNetBlock(width, self.attention, self.dtype, name=f"block{number}")(x, *skips, train=train)
+            size = target.shape[1], target.shape[2]
+            x = UNetBlock(width, self.attention, self.dtype, name=f"block{number}")(x, *skips, size=size, train=train)
         return x
 
 
 class UNetBlock(nn.Module):
-    """Two convolutions of `width` channels.
+    """Two convolutions of `width` channels, after its first input is resized to the size of the others.
 
     With `attention` "scse", attention weights their output and, if there are several inputs, their input.
     """
@@ -78,12 +78,13 @@ class UNetBlock(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
-        """Returns features [B, H, W, width] of one or several inputs [B, H, W, C_i]."""
+    def __call__(self, *inputs: jax.Array, size: tuple[int, int], train: bool) -> jax.Array:
+        """Returns features [B, *size, width] of an input [B, h, w, C] and others [B, *size, C_i]."""
         attend = self.attention == "scse"
         if attend and len(inputs) > 1:
-            joined = jnp.concatenate([x.astype(self.dtype) for x in inputs], -1)
+            same_size = (ops.resize_nearest(inputs[0], size), *inputs[1:])
+            joined = jnp.concatenate([x.astype(self.dtype) for x in same_size], -1)
             inputs = (SCSE(dtype=self.dtype, name="attention1")(joined),)
-        x = ConvNormAct(self.width, dtype=self.dtype, name="conv1")(*inputs, train=train)
+        x = ConvNormAct(self.width, dtype=self.dtype, name="conv1")(*inputs, size=size, train=train)
         x = ConvNormAct(self.width, dtype=self.dtype, name="conv2")(x, train=train)
         return SCSE(dtype=self.dtype, name="attention2")(x) if attend else x

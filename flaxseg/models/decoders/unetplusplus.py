@@ -7,7 +7,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxseg import ops
 from flaxseg.errors import ArgumentError, check_choice
 from flaxseg.models.arguments import check_channels
 from flaxseg.models.decoders.decoder import ATTENTIONS, Decoder, refuse_encoders
@@ -73,8 +72,8 @@ class UNetPlusPlusDecoder(Decoder):
         for row, feature in enumerate(features[-2:0:-1]):
             nodes = self._row(row, [*nodes, features[-1 - row]], feature, train=train)
             side_maps = nodes[:0:-1] if feature.shape[-1] else side_maps
-        x = ops.resize_nearest(nodes[0], (features[0].shape[1], features[0].shape[2]))
-        x = self._node(len(self.decoder_channels) - 1, 0, self.decoder_channels[-1])(x, train=train)
+        size = features[0].shape[1], features[0].shape[2]
+        x = self._node(len(self.decoder_channels) - 1, 0, self.decoder_channels[-1])(nodes[0], size=size, train=train)
         return (x, *side_maps) if self.auxiliary_head else x
 
     def _row(self, row: int, below: Sequence[jax.Array], feature: jax.Array, *, train: bool) -> list[jax.Array]:
@@ -85,8 +84,8 @@ class UNetPlusPlusDecoder(Decoder):
             # Where the encoder has no feature, all nodes but the last have no channels either.
             x = feature
             if width:
-                x = ops.resize_nearest(below[number], (feature.shape[1], feature.shape[2]))
-                x = self._node(row, number, width)(x, *nodes, feature, train=train)
+                size = feature.shape[1], feature.shape[2]
+                x = self._node(row, number, width)(below[number], *nodes, feature, size=size, train=train)
             nodes.insert(0, x)
         return nodes
 

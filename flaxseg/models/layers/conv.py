@@ -80,12 +80,15 @@ class Conv(nn.Module):
     kernel_init: Initializer = kernel_initializer
 
     @nn.compact
-    def __call__(self, *inputs: jax.Array) -> jax.Array:
-        """Returns features [B, H', W', features] of one or several inputs [B, H, W, C_i]."""
+    def __call__(self, *inputs: jax.Array, size: tuple[int, int] | None = None) -> jax.Array:
+        """Returns features [B, H', W', features] of one or several inputs [B, H, W, C_i].
+
+        With `size`, inputs of another size are resized to it before, by nearest-neighbor interpolation.
+        """
         inputs = tuple(x for x in inputs if x.shape[-1])
         channels = sum(x.shape[-1] for x in inputs)
-        size = _pair(self.kernel_size)
-        kernel = self.param("kernel", self.kernel_init, (*size, channels // self.groups, self.features), jnp.float32)
+        shape = (*_pair(self.kernel_size), channels // self.groups, self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         y = ops.conv(
             [x.astype(self.dtype) for x in inputs],
             kernel.astype(self.dtype),
@@ -93,6 +96,7 @@ class Conv(nn.Module):
             dilation=self.dilation,
             groups=self.groups,
             padding=self.padding,
+            size=size,
         )
         return _add_bias(self, y) if self.use_bias else y
 
@@ -162,8 +166,8 @@ class ConvNormAct(nn.Module):
     use_bias: bool | None = None
 
     @nn.compact
-    def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
-        """Returns features [B, H', W', features] of one or several inputs [B, H, W, C_i]."""
+    def __call__(self, *inputs: jax.Array, size: tuple[int, int] | None = None, train: bool) -> jax.Array:
+        """Returns features [B, H', W', features] of one or several inputs [B, H, W, C_i]; for `size`, see `Conv`."""
         x = Conv(
             self.features,
             self.kernel_size,
@@ -174,7 +178,7 @@ class ConvNormAct(nn.Module):
             use_bias=self.norm == "none" if self.use_bias is None else self.use_bias,
             dtype=self.dtype,
             name="conv",
-        )(*inputs)
+        )(*inputs, size=size)
         normalize = norm(
             self.norm,
             self.features,

@@ -55,8 +55,8 @@ def test_gradients_equal_those_of_plain_convolutions(separable, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
 
 
-def plain_conv(parts, kernel, *, stride, dilation, groups, padding):
-    assert stride == 1 and padding == "SAME"
+def plain_conv(parts, kernel, *, stride, dilation, groups, padding, size=None):
+    assert stride == 1 and padding == "SAME" and size is None
     size = max(part.shape[1:3] for part in parts)
     x = jnp.concatenate([jnp.broadcast_to(part, (len(part), *size, part.shape[3])) for part in parts], -1)
     return lax.conv_general_dilated(
