@@ -20,7 +20,7 @@ FLOORS = {
     "report": "data errors metrics",
     "inference": "data.types errors metrics models ops registry",
     "config": "augment data errors losses metrics models optimizers registry report",
-    "train": "augment config data errors inference interrupts losses metrics models optimizers registry report",
+    "train": "augment config data errors inference interrupts losses metrics models ops optimizers registry report",
     "deploy": "config data errors inference metrics models ops report train",
     "inspection": "config data errors losses models registry report train",
     "diagnosis": "config data deploy errors inference large_pages losses models report train",

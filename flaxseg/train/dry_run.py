@@ -9,40 +9,12 @@ from ml_collections import ConfigDict
 from flaxseg.data.memory import available_memory, size_text
 from flaxseg.data.types import Batch
 from flaxseg.errors import ConfigError
+from flaxseg.train.accelerators import ACCELERATORS, Accelerator
 from flaxseg.train.build import Run, build
 from flaxseg.train.compile import Turn, compile_run
 from flaxseg.train.program_cost import ProgramCost, cost_of, shard_bytes
 from flaxseg.train.sharding import batch_divisor, batch_placement
 from flaxseg.train.state import abstract_state
-
-
-@dataclasses.dataclass(frozen=True)
-class Accelerator:
-    """The nominal peak rates of an accelerator, for dense operations.
-
-    Attributes:
-      name: as it is sold.
-      bfloat16: floating-point operations a second in bfloat16.
-      float32: the same in float32; NVIDIA's in TF32, TPUs' in three passes of bfloat16.
-      bandwidth: bytes a second between the chip and its memory.
-    """
-
-    name: str
-    bfloat16: float
-    float32: float
-    bandwidth: float
-
-
-ACCELERATORS = (
-    Accelerator("NVIDIA L4", 121e12, 60e12, 0.30e12),
-    Accelerator("NVIDIA A100 80GB", 312e12, 156e12, 2.04e12),
-    Accelerator("NVIDIA H100 SXM", 989e12, 494e12, 3.35e12),
-    Accelerator("NVIDIA H200", 989e12, 494e12, 4.8e12),
-    Accelerator("Google TPU v5e", 197e12, 66e12, 0.82e12),
-    Accelerator("Google TPU v5p", 459e12, 153e12, 2.77e12),
-    Accelerator("Google TPU v6e", 918e12, 306e12, 1.64e12),
-)
-"""Nominal values, rounded; none was measured."""
 
 _FRACTION = 0.9
 """Of the memory of a device; the rest is left for the allocator and the libraries."""
@@ -76,12 +48,9 @@ class DryRun:
     def seconds_per_epoch(self, accelerator: Accelerator) -> float:
         """Returns the least time of an epoch on as many of these accelerators, without input and evaluation.
 
-        A step takes at least the time of its operations at the peak rate, and that of its memory accesses (Williams,
-        Waterman and Patterson, "Roofline", 2009); the latter are those of this platform's program.
+        See `Accelerator.seconds`.
         """
-        peak = accelerator.bfloat16 if self.bfloat16 else accelerator.float32
-        step = max(self.step.flops / peak, self.step.bytes_accessed / accelerator.bandwidth)
-        return step * self.steps_per_epoch
+        return accelerator.seconds(self.step, bfloat16=self.bfloat16) * self.steps_per_epoch
 
     def __str__(self) -> str:
         rows = [(name, size_text(size)) for name, size in self.parts.items()]
@@ -98,7 +67,7 @@ class DryRun:
         rows.append(("largest batch that fits (all devices)", fits))
         lines = [self.title, "", "for each device", *(f"  {name:<38} {value}" for name, value in rows)]
         lines += ["", f"least time of an epoch of {self.steps_per_epoch:,} steps, on as many devices"]
-        lines += [f"  {each.name:<38} {self.seconds_per_epoch(each):,.1f} s" for each in ACCELERATORS]
+        lines += [f"  {each.name:<38} {self.seconds_per_epoch(each):,.1f} s" for each in ACCELERATORS.values()]
         return "\n".join(lines)
 
 
@@ -119,7 +88,7 @@ def dry_run(config: ConfigDict) -> DryRun:
     mesh, call = run.loop.mesh, run.loop.call
     state = abstract_state(run)
     first = run.data.read_batch(0)
-    step = _step_cost(run, state, first, call.batch_size)
+    step = step_cost(run, state, first, call.batch_size)
     memory = _device_memory(run)
     batch = _abstract(run, first, call.batch_size)
     parts = {
@@ -144,8 +113,15 @@ def dry_run(config: ConfigDict) -> DryRun:
     )
 
 
-def _step_cost(run: Run, state: Any, first: Batch, batch_size: int) -> ProgramCost:
-    """Returns the cost of a step with a number of examples, over all devices."""
+def step_cost(run: Run, state: Any, first: Batch, batch_size: int) -> ProgramCost:
+    """Returns the cost of a step with a number of examples.
+
+    Args:
+      run: its configuration decides on everything but the batch size.
+      state: the shapes and the sharding of the state, from `abstract_state`.
+      first: a batch of the run, whose arrays are taken for their names and types.
+      batch_size: number of examples, over all devices.
+    """
     call = dataclasses.replace(run.loop.call, steps=1)
     single = dataclasses.replace(run, loop=dataclasses.replace(run.loop, call=call))
     batch, turn = _abstract(run, first, batch_size), Turn(0, 0, max_skipped=0)
@@ -176,6 +152,6 @@ def _largest_batch(run: Run, state: Any, first: Batch, memory: int) -> int:
     are compiled.
     """
     divisor, sizes = batch_divisor(run.loop.mesh), [factor * run.loop.call.batch_size for factor in _LARGE]
-    few, many = (_step_cost(run, state, first, size).memory for size in sizes)
+    few, many = (step_cost(run, state, first, size).memory for size in sizes)
     per_example = (many - few) / (sizes[1] - sizes[0])
     return max(int(sizes[0] + (memory - few) / max(per_example, 1)) // divisor * divisor, 0)

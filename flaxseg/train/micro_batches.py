@@ -34,10 +34,10 @@ def training_logits(
     - "whole_batch": a first forward pass over the whole batch, which stores nothing for a backward pass, finds its
       statistics, and a second one normalizes the micro-batches by them. Without dropout, logits and running averages
       equal those of the whole batch in one piece. In the gradient, the terms through the statistics of each layer are
-      sums over a micro-batch instead of the whole batch: they are equal on average, so the gradient differs by their
-      covariance with the features over micro-batches. Gradients of layers behind the last BatchNorm are equal, and all
-      are for micro-batches that are equal. To take exactly the step of the whole batch in less memory, use
-      `flaxseg.rematerialize` instead of micro-batches.
+      sums over a micro-batch instead of the whole batch, so the gradient differs by their covariance with the features
+      over micro-batches. The gradients of layers after the last BatchNorm are equal, and so are all of them if the
+      micro-batches are. To take exactly the step of the whole batch in less memory, use `flaxseg.rematerialize`
+      instead of micro-batches.
 
     Args:
       variables: `params` and `batch_stats`.

@@ -29,6 +29,7 @@ class ProgramCost:
       flops: floating-point operations of its convolutions and matrix products; a multiply-add is two.
       bytes_accessed: bytes that its operations read and write, after XLA's fusions for this platform.
       collectives: for each operation between devices, by name, how many there are, and the bytes of their results.
+      text: number of characters of the compiled program, in XLA's notation.
     """
 
     memory: int
@@ -36,6 +37,7 @@ class ProgramCost:
     flops: float
     bytes_accessed: float
     collectives: Mapping[str, tuple[int, int]]
+    text: int
 
 
 def cost_of(function: Any, *arguments: Any, devices: int) -> ProgramCost:
@@ -48,7 +50,7 @@ def cost_of(function: Any, *arguments: Any, devices: int) -> ProgramCost:
     """
     traced = function.trace(*arguments)
     compiled = traced.lower().compile()
-    memory, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    memory, costs, text = compiled.memory_analysis(), compiled.cost_analysis() or {}, compiled.as_text()
     return ProgramCost(
         memory=memory.argument_size_in_bytes
         + memory.output_size_in_bytes
@@ -57,7 +59,8 @@ def cost_of(function: Any, *arguments: Any, devices: int) -> ProgramCost:
         temporaries=memory.temp_size_in_bytes,
         flops=2 * multiply_adds(traced.jaxpr) / devices,
         bytes_accessed=costs.get("bytes accessed", 0.0),
-        collectives=collectives(compiled.as_text()),
+        collectives=collectives(text),
+        text=len(text),
     )
 
 

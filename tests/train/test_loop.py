@@ -249,9 +249,17 @@ def test_a_run_stops_early_without_improvement_and_is_not_resumed(tmp_path):
     "overrides",
     [
         ["eval.resolution=image_size"],
-        ["train.precision=bfloat16"],
+        ["train.precision=bfloat16", "train.remat=convolutions"],
         pytest.param(
-            ["mesh.fsdp=2", "mesh.spatial=2", "optimizer.accumulate_steps=2", "optimizer.name=muon", "log.hardest=2"],
+            [
+                "mesh.fsdp=2",
+                "mesh.spatial=2",
+                "train.remat=blocks",
+                "optimizer.accumulate_steps=2",
+                "optimizer.batch_statistics=whole_batch",
+                "optimizer.name=muon",
+                "log.hardest=2",
+            ],
             marks=pytest.mark.long,
         ),
     ],
