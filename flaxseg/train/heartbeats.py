@@ -107,8 +107,14 @@ class Heartbeats:
 
     def lost(self, error: Exception) -> None:
         """Ends this process, because the store cannot be reached."""
-        if not self._ended.is_set():
-            self._exit(f"process 0, which coordinates the processes, has ended or cannot be reached ({error})")
+        if self._ended.is_set():
+            return
+        first = self._heard.get(0)
+        name, step = (first.name, first.step) if first is not None else ("process 0", 0)
+        self._exit(
+            f"{name}, which coordinates the processes, has ended or cannot be reached; its last known step was {step} "
+            f"({error})"
+        )
 
     def explain(self, error: BaseException) -> None:
         """Tells the other processes that this one ends with an error, unless another process is the cause of it.
