@@ -38,9 +38,8 @@ def partition_safely(model: SegmentationModel, mesh: Mesh) -> SegmentationModel:
 def reduce_once(mesh: Mesh) -> contextlib.AbstractContextManager[None]:
     """Returns a context in which the training step has to be traced, so that each gradient is all-reduced once.
 
-    The forms of operations for the CPU sum a kernel's gradient over chunks of rows, and XLA would reduce each term.
-    Where rows are split between devices, the forms for all platforms are used, whose rows XLA exchanges at far fewer
-    places.
+    The form for the CPU sums a kernel's gradient over chunks of rows, and XLA would reduce each term. Where rows are
+    split between devices, the forms for all platforms are used, whose rows XLA exchanges at far fewer places.
     """
     if mesh.shape["spatial"] > 1:
         return plain_forms()
