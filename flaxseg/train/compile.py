@@ -30,6 +30,16 @@ class Turn(NamedTuple):
     """Number of steps to skip in all."""
 
 
+class Inputs(NamedTuple):
+    """The arguments of the training program; see `Compiled.train`."""
+
+    state: TrainState
+    batch: Batch
+    key: jax.Array
+    stored: device_cache.Stored
+    turn: Turn
+
+
 class Call(NamedTuple):
     """What a call of the training program returns."""
 
@@ -58,13 +68,25 @@ class Compiled(NamedTuple):
 
 def compile_run(run: Run, state: TrainState) -> Compiled:
     """Returns the jitted functions of a run, for states with the sharding of `state`."""
-    mesh = run.loop.mesh
     placement: Any = jax.tree.map(lambda x: x.sharding, state)
-    everywhere: Any = replicated(mesh)
-    model = partition_safely(run.model.model, mesh)
+    everywhere: Any = replicated(run.loop.mesh)
+    model = partition_safely(run.model.model, run.loop.mesh)
+    plan = run.loop.evaluation
+    score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
+    return Compiled(
+        train=jax.jit(training_program(run), donate_argnums=0, out_shardings=Call(placement, everywhere, everywhere)),
+        logits=jax.jit(functools.partial(predict_logits, model=model)),
+        score=jax.jit(score, out_shardings=everywhere),
+        label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
+    )
+
+
+def training_program(run: Run) -> Callable[..., Call]:
+    """Returns the training program of a run before it is jitted: (state, batch, key, stored, turn) -> Call."""
+    mesh = run.loop.mesh
     step_of_batch = functools.partial(
         train_step,
-        model=model,
+        model=partition_safely(run.model.model, mesh),
         loss_fn=run.optim.loss_fn,
         tx=run.optim.tx,
         augment_fn=run.optim.augment_fn,
@@ -93,14 +115,7 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         (state, skipped), metrics = jax.lax.scan(body, (state, jnp.asarray(turn.skipped)), (batch, offsets))
         return Call(state, metrics, skipped)
 
-    plan = run.loop.evaluation
-    score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
-    return Compiled(
-        train=jax.jit(train, donate_argnums=0, out_shardings=Call(placement, everywhere, everywhere)),
-        logits=jax.jit(functools.partial(predict_logits, model=model)),
-        score=jax.jit(score, out_shardings=everywhere),
-        label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
-    )
+    return train
 
 
 def _in_turn(state: TrainState, new: TrainState, metrics: TrainMetrics, turn: Turn) -> tuple[TrainState, TrainMetrics]:
