@@ -45,14 +45,18 @@ def fit(
     """
     compiled = compile_run(run, state)
     member = Member(run, state, checkpoints, callbacks, compiled=compiled, supervision=supervision)
-    return fit_members([member], lambda due: [compiled.train(*each.inputs()) for each in due], supervision=supervision)[
-        0
-    ]
+    (result,) = fit_members([member], one_by_one(compiled), supervision=supervision)
+    return result
+
+
+def one_by_one(compiled: Compiled) -> "TakeStep":
+    """Returns a function that takes the next step of one run after another, in the same program."""
+    return lambda due: [compiled.train(*each.inputs()) for each in due]
 
 
 def fit_members(
     members: "Sequence[Member]",
-    take_step: "Callable[[Sequence[Member]], Sequence[Call]]",
+    take_step: "TakeStep",
     *,
     supervision: Supervision,
 ) -> list[Result]:
@@ -63,7 +67,7 @@ def fit_members(
 
     Args:
       members: the runs, which have the same plan, except for their random seeds.
-      take_step: takes the next step of some of them, which have taken the same number of steps.
+      take_step: takes the next step of some of them.
       supervision: ends all of them after the same call of `take_step`, each with a checkpoint.
 
     Raises:
@@ -93,6 +97,10 @@ def _finish_step(due: "Sequence[Member]", members: "Sequence[Member]", supervisi
             each.stop(supervision.signal)
     for each in due:
         each.save()
+
+
+TakeStep = Callable[[Sequence["Member"]], Sequence[Call]]
+"""Takes the next step of some runs, which have taken the same number of steps."""
 
 
 class Member:

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Call, Compiled, training_program
-from flaxseg.train.fit import Member
+from flaxseg.train.fit import Member, TakeStep, one_by_one
 from flaxseg.train.sharding import replicated
 from flaxseg.train.step import TrainState
 
 
-def step_together(members: Sequence[Member], compiled: Compiled) -> Callable[[Sequence[Member]], Sequence[Call]]:
+def step_together(members: Sequence[Member], compiled: Compiled) -> TakeStep:
     """Returns what takes the next step of some of several runs; see `fit_members`.
 
     Args:
@@ -21,20 +21,20 @@ def step_together(members: Sequence[Member], compiled: Compiled) -> Callable[[Se
       compiled: the jitted functions of one of them.
     """
     platform = members[0].run.loop.mesh.devices.flat[0].platform
-    # A step batched over runs has grouped convolutions, which are slow on the CPU.
+    # XLA's CPU backend is slow at the grouped convolutions of a batched step, and slower yet at any convolution in the
+    # body of a loop, such as that of `jax.lax.map`.
     return one_by_one(compiled) if platform == "cpu" else Batched(members)
 
 
-def one_by_one(compiled: Compiled) -> Callable[[Sequence[Member]], Sequence[Call]]:
-    """Returns a function that takes the step of one run after another in the same compiled program."""
-    return lambda due: [compiled.train(*each.inputs()) for each in due]
+_NEVER = -1
+"""The number of no step; see `Turn`."""
 
 
 class Batched:
     """Takes the steps of several runs in one program, which is batched over the runs with `jax.vmap`.
 
     The program always computes a step of every run, so that it stays the same, bit for bit, whichever of them have
-    ended. The states of those that are not due do not change; see `Turn`.
+    ended. The states of those that are not due do not change.
     """
 
     def __init__(self, members: Sequence[Member]) -> None:
@@ -44,11 +44,12 @@ class Batched:
     def __call__(self, due: Sequence[Member]) -> Sequence[Call]:
         """Takes the next step of those that are due, and returns what the program returned for each of them."""
         inputs = {id(each): each.inputs() for each in due}
-        idle = inputs[id(due[0])]
+        first = inputs[id(due[0])]
+        idle = first._replace(turn=first.turn._replace(number=_NEVER))
         given = [inputs.get(id(each), idle) for each in self._members]
         states = tuple(each.state for each in self._members)
         batches, keys, turns = (tuple(getattr(each, name) for each in given) for name in ("batch", "key", "turn"))
-        calls = self._program(states, batches, keys, idle.stored, turns)
+        calls = self._program(states, batches, keys, first.stored, turns)
         for each, call in zip(self._members, calls, strict=True):
             each.state = call.state  # The buffers of every state were donated.
         return [call for each, call in zip(self._members, calls, strict=True) if id(each) in inputs]
