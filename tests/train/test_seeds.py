@@ -22,6 +22,7 @@ from flaxseg.train.evaluation import Evaluation
 from flaxseg.train.loop import train_and_evaluate
 from flaxseg.train.seeds import train_seeds
 from flaxseg.train.supervision import Supervision
+from flaxseg.train.together import Batched
 
 OVERRIDES = [
     "augment.flip=0.5",
@@ -179,6 +180,23 @@ def test_stopped_runs_resume_bit_for_bit(runs, tmp_path):
         assert_equal(resumed[seed].state, runs[1][1][seed].state)
         logged = [row["step"] for row in rows(tmp_path / f"seed-{seed}")]
         assert logged == ([2, 4, 6, 6] if seed == 1 else [2, 3, 4, 6, 6])
+
+
+@pytest.mark.long
+def test_runs_in_one_program_resume_bit_for_bit(runs, tmp_path):
+    """As on accelerators: each seed is as if alone, up to rounding, and interruptions change nothing."""
+    with unittest.mock.patch.object(seeds, "step_together", lambda members, _: Batched(members)):
+        whole = train_seeds(of_seeds(), tmp_path / "whole")
+        with unittest.mock.patch.object(seeds, "Supervision", StopsAfterThree):
+            train_seeds(of_seeds(), tmp_path / "parts")
+        shutil.rmtree(tmp_path / "parts" / "seed-1" / "checkpoints" / "3")
+        resumed = train_seeds(of_seeds(), tmp_path / "parts")
+    for seed in SEEDS:
+        assert_equal(resumed[seed].state, whole[seed].state)
+        for a, b in zip(arrays(whole[seed].state), arrays(runs[0][1][seed].state), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+        scores = [each[seed].scores.compute()["miou"] for each in (whole, runs[0][1])]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
 @pytest.mark.long

@@ -123,10 +123,10 @@ def in_float64():
 
 @pytest.mark.long
 def test_twenty_steps_in_float64_are_those_of_each_run(record_property):
-    runs = runs_of("train.steps=20", "optimizer.warmup_steps=0")
+    runs = runs_of("train.steps=20", "train.batch_size=4", "data.image_size=(16,16)", "optimizer.warmup_steps=0")
+    given = [jax.device_get(state) for state in new_states(runs)]
     module = runs[0].model.module.clone(dtype=jnp.float64)
     runs = [dataclasses.replace(run, model=dataclasses.replace(run.model, module=module)) for run in runs]
-    given = [jax.device_get(state) for state in new_states(runs)]
     with in_float64():
         wide = lambda x: x.astype(np.float64) if x.dtype == np.float32 else x  # noqa: E731
         where = replicated(runs[0].loop.mesh)
