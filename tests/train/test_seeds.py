@@ -1,5 +1,6 @@
 """Several seeds trained together: each working directory is that of the seed trained alone."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -13,6 +14,7 @@ from flaxseg.config.files import load_config
 from flaxseg.config.validate import validate
 from flaxseg.deploy.predictor import load
 from flaxseg.errors import CheckpointError, ConfigError, TrainingError
+from flaxseg.main import main
 from flaxseg.report import tensorboard
 from flaxseg.report.samples import SampleImages
 from flaxseg.train import fit, loop, seeds
@@ -150,6 +152,24 @@ def test_a_run_can_be_loaded_and_resumed_alone(runs, tmp_path):
     assert_equal(again.state, found[1].state)
     with pytest.raises(CheckpointError, match="contains a single run; give another --workdir for config.train.seeds"):
         train_seeds(of_seeds(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("stopped_by", [0, signal.SIGTERM])
+def test_the_command_prints_each_seed_and_the_spread(runs, stopped_by, capsys):
+    _, (folder, results, _) = runs
+    results = {seed: dataclasses.replace(each, stopped_by=stopped_by) for seed, each in results.items()}
+    with unittest.mock.patch.object(seeds, "train_seeds", return_value=results) as trained:
+        status = main(["--config=shapes:tiny", f"--config.train.seeds={SEEDS}", f"--workdir={folder}"])
+    assert status == (128 + stopped_by if stopped_by else 0)
+    assert trained.call_args[0][0].train.seeds == SEEDS
+    printed = capsys.readouterr()
+    lines = printed.out.strip().splitlines()
+    miou = [each.scores.compute()["miou"] for each in results.values()]
+    assert lines[0].split() == ["miou", "mean_dice", "pixel_accuracy"]
+    assert [line.split()[2] for line in lines[1:4]] == [f"{value:.4f}" for value in miou]
+    assert lines[4].split()[1] == f"{sum(miou) / 3:.4f}" and lines[5].startswith("standard deviation (n = 3)")
+    assert lines[7] == f"seed 0        {folder / 'seed-0'} (step 6, best: step 6)"
+    assert printed.err.count("stopped at step 6; repeat the command to resume") == (3 if stopped_by else 0)
 
 
 class StopsAfterThree(Supervision):

@@ -84,14 +84,15 @@ def trained():
     return (alone, expected), (together, found), take_step
 
 
-def test_first_gradients_are_those_of_each_run(trained):
+def test_first_gradients_are_those_of_each_run(trained, record_property):
     """Adam's first moment after one step is a tenth of the gradient."""
     (alone, expected), (together, found), _ = trained
     assert [each.examples for each in together] == [each.examples for each in alone]
     assert len({str(each.examples) for each in together}) == 3
     moments = [[optax_mu(history[0].opt_state) for history in histories] for histories in (found, expected)]
-    for ours, theirs in zip(*moments, strict=True):
-        assert difference(ours, theirs) < 1e-6
+    worst = max(difference(ours, theirs) for ours, theirs in zip(*moments, strict=True))
+    assert worst < 1e-6
+    record_property("figure", f"three seeds in one program: gradients of the first step within {worst:.1g}")
 
 
 def optax_mu(opt_state):
