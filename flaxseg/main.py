@@ -93,17 +93,18 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         print(dry_run(config))
         return 0
     workdir = Path(arguments.workdir or Path("runs") / cli.run_name(arguments.config))
-    if config.train.seeds:
+    if dict(leaves(config)).get("train.seeds"):
         from flaxseg.train.seeds import train_seeds
 
-        results = train_seeds(config, workdir)
-        _report_seeds(results, config, workdir)
+        by_seed = train_seeds(config, workdir)
+        _report_seeds(by_seed, config, workdir)
+        results = [*by_seed.values()]
     else:
         from flaxseg.train.loop import train_and_evaluate
 
-        results = {config.seed: train_and_evaluate(config, workdir)}
-        _report(results[config.seed], config, workdir)
-    stopped_by = max(each.stopped_by for each in results.values())
+        results = [train_and_evaluate(config, workdir)]
+        _report(results[0], config, workdir)
+    stopped_by = max(each.stopped_by for each in results)
     return 128 + stopped_by if stopped_by else 0
 
 
