@@ -92,12 +92,20 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
 
         print(dry_run(config))
         return 0
-    from flaxseg.train.loop import train_and_evaluate
-
     workdir = Path(arguments.workdir or Path("runs") / cli.run_name(arguments.config))
-    result = train_and_evaluate(config, workdir)
-    _report(result, config, workdir)
-    return 128 + result.stopped_by if result.stopped_by else 0
+    if dict(leaves(config)).get("train.seeds"):
+        from flaxseg.train.seeds import train_seeds
+
+        by_seed = train_seeds(config, workdir)
+        _report_seeds(by_seed, config, workdir)
+        results = [*by_seed.values()]
+    else:
+        from flaxseg.train.loop import train_and_evaluate
+
+        results = [train_and_evaluate(config, workdir)]
+        _report(results[0], config, workdir)
+    stopped_by = max(each.stopped_by for each in results)
+    return 128 + stopped_by if stopped_by else 0
 
 
 def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
@@ -111,6 +119,24 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
     best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
     print(f"checkpoints   {workdir / 'checkpoints'} ({best})")
     print(f"TensorBoard   tensorboard --logdir {workdir}")
+    _report_incidents(result, config)
+
+
+def _report_seeds(results: "dict[int, Result]", config: "ConfigDict", workdir: Path) -> None:
+    """Prints the results of runs that were trained together."""
+    from flaxseg.report.spread import spread_table
+
+    scores = {f"seed {seed}": each.scores.compute() if each.scores else {} for seed, each in results.items()}
+    names = dict.fromkeys([config.checkpoint.best_metric, "miou", "mean_dice", "pixel_accuracy"])
+    print(f"\n{spread_table(scores, list(names))}\n")
+    for seed, result in results.items():
+        best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
+        print(f"seed {seed:<9}{workdir / f'seed-{seed}'} (step {int(result.state.step)}, {best})")
+        _report_incidents(result, config)
+    print(f"TensorBoard   tensorboard --logdir {workdir}")
+
+
+def _report_incidents(result: "Result", config: "ConfigDict") -> None:
     for message in result.skipped:
         print(f"skipped       {message}")
     if result.skipped_steps:

@@ -218,6 +218,10 @@ COUNT_OR_REST = Rule("an integer of at least 1, or -1", lambda v: v in at_least(
 PATTERNS = Rule(
     "a tuple of patterns, as in ('encoder',)", lambda v: _is_tuple_of(v, lambda pattern: isinstance(pattern, str))
 )
+SEEDS = Rule(
+    "a tuple of different integers of at least 0, as in (0, 1, 2)",
+    lambda v: _is_tuple_of(v, at_least(0).__contains__) and len(set(v)) == len(v),
+)
 MULTIPLIERS = Rule(
     "a tuple of pairs of a pattern and a multiplier above 0, as in (('encoder', 0.1),); to leave parameters unchanged, "
     "use optimizer.freeze",

@@ -15,6 +15,7 @@ from flaxseg.config.allowed import (
     MULTIPLIERS,
     PATH,
     PATTERNS,
+    SEEDS,
     STRING,
     ZOOM_RANGE,
     Allowed,
@@ -176,6 +177,9 @@ SCHEMA = (
         Key("train.steps_per_call", 1, at_least_32(1),
             "Steps in one compiled program; more than 1 save the time between steps of small networks. It must divide "
             "train.steps and the steps between logs, evaluations and checkpoints."),
+        Key("train.seeds", (), SEEDS,
+            "Seeds to train together, each as if alone, in the folder seed-N of the working directory; (): one run, "
+            "with the key seed."),
         Key("train.early_stop", 0, at_least(0),
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),

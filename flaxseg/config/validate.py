@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from flaxseg.config.allowed import Options, as_plain, unusable_parts
 from flaxseg.config.feature_cache import feature_cache_errors
 from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
+from flaxseg.config.seeds import seed_errors
 from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number, shown
 from flaxseg.losses import LOSSES
 from flaxseg.registry import look_up, option_errors
@@ -141,7 +142,7 @@ def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
             f"config.data.scale = {values['data.scale']}: images are resized to data.image_size; use 1, or "
             "data.resize = 'keep'"
         )
-    messages += list(feature_cache_errors(values))
+    messages += [*feature_cache_errors(values), *seed_errors(values)]
     # sharding.make_mesh() checks batches against an axis that takes the remaining devices.
     axes = {axis: values.get(f"mesh.{axis}", 1) for axis in ("replicas", "data", "fsdp")}
     shards = math.prod(max(size, 1) for size in axes.values())

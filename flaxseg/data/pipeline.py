@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -45,6 +45,8 @@ def train_batches(
 ) -> "grain.MapDataset":
     """Returns the endless training batches; element n is a function of `(seed, n)` alone.
 
+    See `train_batches_by_seed` for the batches of several seeds.
+
     Each epoch is a fresh permutation of the examples. Batches continue across the end of an epoch, so that no example
     is dropped.
 
@@ -73,34 +75,73 @@ def train_batches(
         multiple of the number of processes, or whose images do not fit into the free memory.
       DataError: an empty dataset, or too little memory for the cache.
     """
-    check_choice("cache", cache, CACHES)
-    indices = train_indices(
+    by_seed = train_batches_by_seed(
         dataset,
+        canvas_size=canvas_size,
         batch_size=batch_size,
-        seed=seed,
+        scale=scale,
+        cache=cache,
+        views=views,
         weights=weights,
         process_index=process_index,
         process_count=process_count,
-        with_offsets=scale is not None,
-        views=views,
     )
-    of_one_size = ("device", "features")
-    if cache not in of_one_size:
-        check_batch_fits(dataset, canvas_size, batch_size=batch_size, process_count=process_count)
-    if scale is not None:
-        if cache in of_one_size:
+    return by_seed(seed)
+
+
+def train_batches_by_seed(
+    dataset: SegmentationDataset,
+    *,
+    canvas_size: tuple[int, int],
+    batch_size: int,
+    scale: float | None = None,
+    cache: str = "none",
+    **order: Any,
+) -> "Callable[[int], grain.MapDataset]":
+    """Returns a function from a seed to its `train_batches`; all seeds share one cache.
+
+    Args:
+      dataset: the dataset to draw from.
+      canvas_size: see `train_batches`.
+      batch_size: see `train_batches`.
+      scale: see `train_batches`.
+      cache: see `train_batches`.
+      **order: further arguments of `train_indices`, other than `seed` and `with_offsets`.
+
+    Raises:
+      ArgumentError: an unknown cache; the function itself raises the other errors of `train_batches`.
+    """
+    check_choice("cache", cache, CACHES)
+    of_one_size = cache in ("device", "features")
+    reader = functools.cache(functools.partial(_batch_reader, dataset, canvas_size, scale=scale, cache=cache))
+
+    def batches(seed: int) -> "grain.MapDataset":
+        with_offsets = scale is not None
+        indices = train_indices(dataset, batch_size=batch_size, seed=seed, with_offsets=with_offsets, **order)
+        if not of_one_size:
+            count = order.get("process_count", 1)
+            check_batch_fits(dataset, canvas_size, batch_size=batch_size, process_count=count)
+        elif with_offsets:
             raise ArgumentError("cache", cache, "images that keep their sizes are only cached with 'host'")
+        return indices if of_one_size else indices.map(reader())
+
+    return batches
+
+
+def _batch_reader(
+    dataset: SegmentationDataset, canvas_size: tuple[int, int], *, scale: float | None, cache: str
+) -> Callable[[dict[str, np.ndarray]], Batch]:
+    """Returns a function that adds the examples to a batch of `train_indices`."""
+    if scale is not None:
         read = scaled_reader(dataset, scale)
         if cache == "host":
             read = WholeImageCache(len(dataset.source), read)
-        return indices.map(functools.partial(_with_canvases, read=read, size=canvas_size))
-    if cache in of_one_size:
-        return indices
+        return functools.partial(_with_canvases, read=read, size=canvas_size)
     read = canvas_reader(dataset, canvas_size)
     if cache == "host":
         cached = HostCache(len(dataset.source), read)
-        return indices.map(lambda batch: {**batch, **cached.batch(batch["index"])})
-    return indices.map(lambda batch: {**batch, **stack_examples([read(index) for index in batch["index"].tolist()])})
+        return lambda batch: {**batch, **cached.batch(batch["index"])}
+    return lambda batch: {**batch, **stack_examples([read(index) for index in batch["index"].tolist()])}
 
 
 def train_indices(

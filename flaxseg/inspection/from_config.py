@@ -62,7 +62,7 @@ def augmented_batches(config: ConfigDict, train: SegmentationDataset) -> Iterato
     if config.data.skip_bad:
         train = skip_bad_examples(train, BadExamples(config.data.skip_bad, lambda message: None), "train")
     weights = sampling_weights(config.data.sampling, train, num_threads=config.data.num_threads)
-    batches = train_batches(train, **train_batch_options(config), weights=weights)
+    batches = train_batches(train, **train_batch_options(config), seed=config.seed, weights=weights)
     augment_fn = build_augmentation(config, channels=batches[0]["image"].shape[-1])
     augment: Any = jax.jit(augment_fn) if augment_fn else lambda key, batch: batch
     for step in itertools.count():

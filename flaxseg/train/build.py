@@ -46,6 +46,10 @@ class Run:
     optim: OptimizationPart
     loop: LoopPart
 
+    def of_seed(self, seed: int) -> "Run":
+        """Returns the same run with another random seed; both share their caches of the data."""
+        return dataclasses.replace(self, data=self.data.of_seed(seed), loop=dataclasses.replace(self.loop, seed=seed))
+
 
 def build(config: ConfigDict, *, workdir: Workdir | None = None, schedule: optax.Schedule | None = None) -> Run:
     """Returns the parts of a run. Validates the configuration and opens the datasets; computes nothing on a device.

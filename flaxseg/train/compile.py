@@ -31,6 +31,16 @@ class Turn(NamedTuple):
     """Number of steps to skip in all."""
 
 
+class Inputs(NamedTuple):
+    """The arguments of the training program; see `Compiled.train`."""
+
+    state: TrainState
+    batch: Batch
+    key: jax.Array
+    stored: device_cache.Stored
+    turn: Turn
+
+
 class Call(NamedTuple):
     """What a call of the training program returns."""
 
@@ -59,13 +69,36 @@ class Compiled(NamedTuple):
 
 def compile_run(run: Run, state: TrainState) -> Compiled:
     """Returns the jitted functions of a run, for states with the sharding of `state`."""
-    mesh = run.loop.mesh
     placement: Any = jax.tree.map(lambda x: x.sharding, state)
-    everywhere: Any = replicated(mesh)
-    model = partition_safely(run.model.model, mesh)
+    everywhere: Any = replicated(run.loop.mesh)
+    model = partition_safely(run.model.model, run.loop.mesh)
+    plan = run.loop.evaluation
+    score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
+    return Compiled(
+        train=jax.jit(
+            training_program(run),
+            donate_argnums=0,
+            out_shardings=Call(placement, everywhere, everywhere),
+            compiler_options=compiler_options(run),
+        ),
+        logits=jax.jit(functools.partial(predict_logits, model=model)),
+        score=jax.jit(score, out_shardings=everywhere),
+        label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
+    )
+
+
+def compiler_options(run: Run) -> dict[str, Any] | None:
+    """Returns the options that XLA needs to compile the training program of a run."""
+    on_cpu = run.loop.mesh.devices.flat[0].platform == "cpu"
+    return dict(KEEP_BARRIERS) if on_cpu and run.model.remat != "none" else None
+
+
+def training_program(run: Run) -> Callable[..., Call]:
+    """Returns the training program of a run before it is jitted: (state, batch, key, stored, turn) -> Call."""
+    mesh = run.loop.mesh
     step_of_batch = functools.partial(
         train_step,
-        model=model,
+        model=partition_safely(run.model.model, mesh),
         loss_fn=run.optim.loss_fn,
         tx=run.optim.tx,
         augment_fn=run.optim.augment_fn,
@@ -95,21 +128,7 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         (state, skipped), metrics = jax.lax.scan(body, (state, jnp.asarray(turn.skipped)), (batch, offsets))
         return Call(state, metrics, skipped)
 
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    options = dict(KEEP_BARRIERS) if on_cpu and run.model.remat != "none" else None
-    plan = run.loop.evaluation
-    score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
-    return Compiled(
-        train=jax.jit(
-            train,
-            donate_argnums=0,
-            out_shardings=Call(placement, everywhere, everywhere),
-            compiler_options=options,
-        ),
-        logits=jax.jit(functools.partial(predict_logits, model=model)),
-        score=jax.jit(score, out_shardings=everywhere),
-        label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
-    )
+    return train
 
 
 def _in_turn(state: TrainState, new: TrainState, metrics: TrainMetrics, turn: Turn) -> tuple[TrainState, TrainMetrics]:

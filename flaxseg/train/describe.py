@@ -12,7 +12,9 @@ from flaxseg.train.build import Run
 from flaxseg.train.step import TrainState
 
 
-def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> dict[str, str]:
+def describe(
+    run: Run, state: TrainState, *, dataset: str, precision: str, name: str = "", is_brief: bool = False
+) -> dict[str, str]:
     """Prints what is about to run, and returns text tables of the parameters and class weights, by name.
 
     Args:
@@ -20,6 +22,8 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
       state: its initial state.
       dataset: the name of the dataset.
       precision: the data type of the activations.
+      name: the name of the run among those that are trained together.
+      is_brief: print only its steps, because those runs are otherwise the same.
     """
     data, optim, devices = run.data, run.optim, run.loop.mesh.devices
     tables = {
@@ -28,15 +32,18 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
             state.params, frozen=run.model.frozen, multipliers=optim.multipliers, weight_decay=optim.weight_decay
         ),
     }
+    steps = (
+        f"steps {int(state.step):,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation "
+        f"every {run.loop.evaluation.every:,} steps"
+        if state.step < run.loop.total_steps
+        else f"complete at step {int(state.step):,}; evaluated once more"
+    )
     lines = [
         f"{dataset}: {len(data.train.source):,} images to train on, {len(data.evaluation.source):,} to evaluate on, "
         f"{data.train.num_classes} classes",
         f"{run.model.name}: {parameter_overview.count_parameters(state.params):,} parameters, {precision}, "
         f"on {devices.size} x {devices.flat[0].device_kind}",
-        f"steps {int(state.step):,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation "
-        f"every {run.loop.evaluation.every:,} steps"
-        if state.step < run.loop.total_steps
-        else f"complete at step {int(state.step):,}; evaluated once more",
+        f"{name}: {steps}" if name else steps,
         f"\n{tables['parameter_groups']}\n",
     ]
     if optim.class_weights:
@@ -44,5 +51,5 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
         tables["class_weights"] = format_class_weights(*classes, colors=False)
         lines.append(f"{format_class_weights(*classes, colors=sys.stderr.isatty())}\n")
     if jax.process_index() == 0:
-        tqdm.write("\n".join(lines), file=sys.stderr)
+        tqdm.write(f"{name}: {steps}" if is_brief else "\n".join(lines), file=sys.stderr)
     return tables

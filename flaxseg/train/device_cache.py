@@ -23,7 +23,7 @@ Stored = Mapping[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Loader:
-    """Copies a dataset to the devices when it is called; see `load` for its attributes."""
+    """Copies a dataset to the devices when it is first called; see `load` for its attributes."""
 
     count: int
     read: Callable[[int], Example]
@@ -31,7 +31,11 @@ class Loader:
     num_threads: int
 
     def __call__(self) -> Stored:
-        """Returns all examples on the devices."""
+        """Returns all examples on the devices, copied once."""
+        return self._stored
+
+    @functools.cached_property
+    def _stored(self) -> Stored:
         return load(self.count, self.read, self.mesh, num_threads=self.num_threads)
 
 

@@ -85,6 +85,10 @@ def dry_run(config: ConfigDict) -> DryRun:
         raise ConfigError(
             "config.data.cache = 'features': a dry run describes a step that reads images; use data.cache = 'none'"
         )
+    if config.train.seeds:
+        raise ConfigError(
+            f"config.train.seeds = {tuple(config.train.seeds)}: a dry run describes a step of one run; use ()"
+        )
     mesh, call = run.loop.mesh, run.loop.call
     state = abstract_state(run)
     first = run.data.read_batch(0)

@@ -1,15 +1,17 @@
-"""The training loop."""
+"""The training loop, of one run or of several that take their steps together."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 
+from flaxseg.data.types import Batch
 from flaxseg.train.build import Run
 from flaxseg.train.callbacks import Callback, Events
 from flaxseg.train.checkpoints import Checkpoints
-from flaxseg.train.compile import Turn, compile_run
+from flaxseg.train.compile import Call, Compiled, Inputs, Turn, compile_run
+from flaxseg.train.device_cache import Stored
 from flaxseg.train.evaluation import Evaluation, EvaluationStopped, evaluate
 from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.recovery import SKIPPED, announce_skip
@@ -41,93 +43,185 @@ def fit(
     Raises:
       NonFiniteStep: a step was not taken because it is not finite, and the plan of the run does not allow to skip it.
     """
-    loop = _Loop(run, state, checkpoints, Events(callbacks), supervision)
-    with supervision.training(loop.step, stall_minutes=run.loop.faults.stall_minutes):
-        return loop.run()
+    compiled = compile_run(run, state)
+    member = Member(run, state, checkpoints, callbacks, compiled=compiled, supervision=supervision)
+    (result,) = fit_members([member], one_by_one(compiled), supervision=supervision)
+    return result
 
 
-class _Loop:
-    """The training loop, with its state as attributes."""
+def one_by_one(compiled: Compiled) -> "TakeStep":
+    """Returns a function that takes the next step of one run after another, in the same program."""
+    return lambda due: [compiled.train(*each.inputs()) for each in due]
+
+
+def fit_members(
+    members: "Sequence[Member]",
+    take_step: "TakeStep",
+    *,
+    supervision: Supervision,
+) -> list[Result]:
+    """Trains several runs to the end of each; returns their results.
+
+    All take the same step together. Those that are behind, because their latest checkpoint is an earlier one, catch up
+    before the others continue.
+
+    Args:
+      members: the runs, which have the same plan, except for their random seeds.
+      take_step: takes the next step of some of them.
+      supervision: ends all of them after the same call of `take_step`, each with a checkpoint.
+
+    Raises:
+      NonFiniteStep: see `fit`; its `seed` is that of the run.
+    """
+    stall_minutes = members[0].run.loop.faults.stall_minutes
+    with supervision.training(min(each.step for each in members), stall_minutes=stall_minutes):
+        for each in members:
+            each.start()
+        _finish_step([each for each in members if each.repeats_evaluation], members, supervision)
+        while running := [each for each in members if not each.has_ended]:
+            step = min(each.step for each in running)
+            due = [each for each in running if each.step == step]
+            for each, call in zip(due, take_step(due), strict=True):
+                each.receive(call)
+            _finish_step(due, members, supervision)
+        return [each.end() for each in members]
+
+
+def _finish_step(due: "Sequence[Member]", members: "Sequence[Member]", supervision: Supervision) -> None:
+    """Evaluates and saves those runs that have taken a step, where this is due; a signal ends all of them."""
+    for each in due:
+        each.evaluate()
+    # Asked once for all of them, so that they stop after the same step.
+    if due and supervision.should_stop(due[0].step):
+        for each in members:
+            each.stop(supervision.signal)
+    for each in due:
+        each.save()
+
+
+TakeStep = Callable[[Sequence["Member"]], Sequence[Call]]
+"""Takes the next step of some runs, which have taken the same number of steps."""
+
+
+class Member:
+    """A run between its steps, which something else takes: its data, its log, its evaluations and its checkpoints.
+
+    Args:
+      run: the run.
+      state: the state to train from.
+      checkpoints: the checkpoints of the run, for the best score so far.
+      callbacks: react to the events of the run; one of them saves the checkpoints.
+      compiled: the jitted functions of the run.
+      supervision: abandons an evaluation.
+
+    Attributes:
+      run: the run.
+      state: the latest state, whose buffers are donated to the next step.
+      step: number of steps taken.
+      has_ended: whether the run takes no further step.
+      repeats_evaluation: whether the run was stopped in the evaluation of its latest checkpoint, or killed before its
+        scores were saved, so that it begins with this evaluation.
+    """
 
     def __init__(
-        self, run: Run, state: TrainState, checkpoints: Checkpoints, events: Events, supervision: Supervision
+        self,
+        run: Run,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        callbacks: Sequence[Callback],
+        *,
+        compiled: Compiled,
+        supervision: Supervision,
     ) -> None:
-        self._run = run
+        self.run = run
+        self.state = state
+        self.step = int(state.step)
         self._plan = run.loop
-        self._state = state
         self._checkpoints = checkpoints
-        self._events = events
+        self._events = Events(callbacks)
         self._supervision = supervision
         checkpoints.should_stop = supervision.is_stopping
-        self._compiled = compile_run(run, state)
+        self._compiled = compiled
         self._evaluation: Evaluation | None = None
+        self._scores: Mapping[str, float] | None = None
         self._stopped_by = 0
-        self.step = int(state.step)
         skipped = checkpoints.counts(self.step).get(SKIPPED, 0)
         self._skipped = jax.device_put(np.int32(skipped), replicated(run.loop.mesh))
         on_skip = functools.partial(announce_skip, run) if run.loop.faults.max_skipped else None
         self._log = StepLog(run.optim.schedule, batch_size=run.loop.call.batch_size, skipped=skipped, on_skip=on_skip)
+        self._key = run.loop.step_key
+        self._batches: Iterator[Batch] = iter(())
+        self._stored: Stored = {}
+        self.has_ended = self._plan.should_stop(self.step, checkpoints.improved_step)
+        self.repeats_evaluation = self._plan.should_evaluate(self.step) and checkpoints.lacks_scores(self.step)
 
-    def run(self) -> Result:
-        """Trains to the end, and returns the result."""
-        run, plan = self._run, self._plan
-        k = plan.call.steps
-        data, stored = training_data(run, self._state)
-        batches = device_prefetch(data.calls(start=self.step, steps=k), plan.mesh, is_stacked=k > 1)
-        key = plan.step_key
-        self._events.on_start(run, self._state)
-        stop = plan.should_stop(self.step, self._checkpoints.improved_step)
-        if plan.should_evaluate(self.step) and self._checkpoints.lacks_scores(self.step):
-            # The run was stopped in this evaluation, or killed before its scores were saved.
-            stop = self._finish_step()
-        while not stop:
-            turn = Turn(self.step, self._skipped, plan.faults.max_skipped)
-            self._state, metrics, self._skipped = self._compiled.train(self._state, next(batches), key, stored, turn)
-            # The log is read only now, so that the device works on this step while the host reads earlier ones.
-            if plan.should_log(self.step):
-                self._write_log()
-            self.step += k
-            self._log.add(metrics)
-            self._events.on_step(self.step, metrics)
-            stop = self._finish_step()
-        if self._evaluation is None and not self._stopped_by:
-            self._evaluation = evaluate(run, self._compiled, self._state, num_images=0)
-        result = self._result()
-        self._events.on_end(result)
-        return result
+    def start(self) -> None:
+        """Opens the training data."""
+        data, self._stored = training_data(self.run, self.state)
+        k = self._plan.call.steps
+        self._batches = device_prefetch(data.calls(start=self.step, steps=k), self._plan.mesh, is_stacked=k > 1)
+        self._events.on_start(self.run, self.state)
 
-    def _finish_step(self) -> bool:
-        """Evaluates the state and saves it, where this is due; returns whether the run ends."""
-        step, plan, scores = self.step, self._plan, None
+    def inputs(self) -> Inputs:
+        """Returns the arguments of the next call of the training program; waits for the batch."""
+        turn = Turn(self.step, self._skipped, self._plan.faults.max_skipped)
+        return Inputs(self.state, next(self._batches), self._key, self._stored, turn)
+
+    def receive(self, call: Call) -> None:
+        """Takes over what the training program returned, which the devices may still be computing."""
+        self.state, metrics, self._skipped = call
+        # The log is read only now, so that the device works on this step while the host reads earlier ones.
+        if self._plan.should_log(self.step):
+            self._write_log()
+        self.step += self._plan.call.steps
+        self._log.add(metrics)
+        self._events.on_step(self.step, metrics)
+
+    def evaluate(self) -> None:
+        """Evaluates the state if this is due, unless the run is stopped meanwhile."""
+        self._scores = None
         # Evaluate before saving, so that each checkpoint has its scores and the best one can be kept.
-        if plan.should_evaluate(step):
-            self._write_log()
-            scores = self._evaluate()
-        is_best = scores is not None and self._checkpoints.is_best(scores)
-        if self._supervision.should_stop(step):
-            self._stopped_by = self._supervision.signal
-        stop = self._stopped_by > 0 or plan.should_stop(step, step if is_best else self._checkpoints.improved_step)
-        # A failed save is noticed now, and replaced by a checkpoint of this step.
-        has_failed = plan.should_log(step) and self._checkpoints.has_failed()
-        if stop or is_best or has_failed or plan.should_save(step):
-            # Reading the log waits for the steps and checks them, so that no state that is not finite is saved.
-            self._write_log()
-            self._events.on_checkpoint(step, self._state, scores)
-        return stop
-
-    def _evaluate(self) -> Mapping[str, float] | None:
-        """Evaluates the state and returns its scores; None if the run is stopped meanwhile."""
+        if not self._plan.should_evaluate(self.step):
+            return
+        self._write_log()
         should_stop = functools.partial(self._supervision.should_stop, self.step)
         num_images = self._plan.evaluation.images
         try:
             self._evaluation = evaluate(
-                self._run, self._compiled, self._state, num_images=num_images, should_stop=should_stop
+                self.run, self._compiled, self.state, num_images=num_images, should_stop=should_stop
             )
         except EvaluationStopped:
-            return None
+            return
         self._events.on_evaluation(self.step, self._evaluation)
         self._log.restart_clock()
-        return self._evaluation.scores
+        self._scores = self._evaluation.scores
+
+    def stop(self, signal: int) -> None:
+        """Ends the run because of a signal, unless it has ended."""
+        if not self.has_ended:
+            self._stopped_by, self.has_ended = signal, True
+
+    def save(self) -> None:
+        """Ends the run if this was its last step, and saves the state if this is due."""
+        step, plan, scores = self.step, self._plan, self._scores
+        is_best = scores is not None and self._checkpoints.is_best(scores)
+        best_step = step if is_best else self._checkpoints.improved_step
+        self.has_ended = self._stopped_by > 0 or plan.should_stop(step, best_step)
+        # A failed save is noticed now, and replaced by a checkpoint of this step.
+        has_failed = plan.should_log(step) and self._checkpoints.has_failed()
+        if self.has_ended or is_best or has_failed or plan.should_save(step):
+            # Reading the log waits for the steps and checks them, so that no state that is not finite is saved.
+            self._write_log()
+            self._events.on_checkpoint(step, self.state, scores)
+
+    def end(self) -> Result:
+        """Returns the result, once the run has ended."""
+        self._batches = iter(())  # Ends the threads that read them.
+        if self._evaluation is None and not self._stopped_by:
+            self._evaluation = evaluate(self.run, self._compiled, self.state, num_images=0)
+        result = self._result()
+        self._events.on_end(result)
+        return result
 
     def _write_log(self) -> None:
         if not self._log:
@@ -136,7 +230,7 @@ class _Loop:
             self._events.on_log(self.step, *self._log.read(self.step))
         except NonFiniteStep as error:
             # The steps dispatched since then were not taken, so this is still the state before that step.
-            error.state = self._state
+            error.state, error.seed = self.state, self._plan.seed
             raise
 
     def _result(self) -> Result:
@@ -144,12 +238,12 @@ class _Loop:
         has_ended = step >= self._plan.total_steps
         return Result(
             scores=evaluation.metrics if evaluation else None,
-            class_names=self._run.data.evaluation.class_names,
-            state=self._state,
+            class_names=self.run.data.evaluation.class_names,
+            state=self.state,
             best_step=self._checkpoints.best_step,
             stopped_by=self._stopped_by,
             stopped_early=not has_ended and self._plan.should_stop_early(step, self._checkpoints.improved_step),
-            skipped=self._run.data.bad_examples.messages,
+            skipped=self.run.data.bad_examples.messages,
             skipped_steps=self._log.skipped,
             rollbacks=self._plan.faults.rollbacks,
         )

@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
@@ -11,9 +12,10 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key
 from flaxseg.data.class_weights import write_class_weights
+from flaxseg.errors import ConfigError
 from flaxseg.report.metric_writers import check_writer
 from flaxseg.report.tensorboard import Summaries
-from flaxseg.train.build import build
+from flaxseg.train.build import Run, build
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.describe import describe
@@ -25,7 +27,8 @@ from flaxseg.train.parts.public_model import with_public_network
 from flaxseg.train.progress import ProgressBar
 from flaxseg.train.recovery import ROLLBACKS, RollBack, after_rollbacks, recovery
 from flaxseg.train.result import Result
-from flaxseg.train.state import load_weights, restore_or_create
+from flaxseg.train.state import Loaded, load_weights, restore_or_create
+from flaxseg.train.step import TrainState
 from flaxseg.train.supervision import Supervision
 from flaxseg.train.workdir import Workdir
 from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, MetricsWriter, SampleWriter, SummaryWriter
@@ -43,7 +46,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
       callbacks: react to the events of the run, after those of the run's own writers.
 
     Raises:
-      ConfigError: the configuration is invalid, or does not fit the data or the devices; nothing was written.
+      ConfigError: the configuration is invalid, names several seeds (see `seeds.train_seeds`), or does not fit the data
+        or the devices; nothing was written.
       DataError: the dataset cannot be used, or an example turns out to be unreadable.
       WeightsError: pretrained weights cannot be read or do not fit; nothing was written.
       CheckpointError: the working directory contains a run of another configuration or of other data, or a checkpoint
@@ -95,42 +99,85 @@ def _train_from_checkpoint(
       rollbacks: number of times that this process has returned to a checkpoint.
     """
     run = build(config, workdir=directory)
+    if config.train.seeds:
+        raise ConfigError(
+            f"config.train.seeds = {tuple(config.train.seeds)}: this function trains one run, with config.seed; use "
+            "flaxseg.train.seeds.train_seeds, or ()"
+        )
     with config_key("log"):
         check_writer(config.log.writer)
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
         load()  # Here, so that an error is raised before anything is written.
+    with contextlib.ExitStack() as stack:
+        opened = open_run(stack, directory, config, run, load, ProgressBar(run.loop.checkpoints.best_metric), rollbacks)
+        events = [*guards, *opened.writers, *callbacks]
+        try:
+            return fit(opened.run, opened.state, opened.checkpoints, events, supervision=supervision)
+        except NonFiniteStep as error:
+            raise recovery(opened.run, config, directory, error) from None
+
+
+class OpenRun(NamedTuple):
+    """A run whose working directory is open, ready for its next step."""
+
+    run: Run
+    state: TrainState
+    checkpoints: Checkpoints
+    writers: list[Callback]
+
+
+def open_run(
+    stack: contextlib.ExitStack,
+    directory: Workdir,
+    config: ConfigDict,
+    run: Run,
+    load: Callable[[], Loaded | None],
+    progress: ProgressBar,
+    rollbacks: int = 0,
+) -> OpenRun:
+    """Opens the working directory of a run, and restores or creates its state.
+
+    Args:
+      stack: closes what is opened.
+      directory: the working directory, which is locked and fits the run.
+      config: the configuration of the run.
+      run: the run.
+      load: see `restore_or_create`.
+      progress: shows the progress of the run, and what is about to run.
+      rollbacks: number of times that this process has returned to a checkpoint.
+    """
     description = describe_model(config, run.model, run.data.train)
     directory.claim(config, run.data.splits, description)
     plan = run.loop.checkpoints
-    with contextlib.ExitStack() as stack:
-        checkpoints = stack.enter_context(
-            Checkpoints(
-                directory.checkpoints,
-                keep=plan.keep,
-                best_metric=plan.best_metric,
-                retry_minutes=plan.retry_minutes,
-            )
+    checkpoints = stack.enter_context(
+        Checkpoints(
+            directory.checkpoints, keep=plan.keep, best_metric=plan.best_metric, retry_minutes=plan.retry_minutes
         )
-        state = restore_or_create(run, checkpoints, load)
-        counts = checkpoints.counts(int(state.step))
-        run = after_rollbacks(run, max(rollbacks, counts.get(ROLLBACKS, 0)))
-        tables = describe(run, state, dataset=config.data.name, precision=config.train.precision)
-        if run.optim.class_weights and jax.process_index() == 0:
-            write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
-        summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, writer=config.log.writer))
-        # The run was stopped in this evaluation, or killed before its scores were added to the checkpoint.
-        repeats = run.loop.should_evaluate(int(state.step)) and checkpoints.lacks_scores(int(state.step))
-        summaries.start(config.to_dict(), tables, step=int(state.step), repeats_evaluation=repeats)
-        writers = [
-            stack.enter_context(ProgressBar(plan.best_metric)),
-            SampleWriter(directory.samples, description),
-            SummaryWriter(summaries, run.data.evaluation),
-            MetricsWriter(directory.metrics, run.data.evaluation.class_names, repeats_evaluation=repeats),
-            HardestExamplesWriter(summaries, run.data.train),
-            CheckpointWriter(checkpoints),
-        ]
-        try:
-            return fit(run, state, checkpoints, [*guards, *writers, *callbacks], supervision=supervision)
-        except NonFiniteStep as error:
-            raise recovery(run, config, directory, error) from None
+    )
+    state = restore_or_create(run, checkpoints, load)
+    counts = checkpoints.counts(int(state.step))
+    run = after_rollbacks(run, max(rollbacks, counts.get(ROLLBACKS, 0)))
+    tables = describe(
+        run,
+        state,
+        dataset=config.data.name,
+        precision=config.train.precision,
+        name=progress.name,
+        is_brief=bool(progress.row),
+    )
+    if run.optim.class_weights and jax.process_index() == 0:
+        write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
+    summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, writer=config.log.writer))
+    # The run was stopped in this evaluation, or killed before its scores were added to the checkpoint.
+    repeats = run.loop.should_evaluate(int(state.step)) and checkpoints.lacks_scores(int(state.step))
+    summaries.start(config.to_dict(), tables, step=int(state.step), repeats_evaluation=repeats)
+    writers = [
+        stack.enter_context(progress),
+        SampleWriter(directory.samples, description),
+        SummaryWriter(summaries, run.data.evaluation),
+        MetricsWriter(directory.metrics, run.data.evaluation.class_names, repeats_evaluation=repeats),
+        HardestExamplesWriter(summaries, run.data.train),
+        CheckpointWriter(checkpoints),
+    ]
+    return OpenRun(run, state, checkpoints, writers)

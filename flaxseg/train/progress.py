@@ -22,9 +22,14 @@ class ProgressBar(Callback):
 
     Args:
       best_metric: the score to show.
+      name: distinguishes the bars of runs that are trained together.
+      row: the row of this bar among them; None for the next free one.
     """
 
-    def __init__(self, best_metric: str) -> None:
+    def __init__(self, best_metric: str, *, name: str = "", row: int | None = None) -> None:
+        self.name = name
+        self._title = name or "train"
+        self.row = row
         self._best_metric = best_metric
         # The step that a call ends with, and a scalar that is ready when it has ended.
         self._running: deque[tuple[int, Any]] = deque()
@@ -47,7 +52,8 @@ class ProgressBar(Callback):
         self._bar = tqdm(
             total=run.loop.total_steps,
             initial=self._step,
-            desc="train",
+            desc=self._title,
+            position=self.row,
             unit="step",
             mininterval=interval,
             smoothing=0.1,
@@ -61,7 +67,7 @@ class ProgressBar(Callback):
         self._move()
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
-        self._bar.set_description(f"train, loss {scalars['loss']:.4f}", refresh=False)
+        self._bar.set_description(f"{self._title}, loss {scalars['loss']:.4f}", refresh=False)
         self._move()
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:

@@ -61,6 +61,10 @@ class Workdir:
         """Returns whether there is a checkpoint to resume from."""
         return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
+    def has_run(self) -> bool:
+        """Returns whether the directory contains a run."""
+        return self._config.exists() or self._data.exists()
+
     def check_contents(self) -> None:
         """Checks that the directory is empty, does not exist yet or contains a run; changes nothing.
 
@@ -73,7 +77,7 @@ class Workdir:
             if not self.path.exists():
                 return
             self._check_kinds()
-            if self._config.exists() or self._data.exists():
+            if self.has_run():
                 return  # Whether they are those of a run is checked when they are read.
             foreign = sorted(entry.name for entry in self.path.iterdir() if not _may_be_in_a_new_run(entry))
         except CheckpointError:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.batching import stack_examples
 from flaxseg.data.evaluation import eval_batches
-from flaxseg.data.pipeline import canvas_reader, iterate, train_batches
+from flaxseg.data.pipeline import canvas_reader, iterate, train_batches_by_seed
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
@@ -118,8 +118,11 @@ class DataPart:
         """
         if not count:
             return self
-        order_seed = int(np.random.SeedSequence((seed, count)).generate_state(1, np.uint64)[0] >> 1)
-        return dataclasses.replace(self, order=TrainingOrder(self.order.of_seed(order_seed), self.order.of_seed))
+        return self.of_seed(int(np.random.SeedSequence((seed, count)).generate_state(1, np.uint64)[0] >> 1))
+
+    def of_seed(self, seed: int) -> "DataPart":
+        """Returns the same data, with the same cache, in the order of another seed."""
+        return dataclasses.replace(self, order=TrainingOrder(self.order.of_seed(seed), self.order.of_seed))
 
 
 def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
@@ -144,8 +147,8 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
     _warn_of_large_batch(config.train.batch_size, len(train.source))
     with config_key("train"):
-        of_seed = functools.partial(
-            _batches_of_seed, train, options, cache=settings.cache, views=settings.cache_views, weights=weights
+        of_seed = train_batches_by_seed(
+            train, **options, cache=settings.cache, views=settings.cache_views, weights=weights
         )
         order = TrainingOrder(of_seed(config.seed), of_seed)
     with config_key("eval"):
@@ -191,10 +194,6 @@ def _cache(
     )
 
 
-def _batches_of_seed(train: SegmentationDataset, options: Mapping[str, Any], seed: int, **others: Any) -> Any:
-    return train_batches(train, **{**options, "seed": seed}, **others)
-
-
 def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:
     if 0 < num_examples < batch_size and jax.process_index() == 0:
         tqdm.write(
@@ -205,13 +204,12 @@ def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:
 
 
 def train_batch_options(config: ConfigDict) -> dict[str, Any]:
-    """Returns the arguments of `train_batches` that a valid configuration determines without reading its data."""
+    """Returns the arguments of `train_batches_by_seed` that a valid configuration determines without its data."""
     keep = config.data.resize == "keep"
     return {
         "canvas_size": canvas_size(tuple(config.data.image_size), config.augment.scale, keep=keep),
         "scale": float(config.data.scale) if keep else None,
         "batch_size": config.train.batch_size,
-        "seed": config.seed,
         "process_index": jax.process_index(),
         "process_count": jax.process_count(),
     }
