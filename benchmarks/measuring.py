@@ -36,10 +36,8 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **(variables or {})}
 
 
-def run_json(
-    command: Sequence[str], *, timeout: float | None = None, variables: Mapping[str, str] | None = None
-) -> dict[str, Any]:
-    """Returns the JSON of the last line that a command prints.
+def run(command: Sequence[str], *, timeout: float | None = None, variables: Mapping[str, str] | None = None) -> str:
+    """Runs a command in the folder of the clone, and returns what it prints on stdout.
 
     Args:
       command: the command.
@@ -47,13 +45,26 @@ def run_json(
       variables: environment variables.
 
     Raises:
-      subprocess.CalledProcessError: it failed.
+      RuntimeError: it failed; the message has the end of its stderr.
     """
     progress("$ " + shlex.join([Path(command[0]).name, *command[1:]]))
     done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env=environment(variables), timeout=timeout
+        command, capture_output=True, text=True, cwd=ROOT, env=environment(variables), timeout=timeout
     )
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)}\nended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def run_json(command: Sequence[str], **options: Any) -> dict[str, Any]:
+    """Returns the JSON of the last line that a command prints; see `run`."""
+    return dict(json.loads(run(command, **options).splitlines()[-1]))
+
+
+def version(python: str, package: str) -> str:
+    """Returns a package's name and version in the environment of an interpreter."""
+    code = f"from importlib.metadata import version; print('{package}', version('{package}'))"
+    return run([python, "-c", code]).strip()
 
 
 def alternate(sides: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[dict[str, Any]]]:

@@ -91,7 +91,9 @@ def main() -> None:
     parser.add_argument("--model", default="plain_unet", help="name of the network (default: plain_unet)")
     parser.add_argument("--size", type=int, default=128, help="height and width of the network's images (default: 128)")
     parser.add_argument("--batch_size", type=int, default=1, help="images at once (default: 1)")
-    parser.add_argument("--peer", metavar="PYTHON", help="also run peers/torch_predict.py in turn, with this interpreter")
+    parser.add_argument(
+        "--peer", metavar="PYTHON", help="also run peers/torch_predict.py in turn, with this interpreter"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each (default: 3)")
     arguments = parser.parse_args()
     saved = saved_model(arguments.model, arguments.size, classes=3)

@@ -32,7 +32,7 @@ PHASES = ("train", "infer")
 
 
 def clock(call: Callable[[], Any], steps: int) -> dict[str, float]:
-    """Returns the seconds of wall time (least, median) and CPU time (least) of `call`, which returns what to wait for."""
+    """Returns the seconds of wall time (least, median) and CPU time (least) of a call, whose result is waited for."""
     walls, cpus = [], []
     for _ in range(WARM_UP_CALLS + steps):
         wall, cpu = time.perf_counter(), time.process_time()
