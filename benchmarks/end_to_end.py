@@ -114,7 +114,8 @@ def measure_loop(flags: argparse.Namespace) -> dict[str, Any]:
         found["bare"].append(run_json(bare)["images_per_s"])
         progress(f"round {number + 1}: {found['loop'][-1]:.1f} of {found['bare'][-1]:.1f} images/s")
     about = f"""`{network(flags)}`, batches of {flags.batch}, {flags.size}x{flags.size}, augmentation,
-    `data.cache=host`: the images per second that `flaxseg.main` reaches after the first epoch, relative to those of its bare step."""
+    `data.cache=host`: the images per second that `flaxseg.main` reaches after the first epoch, relative to those of its
+    bare step."""
     row = [spread(found["loop"])["median"], spread(found["bare"])["median"], ratios(found["loop"], found["bare"])]
     parts: list[Part] = [text(about), table(["`flaxseg.main`, images/s", "bare step, images/s", "ratio"], [row])]
     return result("The training loop, beside its bare step", parts, versions=[version(flags.python, "jax")], data=found)
@@ -132,8 +133,9 @@ def measure_peer(flags: argparse.Namespace) -> dict[str, Any]:
                 progress(f"round {number + 1}: {name} {found[name][-1]:.1f} images/s")
     about = f"""`{network(flags)}`, {flags.size}x{flags.size}, batches of {flags.batch}: images per second from the
     start of the command to the end of {flags.epochs} epochs of {data.train} images, with an evaluation of {data.val}
-    images at their own resolution and a checkpoint after each. The PyTorch script reads with {flags.workers} worker processes;
-    flaxseg keeps decoded images (`data.cache=host`). The ratio is the rate of flaxseg relative to PyTorch's."""
+    images at their own resolution and a checkpoint after each. The PyTorch script reads with {flags.workers} worker
+    processes; flaxseg keeps decoded images (`data.cache=host`). The ratio is the rate of flaxseg relative to
+    PyTorch's."""
     rows = [
         [label, spread(found[name])["median"], ratios(found[name], found["peer"])]
         for name, label in (("cold", "flaxseg, empty cache of programs"), ("warm", "flaxseg, full cache of programs"))
