@@ -127,9 +127,9 @@ def tables(outcomes: dict[str, Outcome], settings: Settings) -> list[Part]:
     matmul = outcomes["matmul"]
     peak = f"{matmul.lines[0]['tflops']:.4g} TFLOP/s" if matmul.lines else matmul.reason
     size, batch, _ = settings.small
-    about = f"""Images per second in bfloat16; `ratio` is the rate relative to PyTorch's with torch.compile,
-    channels-last and bfloat16, and `of matmul` the network's multiply-adds (three passes in training) relative to the
-    measured rate of products of {settings.side} x {settings.side} matrices: {peak}."""
+    about = f"""Images per second in bfloat16. `ratio` is the rate relative to that of PyTorch with torch.compile,
+    channels-last and bfloat16; `of matmul` is the rate of the operations in convolutions and matrix products, relative
+    to the measured rate of products of {settings.side} x {settings.side} matrices: {peak}."""
     columns = ["network", "batch, size"]
     for phase in PHASES:
         columns += [phase, f"{phase}: ratio", f"{phase}: of matmul"]

@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 
 from measuring import ROOT, environment, progress
 
-LEAST_SECONDS = 5.0
-"""A command that would get less time than this is skipped."""
-
 
 class Outcome(NamedTuple):
     """What a command printed, and why it printed no more."""
@@ -30,13 +27,19 @@ class Budget:
     Args:
       seconds: for all commands together.
       weights: the weight of each command, by name, in the order in which they will run.
+      least: a command that would get fewer seconds than this is skipped.
       clock: returns the time in seconds.
     """
 
     def __init__(
-        self, seconds: float, weights: Mapping[str, float], clock: Callable[[], float] = time.monotonic
+        self,
+        seconds: float,
+        weights: Mapping[str, float],
+        *,
+        least: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clock = clock
+        self._clock, self._least = clock, least
         self._end = clock() + seconds
         self._weights = dict(weights)
 
@@ -48,7 +51,7 @@ class Budget:
     def run(self, name: str, command: Sequence[str], variables: Mapping[str, str] | None = None) -> Outcome:
         """Runs a command until its deadline, and returns what it printed until then."""
         seconds = self.share(name)
-        if seconds < LEAST_SECONDS:
+        if seconds < self._least:
             return Outcome([], f"skipped: {seconds:.0f} s left")
         progress(f"{name}: at most {seconds:.0f} s")
         process = subprocess.Popen(

@@ -10,50 +10,20 @@ example, and need the dependencies of flaxseg, which is taken from this clone.
 
 import argparse
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
-from measuring import PEERS, ROOT, Part, alternate, print_result, progress, ratios, result, table, text
-
-
-class Case(NamedTuple):
-    """A network, and how segmentation_models_pytorch calls its encoder."""
-
-    model: str
-    encoder: str
-    peer_encoder: str
-    batch: int
-    size: int
-
-    @property
-    def name(self) -> str:
-        """The name of its row."""
-        return f"{self.model}-{self.encoder}" if self.encoder else self.model
+from measuring import Part, alternate, print_result, progress, ratios, result, table, text
+from networks import PHASES, Case, add_arguments, commands, selected
 
 
-CASES = (
-    Case("plain_unet", "", "", 8, 128),
-    Case("unet", "resnet34", "resnet34", 4, 256),
-    Case("unet", "efficientnet_b0", "efficientnet-b0", 4, 256),
-    Case("deeplabv3plus", "resnet50", "resnet50", 2, 256),
-    Case("segformer", "mit_b0", "mit_b0", 4, 256),
-)
-PHASES = ("train", "infer")
-
-
-def commands(case: Case, flags: argparse.Namespace) -> dict[str, list[str]]:
+def sides(case: Case, flags: argparse.Namespace, same: list[str]) -> dict[str, list[str]]:
     """Returns the command of the peer, and those of flaxseg by the number of their interpreter."""
-    same = ["--batch", str(case.batch), "--size", str(case.size), "--steps", str(flags.steps)]
-    same += ["--bf16"] if flags.bf16 else []
-    peer = [flags.peer, flags.peer_script, "--arch", case.model, *same]
-    peer += ["--encoder", case.peer_encoder] if case.encoder else []
-    peer += ["--compile"] if flags.compile else []
-    sides = {"peer": peer}
+    ours, peer = commands(case, peer_script=flags.peer_script)
+    found = {"peer": [flags.peer, *peer, *same, *(["--compile"] if flags.compile else [])]}
     for number, python in enumerate(flags.python):
-        ours = [python, str(ROOT / "benchmarks" / "step.py"), "--model", case.model, *same]
-        ours += ["--encoder", case.encoder] if case.encoder else []
-        ours += ["--devices", str(flags.devices[number])] if flags.devices else []
-        sides[str(number)] = ours
-    return sides
+        devices = ["--devices", str(flags.devices[number])] if flags.devices else []
+        found[str(number)] = [python, *ours, *same, *devices]
+    return found
 
 
 def rows(runs: dict[Case, dict[str, list[dict[str, Any]]]], pythons: int) -> list[list[Any]]:
@@ -72,13 +42,9 @@ def rows(runs: dict[Case, dict[str, list[dict[str, Any]]]], pythons: int) -> lis
 def main() -> None:
     """Reads the flags, measures, prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", metavar="PYTHON", required=True, help="interpreter with PyTorch")
-    parser.add_argument("--peer-script", metavar="FILE", default=str(PEERS / "torch_step.py"))
+    add_arguments(parser)
     parser.add_argument("--python", metavar="PYTHON", nargs="+", default=[sys.executable])
     parser.add_argument("--devices", type=int, nargs="+", metavar="N", help="CPU devices to use, for each --python")
-    parser.add_argument("--case", nargs="+", choices=[case.name for case in CASES], help="networks (default: all)")
-    parser.add_argument("--batch", type=int, help="images at once, instead of each network's own")
-    parser.add_argument("--size", type=int, help="height and width, instead of each network's own")
     parser.add_argument("--steps", type=int, default=8, help="timed calls in each process")
     parser.add_argument("--rounds", type=int, default=3, help="number of times that each of the scripts runs")
     parser.add_argument("--bf16", action="store_true")
@@ -87,11 +53,10 @@ def main() -> None:
     if flags.devices and len(flags.devices) != len(flags.python):
         parser.error("--devices needs one number for each --python")
     runs = {}
-    for case in CASES:
-        if not flags.case or case.name in flags.case:
-            case = case._replace(batch=flags.batch or case.batch, size=flags.size or case.size)
-            progress(f"{case.name}, {flags.rounds} rounds")
-            runs[case] = alternate(commands(case, flags), flags.rounds)
+    for case in selected(flags):
+        progress(f"{case.name}, {flags.rounds} rounds")
+        same = ["--steps", str(flags.steps), *(["--bf16"] if flags.bf16 else [])]
+        runs[case] = alternate(sides(case, flags, same), flags.rounds)
     first = next(iter(runs.values()))
     libraries = [first[str(number)][0] for number in range(len(flags.python))]
     names = [each["library"] + (f", {each['devices']} devices" if flags.devices else "") for each in libraries]

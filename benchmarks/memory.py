@@ -12,21 +12,22 @@ import sys
 import tempfile
 from typing import Any
 
-from compare import CASES, Case, commands
-from measuring import PEERS, Part, print_result, progress, ratios, result, run_json, spread, table, text
+from measuring import Part, print_result, progress, ratios, result, run_json, spread, table, text
+from networks import Case, add_arguments, commands, selected
 
 
 def measure(case: Case, flags: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Returns what the processes print in each round."""
-    sides = {name: [*command, "--phases", "train"] for name, command in commands(case, flags).items()}
+    ours, peer = commands(case, peer_script=flags.peer_script)
+    same = ["--phases", "train", "--steps", str(flags.steps)]
     found: dict[str, list[dict[str, Any]]] = {"compiling": [], "cached": [], "peer": []}
     for _ in range(flags.rounds):
         with tempfile.TemporaryDirectory() as programs:
             for name in ("compiling", "cached"):
                 # Without a limit of the compile time, so that the second process compiles nothing.
                 cache = {"JAX_COMPILATION_CACHE_DIR": programs, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-                found[name].append(run_json(sides["0"], variables=cache))
-        found["peer"].append(run_json(sides["peer"]))
+                found[name].append(run_json([flags.python, *ours, *same], variables=cache))
+        found["peer"].append(run_json([flags.peer, *peer, *same]))
     return found
 
 
@@ -41,22 +42,15 @@ def row(case: Case, runs: dict[str, list[dict[str, Any]]]) -> list[Any]:
 def main() -> None:
     """Reads the flags, measures, prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", metavar="PYTHON", required=True, help="interpreter with PyTorch")
-    parser.add_argument("--peer-script", metavar="FILE", default=str(PEERS / "torch_step.py"))
+    add_arguments(parser)
     parser.add_argument("--python", metavar="PYTHON", default=sys.executable, help="interpreter for flaxseg")
-    parser.add_argument("--case", nargs="+", choices=[case.name for case in CASES], help="networks (default: all)")
-    parser.add_argument("--batch", type=int, help="images at once, instead of each network's own")
-    parser.add_argument("--size", type=int, help="height and width, instead of each network's own")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=1)
     flags = parser.parse_args()
-    flags.python, flags.devices, flags.bf16, flags.compile = [flags.python], None, False, False
     runs = {}
-    for case in CASES:
-        if not flags.case or case.name in flags.case:
-            case = case._replace(batch=flags.batch or case.batch, size=flags.size or case.size)
-            progress(case.name)
-            runs[case] = measure(case, flags)
+    for case in selected(flags):
+        progress(case.name)
+        runs[case] = measure(case, flags)
     columns = [
         "network", "batch, size", "flaxseg, compiling", "flaxseg, cached program", "PyTorch",
         "ratio, compiling", "ratio, cached program",
@@ -65,7 +59,7 @@ def main() -> None:
     interpreter and the libraries, and its ratio to that of PyTorch (channels-last); below 1, flaxseg needs less."""
     parts: list[Part] = [text(about), table(columns, [row(case, each) for case, each in runs.items()])]
     first = next(iter(runs.values()))
-    versions = [first["cached"][0]["library"], first["peer"][0].get("library") or first["peer"][0]["peer"]]
+    versions = [first["cached"][0]["library"], first["peer"][0].get("library")]
     data = [{"case": case.name, **each} for case, each in runs.items()]
     print_result(result("Peak memory of a training step, CPU", parts, versions=versions, data=data))
 
