@@ -15,13 +15,15 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from budget import Budget, Outcome
 from measuring import PEERS, ROOT, Part, print_result, result, table, text
 
-NETWORKS = (("unet", "resnet34"), ("deeplabv3plus", "resnet50"), ("segformer", "mit_b2"))
+NETWORKS = {"unet": "resnet34", "deeplabv3plus": "resnet50", "segformer": "mit_b2"}
+"""The networks, with their encoders."""
+
 PHASES = ("train", "infer")
 MODES = ("default", "deterministic")
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -50,11 +52,12 @@ class Case(NamedTuple):
     xla_flags: str = ""
 
 
-def cases(settings: Settings, peer: str) -> dict[str, Case]:
+def cases(settings: Settings, networks: Mapping[str, str], peer: str) -> dict[str, Case]:
     """Returns the commands by name, in the order in which they run.
 
     Args:
       settings: the sizes.
+      networks: the encoder of each network.
       peer: the interpreter with PyTorch, or "".
     """
     folder = ROOT / "benchmarks"
@@ -72,7 +75,7 @@ def cases(settings: Settings, peer: str) -> dict[str, Case]:
         flags = DETERMINISTIC if mode == "deterministic" else ""
         for run in range(2):
             found[f"{mode} {run}"] = Case([*part, "digest", *small], 1.5, flags)
-    for name, encoder in NETWORKS:
+    for name, encoder in networks.items():
         network = ["--encoder", encoder, *same]
         found[f"{name} flaxseg"] = Case([sys.executable, str(folder / "step.py"), "--model", name, *network], 6)
         if peer:
@@ -82,11 +85,11 @@ def cases(settings: Settings, peer: str) -> dict[str, Case]:
     return found
 
 
-def network_rows(outcomes: dict[str, Outcome], settings: Settings) -> list[list[Any]]:
+def network_rows(outcomes: Mapping[str, Outcome], settings: Settings, networks: Mapping[str, str]) -> list[list[Any]]:
     """Returns a row for each network and size: images per second, their ratio to PyTorch's, and the share of matmul."""
     found = []
     matmul = outcomes["matmul"].lines
-    for name, encoder in NETWORKS:
+    for name, encoder in networks.items():
         ours = outcomes[f"{name} flaxseg"]
         peer = outcomes.get(f"{name} PyTorch", Outcome([], "PyTorch is not installed"))
         for index, (size, batch) in enumerate(zip(settings.sizes, settings.batches, strict=True)):
@@ -94,14 +97,15 @@ def network_rows(outcomes: dict[str, Outcome], settings: Settings) -> list[list[
             for phase in PHASES:
                 mine, theirs = (side.lines[index][phase] if index < len(side.lines) else None for side in (ours, peer))
                 row.append(round(batch / mine["wall_min"], 1) if mine else ours.reason)
-                row.append(round(theirs["wall_min"] / mine["wall_min"], 2) if mine and theirs else peer.reason)
+                ratio = round(theirs["wall_min"] / mine["wall_min"], 2) if mine and theirs else None
+                row.append(ratio or ("" if not mine else peer.reason))
                 peak = matmul[0]["tflops"] * 1000 if matmul else 0
                 row.append(f"{mine['gflop'] / mine['wall_min'] / peak:.0%}" if mine and peak else "")
             found.append(row)
     return found
 
 
-def other_rows(outcomes: dict[str, Outcome]) -> list[list[Any]]:
+def other_rows(outcomes: Mapping[str, Outcome]) -> list[list[Any]]:
     """Returns the rows of the measurements that are no networks."""
     epochs, forms = outcomes["epochs"], outcomes["forms"]
     speedup = epochs.lines[0]["speedup"] if epochs.lines else epochs.reason
@@ -122,7 +126,7 @@ def other_rows(outcomes: dict[str, Outcome]) -> list[list[Any]]:
     return rows
 
 
-def tables(outcomes: dict[str, Outcome], settings: Settings) -> list[Part]:
+def tables(outcomes: Mapping[str, Outcome], settings: Settings, networks: Mapping[str, str]) -> list[Part]:
     """Returns the parts of the result."""
     matmul = outcomes["matmul"]
     peak = f"{matmul.lines[0]['tflops']:.4g} TFLOP/s" if matmul.lines else matmul.reason
@@ -136,7 +140,7 @@ def tables(outcomes: dict[str, Outcome], settings: Settings) -> list[Part]:
     rest = f"""The rest is relative to what the second column names; above 1 is faster. Images of {size}x{size}, batches
     of {batch}."""
     return [
-        text(about), table(columns, network_rows(outcomes, settings)),
+        text(about), table(columns, network_rows(outcomes, settings, networks)),
         text(rest), table(["", "relative to", "ratio"], other_rows(outcomes)),
     ]  # fmt: skip
 
@@ -148,9 +152,9 @@ def python_with_torch(python: str) -> str:
     return python if done.stdout.strip() == "True" else ""
 
 
-def measure(settings: Settings, *, seconds: float, peer: str) -> dict[str, Any]:
+def measure(settings: Settings, networks: Mapping[str, str], *, seconds: float, peer: str) -> dict[str, Any]:
     """Runs all cases within a number of seconds, and returns the result."""
-    todo = cases(settings, peer)
+    todo = cases(settings, networks, peer)
     budget = Budget(seconds, {name: case.weight for name, case in todo.items()})
     given = os.environ.get("XLA_FLAGS", "")
     outcomes = {
@@ -161,7 +165,9 @@ def measure(settings: Settings, *, seconds: float, peer: str) -> dict[str, Any]:
     device, versions = (lines[0]["device"], [f"jax {lines[0]['jax']}"]) if lines else ("unknown device", [])
     versions += [line["library"] for name, each in outcomes.items() for line in each.lines if "PyTorch" in name]
     data = {name: each._asdict() for name, each in outcomes.items()}
-    return result(f"Accelerator: {device}", tables(outcomes, settings), versions=[device, *versions], data=data)
+    return result(
+        f"Accelerator: {device}", tables(outcomes, settings, networks), versions=[device, *versions], data=data
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -170,9 +176,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=460.0, help="for everything together (default: 460)")
     parser.add_argument("--peer", metavar="PYTHON", default="", help="interpreter with PyTorch (default: this one)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that everything runs")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="networks (default: all)")
     flags = parser.parse_args(argv)
     peer = python_with_torch(flags.peer or sys.executable)
-    print_result(measure(QUICK if flags.quick else Settings(), seconds=flags.seconds, peer=peer))
+    networks = {name: NETWORKS[name] for name in flags.networks}
+    print_result(measure(QUICK if flags.quick else Settings(), networks, seconds=flags.seconds, peer=peer))
 
 
 if __name__ == "__main__":

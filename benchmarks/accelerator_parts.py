@@ -79,10 +79,11 @@ def _epoch_run(size: int, batch: int, images: int, steps_per_call: int) -> Run:
     """Returns a run that takes a number of steps per call, and an epoch in all."""
     steps = images // batch
     overrides = [
-        "model.options={}", f"data.image_size=({size},{size})", "data.cache=device", f"data.options.count={images}",
+        f"data.image_size=({size},{size})", "data.cache=device", f"data.options.count={images}",
         f"data.options.size=({size},{size})", f"train.batch_size={batch}", f"train.steps={steps}",
         f"train.steps_per_call={steps_per_call}", f"log.every={steps}", f"eval.every={steps}",
         "optimizer.warmup_steps=0", "optimizer.ema_decay=0.0", "train.precision=bfloat16", "augment.flip=0.5",
+        "mesh.data=1",
     ]  # fmt: skip
     return build(load_config("shapes", overrides))
 
@@ -181,8 +182,9 @@ def _gradient(function: Callable[..., jax.Array], count: int) -> Callable[..., A
 
 
 def digest(size: int, batch: int, steps: int) -> dict[str, Any]:
-    """Returns a digest of all parameters of the plain U-Net after a few steps, and the milliseconds of a step."""
-    model, tx = build_model("plain_unet", num_classes=3, dtype=jnp.bfloat16), optax.adamw(1e-3)
+    """Returns a digest of all parameters of a small U-Net after a few steps, and the milliseconds of a step."""
+    model: Any = build_model("plain_unet", num_classes=3, dtype=jnp.bfloat16, width=16, depth=3)
+    tx = optax.adamw(1e-3)
     random = np.random.default_rng(0)
     given: Any = {
         "image": jnp.asarray(random.integers(0, 256, (batch, size, size, 3), np.uint8)),

@@ -24,7 +24,7 @@ from flaxseg import compile_cache
 from flaxseg.losses import weighted_sum
 from flaxseg.models import build_model
 from flaxseg.models.flops import multiply_adds
-from flaxseg.train.sharding import make_mesh, place_batch, replicated
+from flaxseg.train.sharding import data_mesh, place_batch, replicated
 from flaxseg.train.step import create_train_state, predict_logits, train_step
 
 WARM_UP_CALLS = 2
@@ -57,8 +57,9 @@ def measure(
     num_classes: int = 3,
     bf16: bool = False,
     phases: tuple[str, ...] = PHASES,
+    devices: int = 1,
 ) -> dict[str, Any]:
-    """Times one training step (forward, backward, AdamW) and one inference call of a network on all devices.
+    """Times one training step (forward, backward, AdamW) and one inference call of a network.
 
     Args:
       name: the network, one of MODELS.
@@ -69,11 +70,12 @@ def measure(
       num_classes: number of classes.
       bf16: compute in bfloat16.
       phases: which of "train" and "infer" to time.
+      devices: number of devices that the batch is split over.
     """
     options = {"encoder": encoder} if encoder else {}
     dtype = jnp.bfloat16 if bf16 else jnp.float32
     model = build_model(name, num_classes=num_classes, dtype=dtype, **options)
-    mesh, tx = make_mesh(), optax.adamw(1e-3, weight_decay=1e-2)
+    mesh, tx = data_mesh(jax.devices()[:devices]), optax.adamw(1e-3, weight_decay=1e-2)
     random = np.random.default_rng(0)
     arrays = {
         "image": random.integers(0, 256, (batch, size, size, 3), np.uint8),
@@ -136,11 +138,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="timed calls, after two that are not")
     parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--devices", type=int, help="split each batch over this many CPU devices")
+    parser.add_argument("--devices", type=int, default=1, help="split each batch over this many devices (default: 1)")
     flags = parser.parse_args()
     if len(flags.batch) != len(flags.size):
         parser.error("--batch and --size must have equally many values")
-    if flags.devices:
+    if flags.devices > 1:
         jax.config.update("jax_num_cpu_devices", flags.devices)
     compile_cache.enable()
     for batch, size in zip(flags.batch, flags.size, strict=True):
@@ -153,6 +155,7 @@ def main() -> None:
             num_classes=flags.classes,
             bf16=flags.bf16,
             phases=tuple(flags.phases),
+            devices=flags.devices,
         )
         print(json.dumps(found), flush=True)
 
