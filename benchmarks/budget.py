@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from measuring import ROOT, environment, progress
+from measuring import environment, progress
 
 
 class Outcome(NamedTuple):
@@ -55,7 +55,7 @@ class Budget:
             return Outcome([], f"skipped: {seconds:.0f} s left")
         progress(f"{name}: at most {seconds:.0f} s")
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(variables),
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(variables),
             start_new_session=True,
         )  # fmt: skip
         try:

@@ -59,13 +59,13 @@ def main() -> None:
         runs[case] = alternate(sides(case, flags, same), flags.rounds)
     first = next(iter(runs.values()))
     libraries = [first[str(number)][0] for number in range(len(flags.python))]
-    names = [each["library"] + (f", {each['devices']} devices" if flags.devices else "") for each in libraries]
+    names = [each["library"] + f" on {each['devices']} devices" * (each["devices"] > 1) for each in libraries]
     peer = first["peer"][0].get("library") or first["peer"][0]["peer"]
     columns = ["network", "batch, size", *(f"{name}: {phase}" for name in names for phase in PHASES)]
     precision = "bfloat16" if flags.bf16 else "float32"
     about = f"""The rate of flaxseg relative to {peer} (channels-last{", torch.compile" if flags.compile else ""}) doing
-    the same work in {precision}: forward, backward and AdamW, or a forward pass. Median of {flags.rounds} alternating
-    rounds, with the lowest and the highest; above 1, flaxseg is faster."""
+    the same work in {precision}: forward, backward and AdamW, or a forward pass. The median of alternating rounds
+    ({flags.rounds}), with the lowest and the highest; above 1, flaxseg is faster."""
     parts: list[Part] = [text(about), table(columns, rows(runs, len(flags.python)))]
     data = [{"case": case.name, **sides} for case, sides in runs.items()]
     print_result(result("Networks, beside PyTorch", parts, versions=[*names, peer], data=data))

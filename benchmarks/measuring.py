@@ -37,7 +37,7 @@ def environment(variables: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def run(command: Sequence[str], *, timeout: float | None = None, variables: Mapping[str, str] | None = None) -> str:
-    """Runs a command in the folder of the clone, and returns what it prints on stdout.
+    """Runs a command and returns what it prints on stdout.
 
     Args:
       command: the command.
@@ -48,9 +48,7 @@ def run(command: Sequence[str], *, timeout: float | None = None, variables: Mapp
       RuntimeError: it failed; the message has the end of its stderr.
     """
     progress("$ " + shlex.join([Path(command[0]).name, *command[1:]]))
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=environment(variables), timeout=timeout
-    )
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(variables), timeout=timeout)
     if done.returncode:
         raise RuntimeError(f"{shlex.join(command)}\nended with status {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stdout

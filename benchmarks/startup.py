@@ -120,7 +120,7 @@ def main() -> None:
         rows.append([f"- {name}", "wall", spread(each[name] for each in found["phases"])])
     rows += [[name, "CPU", spread(found[name])] for name in SHORT]
     about = f"""Seconds from the start of `python -m flaxseg.main {" ".join(flags.arguments)}` to the first loss that it
-    prints, {flags.rounds} rounds. The phases are those of the main thread with a full cache, in processes that also
+    prints (rounds: {flags.rounds}). The phases are those of the main thread with a full cache, in processes that also
     record them; what other threads do meanwhile takes no time here."""
     parts: list[Part] = [text(about), table(["", "time", "seconds"], rows)]
     print_result(result("Start of a command", parts, versions=[version(flags.python, "jax")], data=found))

@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     flags = parser.parse_args()
     torch.set_num_threads(flags.threads)
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
     for batch, size in zip(flags.batch, flags.size, strict=True):
         print(json.dumps(measure(flags, batch, size)), flush=True)
 

@@ -1,9 +1,12 @@
 """The measurements of an accelerator, in tiny forms, and what is reported where the time is over."""
 
+import json
+import subprocess
 import sys
 
 import pytest
 from budget import Budget, Outcome
+from measuring import ROOT, environment
 
 from benchmarks import accelerator, accelerator_parts
 
@@ -73,6 +76,31 @@ def test_a_command_that_fails_is_reported_with_its_last_line():
     budget = Budget(60.0, {"bad": 1})
     found = budget.run("bad", [sys.executable, "-S", "-c", "raise ValueError('out | of memory')"])
     assert found == Outcome([], "failed: ValueError: out / of memory")
+
+
+def test_the_script_writes_json_and_markdown_and_overwrites_nothing(tmp_path):
+    # Instead of measuring, this interpreter prints a result and its arguments.
+    found = {"title": "Accelerator: chip", "parts": [{"text": "options: $2 $3"}]}
+    python = tmp_path / "python"
+    python.write_text(
+        f"""#!/bin/sh
+case $1 in
+  */accelerator.py) cat <<END
+{json.dumps(found)}
+END
+  ;;
+  *) exec {sys.executable} "$@" ;;
+esac
+"""
+    )
+    python.chmod(0o755)
+    command = [ROOT / "benchmarks" / "accelerator.sh", tmp_path / "out", "--seconds", "5"]
+    variables = environment({"PYTHON": str(python)})
+    subprocess.run(command, check=True, env=variables, capture_output=True)
+    assert json.loads((tmp_path / "out.json").read_text())["parts"] == [{"text": "options: --seconds 5"}]
+    assert (tmp_path / "out.md").read_text() == "## Accelerator: chip\n\noptions: --seconds 5\n\n"
+    again = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert again.returncode == 1 and "out.json exists; give another name" in again.stderr
 
 
 def test_matrix_products_have_a_rate():
