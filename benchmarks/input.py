@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from measuring import alternate
 from PIL import Image
 
 from flaxseg.augment import canvas_size, make_augment
@@ -122,13 +122,9 @@ def open_pairs(pairs: int) -> dict[str, Any]:
     return {"pairs": len(dataset.source), "seconds_to_open": round(opened, 2), "memory_mib": grown}
 
 
-def alternate(ours: list[str], peer: list[str], rounds: int) -> dict[str, Any]:
+def compare(ours: list[str], peer: list[str], rounds: int) -> dict[str, Any]:
     """Runs two commands alternately, and compares the best rate of each over all rounds."""
-    results: dict[str, list[dict[str, Any]]] = {"flaxseg": [], "peer": []}
-    for _ in range(rounds):
-        for name, command in (("flaxseg", ours), ("peer", peer)):
-            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            results[name].append(json.loads(printed.splitlines()[-1]))
+    results = alternate({"flaxseg": ours, "peer": peer}, rounds)
     theirs = [run["images_per_s_by_epoch"] for run in results["peer"]]
     peer_rates = {"first_epoch": max(epochs[0] for epochs in theirs)}
     compared = {}
@@ -170,7 +166,7 @@ def main() -> None:
         str(flags.workers),
     ]
     ours, peer = [sys.executable, __file__, *same], [flags.peer, flags.peer_script, *same]
-    print(json.dumps(alternate(ours, peer, flags.rounds)))
+    print(json.dumps(compare(ours, peer, flags.rounds)))
 
 
 if __name__ == "__main__":

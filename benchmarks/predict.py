@@ -77,7 +77,7 @@ def seconds(function: Callable[[], Any]) -> tuple[float, float]:
 
 def peer(arguments: argparse.Namespace, output: Path) -> tuple[float, float]:
     """Returns the seconds of the PyTorch script on the same images, by the clock and of all cores together."""
-    script = Path(__file__).with_name("torch_predict.py")
+    script = Path(__file__).parent / "peers" / "torch_predict.py"
     flags = [f"--{name}={getattr(arguments, name)}" for name in ("input", "model", "size", "batch_size")]
     command = [arguments.peer, str(script), f"--output={output}", *flags]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
@@ -91,7 +91,9 @@ def main() -> None:
     parser.add_argument("--model", default="plain_unet", help="name of the network (default: plain_unet)")
     parser.add_argument("--size", type=int, default=128, help="height and width of the network's images (default: 128)")
     parser.add_argument("--batch_size", type=int, default=1, help="images at once (default: 1)")
-    parser.add_argument("--peer", metavar="PYTHON", help="also run torch_predict.py in turn, with this interpreter")
+    parser.add_argument(
+        "--peer", metavar="PYTHON", help="also run peers/torch_predict.py in turn, with this interpreter"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="measurements of each (default: 3)")
     arguments = parser.parse_args()
     saved = saved_model(arguments.model, arguments.size, classes=3)

@@ -1,17 +1,15 @@
-"""Times a training step and an inference call of the plain U-Net, and prints JSON.
+"""Times a training step and an inference call of a network, and prints a line of JSON for each batch and size.
 
-`python benchmarks/step.py --batch 8 --size 128` runs alone. `--peer PYTHON --peer-script SCRIPT` names another
-interpreter and a script that takes the same --batch, --size, --steps and prints the same JSON: the two then run
-in turn for --rounds rounds, and the ratio of their fastest calls is printed (above 1: this one is faster).
-Absolute times depend on the machine and its load; quote ratios.
+    python benchmarks/step.py
+    python benchmarks/step.py --model unet --encoder resnet34 --batch 4 --size 256
+
+A training step is forward, backward and AdamW on random images and labels. peers/torch_step.py does the same work in
+PyTorch, and compare.py runs the two in turn. Absolute times depend on the machine and its load; quote ratios.
 """
 
 import argparse
 import functools
 import json
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,17 +18,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from measuring import resident_mib
 
+from flaxseg import compile_cache
 from flaxseg.losses import weighted_sum
-from flaxseg.models import plain_unet
+from flaxseg.models import build_model
+from flaxseg.models.flops import multiply_adds
+from flaxseg.train.sharding import data_mesh, place_batch, replicated
 from flaxseg.train.step import create_train_state, predict_logits, train_step
 
 WARM_UP_CALLS = 2
-NUM_CLASSES = 3
+PHASES = ("train", "infer")
 
 
 def clock(call: Callable[[], Any], steps: int) -> dict[str, float]:
-    """Seconds of wall time (least, median) and CPU time (least) of `call`, which returns what to wait for."""
+    """Returns the seconds of wall time (least, median) and CPU time (least) of a call, whose result is waited for."""
     walls, cpus = [], []
     for _ in range(WARM_UP_CALLS + steps):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -39,80 +41,123 @@ def clock(call: Callable[[], Any], steps: int) -> dict[str, float]:
         cpus.append(time.process_time() - cpu)
     walls, cpus = walls[WARM_UP_CALLS:], cpus[WARM_UP_CALLS:]
     return {
-        "wall_min": round(min(walls), 4),
-        "wall_median": round(float(np.median(walls)), 4),
-        "cpu_min": round(min(cpus), 4),
+        "wall_min": round(min(walls), 5),
+        "wall_median": round(float(np.median(walls)), 5),
+        "cpu_min": round(min(cpus), 5),
     }
 
 
-def measure(batch: int, size: int, steps: int, bf16: bool) -> dict[str, Any]:
-    """Times one training step (forward, backward, AdamW) and one inference call of the plain U-Net."""
-    model = plain_unet(num_classes=NUM_CLASSES, dtype=jnp.bfloat16 if bf16 else jnp.float32)
-    tx = optax.adamw(1e-3, weight_decay=1e-2)
-    loss_fn = weighted_sum({"cross_entropy": 1.0})
+def measure(
+    name: str,
+    *,
+    batch: int,
+    size: int,
+    steps: int,
+    encoder: str = "",
+    num_classes: int = 3,
+    bf16: bool = False,
+    phases: tuple[str, ...] = PHASES,
+    devices: int = 1,
+) -> dict[str, Any]:
+    """Times one training step (forward, backward, AdamW) and one inference call of a network.
+
+    Args:
+      name: the network, one of MODELS.
+      batch: number of images.
+      size: their height and width.
+      steps: number of timed calls, after two that are not.
+      encoder: the network's encoder; "" for its default.
+      num_classes: number of classes.
+      bf16: compute in bfloat16.
+      phases: which of "train" and "infer" to time.
+      devices: number of devices that the batch is split over.
+    """
+    options = {"encoder": encoder} if encoder else {}
+    dtype = jnp.bfloat16 if bf16 else jnp.float32
+    model = build_model(name, num_classes=num_classes, dtype=dtype, **options)
+    mesh, tx = data_mesh(jax.devices()[:devices]), optax.adamw(1e-3, weight_decay=1e-2)
     random = np.random.default_rng(0)
-    batch_arrays = {
-        "image": jnp.asarray(random.integers(0, 256, (batch, size, size, 3), np.uint8)),
-        "label": jnp.asarray(random.integers(0, NUM_CLASSES, (batch, size, size), np.uint8)),
+    arrays = {
+        "image": random.integers(0, 256, (batch, size, size, 3), np.uint8),
+        "label": random.integers(0, num_classes, (batch, size, size), np.uint8),
     }
-    create = jax.jit(functools.partial(create_train_state, model=model, tx=tx))
-    state, key = create(jax.random.key(0), batch_arrays["image"]), jax.random.key(1)
-    step = jax.jit(functools.partial(train_step, model=model, loss_fn=loss_fn, tx=tx), donate_argnums=0)
-    infer = jax.jit(functools.partial(predict_logits, model=model))
+    given: Any = place_batch(arrays, mesh)  # type: ignore[arg-type]
+    create = functools.partial(create_train_state, model=model, tx=tx)
+    state = jax.jit(create, out_shardings=replicated(mesh))(jax.random.key(0), arrays["image"])
+    key, loss_fn = jax.random.key(1), weighted_sum({"cross_entropy": 1.0})
+    step: Any = jax.jit(
+        functools.partial(train_step, model=model, loss_fn=loss_fn, tx=tx),
+        donate_argnums=0,
+        out_shardings=replicated(mesh),
+    )
+    infer: Any = jax.jit(functools.partial(predict_logits, model=model))
 
     def train() -> Any:
         nonlocal state
-        state, metrics = step(state, batch_arrays, key)
+        state, metrics = step(state, given, key)
         return state, metrics
 
-    times = {"train": clock(train, steps), "infer": clock(lambda: infer(state, batch_arrays["image"]), steps)}
-    device = jax.devices()[0]
-    return {
-        "library": f"flaxseg on jax {jax.__version__}",
-        "device": device.device_kind,
+    calls: dict[str, Callable[[], Any]] = {"train": train, "infer": lambda: infer(state, given["image"])}
+    programs = {
+        "train": lambda: step.trace(state, given, key).jaxpr,
+        "infer": lambda: infer.trace(state, given["image"]).jaxpr,
+    }
+    found: dict[str, Any] = {
+        "library": f"jax {jax.__version__}",
+        "device": jax.devices()[0].device_kind,
+        "devices": mesh.size,
+        "model": name,
+        "encoder": encoder,
         "batch": batch,
         "size": size,
         "bf16": bf16,
         "params": sum(p.size for p in jax.tree.leaves(state.params)),
-        **times,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "start_rss_mib": resident_mib("VmRSS"),
     }
+    for phase in phases:
+        flops = 2 * multiply_adds(programs[phase]())
+        found[phase] = {**clock(calls[phase], steps), "gflop": round(flops / 1e9, 3)}
+        found[phase]["peak_rss_mib"] = resident_mib("VmHWM")
+    return {**found, "peak_rss_mib": resident_mib("VmHWM"), "peak_device_mib": _peak_device_mib()}
 
 
-def alternate(ours: list[str], peer: list[str], rounds: int) -> dict[str, Any]:
-    """Runs two commands in turn, and compares the fastest call that each made in any round."""
-    results: dict[str, list[dict[str, Any]]] = {"flaxseg": [], "peer": []}
-    for _ in range(rounds):
-        for name, command in (("flaxseg", ours), ("peer", peer)):
-            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            results[name].append(json.loads(printed.splitlines()[-1]))
-    rates = {}
-    for phase in ("train", "infer"):
-        fastest = {name: min(run[phase]["wall_min"] for run in runs) for name, runs in results.items()}
-        rates[phase] = round(fastest["peer"] / fastest["flaxseg"], 3)
-    return {"rate_relative_to_peer": rates, **results}
+def _peak_device_mib() -> int | None:
+    """Returns the most memory in use at once on the first device; None where it is not measured, as on CPUs."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    return statistics["peak_bytes_in_use"] // 2**20 if "peak_bytes_in_use" in statistics else None
 
 
 def main() -> None:
-    """Reads the flags, measures, prints one line of JSON."""
+    """Reads the flags, measures, prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--model", default="plain_unet", help="the network (default: plain_unet)")
+    parser.add_argument("--encoder", default="", help="its encoder (default: the network's own)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[8], help="images at once (default: 8)")
+    parser.add_argument("--size", type=int, nargs="+", default=[128], help="height and width of each batch")
+    parser.add_argument("--classes", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="timed calls, after two that are not")
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--peer", metavar="PYTHON", help="interpreter of the peer script")
-    parser.add_argument("--peer-script", metavar="SCRIPT")
-    parser.add_argument("--rounds", type=int, default=3, help="with --peer: number of times that each of the two runs")
+    parser.add_argument("--devices", type=int, default=1, help="split each batch over this many devices (default: 1)")
     flags = parser.parse_args()
-    if bool(flags.peer) != bool(flags.peer_script):
-        parser.error("--peer and --peer-script have to be given together")
-    if not flags.peer:
-        print(json.dumps(measure(flags.batch, flags.size, flags.steps, flags.bf16)))
-        return
-    same = ["--batch", str(flags.batch), "--size", str(flags.size), "--steps", str(flags.steps)]
-    same += ["--bf16"] if flags.bf16 else []
-    ours, peer = [sys.executable, __file__, *same], [flags.peer, flags.peer_script, *same]
-    print(json.dumps(alternate(ours, peer, flags.rounds)))
+    if len(flags.batch) != len(flags.size):
+        parser.error("--batch and --size must have equally many values")
+    if flags.devices > 1:
+        jax.config.update("jax_num_cpu_devices", flags.devices)
+    compile_cache.enable()
+    for batch, size in zip(flags.batch, flags.size, strict=True):
+        found = measure(
+            flags.model,
+            batch=batch,
+            size=size,
+            steps=flags.steps,
+            encoder=flags.encoder,
+            num_classes=flags.classes,
+            bf16=flags.bf16,
+            phases=tuple(flags.phases),
+            devices=flags.devices,
+        )
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
