@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.data.types import Batch
-from flaxseg.inference.scoring import score_logits
+from flaxseg.inference.scorer import Scorer
 from flaxseg.train import device_cache
 from flaxseg.train.build import Run
 from flaxseg.train.partitioner import partition_safely
-from flaxseg.train.sharding import replicated
+from flaxseg.train.sharding import batch_divisor, place_batch, replicated
 from flaxseg.train.step import TrainState, predict_logits, train_step
 from flaxseg.train.step_check import NOT_TAKEN, select
 from flaxseg.train.step_metrics import TrainMetrics
@@ -51,7 +51,7 @@ class Compiled(NamedTuple):
     logits: Callable[..., Any]
     """(state, image) -> logits"""
     score: Callable[..., Any]
-    """(logits, batch) -> metrics. Separate from the network because labels at native resolution have many shapes."""
+    """(logits, batch on the host) -> metrics; a `Scorer`."""
     label: Callable[..., Any]
     """logits -> the most likely class of each pixel"""
 
@@ -94,11 +94,18 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         return Call(state, metrics, skipped)
 
     plan = run.loop.evaluation
-    score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
+    score = Scorer(
+        metrics=plan.metrics,
+        scale=plan.scale,
+        # With several processes, none knows the sizes of the labels of the others.
+        shards=batch_divisor(mesh) if jax.process_count() == 1 else 0,
+        place=functools.partial(place_batch, mesh=mesh),
+        sharding=everywhere,
+    )
     return Compiled(
         train=jax.jit(train, donate_argnums=0, out_shardings=Call(placement, everywhere, everywhere)),
         logits=jax.jit(functools.partial(predict_logits, model=model)),
-        score=jax.jit(score, out_shardings=everywhere),
+        score=score,
         label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
     )
 

@@ -21,7 +21,7 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
       dataset: the name of the dataset.
       precision: the data type of the activations.
     """
-    data, optim, devices = run.data, run.optim, run.loop.mesh.devices
+    data, optim, devices, step = run.data, run.optim, run.loop.mesh.devices, int(state.step)
     tables = {
         "parameters": parameter_overview.get_parameter_overview(state.params, include_stats=False),
         "parameter_groups": format_groups(
@@ -33,10 +33,10 @@ def describe(run: Run, state: TrainState, *, dataset: str, precision: str) -> di
         f"{data.train.num_classes} classes",
         f"{run.model.name}: {parameter_overview.count_parameters(state.params):,} parameters, {precision}, "
         f"on {devices.size} x {devices.flat[0].device_kind}",
-        f"steps {int(state.step):,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation "
+        f"steps {step:,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation "
         f"every {run.loop.evaluation.every:,} steps"
-        if state.step < run.loop.total_steps
-        else f"complete at step {int(state.step):,}; evaluated once more",
+        if step < run.loop.total_steps
+        else f"complete at step {step:,}; evaluated once more",
         f"\n{tables['parameter_groups']}\n",
     ]
     if optim.class_weights:

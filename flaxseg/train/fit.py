@@ -9,7 +9,8 @@ import numpy as np
 from flaxseg.train.build import Run
 from flaxseg.train.callbacks import Callback, Events
 from flaxseg.train.checkpoints import Checkpoints
-from flaxseg.train.compile import Turn, compile_run
+from flaxseg.train.compile import Turn
+from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.evaluation import Evaluation, EvaluationStopped, evaluate
 from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.recovery import SKIPPED, announce_skip
@@ -28,6 +29,7 @@ def fit(
     callbacks: Sequence[Callback],
     *,
     supervision: Supervision,
+    compilation: EarlyCompilation,
 ) -> Result:
     """Trains from the state's step to the end of the run, evaluating and saving checkpoints on the way.
 
@@ -37,11 +39,12 @@ def fit(
       checkpoints: the checkpoints of the run, for the best score so far.
       callbacks: react to the events of the run; one of them saves the checkpoints.
       supervision: ends the run after a step, or during an evaluation, with a checkpoint.
+      compilation: the jitted functions of the run.
 
     Raises:
       NonFiniteStep: a step was not taken because it is not finite, and the plan of the run does not allow to skip it.
     """
-    loop = _Loop(run, state, checkpoints, Events(callbacks), supervision)
+    loop = _Loop(run, state, checkpoints, Events(callbacks), supervision, compilation)
     with supervision.training(loop.step, stall_minutes=run.loop.faults.stall_minutes):
         return loop.run()
 
@@ -50,7 +53,13 @@ class _Loop:
     """The training loop, with its state as attributes."""
 
     def __init__(
-        self, run: Run, state: TrainState, checkpoints: Checkpoints, events: Events, supervision: Supervision
+        self,
+        run: Run,
+        state: TrainState,
+        checkpoints: Checkpoints,
+        events: Events,
+        supervision: Supervision,
+        compilation: EarlyCompilation,
     ) -> None:
         self._run = run
         self._plan = run.loop
@@ -59,7 +68,8 @@ class _Loop:
         self._events = events
         self._supervision = supervision
         checkpoints.should_stop = supervision.is_stopping
-        self._compiled = compile_run(run, state)
+        self._compilation = compilation
+        self._compiled = compilation.compiled
         self._evaluation: Evaluation | None = None
         self._stopped_by = 0
         self.step = int(state.step)
@@ -82,7 +92,9 @@ class _Loop:
             stop = self._finish_step()
         while not stop:
             turn = Turn(self.step, self._skipped, plan.faults.max_skipped)
-            self._state, metrics, self._skipped = self._compiled.train(self._state, next(batches), key, stored, turn)
+            batch = next(batches)
+            self._compilation.wait()  # Only after the first batches have been read, too.
+            self._state, metrics, self._skipped = self._compiled.train(self._state, batch, key, stored, turn)
             # The log is read only now, so that the device works on this step while the host reads earlier ones.
             if plan.should_log(self.step):
                 self._write_log()

@@ -13,10 +13,12 @@ from flaxseg.config.validate import config_key
 from flaxseg.data.class_weights import write_class_weights
 from flaxseg.report.metric_writers import check_writer
 from flaxseg.report.tensorboard import Summaries
-from flaxseg.train.build import build
+from flaxseg.train.build import Run, build
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
+from flaxseg.train.compile import compile_run
 from flaxseg.train.describe import describe
+from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.fit import fit
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.non_finite import NonFiniteStep
@@ -25,7 +27,7 @@ from flaxseg.train.parts.public_model import with_public_network
 from flaxseg.train.progress import ProgressBar
 from flaxseg.train.recovery import ROLLBACKS, RollBack, after_rollbacks, recovery
 from flaxseg.train.result import Result
-from flaxseg.train.state import load_weights, restore_or_create
+from flaxseg.train.state import abstract_state, load_weights, restore_or_create
 from flaxseg.train.supervision import Supervision
 from flaxseg.train.workdir import Workdir
 from flaxseg.train.writers import CheckpointWriter, HardestExamplesWriter, MetricsWriter, SampleWriter, SummaryWriter
@@ -112,13 +114,18 @@ def _train_from_checkpoint(
                 retry_minutes=plan.retry_minutes,
             )
         )
+        compilation = _begin_to_compile(run, checkpoints)
         state = restore_or_create(run, checkpoints, load)
         counts = checkpoints.counts(int(state.step))
         run = after_rollbacks(run, max(rollbacks, counts.get(ROLLBACKS, 0)))
         tables = describe(run, state, dataset=config.data.name, precision=config.train.precision)
         if run.optim.class_weights and jax.process_index() == 0:
             write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
-        summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, writer=config.log.writer))
+        # TensorFlow is imported after the step was traced, because Python does one or the other.
+        wait = compilation.wait_for_python
+        summaries = stack.enter_context(
+            Summaries(directory.path, run.data.evaluation, writer=config.log.writer, wait=wait)
+        )
         # The run was stopped in this evaluation, or killed before its scores were added to the checkpoint.
         repeats = run.loop.should_evaluate(int(state.step)) and checkpoints.lacks_scores(int(state.step))
         summaries.start(config.to_dict(), tables, step=int(state.step), repeats_evaluation=repeats)
@@ -131,6 +138,16 @@ def _train_from_checkpoint(
             CheckpointWriter(checkpoints),
         ]
         try:
-            return fit(run, state, checkpoints, [*guards, *writers, *callbacks], supervision=supervision)
+            callbacks = [*guards, *writers, *callbacks]
+            return fit(run, state, checkpoints, callbacks, supervision=supervision, compilation=compilation)
         except NonFiniteStep as error:
             raise recovery(run, config, directory, error) from None
+
+
+def _begin_to_compile(run: Run, checkpoints: Checkpoints) -> EarlyCompilation:
+    """Returns the jitted functions of a run, whose step is compiled from now on, unless the run is complete."""
+    shapes, step = abstract_state(run), checkpoints.latest_step or 0
+    compilation = EarlyCompilation(run, compile_run(run, shapes))
+    if not run.loop.should_stop(step, checkpoints.improved_step):
+        compilation.start(shapes, step=step)
+    return compilation

@@ -20,7 +20,7 @@ from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.report.samples import SampleImages
-from flaxseg.train import fit
+from flaxseg.train import fit, loop
 from flaxseg.train.build import build
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
@@ -36,7 +36,7 @@ def run(tmp_path_factory):
     """Returns config, directory, result and jitted functions of a run of six steps, evaluated after 3 and 6."""
     workdir = tmp_path_factory.mktemp("run")
     config = load_config("configs/shapes.py:tiny")
-    compiled, original = [], fit.compile_run
+    compiled, original = [], loop.compile_run
 
     def remember(*arguments):
         functions = original(*arguments)
@@ -44,7 +44,7 @@ def run(tmp_path_factory):
         return functions
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "compile_run", remember)
+        patch.setattr(loop, "compile_run", remember)
         result = train_and_evaluate(config, workdir)
     return config, workdir, result, compiled
 
@@ -65,7 +65,8 @@ def test_every_example_is_scored_once_at_its_own_size(run):
 
 
 def test_each_function_compiles_once(run):
-    assert [function._cache_size() for function in run[3]] == [1, 1, 1, 1]
+    train, logits, score, label = run[3]
+    assert [function._cache_size() for function in (train, logits, score._score, label)] == [1, 1, 1, 1]
 
 
 def test_tensorboard_holds_every_scalar(events):
