@@ -68,7 +68,8 @@ class Scorer:
 
 def _parts(batch: Batch, shards: int) -> list[Batch]:
     """Returns the first example of every shard, then the second, and so on, with labels cropped to their sizes."""
-    found, count = [], len(batch["size"]) // shards
+    found: list[Batch] = []
+    count = len(batch["size"]) // shards
     for first in range(count):
         part = {name: values[first::count] for name, values in batch.items()}
         height, width = map(bucket_size, part["size"].max(0).tolist())

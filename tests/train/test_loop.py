@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -30,6 +31,14 @@ from flaxseg.train.state import restore_or_create
 
 CLASSES = ("background", "disc", "square", "triangle", "border")
 
+compiled_in = {}
+"""The names of the threads in which each program of the run below was compiled."""
+
+
+def note_compilation(event, duration, fun_name="", **_):
+    if event.endswith("/backend_compile_duration"):
+        compiled_in.setdefault(fun_name, []).append(threading.current_thread().name)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
@@ -45,7 +54,9 @@ def run(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "compile_run", remember)
+        jax.monitoring.register_event_duration_secs_listener(note_compilation)
         result = train_and_evaluate(config, workdir)
+        jax.monitoring.unregister_event_duration_listener(note_compilation)
     return config, workdir, result, compiled
 
 
@@ -67,6 +78,11 @@ def test_every_example_is_scored_once_at_its_own_size(run):
 def test_each_function_compiles_once(run):
     train, logits, score, label = run[3]
     assert [function._cache_size() for function in (train, logits, score._score, label)] == [1, 1, 1, 1]
+
+
+def test_the_step_is_compiled_while_the_run_starts(run):
+    assert compiled_in["jit(train)"] == ["flaxseg-compilation"]
+    assert compiled_in["jit(create_train_state)"] != ["flaxseg-compilation"]
 
 
 def test_tensorboard_holds_every_scalar(events):
