@@ -55,17 +55,6 @@ def counted(count: Callable[..., Any], *arrays: Any, where: jax.Array) -> Any:
     return jax.lax.cond(where.any(), count, nothing, *arrays)
 
 
-def class_counts(classes: jax.Array, where: jax.Array, num_classes: int) -> jax.Array:
-    """Returns int32[B, K]: the number of selected pixels of each class, per image.
-
-    Args:
-      classes: integer[B, ...], class indices; selected pixels must have a class.
-      where: bool[B, ...], the selected pixels.
-      num_classes: K.
-    """
-    return histogram(jnp.where(where, classes.astype(jnp.int32), num_classes), num_classes)
-
-
 def pair_counts(prediction: jax.Array, label: jax.Array, num_classes: int) -> jax.Array:
     """Returns int32[B, K, K]: the number of pixels by true class (rows) and predicted class (columns), per image.
 

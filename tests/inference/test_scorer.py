@@ -12,7 +12,7 @@ from flaxseg.inference.scoring import EvalMetrics, merge_all, score_logits
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.train.sharding import make_mesh, place_batch, replicated
 
-METRICS = ("per_image", "boundary")
+METRICS = ("per_image",)
 
 SIZES = [(40, 30), (150, 90), (0, 0), (50, 64)]
 """The last batch of an evaluation has padding."""

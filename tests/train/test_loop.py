@@ -11,6 +11,7 @@ import threading
 import jax
 import numpy as np
 import pytest
+from jax._src.array import ArrayImpl
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
@@ -35,6 +36,17 @@ compiled_in = {}
 """The names of the threads in which each program of the run below was compiled."""
 
 
+reads = []
+"""The steps of that run after which the host has read from the device, each time before the next step."""
+
+
+class ReadsOfEachStep(Callback):
+    """Notes each step, so that `reads` shows between which steps the host has read from the device."""
+
+    def on_step(self, step, metrics):
+        reads.append(step)
+
+
 def note_compilation(event, duration, fun_name="", **_):
     if event.endswith("/backend_compile_duration"):
         compiled_in.setdefault(fun_name, []).append(threading.current_thread().name)
@@ -55,7 +67,10 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "compile_run", remember)
         jax.monitoring.register_event_duration_secs_listener(note_compilation)
-        result = train_and_evaluate(config, workdir)
+        value, wait = ArrayImpl._value, ArrayImpl.block_until_ready
+        patch.setattr(ArrayImpl, "_value", property(lambda self: reads.append("read") or value.fget(self)))
+        patch.setattr(ArrayImpl, "block_until_ready", lambda self: reads.append("wait") or wait(self))
+        result = train_and_evaluate(config, workdir, callbacks=[ReadsOfEachStep()])
         jax.monitoring.unregister_event_duration_listener(note_compilation)
     return config, workdir, result, compiled
 
@@ -83,6 +98,14 @@ def test_each_function_compiles_once(run):
 def test_the_step_is_compiled_while_the_run_starts(run):
     assert compiled_in["jit(train)"] == ["flaxseg-compilation"]
     assert compiled_in["jit(create_train_state)"] != ["flaxseg-compilation"]
+
+
+def test_nothing_waits_for_the_device_between_logs(run):
+    assert {"read", "wait"} <= set(reads)
+    # The first loss is shown, logs are due after 2, 4 and 6, and are read once the next step has been dispatched, and
+    # an evaluation is due after 3.
+    for step in (1, 5):
+        assert reads[reads.index(step) + 1] == step + 1
 
 
 def test_tensorboard_holds_every_scalar(events):
