@@ -172,7 +172,7 @@ def record(folder):
 
     from flaxseg.train import fit, loop
 
-    compile_run, run_fit, evaluate = fit.compile_run, loop.fit, fit.evaluate
+    compile_run, run_fit, evaluate = loop.compile_run, loop.fit, fit.evaluate
 
     def recorded(*arguments):
         compiled = compile_run(*arguments)
@@ -199,7 +199,7 @@ def record(folder):
         (folder / "state.json").write_text(json.dumps(content))
         return result
 
-    fit.compile_run, loop.fit, fit.evaluate = recorded, recorded_fit, scored
+    loop.compile_run, loop.fit, fit.evaluate = recorded, recorded_fit, scored
 
 
 def join_other(port, index):

@@ -11,7 +11,7 @@ from flaxseg.data.batching import check_image, check_label, local_batch_size, st
 from flaxseg.data.crops import check_channels
 from flaxseg.data.memory import check_batch_fits
 from flaxseg.data.resize import resize_image, resize_label, scaled_size
-from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source
+from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source, bucket_size
 from flaxseg.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -71,16 +71,6 @@ def eval_batches(
             process_count,
         )
     )
-
-
-def bucket_size(length: int) -> int:
-    """Returns the smallest of 64, 96, 128, 192, 256, 384, ... (powers of two and 1.5 times those) >= `length`."""
-    power = 64
-    while power < length:
-        if length <= power * 3 // 2:
-            return power * 3 // 2
-        power *= 2
-    return power
 
 
 @dataclasses.dataclass(frozen=True)

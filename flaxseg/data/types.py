@@ -31,6 +31,19 @@ crop; see `flaxseg.data.crops.cut_canvases`.
 """
 
 
+def bucket_size(length: int) -> int:
+    """Returns the side of an array for images of different sizes, so that few shapes have to be compiled.
+
+    It is the smallest of 64, 96, 128, 192, 256, 384, ... (powers of two and 1.5 times those) >= `length`.
+    """
+    power = 64
+    while power < length:
+        if length <= power * 3 // 2:
+            return power * 3 // 2
+        power *= 2
+    return power
+
+
 class Example(TypedDict):
     """One image with its label, both at the image's native size."""
 

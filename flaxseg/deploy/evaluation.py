@@ -1,6 +1,5 @@
 """The evaluation of a saved network on a dataset."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.errors import ArgumentError
 from flaxseg.inference.blending import blended_logits
 from flaxseg.inference.description import ModelDescription
-from flaxseg.inference.scoring import EvalMetrics, merge_all, score_logits
+from flaxseg.inference.scorer import Scorer
+from flaxseg.inference.scoring import EvalMetrics, merge_all
 from flaxseg.inference.tiling import BLEND, BlendTiling
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def score_batches(
     Raises:
       DataError: an example cannot be read.
     """
-    score = jax.jit(functools.partial(score_logits, metrics=tuple(metrics), scale=scale))
+    score = Scorer(metrics=metrics, scale=scale)
 
     def logits_of(batch: Batch) -> jax.Array:
         if "extent" not in batch:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxseg.data.evaluation import bucket_size
+from flaxseg.data.types import bucket_size
 from flaxseg.deploy.computation import Computation, folded
 from flaxseg.deploy.images import NetworkImage
 from flaxseg.deploy.outputs import UNCERTAINTIES, Prediction, fetch, finish, joined, rows_of

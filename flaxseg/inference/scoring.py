@@ -1,15 +1,22 @@
 """Scores of logits against labels, as sums and counts that merge exactly."""
 
+import functools
 import textwrap
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 
 from flaxseg.data.types import Batch
 from flaxseg.metrics import METRICS, ConfusionMatrix
+from flaxseg.metrics.accumulation import PerImageMetric
 from flaxseg.ops import resize_bilinear_ragged
+
+_AHEAD = 2
+"""The number of batches whose scores are not fetched yet, so that the device never waits for the host."""
 
 
 @struct.dataclass
@@ -47,19 +54,42 @@ class EvalMetrics:
 
 
 def merge_all(measured: Iterable[EvalMetrics]) -> EvalMetrics:
-    """Returns the scores of all batches together, fetched one batch late, so that the device never waits for the host.
+    """Returns the scores of all batches together, fetched a few batches late.
 
     Args:
       measured: the scores of at least one batch, on the device.
     """
-    total, last = None, None
+    total: EvalMetrics | None = None
+    pending: deque[EvalMetrics] = deque()
     for scores in measured:
-        if last is not None:
-            total = _merged(total, last)
-        last = scores
-    if last is None:
+        for counts in jax.tree.leaves(scores):
+            if isinstance(counts, jax.Array):
+                counts.copy_to_host_async()
+        pending.append(scores)
+        if len(pending) > _AHEAD:
+            total = _merged(total, pending.popleft())
+    while pending:
+        total = _merged(total, pending.popleft())
+    if total is None:
         raise ValueError("there are no batches to evaluate")
-    return _merged(total, last)
+    return total
+
+
+def merge_interleaved(parts: Sequence[EvalMetrics]) -> EvalMetrics:
+    """Returns the scores of a batch of which each part has one example of every shard; for use under jit.
+
+    Args:
+      parts: the scores of the first example of each shard, of the second, and so on.
+    """
+
+    def in_order(metric: Any) -> Any:
+        if not isinstance(metric, PerImageMetric):
+            return metric
+        rows = jnp.stack(metric.batches, axis=1)
+        return type(metric)((rows.reshape(-1, *rows.shape[2:]),))
+
+    total = functools.reduce(EvalMetrics.merge, parts)
+    return EvalMetrics(total.confusion, {name: in_order(metric) for name, metric in total.others.items()})
 
 
 def _merged(total: EvalMetrics | None, scores: EvalMetrics) -> EvalMetrics:
@@ -67,7 +97,12 @@ def _merged(total: EvalMetrics | None, scores: EvalMetrics) -> EvalMetrics:
 
 
 def score_logits(
-    logits: jax.Array, batch: Batch, *, metrics: Sequence[str] = (), scale: float | None = None
+    logits: jax.Array,
+    batch: Batch,
+    *,
+    metrics: Sequence[str] = (),
+    scale: float | None = None,
+    rows_last: bool | None = None,
 ) -> EvalMetrics:
     """Scores logits against a batch's labels.
 
@@ -81,13 +116,15 @@ def score_logits(
       metrics: names of `metrics.METRICS` to compute in addition to the confusion matrix.
       scale: the factor that images were multiplied by; at 1, logits are those of the label's own pixels and are not
         resized. None if the logits of each image fill the array.
+      rows_last: the order in which logits are resized; see `resize_bilinear_ragged`.
     """
     label, size = batch["label"], batch.get("size")
     canvas = label.shape[1:3]
     if scale == 1:
         logits = logits[:, : canvas[0], : canvas[1]]
     elif size is not None:
-        logits = resize_bilinear_ragged(logits, size, canvas, old_sizes=None if scale is None else batch["extent"])
+        old_sizes = None if scale is None else batch["extent"]
+        logits = resize_bilinear_ragged(logits, size, canvas, old_sizes=old_sizes, rows_last=rows_last)
     output = {
         "logits": logits, "prediction": logits.argmax(-1), "label": label, "num_classes": logits.shape[-1], "size": size
     }  # fmt: skip

@@ -75,6 +75,64 @@ def border_band(codes: jax.Array, radius: jax.Array, max_radius: int) -> jax.Arr
     return ((highest != codes) | (lowest != -codes)) & (codes >= 0)
 
 
+def class_bits(codes: jax.Array, num_classes: int) -> jax.Array:
+    """Returns the class of each pixel as a set of one element, or of none if its code is negative.
+
+    Args:
+      codes: int32[B, H, W].
+      num_classes: K.
+
+    Returns:
+      uint[N, B, H, W], in words of as few bits as hold K classes, or of 32 bits.
+    """
+    bits = next((bits for bits in (8, 16, 32) if num_classes <= bits), 32)
+    dtype = jnp.dtype(f"uint{bits}")
+    first = bits * jnp.arange(-(-num_classes // bits)).reshape(-1, 1, 1, 1)
+    shift = codes - first
+    is_here = (codes >= 0) & (shift >= 0) & (shift < bits)
+    return jnp.where(is_here, jnp.left_shift(dtype.type(1), jnp.where(is_here, shift, 0).astype(dtype)), dtype.type(0))
+
+
+def disk_union(bits: jax.Array, radius: jax.Array, max_radius: int) -> jax.Array:
+    """Returns the union of the sets within a disk around each pixel.
+
+    Args:
+      bits: uint[N, B, H, W], sets as words of bits.
+      radius: int32[B], from 0 to `max_radius`.
+      max_radius: the largest possible radius.
+    """
+    _, _, height, width = bits.shape
+    reach = ((0, 0), (0, 0), (max_radius, max_radius), (max_radius, max_radius))
+    padded = jnp.pad(bits, reach)
+    # In a disk, the rows that are at most `half` columns wide to either side are those above `tallest[half + 1]`.
+    halves = jnp.arange(max_radius + 2)[:, None]
+    tallest = integer_root(radius**2 - halves**2)
+    first, last = tallest[1:] + 1, tallest[:-1]
+
+    def widen(half: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        rows, union = carry
+        left, right = (jax.lax.dynamic_slice_in_dim(padded, max_radius + at, width, 3) for at in (-half, half))
+        rows = rows | left | right
+
+        def add(down: jax.Array, union: jax.Array) -> jax.Array:
+            above, below = (jax.lax.dynamic_slice_in_dim(rows, max_radius + at, height, 2) for at in (-down, down))
+            is_in = (first[half] <= down) & (down <= last[half])
+            return union | jnp.where(is_in[:, None, None], above | below, 0)
+
+        return rows, jax.lax.fori_loop(first[half].min(), last[half].max() + 1, add, union)
+
+    rows = jnp.zeros_like(padded[..., :width])
+    return jax.lax.fori_loop(0, radius.max() + 1, widen, (rows, jnp.zeros_like(bits)))[1]
+
+
+def integer_root(values: jax.Array) -> jax.Array:
+    """Returns the largest integer whose square is at most each of the values, int32[...]; -1 for negative values."""
+    root = jnp.sqrt(jnp.maximum(values, 0).astype(jnp.float32)).astype(jnp.int32)
+    # The root of a float may be rounded up, or down.
+    root += (root + 1) ** 2 <= values
+    return root - (root**2 > values)
+
+
 def _square_maximum(values: jax.Array, radius: jax.Array, max_radius: int) -> jax.Array:
     """Returns the maximum over the square around each pixel of int32[B, H, W], of values of at least -256."""
     values = values.astype(jnp.int16)

@@ -10,9 +10,21 @@ import numpy as np
 from flax import struct
 
 from flaxseg.metrics.accumulation import CountMetric
-from flaxseg.metrics.borders import IGNORED, border_band, border_pixels, class_codes, edge_distance, image_sizes
-from flaxseg.metrics.counting import class_counts
+from flaxseg.metrics.borders import (
+    IGNORED,
+    border_band,
+    border_pixels,
+    class_bits,
+    class_codes,
+    disk_union,
+    edge_distance,
+    image_sizes,
+)
+from flaxseg.metrics.counting import counted, histogram
 from flaxseg.metrics.ratios import defined_mean, ratio
+
+Codes = tuple[jax.Array, jax.Array]
+"""The class codes of label and prediction, int32[B, H, W] each."""
 
 
 @struct.dataclass
@@ -60,18 +72,18 @@ class Boundary(CountMetric):
         codes = class_codes(prediction, label, num_classes, size)
         squared_diagonal = (image_sizes(label.shape, size) ** 2).sum(-1)
         edge = edge_distance(label.shape, size)
-        bands, outlines = _bands(codes, edge, squared_diagonal), _outlines(codes, squared_diagonal)
+        bands = _bands(codes, edge, squared_diagonal)
+        outlines = _outlines(codes, squared_diagonal, num_classes)
         both = bands[0] & bands[1] & (codes[0] == codes[1])
+        selections = (both, bands[0], *outlines[0]), (bands[1], *outlines[1])
 
-        def counts(*selected: tuple[jax.Array, jax.Array]) -> jax.Array:
-            return jnp.stack([class_counts(code, where, num_classes).sum(0) for code, where in selected], axis=-1)
+        def count(codes: Codes, selections: Sequence[Sequence[jax.Array]]) -> list[jax.Array]:
+            return [_counts(*pair, num_classes) for pair in zip(codes, selections, strict=True)]
 
-        (label_matched, label_outline), (matched, outline) = outlines
+        of_label, of_prediction = counted(count, codes, selections, where=codes[0] >= 0)
         return cls(
-            bands=counts((codes[0], both), (codes[0], bands[0]), (codes[1], bands[1])),
-            outlines=counts(
-                (codes[0], label_matched), (codes[0], label_outline), (codes[1], matched), (codes[1], outline)
-            ),
+            bands=jnp.concatenate([of_label[:, :2], of_prediction[:, :1]], axis=1),
+            outlines=jnp.concatenate([of_label[:, 2:], of_prediction[:, 1:]], axis=1),
         )
 
     @classmethod
@@ -119,7 +131,7 @@ def match_radius(squared_diagonal: jax.Array, max_radius: int) -> jax.Array:
     return (160_000 * jnp.arange(max_radius) ** 2 < 9 * squared_diagonal[:, None]).sum(-1)
 
 
-def _bands(codes: tuple[jax.Array, jax.Array], edge: jax.Array, squared_diagonal: jax.Array) -> list[jax.Array]:
+def _bands(codes: Codes, edge: jax.Array, squared_diagonal: jax.Array) -> list[jax.Array]:
     """Returns the bands of label and prediction, bool[B, H, W] each."""
     max_width = math.isqrt(edge.shape[1] ** 2 + edge.shape[2] ** 2) // 50 + 1
     width = band_width(squared_diagonal, max_width)
@@ -127,34 +139,27 @@ def _bands(codes: tuple[jax.Array, jax.Array], edge: jax.Array, squared_diagonal
     return [border_band(code, width, max_width) | (at_edge & (code >= 0)) for code in codes]
 
 
-def _outlines(codes: tuple[jax.Array, jax.Array], squared_diagonal: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+def _outlines(codes: Codes, squared_diagonal: jax.Array, num_classes: int) -> list[tuple[jax.Array, jax.Array]]:
     """Returns the matched pixels and all pixels of the outlines, bool[B, H, W] each: of the label, the prediction."""
     height, width = codes[0].shape[1:]
     max_radius = math.isqrt(9 * (height**2 + width**2) // 160_000) + 1
-    # Narrow integers, because the loop below is memory-bound.
-    outlines = [jnp.where(border_pixels(code, image_edge=False), code, IGNORED).astype(jnp.int16) for code in codes]
-    padded = [
-        jnp.pad(x, ((0, 0), (max_radius, max_radius), (max_radius, max_radius)), constant_values=IGNORED)
-        for x in outlines
-    ]
-    squared_radius = match_radius(squared_diagonal, max_radius) ** 2
-    offsets = jnp.asarray(_disk(max_radius))
-
-    # One pass per offset serves all classes; distance transforms would be needed for each of them.
-    def match(at: jax.Array, matched: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        down, right = offsets[at]
-        near = (offsets[at] ** 2).sum() <= squared_radius
-        start = (0, max_radius + down, max_radius + right)
-        shifted = [jax.lax.dynamic_slice(x, start, outlines[0].shape) for x in padded[::-1]]
-        pairs = zip(matched, outlines, shifted, strict=True)
-        return tuple(m | (near[:, None, None] & (own == other)) for m, own, other in pairs)
-
-    nothing = jnp.zeros(codes[0].shape, bool)
-    matched = jax.lax.fori_loop(0, len(offsets), match, (nothing, nothing))
-    return [(m & (x >= 0), x >= 0) for m, x in zip(matched, outlines, strict=True)]
+    radius = match_radius(squared_diagonal, max_radius)
+    outlines = [border_pixels(code, image_edge=False) for code in codes]
+    # Sets of classes, so that one dilation serves all of them.
+    bits = [class_bits(jnp.where(x, c, IGNORED), num_classes) for c, x in zip(codes, outlines, strict=True)]
+    near = [disk_union(x, radius, max_radius) for x in bits]
+    matched = [((own & other) != 0).any(0) for own, other in zip(bits, near[::-1], strict=True)]
+    return list(zip(matched, outlines, strict=True))
 
 
-def _disk(radius: int) -> np.ndarray:
-    """Returns the offsets of the pixels within a radius, rows and columns, int32[N, 2]."""
-    grid = np.mgrid[-radius : radius + 1, -radius : radius + 1].reshape(2, -1).T
-    return grid[(grid**2).sum(1) <= radius**2].astype(np.int32)
+def _counts(codes: jax.Array, selections: Sequence[jax.Array], num_classes: int) -> jax.Array:
+    """Returns int32[K, N]: the number of pixels of each class in each of N selections, bool[B, H, W]."""
+    # One histogram of all combinations, because each pass over the pixels takes time.
+    shape = (2,) * len(selections)
+    index = codes * 2 ** len(selections)
+    for bit, where in enumerate(selections):
+        index += where * 2**bit
+    bins = num_classes * 2 ** len(selections)
+    combined = histogram(jnp.where(codes >= 0, index, bins), bins).sum(0).reshape(num_classes, *shape)
+    # The first selection is the lowest bit, and so the last axis.
+    return jnp.stack([jnp.take(combined, 1, axis=-1 - n).sum(range(1, len(shape))) for n in range(len(shape))], axis=-1)

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,26 @@ from flaxseg.report.metric_writers import check_writer, open_writer
 class EventWriter:
     """Writes summaries; what cannot be written is kept, and written to another event file later.
 
-    Everything is written in a thread.
+    Everything is written in a thread, which also opens the first file, because importing TensorFlow takes seconds.
 
     Args:
       directory: receives the event files.
       writer: one of `metric_writers.WRITERS`; CLU's imports TensorFlow.
       just_logging: write to the log only, not to files.
+      wait: called in the thread before anything else, to begin later; None to begin at once.
 
     Raises:
       ArgumentError: an unknown writer, or CLU's without TensorFlow.
     """
 
-    def __init__(self, directory: Path, *, writer: str = "auto", just_logging: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        writer: str = "auto",
+        just_logging: bool = False,
+        wait: Callable[[], None] | None = None,
+    ) -> None:
         check_writer(writer)
         self._directory = directory
         self._kind = writer
@@ -40,7 +48,9 @@ class EventWriter:
         self._whole_bytes = 0
         self._torn: list[tuple[Path, int]] = []
         self._has_warned = False
-        self._thread.submit(self._attempt, self._open).result()
+        if wait is not None:
+            self._thread.submit(wait)
+        self._thread.submit(self._attempt, self._open)
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes numbers by their names."""

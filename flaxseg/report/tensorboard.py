@@ -6,7 +6,7 @@ import io
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -52,12 +52,20 @@ class Summaries:
       workdir: the working directory.
       dataset: the dataset whose class names and colors are shown.
       writer: one of `metric_writers.WRITERS`; CLU's imports TensorFlow.
+      wait: called in the thread that writes, before it begins; see `EventWriter`.
 
     Raises:
       ArgumentError: an unknown writer, or CLU's without TensorFlow.
     """
 
-    def __init__(self, workdir: Path, dataset: SegmentationDataset, *, writer: str = "auto") -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        dataset: SegmentationDataset,
+        *,
+        writer: str = "auto",
+        wait: Callable[[], None] | None = None,
+    ) -> None:
         self._dataset = dataset
         self._is_writing = jax.process_index() == 0
         self._images = workdir / "images"
@@ -68,7 +76,7 @@ class Summaries:
         self._earlier = event_files(workdir) if self._is_writing else []
         if self._is_writing:
             self._images.mkdir(parents=True, exist_ok=True)
-        self._writer = EventWriter(workdir, writer=writer, just_logging=not self._is_writing)
+        self._writer = EventWriter(workdir, writer=writer, just_logging=not self._is_writing, wait=wait)
 
     def __enter__(self) -> Self:
         return self

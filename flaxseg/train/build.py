@@ -1,6 +1,8 @@
 """Builds a run from a configuration: `build(config)`, and a builder for each part, which can be called alone."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import optax
 from ml_collections import ConfigDict
@@ -18,6 +20,7 @@ from flaxseg.train.parts.optimization import (
     build_schedule,
 )
 from flaxseg.train.parts.public_model import with_public_network
+from flaxseg.train.step import TrainState, create_train_state
 from flaxseg.train.workdir import Workdir
 
 __all__ = [
@@ -45,6 +48,17 @@ class Run:
     model: ModelPart
     optim: OptimizationPart
     loop: LoopPart
+
+    @functools.cached_property
+    def create_state(self) -> Callable[..., TrainState]:
+        """The function (key, variables=None) -> initial state, always the same one, so that JAX traces it once."""
+        return functools.partial(
+            create_train_state,
+            image=self.model.image,
+            model=self.model.module,
+            tx=self.optim.tx,
+            options=self.optim.step_options,
+        )
 
     def of_seed(self, seed: int) -> "Run":
         """Returns the same run with another random seed; both share their caches of the data."""

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.data.types import Batch
-from flaxseg.inference.scoring import score_logits
+from flaxseg.inference.scorer import Scorer
 from flaxseg.models.rematerialization import KEEP_BARRIERS
 from flaxseg.train import device_cache
 from flaxseg.train.build import Run
 from flaxseg.train.partitioner import partition_safely, reduce_once
-from flaxseg.train.sharding import replicated
+from flaxseg.train.sharding import batch_divisor, place_batch, replicated
 from flaxseg.train.step import TrainState, predict_logits, train_step
 from flaxseg.train.step_check import NOT_TAKEN, select
 from flaxseg.train.step_metrics import TrainMetrics
@@ -62,7 +62,7 @@ class Compiled(NamedTuple):
     logits: Callable[..., Any]
     """(state, image) -> logits"""
     score: Callable[..., Any]
-    """(logits, batch) -> metrics. Separate from the network because labels at native resolution have many shapes."""
+    """(logits, batch on the host) -> metrics; a `Scorer`."""
     label: Callable[..., Any]
     """logits -> the most likely class of each pixel"""
 
@@ -73,7 +73,14 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
     everywhere: Any = replicated(run.loop.mesh)
     model = partition_safely(run.model.model, run.loop.mesh)
     plan = run.loop.evaluation
-    score = functools.partial(score_logits, metrics=plan.metrics, scale=plan.scale)
+    score = Scorer(
+        metrics=plan.metrics,
+        scale=plan.scale,
+        # With several processes, none knows the sizes of the labels of the others.
+        shards=batch_divisor(run.loop.mesh) if jax.process_count() == 1 else 0,
+        place=functools.partial(place_batch, mesh=run.loop.mesh),
+        sharding=everywhere,
+    )
     return Compiled(
         train=jax.jit(
             training_program(run),
@@ -82,7 +89,7 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
             compiler_options=compiler_options(run),
         ),
         logits=jax.jit(functools.partial(predict_logits, model=model)),
-        score=jax.jit(score, out_shardings=everywhere),
+        score=score,
         label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
     )
 

@@ -25,7 +25,7 @@ def describe(
       name: the name of the run among those that are trained together.
       is_brief: print only its steps, because those runs are otherwise the same.
     """
-    data, optim, devices = run.data, run.optim, run.loop.mesh.devices
+    data, optim, devices, step = run.data, run.optim, run.loop.mesh.devices, int(state.step)
     tables = {
         "parameters": parameter_overview.get_parameter_overview(state.params, include_stats=False),
         "parameter_groups": format_groups(
@@ -33,10 +33,10 @@ def describe(
         ),
     }
     steps = (
-        f"steps {int(state.step):,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation "
+        f"steps {step:,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation "
         f"every {run.loop.evaluation.every:,} steps"
-        if state.step < run.loop.total_steps
-        else f"complete at step {int(state.step):,}; evaluated once more"
+        if step < run.loop.total_steps
+        else f"complete at step {step:,}; evaluated once more"
     )
     lines = [
         f"{dataset}: {len(data.train.source):,} images to train on, {len(data.evaluation.source):,} to evaluate on, "

@@ -38,6 +38,10 @@ class Loader:
     def _stored(self) -> Stored:
         return load(self.count, self.read, self.mesh, num_threads=self.num_threads)
 
+    def shapes(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Returns the shapes, types and shardings of the arrays that a call returns; reads one example."""
+        return _shapes(self.read(0), self.count, self.mesh)
+
 
 def load(count: int, read: Callable[[int], Example], mesh: Mesh, *, num_threads: int) -> Stored:
     """Returns all examples of a dataset on the devices; each process reads the examples of its own devices.
@@ -53,12 +57,11 @@ def load(count: int, read: Callable[[int], Example], mesh: Mesh, *, num_threads:
         sizes.
     """
     first = read(0)
-    parts = batch_divisor(mesh)
-    shape = {key: (-(-count // parts) * parts, *first[key].shape) for key in ("image", "label")}  # type: ignore[literal-required]
-    where = {key: _sharding(mesh, shape[key]) for key in shape}
+    whole = _shapes(first, count, mesh)
+    shape = {key: found.shape for key, found in whole.items()}
     spans = [
         indices[0].indices(shape["label"][0])  # type: ignore[index]
-        for indices in where["label"].addressable_devices_indices_map(shape["label"]).values()
+        for indices in whole["label"].sharding.addressable_devices_indices_map(shape["label"]).values()
     ]
     begin, end = min(span[0] for span in spans), max(span[1] for span in spans)
     _check_memory(first, count, end - begin, mesh)
@@ -77,7 +80,7 @@ def load(count: int, read: Callable[[int], Example], mesh: Mesh, *, num_threads:
 
         return read_shard
 
-    return {key: jax.make_array_from_callback(shape[key], where[key], shard_reader(key)) for key in shape}
+    return {key: jax.make_array_from_callback(shape[key], whole[key].sharding, shard_reader(key)) for key in shape}
 
 
 def take(stored: Stored, index: jax.Array, mesh: Mesh) -> Batch:
@@ -102,6 +105,16 @@ def take(stored: Stored, index: jax.Array, mesh: Mesh) -> Batch:
         return jax.shard_map(take_local, mesh=mesh, in_specs=specs, out_specs=spec)(value, index)
 
     return {key: take_sharded(value) for key, value in stored.items()}
+
+
+def _shapes(first: Example, count: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns the shapes, types and shardings of all examples on the devices, given the first and their number."""
+    parts, found = batch_divisor(mesh), {}
+    for key in ("image", "label"):
+        array: np.ndarray = first[key]  # type: ignore[literal-required]
+        shape = (-(-count // parts) * parts, *array.shape)
+        found[key] = jax.ShapeDtypeStruct(shape, array.dtype, sharding=_sharding(mesh, shape))
+    return found
 
 
 def _sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from flaxseg.data.memory import available_memory, size_text
@@ -13,7 +12,7 @@ from flaxseg.train.accelerators import ACCELERATORS, Accelerator
 from flaxseg.train.build import Run, build
 from flaxseg.train.compile import Turn, compile_run
 from flaxseg.train.program_cost import ProgramCost, cost_of, shard_bytes
-from flaxseg.train.sharding import batch_divisor, batch_placement
+from flaxseg.train.sharding import batch_divisor, batch_shapes
 from flaxseg.train.state import abstract_state
 
 _FRACTION = 0.9
@@ -94,7 +93,7 @@ def dry_run(config: ConfigDict) -> DryRun:
     first = run.data.read_batch(0)
     step = step_cost(run, state, first, call.batch_size)
     memory = _device_memory(run)
-    batch = _abstract(run, first, call.batch_size)
+    batch = batch_shapes(first, mesh, size=call.batch_size)
     parts = {
         "parameters": shard_bytes((state.params, state.batch_stats)),
         "optimizer": shard_bytes(state.opt_state),
@@ -128,18 +127,9 @@ def step_cost(run: Run, state: Any, first: Batch, batch_size: int) -> ProgramCos
     """
     call = dataclasses.replace(run.loop.call, steps=1)
     single = dataclasses.replace(run, loop=dataclasses.replace(run.loop, call=call))
-    batch, turn = _abstract(run, first, batch_size), Turn(0, 0, max_skipped=0)
+    batch, turn = batch_shapes(first, run.loop.mesh, size=batch_size), Turn(0, 0, max_skipped=0)
     train = compile_run(single, state).train
     return cost_of(train, state, batch, run.loop.step_key, {}, turn, devices=run.loop.mesh.size)
-
-
-def _abstract(run: Run, first: Batch, batch_size: int) -> Batch:
-    """Returns the shapes of a batch of another number of examples, with the sharding of each array."""
-    found = {}
-    for name, value in first.items():
-        shape = (batch_size, *value.shape[1:])
-        found[name] = jax.ShapeDtypeStruct(shape, value.dtype, sharding=batch_placement(shape, run.loop.mesh))
-    return found
 
 
 def _device_memory(run: Run) -> int:

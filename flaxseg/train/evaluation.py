@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Iterator
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from flaxseg.data.types import Batch
@@ -74,11 +73,11 @@ def _score_batches(
         file=standard_error(),
     ) as bar:
         for batch in run.data.iterate(batches):
-            placed = place_batch(batch, run.loop.mesh)
-            logits = image_logits(run, compiled, state, placed)
-            yield compiled.score(logits, {key: value for key, value in placed.items() if key != "image"})
+            inputs = {key: batch[key] for key in ("image", "extent") if key in batch}
+            logits = image_logits(run, compiled, state, place_batch(inputs, run.loop.mesh))
+            yield compiled.score(logits, {key: value for key, value in batch.items() if key != "image"})
             if images.wants_more:
-                images.add(batch, np.asarray(compiled.label(logits)))
+                images.add(batch, compiled.label(logits))
             bar.update()
             if should_stop():
                 raise EvaluationStopped

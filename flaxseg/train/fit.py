@@ -10,8 +10,9 @@ from flaxseg.data.types import Batch
 from flaxseg.train.build import Run
 from flaxseg.train.callbacks import Callback, Events
 from flaxseg.train.checkpoints import Checkpoints
-from flaxseg.train.compile import Call, Compiled, Inputs, Turn, compile_run
+from flaxseg.train.compile import Call, Compiled, Inputs, Turn
 from flaxseg.train.device_cache import Stored
+from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.evaluation import Evaluation, EvaluationStopped, evaluate
 from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.recovery import SKIPPED, announce_skip
@@ -30,6 +31,7 @@ def fit(
     callbacks: Sequence[Callback],
     *,
     supervision: Supervision,
+    compilation: EarlyCompilation,
 ) -> Result:
     """Trains from the state's step to the end of the run, evaluating and saving checkpoints on the way.
 
@@ -39,19 +41,28 @@ def fit(
       checkpoints: the checkpoints of the run, for the best score so far.
       callbacks: react to the events of the run; one of them saves the checkpoints.
       supervision: ends the run after a step, or during an evaluation, with a checkpoint.
+      compilation: the jitted functions of the run.
 
     Raises:
       NonFiniteStep: a step was not taken because it is not finite, and the plan of the run does not allow to skip it.
     """
-    compiled = compile_run(run, state)
-    member = Member(run, state, checkpoints, callbacks, compiled=compiled, supervision=supervision)
-    (result,) = fit_members([member], one_by_one(compiled), supervision=supervision)
+    member = Member(run, state, checkpoints, callbacks, compiled=compilation.compiled, supervision=supervision)
+    (result,) = fit_members([member], one_by_one(compilation), supervision=supervision)
     return result
 
 
-def one_by_one(compiled: Compiled) -> "TakeStep":
+def one_by_one(compilation: EarlyCompilation) -> "TakeStep":
     """Returns a function that takes the next step of one run after another, in the same program."""
-    return lambda due: [compiled.train(*each.inputs()) for each in due]
+
+    def take_step(due: Sequence[Member]) -> list[Call]:
+        calls = []
+        for each in due:
+            inputs = each.inputs()
+            compilation.wait()  # Only after the first batches have been read, too.
+            calls.append(compilation.compiled.train(*inputs))
+        return calls
+
+    return take_step
 
 
 def fit_members(

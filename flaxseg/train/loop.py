@@ -18,7 +18,9 @@ from flaxseg.report.tensorboard import Summaries
 from flaxseg.train.build import Run, build
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
+from flaxseg.train.compile import compile_run
 from flaxseg.train.describe import describe
+from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.fit import fit
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.non_finite import NonFiniteStep
@@ -27,7 +29,7 @@ from flaxseg.train.parts.public_model import with_public_network
 from flaxseg.train.progress import ProgressBar
 from flaxseg.train.recovery import ROLLBACKS, RollBack, after_rollbacks, recovery
 from flaxseg.train.result import Result
-from flaxseg.train.state import Loaded, load_weights, restore_or_create
+from flaxseg.train.state import Loaded, abstract_state, load_weights, restore_or_create
 from flaxseg.train.step import TrainState
 from flaxseg.train.supervision import Supervision
 from flaxseg.train.workdir import Workdir
@@ -113,7 +115,14 @@ def _train_from_checkpoint(
         opened = open_run(stack, directory, config, run, load, ProgressBar(run.loop.checkpoints.best_metric), rollbacks)
         events = [*guards, *opened.writers, *callbacks]
         try:
-            return fit(opened.run, opened.state, opened.checkpoints, events, supervision=supervision)
+            return fit(
+                opened.run,
+                opened.state,
+                opened.checkpoints,
+                events,
+                supervision=supervision,
+                compilation=opened.compilation,
+            )
         except NonFiniteStep as error:
             raise recovery(opened.run, config, directory, error) from None
 
@@ -125,6 +134,7 @@ class OpenRun(NamedTuple):
     state: TrainState
     checkpoints: Checkpoints
     writers: list[Callback]
+    compilation: EarlyCompilation
 
 
 def open_run(
@@ -155,6 +165,7 @@ def open_run(
             directory.checkpoints, keep=plan.keep, best_metric=plan.best_metric, retry_minutes=plan.retry_minutes
         )
     )
+    compilation = _begin_to_compile(run, checkpoints, is_alone=progress.row is None)
     state = restore_or_create(run, checkpoints, load)
     counts = checkpoints.counts(int(state.step))
     run = after_rollbacks(run, max(rollbacks, counts.get(ROLLBACKS, 0)))
@@ -168,7 +179,9 @@ def open_run(
     )
     if run.optim.class_weights and jax.process_index() == 0:
         write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
-    summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, writer=config.log.writer))
+    # TensorFlow is imported after the step was traced, because Python does one or the other.
+    wait = compilation.wait_for_python
+    summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, writer=config.log.writer, wait=wait))
     # The run was stopped in this evaluation, or killed before its scores were added to the checkpoint.
     repeats = run.loop.should_evaluate(int(state.step)) and checkpoints.lacks_scores(int(state.step))
     summaries.start(config.to_dict(), tables, step=int(state.step), repeats_evaluation=repeats)
@@ -180,4 +193,13 @@ def open_run(
         HardestExamplesWriter(summaries, run.data.train),
         CheckpointWriter(checkpoints),
     ]
-    return OpenRun(run, state, checkpoints, writers)
+    return OpenRun(run, state, checkpoints, writers, compilation)
+
+
+def _begin_to_compile(run: Run, checkpoints: Checkpoints, *, is_alone: bool) -> EarlyCompilation:
+    """Returns the jitted functions of a run, whose step is compiled from now on, unless it is complete or not alone."""
+    shapes, step = abstract_state(run), checkpoints.latest_step or 0
+    compilation = EarlyCompilation(run, compile_run(run, shapes))
+    if is_alone and not run.loop.should_stop(step, checkpoints.improved_step):
+        compilation.start(shapes, step=step)
+    return compilation

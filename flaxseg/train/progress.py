@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
+import numpy as np
 from tqdm import tqdm
 
 from flaxseg.report.console import standard_error
@@ -19,6 +20,9 @@ from flaxseg.train.step_metrics import TrainMetrics
 
 class ProgressBar(Callback):
     """A bar that moves as the device finishes steps, with the loss and the latest score; use it in a `with` block.
+
+    It shows the loss of the first step of this process as soon as it is known, for which it waits, and later losses
+    when they are logged.
 
     Args:
       best_metric: the score to show.
@@ -34,6 +38,7 @@ class ProgressBar(Callback):
         # The step that a call ends with, and a scalar that is ready when it has ended.
         self._running: deque[tuple[int, Any]] = deque()
         self._step = 0
+        self._shows_loss = False
         self._bar: Any = None
 
     def __enter__(self) -> Self:
@@ -61,17 +66,26 @@ class ProgressBar(Callback):
             # The processes of a run often share a terminal or a file.
             disable=jax.process_index() > 0,
         )
+        self._shows_loss = False
 
     def on_step(self, step: int, metrics: TrainMetrics) -> None:
         self._running.append((step, metrics.loss.total))
+        if not self._shows_loss and not self._bar.disable:
+            # With several steps per call, there is an axis of steps.
+            total, count = (np.ravel(value)[0] for value in (metrics.loss.total, metrics.loss.count))
+            self._show_loss(total / count, refresh=True)
         self._move()
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
-        self._bar.set_description(f"{self._title}, loss {scalars['loss']:.4f}", refresh=False)
+        self._show_loss(scalars["loss"], refresh=False)
         self._move()
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
         self._bar.set_postfix({self._best_metric: f"{evaluation.scores[self._best_metric]:.4f}"})
+
+    def _show_loss(self, loss: float, *, refresh: bool) -> None:
+        self._shows_loss = True
+        self._bar.set_description(f"{self._title}, loss {loss:.4f}", refresh=refresh)
 
     def _move(self) -> None:
         """Moves the bar over the steps that the device has finished, without waiting for the others."""

@@ -13,7 +13,6 @@ from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.report.metric_writers import check_writer
 from flaxseg.train.build import build
 from flaxseg.train.callbacks import Callback
-from flaxseg.train.compile import compile_run
 from flaxseg.train.fit import Member, fit_members
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.loop import OpenRun, open_run
@@ -66,21 +65,21 @@ def train_seeds(
             supervision.before_exit(locks[seed].release)
         opened = _open_runs(stack, configs, directories)
         first = next(iter(opened.values()))
-        compiled = compile_run(first.run, first.state)
+        compilation = first.compilation
         members = {
             seed: Member(
                 each.run,
                 each.state,
                 each.checkpoints,
                 [locks[seed], *each.writers, *callbacks(seed)],
-                compiled=compiled,
+                compiled=compilation.compiled,
                 supervision=supervision,
             )
             for seed, each in opened.items()
         }
         together = list(members.values())
         try:
-            results = fit_members(together, step_together(together, compiled), supervision=supervision)
+            results = fit_members(together, step_together(together, compilation), supervision=supervision)
         except NonFiniteStep as error:
             seed = error.seed
             assert seed is not None

@@ -117,10 +117,30 @@ def place_batch(batch: Batch, mesh: Mesh, *, is_stacked: bool = False) -> Batch:
     def place(value: np.ndarray) -> jax.Array:
         where = batch_placement(value.shape[is_stacked:], mesh)
         if is_stacked:
-            where = NamedSharding(mesh, PartitionSpec(None, *where.spec))
+            where = _stacked_sharding(where)
         return jax.make_array_from_process_local_data(where, value)
 
     return jax.tree.map(place, dict(batch))  # type: ignore[no-any-return]
+
+
+def batch_shapes(batch: Batch, mesh: Mesh, *, size: int, steps: int = 1) -> Batch:
+    """Returns the shapes, types and shardings that a batch like this one has on the devices; see `place_batch`.
+
+    Args:
+      batch: arrays of examples, of which only the shapes and types matter.
+      mesh: the mesh of devices.
+      size: number of examples, over all devices.
+      steps: number of batches that are placed together; above 1, a leading axis counts them.
+    """
+
+    def shape_of(value: np.ndarray) -> jax.ShapeDtypeStruct:
+        shape = (size, *value.shape[1:])
+        where = batch_placement(shape, mesh)
+        if steps > 1:
+            shape, where = (steps, *shape), _stacked_sharding(where)
+        return jax.ShapeDtypeStruct(shape, value.dtype, sharding=where)
+
+    return jax.tree.map(shape_of, dict(batch))  # type: ignore[no-any-return]
 
 
 def stacked(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
@@ -143,6 +163,11 @@ def device_prefetch(batches: Iterator[Batch], mesh: Mesh, *, is_stacked: bool = 
         if len(placed) > 1:
             yield placed.popleft()
     yield from placed
+
+
+def _stacked_sharding(one: NamedSharding) -> NamedSharding:
+    """Returns the sharding of arrays with a leading axis that is not split."""
+    return NamedSharding(one.mesh, PartitionSpec(None, *one.spec))
 
 
 def _mesh(devices: np.ndarray) -> Mesh:

@@ -20,7 +20,7 @@ from flaxseg.models.protocol import Variables
 from flaxseg.train.build import Run
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.sharding import replicated, state_sharding
-from flaxseg.train.step import TrainState, create_train_state, initial_variables
+from flaxseg.train.step import TrainState, initial_variables
 
 Loaded = Mapping[str, Any]
 """Variables: NumPy arrays where weights were loaded, and shapes where they have yet to be initialized."""
@@ -52,7 +52,7 @@ def create_state(run: Run, loaded: Loaded | None) -> TrainState:
       loaded: from `load_weights`; what is not loaded is initialized from the run's seed.
     """
     _, placement = _shapes_and_sharding(run)
-    create, key = _creation(run), jax.random.key(run.loop.seed)
+    create, key = run.create_state, jax.random.key(run.loop.seed)
     if loaded is None or run.model.pretrained is None:
         return jax.jit(create, out_shardings=placement)(key)
     _announce(loaded, run.model.pretrained.source)
@@ -116,19 +116,8 @@ def load_source(
 
 
 def _shapes_and_sharding(run: Run) -> tuple[Any, Any]:
-    shapes = jax.eval_shape(_creation(run), jax.random.key(0))
+    shapes = jax.eval_shape(run.create_state, jax.eval_shape(jax.random.key, 0))
     return shapes, state_sharding(shapes, run.loop.mesh)
-
-
-def _creation(run: Run) -> Callable[..., TrainState]:
-    """Returns a function (key, variables=None) -> state."""
-    return functools.partial(
-        create_train_state,
-        image=run.model.image,
-        model=run.model.module,
-        tx=run.optim.tx,
-        options=run.optim.step_options,
-    )
 
 
 def _check_frozen(run: Run, loaded: Loaded, source: str) -> None:

@@ -31,7 +31,7 @@ class StepLog:
         skipped: int = 0,
         on_skip: Callable[[NonFinite], None] | None = None,
     ) -> None:
-        self._learning_rate = learning_rate
+        self._learning_rate = jax.jit(learning_rate)
         self._batch_size = batch_size
         self._on_skip = on_skip
         self._pending: list[TrainMetrics] = []
@@ -57,6 +57,7 @@ class StepLog:
         Raises:
           NonFiniteStep: one of them is not finite and was not skipped, so it and the later ones were not taken.
         """
+        self._rate_after(step - 1 - self.skipped)  # The first time, it is compiled while the device works.
         jax.block_until_ready(self._pending[-1].loss.total)
         finished = [metrics for call in jax.device_get(self._pending) for metrics in _steps_of(call)]
         self._pending.clear()
@@ -69,10 +70,7 @@ class StepLog:
         scalars = merged.compute()
         seconds = time.perf_counter() - self._since
         self.restart_clock()
-        # On the host's CPU, because an accelerator would compute it only after the steps already dispatched.
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            rate = self._learning_rate(max(step - 1 - self.skipped, 0))
-            scalars["learning_rate"] = float(rate) * scalars.pop("plateau_multiplier")
+        scalars["learning_rate"] = self._rate_after(step - 1 - self.skipped) * scalars.pop("plateau_multiplier")
         scalars["steps_per_second"] = len(finished) / seconds
         scalars["images_per_second"] = self._batch_size * len(finished) / seconds
         if self._on_skip is not None or self.skipped:
@@ -82,6 +80,12 @@ class StepLog:
     def restart_clock(self) -> None:
         """Excludes the time since the last read from the throughput."""
         self._since = time.perf_counter()
+
+    def _rate_after(self, updates: int) -> float:
+        """Returns the learning rate after a number of updates."""
+        # On the host's CPU, because an accelerator would compute it only after the steps already dispatched.
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            return float(self._learning_rate(max(updates, 0)))
 
     def _was_taken(self, step: int, metrics: TrainMetrics) -> bool:
         """Returns whether a step was taken; if it was skipped instead, counts it.

@@ -7,23 +7,24 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.train.build import Run
-from flaxseg.train.compile import Call, Compiled, compiler_options, training_program
+from flaxseg.train.compile import Call, compiler_options, training_program
+from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.fit import Member, TakeStep, one_by_one
 from flaxseg.train.sharding import replicated
 from flaxseg.train.step import TrainState
 
 
-def step_together(members: Sequence[Member], compiled: Compiled) -> TakeStep:
+def step_together(members: Sequence[Member], compilation: EarlyCompilation) -> TakeStep:
     """Returns what takes the next step of some of several runs; see `fit_members`.
 
     Args:
       members: the runs.
-      compiled: the jitted functions of one of them.
+      compilation: the jitted functions of one of them.
     """
     platform = members[0].run.loop.mesh.devices.flat[0].platform
     # XLA's CPU backend is slow at the grouped convolutions of a batched step, and slower yet at any convolution in the
     # body of a loop, such as that of `jax.lax.map`.
-    return one_by_one(compiled) if platform == "cpu" else Batched(members)
+    return one_by_one(compilation) if platform == "cpu" else Batched(members)
 
 
 _NEVER = -1

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from flaxseg.data.evaluation import bucket_size, eval_batches
+from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.pipeline import iterate, train_batches
-from flaxseg.data.types import IGNORE_LABEL, Example, SegmentationDataset, Source
+from flaxseg.data.types import IGNORE_LABEL, Example, SegmentationDataset, Source, bucket_size
 from flaxseg.errors import ArgumentError, DataError
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from flaxseg.metrics import Boundary
-from flaxseg.metrics.borders import border_band, border_pixels
+from flaxseg.metrics.borders import border_band, border_pixels, class_bits, disk_union, integer_root
 from flaxseg.metrics.boundary import band_width, match_radius
 
 CLASSES = 3
@@ -140,3 +140,39 @@ def test_every_radius_covers_a_square_window():
         np.testing.assert_array_equal(found[radius], ((windows >= 0) & (windows != own) & (own >= 0)).any((2, 3)))
     assert not found[0].any()
     np.testing.assert_array_equal(border_pixels(jnp.asarray(codes), image_edge=False)[1] & ~found[1], False)
+
+
+@pytest.mark.parametrize(("num_classes", "dtype", "words"), [(3, "uint8", 1), (40, "uint32", 2)])
+def test_every_disk_holds_the_classes_of_its_pixels(num_classes, dtype, words):
+    codes = np.full((4, 15, 18), -1, np.int32)
+    chosen = np.random.default_rng(4).integers(codes.size, size=30)
+    codes.flat[chosen] = np.random.default_rng(5).integers(num_classes, size=30)
+    bits = class_bits(codes, num_classes)
+    assert (bits.dtype, len(bits)) == (dtype, words)
+    radii = [0, 1, 4, 5]
+    found = np.asarray(jax.jit(partial(disk_union, max_radius=5))(bits, jnp.array(radii)))
+    width = 8 * bits.dtype.itemsize
+    for index, radius in enumerate(radii):
+        grid = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+        disk = (grid**2).sum(0) <= radius**2
+        for number in range(num_classes):
+            expected = ndimage.binary_dilation(codes[index] == number, disk)
+            word = found[number // width, index]
+            np.testing.assert_array_equal(word >> number % width & 1, expected)
+
+
+def test_integer_roots():
+    values = np.concatenate([np.arange(-3, 2000), np.arange(40, 4000, 7) ** 2, np.arange(40, 4000, 7) ** 2 - 1])
+    expected = [-1 if value < 0 else math.isqrt(value) for value in values.tolist()]
+    np.testing.assert_array_equal(integer_root(jnp.asarray(values, jnp.int32)), expected)
+
+
+def test_counts_do_not_depend_on_the_number_of_classes():
+    label, prediction = (each[None] for each in random_maps(7, (40, 50)))
+    few = dict(zip(("bands", "outlines"), scipy_counts(prediction[0], label[0]), strict=True))
+    spread = np.array([1, 33, 38])
+    many = measure(spread[prediction], spread[label], num_classes=40)
+    for name, expected in few.items():
+        found = np.asarray(getattr(many, name))
+        np.testing.assert_array_equal(found[spread], expected)
+        assert found.sum() == expected.sum() > 0

@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ def test_what_cannot_be_written_is_written_later(tmp_path, limit_file_size, flus
     writer.write_scalars(1, {"loss": 1.0})
     if flushed:
         writer.flush()
+    writer._thread.submit(int).result()  # What was submitted before has been done.
     (file,) = event_files(tmp_path)
     limit_file_size(file.stat().st_size + 20)
     for step in (2, 3, 4):
@@ -69,3 +71,13 @@ def test_a_failure_is_reported_once(tmp_path, capsys, writer):
     directory.unlink()
     writer.close()
     assert steps(directory) == {"loss": [1]}
+
+
+def test_the_file_is_opened_in_the_thread(tmp_path):
+    may_begin = threading.Event()
+    writer = EventWriter(tmp_path, writer="tensorboard", wait=may_begin.wait)
+    writer.write_scalars(1, {"loss": 1.0})
+    assert event_files(tmp_path) == []
+    may_begin.set()
+    writer.close()
+    assert steps(tmp_path) == {"loss": [1]}

@@ -6,10 +6,12 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import jax
 import numpy as np
 import pytest
+from jax._src.array import ArrayImpl
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
@@ -20,7 +22,7 @@ from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
 from flaxseg.report.samples import SampleImages
-from flaxseg.train import fit
+from flaxseg.train import fit, loop
 from flaxseg.train.build import build
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.checkpoints import Checkpoints
@@ -30,13 +32,32 @@ from flaxseg.train.state import restore_or_create
 
 CLASSES = ("background", "disc", "square", "triangle", "border")
 
+compiled_in = {}
+"""The names of the threads in which each program of the run below was compiled."""
+
+
+reads = []
+"""The steps of that run after which the host has read from the device, each time before the next step."""
+
+
+class ReadsOfEachStep(Callback):
+    """Notes each step, so that `reads` shows between which steps the host has read from the device."""
+
+    def on_step(self, step, metrics):
+        reads.append(step)
+
+
+def note_compilation(event, duration, fun_name="", **_):
+    if event.endswith("/backend_compile_duration"):
+        compiled_in.setdefault(fun_name, []).append(threading.current_thread().name)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Returns config, directory, result and jitted functions of a run of six steps, evaluated after 3 and 6."""
     workdir = tmp_path_factory.mktemp("run")
     config = load_config("configs/shapes.py:tiny")
-    compiled, original = [], fit.compile_run
+    compiled, original = [], loop.compile_run
 
     def remember(*arguments):
         functions = original(*arguments)
@@ -44,8 +65,13 @@ def run(tmp_path_factory):
         return functions
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "compile_run", remember)
-        result = train_and_evaluate(config, workdir)
+        patch.setattr(loop, "compile_run", remember)
+        jax.monitoring.register_event_duration_secs_listener(note_compilation)
+        value, wait = ArrayImpl._value, ArrayImpl.block_until_ready
+        patch.setattr(ArrayImpl, "_value", property(lambda self: reads.append("read") or value.fget(self)))
+        patch.setattr(ArrayImpl, "block_until_ready", lambda self: reads.append("wait") or wait(self))
+        result = train_and_evaluate(config, workdir, callbacks=[ReadsOfEachStep()])
+        jax.monitoring.unregister_event_duration_listener(note_compilation)
     return config, workdir, result, compiled
 
 
@@ -65,7 +91,21 @@ def test_every_example_is_scored_once_at_its_own_size(run):
 
 
 def test_each_function_compiles_once(run):
-    assert [function._cache_size() for function in run[3]] == [1, 1, 1, 1]
+    train, logits, score, label = run[3]
+    assert [function._cache_size() for function in (train, logits, score._score, label)] == [1, 1, 1, 1]
+
+
+def test_the_step_is_compiled_while_the_run_starts(run):
+    assert compiled_in["jit(train)"] == ["flaxseg-compilation"]
+    assert compiled_in["jit(create_train_state)"] != ["flaxseg-compilation"]
+
+
+def test_nothing_waits_for_the_device_between_logs(run):
+    assert {"read", "wait"} <= set(reads)
+    # The first loss is shown, logs are due after 2, 4 and 6, and are read once the next step has been dispatched, and
+    # an evaluation is due after 3.
+    for step in (1, 5):
+        assert reads[reads.index(step) + 1] == step + 1
 
 
 def test_tensorboard_holds_every_scalar(events):

@@ -58,7 +58,7 @@ def train_here(folder, mesh, stage):
     """Trains in this process, which has eight devices, and stops at a stage."""
     (folder / "records").mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        for owner, name in ((fit, "compile_run"), (fit, "evaluate"), (loop, "fit"), (ProgressBar, "on_step")):
+        for owner, name in ((loop, "compile_run"), (fit, "evaluate"), (loop, "fit"), (ProgressBar, "on_step")):
             patch.setattr(owner, name, getattr(owner, name))  # Restored at the end.
         recorded_run.prepare(stage)
         recorded_run.record(folder / "records")

@@ -2,6 +2,7 @@
 
 import types
 
+import numpy as np
 import pytest
 
 from flaxseg.train.progress import ProgressBar
@@ -10,22 +11,30 @@ from flaxseg.train.progress import ProgressBar
 class Value:
     """A value on a device."""
 
-    def __init__(self):
-        self.finished = False
+    def __init__(self, value=None):
+        self.value = value
+        self.finished = value is not None
 
     def is_ready(self):
         return self.finished
 
+    def __array__(self, dtype=None, copy=None):
+        assert self.finished, "the bar has waited for the device"
+        return np.asarray(self.value, dtype)
 
-def metrics():
-    return types.SimpleNamespace(loss=types.SimpleNamespace(total=Value()))
+
+def metrics(total=None):
+    return types.SimpleNamespace(loss=types.SimpleNamespace(total=Value(total), count=np.int32(2)))
 
 
-def test_the_bar_never_waits_for_the_device(capsys):
+def test_the_bar_waits_for_the_device_only_once(capsys):
     run = types.SimpleNamespace(loop=types.SimpleNamespace(total_steps=10))
     steps = [metrics() for _ in range(3)]
+    first = metrics(3.0)
     with ProgressBar("miou") as bar:
-        bar.on_start(run, types.SimpleNamespace(step=4))
+        bar.on_start(run, types.SimpleNamespace(step=3))
+        bar.on_step(4, first)
+        assert "train, loss 1.5000" in capsys.readouterr().err
         for number, step in enumerate(steps, 5):
             bar.on_step(number, step)
         bar.on_log(5, {"loss": 0.25}, None)
@@ -33,7 +42,7 @@ def test_the_bar_never_waits_for_the_device(capsys):
         bar.on_log(6, {"loss": 0.125}, None)
         bar.on_evaluation(6, types.SimpleNamespace(scores={"miou": 0.75}))
     shown = capsys.readouterr().err.strip().split("\r")
-    assert "4/10" in shown[0] and "train, loss 0.1250" in shown[-1]
+    assert "train, loss 0.1250" in shown[-1]
     assert "6/10" in shown[-1] and "miou=0.7500" in shown[-1]
 
 

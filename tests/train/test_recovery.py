@@ -56,7 +56,7 @@ def quick():
     evaluation = Evaluation(metrics, metrics.compute(), SampleImages(0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "evaluate", lambda *_, num_images, should_stop=None: evaluation)
-        patch.setattr(fit, "compile_run", compile_once)
+        patch.setattr(loop, "compile_run", compile_once)
         patch.setattr(loop, "Summaries", unittest.mock.MagicMock())
         yield
 
@@ -144,7 +144,7 @@ def test_a_skipped_step_has_no_effect(stopped, tmp_path, at):
     result = train_and_evaluate(config, workdir, callbacks=[callback])
     assert (result.skipped_steps, int(result.state.step)) == (1, 8)
     assert scalars[8]["skipped_steps"] == 1 and np.isfinite(scalars[8]["loss"])
-    compiled, key = fit.compile_run(run, before), run.loop.step_key
+    compiled, key = loop.compile_run(run, before), run.loop.step_key
     state, by_hand = before.replace(step=before.step + 1), []
     for step in (5, 6, 7):
         batch = place_batch(run.data.train_batches[step], run.loop.mesh)

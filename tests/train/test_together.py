@@ -12,6 +12,7 @@ import pytest
 from flaxseg.config.files import load_config
 from flaxseg.train.build import build
 from flaxseg.train.compile import Inputs, Turn, compile_run
+from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.fit import one_by_one
 from flaxseg.train.sharding import place_batch, replicated, stacked
 from flaxseg.train.state import create_state
@@ -51,7 +52,9 @@ def runs_of(*overrides, seeds=SEEDS):
 def train(runs, states, *, calls, is_batched):
     """Returns the runs after some calls, each with the states in between on the host."""
     members = [Steps(run, state) for run, state in zip(runs, states, strict=True)]
-    take_step = Batched(members) if is_batched else one_by_one(compile_run(runs[0], states[0]))
+    take_step = (
+        Batched(members) if is_batched else one_by_one(EarlyCompilation(runs[0], compile_run(runs[0], states[0])))
+    )
     history = [[] for _ in members]
     for _ in range(calls):
         for member, call, seen in zip(members, take_step(members), history, strict=True):
