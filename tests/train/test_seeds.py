@@ -58,8 +58,7 @@ def quick():
         return compiled[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (fit, seeds):
-            patch.setattr(module, "compile_run", compile_once)
+        patch.setattr(loop, "compile_run", compile_once)
         for name in ("confusion_figure", "prediction_panel"):
             patch.setattr(tensorboard, name, lambda *_: figure)
         yield

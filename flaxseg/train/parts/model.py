@@ -60,7 +60,6 @@ class ModelPart:
     Attributes:
       name: its name in messages.
       module: the network, without regard to frozen parameters.
-      num_classes: number of classes.
       image_shape: (H, W, C) of the images that it is trained on.
       variables: the shapes of its `params` and `batch_stats`, as `jax.ShapeDtypeStruct`.
       encoder_layers: the names of the encoder's modules in the order of the forward pass; empty without an encoder.
@@ -71,13 +70,17 @@ class ModelPart:
 
     name: str
     module: nn.Module
-    num_classes: int
     image_shape: tuple[int, int, int]
     variables: Variables
     encoder_layers: tuple[str, ...]
     frozen: IsFrozen | None
     pretrained: PretrainedWeights | None
     remat: str = "none"
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return int(self.module.num_classes)  # type: ignore[attr-defined]
 
     @property
     def model(self) -> SegmentationModel:
@@ -115,7 +118,6 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int, *, pub
     return ModelPart(
         name=given.name,
         module=module,
-        num_classes=num_classes,
         image_shape=image_shape,
         variables=variables,
         encoder_layers=layers,
