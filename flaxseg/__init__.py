@@ -1,7 +1,7 @@
 """flaxseg: semantic segmentation in JAX and Flax: train a network, and use it."""
 
+from flaxseg.host_memory import restart_with_large_pages
 from flaxseg.interrupts import exit_during_imports, is_command
-from flaxseg.large_pages import restart_with_large_pages
 
 exit_during_imports()
 if is_command():

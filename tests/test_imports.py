@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "flaxseg"
 
 FLOORS = {
-    "compile_cache errors interrupts large_pages": "",
+    "compile_cache errors host_memory interrupts": "",
     "ops registry": "errors",
     "data": "errors registry",
     "metrics": "data.types errors ops",
@@ -20,10 +20,11 @@ FLOORS = {
     "report": "data errors metrics",
     "inference": "data.types errors metrics models ops registry",
     "config": "augment data errors losses metrics models optimizers registry report",
-    "train": "augment config data errors inference interrupts losses metrics models ops optimizers registry report",
+    "train": "augment config data errors host_memory inference interrupts losses metrics models ops optimizers "
+    "registry report",
     "deploy": "config data errors inference metrics models ops report train",
     "inspection": "config data errors losses models registry report train",
-    "diagnosis": "config data deploy errors inference large_pages losses models report train",
+    "diagnosis": "config data deploy errors host_memory inference losses models report train",
     "commands": "cli compile_cache config data deploy diagnosis errors inference inspection interrupts report train",
 }
 """From the ground floor up: for each package or file, what it may import besides itself; equal ones share a row."""
@@ -62,7 +63,7 @@ def test_the_package_directory_holds_only_commands_and_packages():
         "compile_cache.py",
         "errors.py",
         "interrupts.py",
-        "large_pages.py",
+        "host_memory.py",
         "registry.py",
         *(f"{name}.py" for name in COMMANDS),
     }

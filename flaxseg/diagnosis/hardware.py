@@ -11,7 +11,7 @@ import psutil
 from flaxseg.data.memory import available_memory, memory_limit, size_text
 from flaxseg.data.threads import thread_count
 from flaxseg.diagnosis.findings import Finding, Note, Problem, Row
-from flaxseg.large_pages import page_size
+from flaxseg.host_memory import page_size
 
 _NVIDIA = Path("/dev/nvidia0")
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")

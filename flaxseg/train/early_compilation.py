@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxseg import host_memory
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Compiled, Turn
 from flaxseg.train.sharding import batch_shapes, replicated
@@ -61,6 +62,7 @@ class EarlyCompilation:
             finally:
                 self._is_lowered.set()
             lowered.compile()
+            host_memory.give_back()
 
 
 def _arguments(run: Run, state: Any, step: int) -> tuple[Any, ...]:
