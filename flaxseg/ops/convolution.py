@@ -11,7 +11,7 @@ from jax import lax
 
 from flaxseg.errors import ArgumentError
 from flaxseg.ops.depthwise import MAX_TAPS, Pads, depthwise, depthwise_input_gradient, depthwise_kernel_gradient
-from flaxseg.ops.example_sum import sum_over_examples
+from flaxseg.ops.example_sum import rows_are_split, sum_over_examples
 from flaxseg.ops.platform import by_platform
 
 
@@ -174,7 +174,7 @@ def _conv_backward(
             by_platform(gradient, kernel, cpu=by_taps, default=for_x),
             by_platform(x, gradient, cpu=for_taps, default=for_kernel),
         )
-    if not _is_faster_in_chunks(gradient.shape, spec):
+    if not _is_faster_in_chunks(gradient.shape, spec) or rows_are_split():
         return for_x(gradient, kernel), for_kernel(x, gradient)
     by_rows = functools.partial(_kernel_gradient_by_rows, kernel_size=kernel.shape[:2], spec=spec)
 
