@@ -11,7 +11,7 @@ from jax import lax
 from flaxseg.errors import ArgumentError
 from flaxseg.ops.depthwise import MAX_TAPS, Pads, depthwise, depthwise_input_gradient, depthwise_kernel_gradient
 from flaxseg.ops.doubled_convolution import conv_doubled
-from flaxseg.ops.example_sum import sum_over_examples
+from flaxseg.ops.example_sum import rows_are_split, sum_over_examples
 from flaxseg.ops.kernel_gradient import kernel_gradient_by_rows
 from flaxseg.ops.platform import by_platform
 from flaxseg.ops.resize import resize_nearest
@@ -118,7 +118,10 @@ def _conv_resized(x: jax.Array, kernel: jax.Array, spec: _Spec, size: tuple[int,
     height, width = x.shape[1:3]
     if size is None or size == (height, width):
         return _conv_one(x, kernel, spec)
-    is_doubled = size == (2 * height, 2 * width) and kernel.shape[:2] == (3, 3) and spec == _SAME
+    # Where rows are split between devices, one convolution exchanges fewer of them than four.
+    is_doubled = (
+        not rows_are_split() and size == (2 * height, 2 * width) and kernel.shape[:2] == (3, 3) and spec == _SAME
+    )
     # An image whose size is not known, as in an exported program, is resized.
     if is_doubled and all(isinstance(length, int) and length >= _MIN_DOUBLED_ROWS for length in (height, width)):
         return conv_doubled(x, kernel, _conv_padded)
@@ -203,7 +206,7 @@ def _conv_backward(
             by_platform(gradient, kernel, cpu=by_taps, default=for_x),
             by_platform(x, gradient, cpu=for_taps, default=for_kernel),
         )
-    if not _is_faster_in_chunks(gradient.shape, spec):
+    if not _is_faster_in_chunks(gradient.shape, spec) or rows_are_split():
         return for_x(gradient, kernel), for_kernel(x, gradient)
     by_rows = functools.partial(
         kernel_gradient_by_rows,

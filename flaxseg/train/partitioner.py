@@ -19,7 +19,6 @@ from flax import linen as nn
 from jax.sharding import Mesh
 
 from flaxseg.models.protocol import ModelWrapper, SegmentationModel
-from flaxseg.ops import plain_forms
 from flaxseg.ops.example_sum import examples_split_over
 from flaxseg.train.sharding import EXAMPLES, batch_divisor, example_sharding, replicated
 
@@ -38,12 +37,12 @@ def partition_safely(model: SegmentationModel, mesh: Mesh) -> SegmentationModel:
 def reduce_once(mesh: Mesh) -> contextlib.AbstractContextManager[None]:
     """Returns a context in which the training step has to be traced, so that each gradient is all-reduced once.
 
-    The form for the CPU sums a kernel's gradient over chunks of rows, and XLA would reduce each term. Where rows are
-    split between devices, the forms for all platforms are used, whose rows XLA exchanges at far fewer places.
+    On the CPU, a kernel's gradient is a sum over chunks of rows, and XLA would reduce each term. Where rows are split
+    between devices, it is not computed in chunks, so that XLA exchanges rows at far fewer places.
     """
-    if mesh.shape["spatial"] > 1:
-        return plain_forms()
-    return examples_split_over(mesh, EXAMPLES) if batch_divisor(mesh) > 1 else contextlib.nullcontext()
+    rows = mesh.shape["spatial"] > 1
+    is_split = rows or batch_divisor(mesh) > 1
+    return examples_split_over(mesh, EXAMPLES, rows=rows) if is_split else contextlib.nullcontext()
 
 
 @dataclasses.dataclass(frozen=True)

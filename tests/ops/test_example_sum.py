@@ -51,7 +51,7 @@ def test_the_sum_is_batched_and_differentiated_twice():
     np.testing.assert_allclose(second, np.full((1, 1, 1, 1), 6 * pixels))
 
 
-def test_split_rows_are_exchanged_by_the_form_for_all_platforms():
+def test_split_rows_are_not_summed_in_chunks():
     mesh = make_mesh(data=2, spatial=4)
     x = jax.random.normal(jax.random.key(0), (2, 64, 5, 2))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 2, 3))
