@@ -4,7 +4,7 @@
     python benchmarks/step.py --model unet --encoder resnet34 --batch 4 --size 256
 
 A training step is forward, backward and AdamW on random images and labels. peers/torch_step.py does the same work in
-PyTorch, and compare.py runs the two in turn. Absolute times depend on the machine and its load; quote ratios.
+PyTorch, and compare.py runs the two in turn. As the commands do, it starts again to get memory in large pages. Absolute times depend on the machine and its load; quote ratios.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from measuring import resident_mib
 
-from flaxseg import compile_cache
+from flaxseg import compile_cache, host_memory
 from flaxseg.losses import weighted_sum
 from flaxseg.models import build_model
 from flaxseg.models.flops import multiply_adds
@@ -34,6 +34,8 @@ PHASES = ("train", "infer")
 def clock(call: Callable[[], Any], steps: int) -> dict[str, float]:
     """Returns the seconds of wall time (least, median) and CPU time (least) of a call, whose result is waited for."""
     walls, cpus = [], []
+    jax.block_until_ready(call())
+    host_memory.give_back()  # As the commands do after compilation.
     for _ in range(WARM_UP_CALLS + steps):
         wall, cpu = time.perf_counter(), time.process_time()
         jax.block_until_ready(call())
@@ -129,6 +131,7 @@ def _peak_device_mib() -> int | None:
 
 def main() -> None:
     """Reads the flags, measures, prints JSON."""
+    host_memory.restart_with_large_pages()  # As the commands do.
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="plain_unet", help="the network (default: plain_unet)")
     parser.add_argument("--encoder", default="", help="its encoder (default: the network's own)")
