@@ -4,7 +4,8 @@
     python benchmarks/step.py --model unet --encoder resnet34 --batch 4 --size 256
 
 A training step is forward, backward and AdamW on random images and labels. peers/torch_step.py does the same work in
-PyTorch, and compare.py runs the two in turn. As the commands do, it starts again to get memory in large pages. Absolute times depend on the machine and its load; quote ratios.
+PyTorch, and compare.py runs the two in turn. As the commands do, it starts again to get memory in large pages.
+Absolute times depend on the machine and its load; quote ratios.
 """
 
 import argparse
