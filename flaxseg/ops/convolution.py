@@ -202,9 +202,12 @@ def _conv_backward(
         options: dict[str, Any] = {"stride": spec.stride, "dilation": spec.dilation, "pads": spec.pads}
         by_taps = functools.partial(depthwise_input_gradient, size=x.shape[1:3], **options)
         for_taps = functools.partial(depthwise_kernel_gradient, kernel_size=kernel.shape[:2], **options)
+        # Where examples are split over devices and rows are gathered, XLA's partitioner adds its own form of this
+        # gradient once for each device of the rows (jax 0.10.2).
+        elsewhere = for_taps if rows_are_split() else for_kernel
         return (
             by_platform(gradient, kernel, cpu=by_taps, default=for_x),
-            by_platform(x, gradient, cpu=for_taps, default=for_kernel),
+            by_platform(x, gradient, cpu=for_taps, default=elsewhere),
         )
     if not _is_faster_in_chunks(gradient.shape, spec) or rows_are_split():
         return for_x(gradient, kernel), for_kernel(x, gradient)

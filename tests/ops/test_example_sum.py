@@ -3,8 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from flaxseg import ops
+from flaxseg.ops.example_sum import examples_split_over
 from flaxseg.train.partitioner import reduce_once
 from flaxseg.train.program_cost import collectives
 from flaxseg.train.sharding import batch_sharding, make_mesh, replicated
@@ -61,3 +63,33 @@ def test_split_rows_are_not_summed_in_chunks():
         compiled = gradient.lower(*placed).compile()
     np.testing.assert_allclose(compiled(*placed), gradient(kernel, x), rtol=1e-4)
     assert collectives(compiled.as_text())["collective-permute"][0] <= 8
+
+
+@pytest.mark.parametrize(("rows", "convolutions"), [(False, 2), (True, 1)])
+def test_depthwise_gradients_are_sums_over_taps_where_rows_are_split(rows, convolutions):
+    """XLA's partitioner adds the kernel's gradient of a depthwise convolution several times there."""
+    x, kernel = jax.ShapeDtypeStruct((2, 8, 8, 4), np.float32), jax.ShapeDtypeStruct((3, 3, 1, 4), np.float32)
+
+    def gradients(x, kernel):
+        with examples_split_over(make_mesh(data=2, spatial=2), ("data",), rows=rows):
+            return jax.grad(lambda x, kernel: ops.conv(x, kernel, groups=4).sum(), (0, 1))(x, kernel)
+
+    text = jax.jit(gradients).trace(x, kernel).lower(lowering_platforms=("cuda",)).as_text()
+    assert text.count("stablehlo.convolution") == convolutions
+
+
+def test_depthwise_gradients_of_gathered_rows_are_right():
+    mesh = make_mesh(data=2, spatial=2)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 4))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 4))
+
+    def gradient(kernel, x):
+        gathered = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, PartitionSpec("data")))
+        return jax.grad(lambda kernel: (ops.conv(gathered, kernel, groups=4) ** 2).sum())(kernel)
+
+    def split(kernel, x):
+        with reduce_once(mesh), ops.plain_forms():
+            return gradient(kernel, x)
+
+    placed = jax.device_put(x, batch_sharding(mesh))
+    np.testing.assert_allclose(jax.jit(split)(kernel, placed), jax.jit(gradient)(kernel, x), rtol=1e-5)
