@@ -69,6 +69,7 @@ def assert_resumes_bit_for_bit(config, folder, tmp_path, *overrides):
     jax.tree.map(np.testing.assert_array_equal, whole, parts)
 
 
+@pytest.mark.long
 def test_a_public_network_is_fine_tuned_resumed_evaluated_and_exported(small_unet, tmp_path, capsys):
     tiny = ("model.options={}", "data.options.size=(16,16)", "data.image_size=(16,16)", "data.options.count=8")
     assert_resumes_bit_for_bit("configs/shapes.py:tiny", small_unet, tmp_path, *tiny)

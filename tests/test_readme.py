@@ -126,7 +126,12 @@ def test_targets_exist():
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files(page):
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
-        assert (ROOT / page).parent.joinpath(link).exists(), link
+        path, _, heading = link.partition("#")
+        target = (ROOT / page).parent.joinpath(path)
+        assert target.exists(), link
+        titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
+        anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
+        assert not heading or heading in anchors, link
 
 
 def test_the_map_names_every_package_and_files_that_exist():

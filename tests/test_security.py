@@ -24,9 +24,13 @@ LOADERS = {"flaxseg/config/files.py": {"run_path"}, "flaxseg/registry.py": {"imp
 LOADERS |= {"flaxseg/__main__.py": {"import_module"}}
 """The command `flaxseg` loads the modules of its own table."""
 
-ALLOWED_MODULES = {"flaxseg/train/storage.py": {"ctypes"}, "flaxseg/train/witness.py": {"subprocess"}}
-"""The only places where a function of the C library is called that Python does not offer (`fallocate`), and where a
-program is started: Python, with the file itself."""
+ALLOWED_MODULES = {
+    "flaxseg/host_memory.py": {"ctypes"},
+    "flaxseg/train/storage.py": {"ctypes"},
+    "flaxseg/train/witness.py": {"subprocess"},
+}
+"""The only places where functions of the C library are called that Python does not offer (`malloc_trim`, `fallocate`),
+and where a program is started: Python, with the file itself."""
 
 
 def unsafe(tree: ast.Module, file: str = "") -> list[str]:

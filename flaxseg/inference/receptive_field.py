@@ -12,6 +12,7 @@ from flaxseg.inference import patterns
 from flaxseg.inference.dependence import Cause, Dependence, unmarked
 from flaxseg.inference.influence import trace
 from flaxseg.models.protocol import SegmentationModel, Variables
+from flaxseg.ops import plain_forms
 
 
 class NotLocal(FlaxsegError):
@@ -169,7 +170,10 @@ MIN_PHASES = 32
 
 def _program(model: SegmentationModel, variables: Variables, shape: tuple[int, ...]) -> ClosedJaxpr:
     avals = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), variables)
-    return jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(avals, jax.ShapeDtypeStruct(shape, jnp.float32))
+    # The forms for the CPU depend on the same pixels, in more operations.
+    with plain_forms():
+        make = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))
+        return make(avals, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def _marked_lines(shape: tuple[int, ...], axis: int) -> Dependence:

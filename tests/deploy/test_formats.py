@@ -40,7 +40,7 @@ def expected_size(name, kind):
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["stablehlo", onnx])
-@pytest.mark.parametrize("name", QUICK)
+@pytest.mark.parametrize("name", ["plain_unet", pytest.param("linknet", marks=pytest.mark.long)])
 def test_some_architectures(tmp_path, name, kind):
     entry = check(tmp_path, kind, name, QUICK[name], (16, 24))
     assert entry["image_size"].startswith("multiples of")

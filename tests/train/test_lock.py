@@ -45,6 +45,7 @@ def wait_for_training(process, workdir):
         time.sleep(0.1)
 
 
+@pytest.mark.long
 def test_a_second_run_is_refused_until_the_first_was_killed(tmp_path):
     workdir = tmp_path / "run"
     first = start(workdir)

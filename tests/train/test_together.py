@@ -87,6 +87,7 @@ def trained():
     return (alone, expected), (together, found), take_step
 
 
+@pytest.mark.long
 def test_first_gradients_are_those_of_each_run(trained, record_property):
     """Adam's first moment after one step is a tenth of the gradient."""
     (alone, expected), (together, found), _ = trained
@@ -103,6 +104,7 @@ def optax_mu(opt_state):
     return mu
 
 
+@pytest.mark.long
 def test_runs_that_are_not_due_do_not_change(trained):
     """Whichever of the runs are due, each step is the same, bit for bit."""
     _, (members, found), take_step = trained
