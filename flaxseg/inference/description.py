@@ -29,6 +29,9 @@ _MAX_NAME = 100
 _GIVEN = ("num_classes", "dtype", "mean", "std")
 """Arguments of a network that have a field of their own."""
 
+_FORMER = ("remat",)
+"""Options of networks in earlier versions, which do not change what a trained network computes."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelDescription:
@@ -83,11 +86,12 @@ class ModelDescription:
           ArgumentError: the network's name or an option is unknown to this version of flaxseg.
         """
         entry = look_up(self.name, MODELS)
-        if errors := option_errors(entry, self.options, key="options", given=_GIVEN):
-            raise ArgumentError("options", dict(self.options), "; ".join(errors))
         names = option_names(entry)
+        options = {key: value for key, value in self.options.items() if key in names or key not in _FORMER}
+        if errors := option_errors(entry, options, key="options", given=_GIVEN):
+            raise ArgumentError("options", options, "; ".join(errors))
         normalization = {key: getattr(self, key) for key in ("mean", "std") if key in names}
-        options = dict(self.options) | normalization
+        options |= normalization
         return build_model(self.name, num_classes=self.num_classes, dtype=jnp.dtype(self.precision), **options)
 
     def to_json(self) -> str:

@@ -84,6 +84,11 @@ def test_an_unknown_network_is_named():
         dataclasses.replace(DESCRIPTION, name="unett").build()
 
 
+def test_an_option_of_an_earlier_version_that_changes_no_value_is_left_out():
+    described = dataclasses.replace(DESCRIPTION, options={**DESCRIPTION.options, "remat": False})
+    assert described.build() == DESCRIPTION.build()
+
+
 def test_an_unknown_option_is_named_when_the_network_is_built():
     other = dataclasses.replace(DESCRIPTION, name="plain_unet", options={"wid": 4})
     with pytest.raises(ArgumentError, match="options.wid = 4: no such option"):
