@@ -91,8 +91,8 @@ class ModelDescription:
         if errors := option_errors(entry, options, key="options", given=_GIVEN):
             raise ArgumentError("options", options, "; ".join(errors))
         normalization = {key: getattr(self, key) for key in ("mean", "std") if key in names}
-        options |= normalization
-        return build_model(self.name, num_classes=self.num_classes, dtype=jnp.dtype(self.precision), **options)
+        dtype = jnp.dtype(self.precision)
+        return build_model(self.name, num_classes=self.num_classes, dtype=dtype, **{**options, **normalization})
 
     def to_json(self) -> str:
         """Returns the description as the text of a JSON file."""
