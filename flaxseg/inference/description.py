@@ -90,9 +90,8 @@ class ModelDescription:
         options = {key: value for key, value in self.options.items() if key in names or key not in _FORMER}
         if errors := option_errors(entry, options, key="options", given=_GIVEN):
             raise ArgumentError("options", options, "; ".join(errors))
-        normalization = {key: getattr(self, key) for key in ("mean", "std") if key in names}
-        dtype = jnp.dtype(self.precision)
-        return build_model(self.name, num_classes=self.num_classes, dtype=dtype, **{**options, **normalization})
+        options.update((key, getattr(self, key)) for key in ("mean", "std") if key in names)
+        return build_model(self.name, num_classes=self.num_classes, dtype=jnp.dtype(self.precision), **options)
 
     def to_json(self) -> str:
         """Returns the description as the text of a JSON file."""
