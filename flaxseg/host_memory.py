@@ -28,7 +28,7 @@ def restart_with_large_pages() -> None:
     Takes 20 ms at the beginning of a program, before it imports anything large. Does nothing where large pages would
     not help, and if GLIBC_TUNABLES is set, so that any value of it keeps a program from being started again.
     """
-    if _are_on_request(os.environ):
+    if sys.executable and _are_on_request(os.environ):
         environment = {**os.environ, TUNABLES: LARGE_PAGES}
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
