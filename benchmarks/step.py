@@ -13,7 +13,7 @@ import functools
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,29 +50,37 @@ def clock(call: Callable[[], Any], steps: int) -> dict[str, float]:
     }
 
 
-def measure(
+class Programs(NamedTuple):
+    """The jitted functions of a network, and their arguments."""
+
+    state: Any
+    batch: Any
+    train: Any
+    """(state, batch, key) -> (state, metrics); the state's buffers are donated."""
+    infer: Any
+    """(state, image) -> logits"""
+    devices: int
+
+
+def programs(
     name: str,
     *,
     batch: int,
     size: int,
-    steps: int,
     encoder: str = "",
     num_classes: int = 3,
     bf16: bool = False,
-    phases: tuple[str, ...] = PHASES,
     devices: int = 1,
-) -> dict[str, Any]:
-    """Times one training step (forward, backward, AdamW) and one inference call of a network.
+) -> Programs:
+    """Returns a training step (forward, backward, AdamW) and the inference of a network, on random images and labels.
 
     Args:
       name: the network, one of MODELS.
       batch: number of images.
       size: their height and width.
-      steps: number of timed calls, after two that are not.
       encoder: the network's encoder; "" for its default.
       num_classes: number of classes.
       bf16: compute in bfloat16.
-      phases: which of "train" and "infer" to time.
       devices: number of devices that the batch is split over.
     """
     options = {"encoder": encoder} if encoder else {}
@@ -87,13 +95,44 @@ def measure(
     given: Any = place_batch(arrays, mesh)  # type: ignore[arg-type]
     create = functools.partial(create_train_state, model=model, tx=tx)
     state = jax.jit(create, out_shardings=replicated(mesh))(jax.random.key(0), arrays["image"])
-    key, loss_fn = jax.random.key(1), weighted_sum({"cross_entropy": 1.0})
+    loss_fn = weighted_sum({"cross_entropy": 1.0})
     step: Any = jax.jit(
         functools.partial(train_step, model=model, loss_fn=loss_fn, tx=tx),
         donate_argnums=0,
         out_shardings=replicated(mesh),
     )
     infer: Any = jax.jit(functools.partial(predict_logits, model=model))
+    return Programs(state, given, step, infer, mesh.size)
+
+
+def measure(
+    name: str,
+    *,
+    batch: int,
+    size: int,
+    steps: int,
+    encoder: str = "",
+    num_classes: int = 3,
+    bf16: bool = False,
+    phases: tuple[str, ...] = PHASES,
+    devices: int = 1,
+) -> dict[str, Any]:
+    """Times a training step and an inference call of a network.
+
+    Args:
+      name: see `programs`, as for what is not named here.
+      batch: see `programs`.
+      size: see `programs`.
+      steps: number of timed calls, after two that are not.
+      encoder: see `programs`.
+      num_classes: see `programs`.
+      bf16: see `programs`.
+      phases: which of "train" and "infer" to time.
+      devices: see `programs`.
+    """
+    made = programs(name, batch=batch, size=size, encoder=encoder, num_classes=num_classes, bf16=bf16, devices=devices)
+    state, given, step, infer, _ = made
+    key = jax.random.key(1)
 
     def train() -> Any:
         nonlocal state
@@ -101,14 +140,14 @@ def measure(
         return state, metrics
 
     calls: dict[str, Callable[[], Any]] = {"train": train, "infer": lambda: infer(state, given["image"])}
-    programs = {
+    traced = {
         "train": lambda: step.trace(state, given, key).jaxpr,
         "infer": lambda: infer.trace(state, given["image"]).jaxpr,
     }
     found: dict[str, Any] = {
         "library": f"jax {jax.__version__}",
         "device": jax.devices()[0].device_kind,
-        "devices": mesh.size,
+        "devices": made.devices,
         "model": name,
         "encoder": encoder,
         "batch": batch,
@@ -118,7 +157,7 @@ def measure(
         "start_rss_mib": resident_mib("VmRSS"),
     }
     for phase in phases:
-        flops = 2 * multiply_adds(programs[phase]())
+        flops = 2 * multiply_adds(traced[phase]())
         found[phase] = {**clock(calls[phase], steps), "gflop": round(flops / 1e9, 3)}
         found[phase]["peak_rss_mib"] = resident_mib("VmHWM")
     return {**found, "peak_rss_mib": resident_mib("VmHWM"), "peak_device_mib": _peak_device_mib()}
