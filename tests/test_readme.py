@@ -127,7 +127,7 @@ def test_targets_exist():
 def test_links_lead_to_files(page):
     for link in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
         path, _, heading = link.partition("#")
-        target = (ROOT / page).parent.joinpath(path)
+        target = (ROOT / page).parent.joinpath(path) if path else ROOT / page
         assert target.exists(), link
         titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
         anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles]
