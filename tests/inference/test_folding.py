@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from exported_networks import ENCODERS, SMALL
+from exported_networks import ENCODERS, SMALL, as_if_trained
 from representatives import representatives
 
 from flaxseg.inference.folding import fold_batch_norm
@@ -30,16 +30,6 @@ def test_a_block_by_hand():
     model, _ = fold_batch_norm(block, variables, 2)
     x = jnp.ones((1, 1, 1, 2))
     assert model.apply(folded, x, train=False) == block.apply(variables, x, train=False) == 6 + 6 + 10 + 5
-
-
-def as_if_trained(variables):
-    """Returns variables whose scales, biases and statistics are not those that folding would leave unchanged."""
-    rng = np.random.default_rng(0)
-    changed = {
-        "params": jax.tree.map(lambda x: x * rng.uniform(0.9, 1.1, x.shape), variables["params"]),
-        "batch_stats": jax.tree.map(lambda x: x + rng.uniform(0.0, 0.3, x.shape), variables.get("batch_stats", {})),
-    }
-    return jax.tree.map(lambda x: np.asarray(x, np.float32), {**variables, **changed})
 
 
 def check(name, options):
