@@ -2,11 +2,16 @@
 
 import os
 import struct
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from flaxseg.errors import CheckpointError
+
+IMPORTS = threading.RLock()
+"""Held while tensorboard's modules are imported, which import each other: in two threads at once, one of them would see
+a module before its functions are defined."""
 
 _HPARAMS = "_hparams_/"
 """What the tags of hyper-parameters begin with; they belong to no step, and each part of a run writes them."""
@@ -53,7 +58,8 @@ def drop_repeated_events(files: Iterable[Path], step: int, *, repeats_evaluation
 
 def _copy_others(file: Path, new: Path, step: int, repeats_evaluation: bool) -> bool:
     """Copies all events but the repeated ones; returns whether there were any to omit."""
-    from tensorboard.compat.proto.event_pb2 import Event
+    with IMPORTS:
+        from tensorboard.compat.proto.event_pb2 import Event
 
     omitted = False
     with file.open("rb") as old, new.open("wb") as copy:
@@ -71,7 +77,8 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
     A record is the length of its data in eight bytes, a checksum of these, the data, and a checksum of the data.
     tensorboard's own reader imports TensorFlow if it is installed.
     """
-    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
+    with IMPORTS:
+        from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
     size = os.fstat(file.fileno()).st_size
     while len(header := file.read(_HEADER)) == _HEADER:

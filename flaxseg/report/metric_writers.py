@@ -16,6 +16,7 @@ from absl import logging
 from PIL import Image
 
 from flaxseg.errors import ArgumentError, did_you_mean
+from flaxseg.report.event_files import IMPORTS
 
 WRITERS = ("auto", "clu", "tensorboard")
 """CLU's writer, one that uses nothing but tensorboard, and the choice of CLU's where TensorFlow is installed."""
@@ -102,8 +103,9 @@ class TensorBoardWriter:
             self._records.close()
 
     def _open(self, directory: Path) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
-        from tensorboard.summary.writer.record_writer import RecordWriter
+        with IMPORTS:
+            from tensorboard.compat.proto.event_pb2 import Event, SourceMetadata
+            from tensorboard.summary.writer.record_writer import RecordWriter
 
         # Readers sort the files by their names.
         name = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(_numbers):04d}"
@@ -149,8 +151,9 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _clu_writer(directory: Path, just_logging: bool) -> Any:
-    import tensorflow as tf
-    from clu import metric_writers
+    with IMPORTS:
+        import tensorflow as tf
+        from clu import metric_writers
 
     # TensorFlow would otherwise take all memory of the GPUs. If the program uses it already, it has been set up.
     with contextlib.suppress(RuntimeError):
