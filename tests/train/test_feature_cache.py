@@ -19,7 +19,7 @@ from flaxseg.train import feature_cache
 from flaxseg.train.build import build
 from flaxseg.train.compile import Turn, compile_run
 from flaxseg.train.loop import train_and_evaluate
-from flaxseg.train.sharding import place_batch
+from flaxseg.train.sharding import device_prefetch, place_batch
 from flaxseg.train.state import create_state, load_weights
 from flaxseg.train.training_data import read_batch, training_data
 from flaxseg.train.views import Views
@@ -97,6 +97,18 @@ def test_steps_on_features_equal_steps_on_images(weights, name):
     for here, there in ((state.params, other.params), (state.batch_stats, other.batch_stats)):
         assert jax.tree.structure(here) == jax.tree.structure(there)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4), here, there)
+
+
+def test_a_call_of_several_steps_takes_the_steps_on_features(weights):
+    losses, state = steps_of(weights, "linear", "data.cache=features")
+    run, initial, *_ = opened(weights, "linear", "data.cache=features", "train.steps_per_call=2", "eval.every=2")
+    data, stored = training_data(run, initial)
+    batch = next(device_prefetch(data.calls(start=0, steps=2), run.loop.mesh, is_stacked=True))
+    called, metrics, _ = compile_run(run, initial).train(
+        initial, batch, run.loop.step_key, stored, Turn(0, jax.numpy.int32(0), 0)
+    )
+    np.testing.assert_allclose(metrics.loss.total / metrics.loss.count, losses, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), jax.device_get(called), state)
 
 
 AUGMENTED = ["data.cache_views=2", "augment.flip=0.5", "augment.brightness=0.2", "augment.cutmix=0.5"]
