@@ -7,6 +7,7 @@ from flaxseg.ops.distance import squared_distance
 from flaxseg.ops.morphology import dilation, erosion
 from flaxseg.ops.platform import plain_forms
 from flaxseg.ops.pooling import adaptive_average_pool, average_pool, max_pool
+from flaxseg.ops.product import product
 from flaxseg.ops.resize import resize_bilinear, resize_bilinear_ragged, resize_nearest
 from flaxseg.ops.sample import sample_bilinear, sample_nearest
 from flaxseg.ops.transposed_convolution import conv_transpose
@@ -21,6 +22,7 @@ __all__ = [
     "gelu",
     "max_pool",
     "plain_forms",
+    "product",
     "resize_bicubic",
     "resize_bilinear",
     "resize_bilinear_ragged",

@@ -14,6 +14,7 @@ from flaxseg.ops.doubled_convolution import conv_doubled
 from flaxseg.ops.example_sum import rows_are_split, sum_over_examples
 from flaxseg.ops.kernel_gradient import kernel_gradient_by_rows
 from flaxseg.ops.platform import by_platform
+from flaxseg.ops.product import product
 from flaxseg.ops.resize import resize_nearest
 
 
@@ -136,7 +137,7 @@ def _conv_one(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:
     kernel, spec = _without_padding_taps(kernel, x.shape[1:3], spec)
     pointwise = kernel.shape[:2] == (1, 1) and spec.pads == ((0, 0), (0, 0))
     if pointwise and spec.stride == (1, 1) and spec.groups == 1:
-        return _matmul(x, kernel[0, 0])
+        return product(x, kernel[0, 0])
     return _conv(x, kernel, spec)
 
 
@@ -159,10 +160,6 @@ def _without_padding_taps(kernel: jax.Array, size: Sequence[int], spec: _Spec) -
         pads.append((before - first * dilation, after - (taps - 1 - last) * dilation))
         kept.append(slice(first, last + 1))
     return kernel[kept[0], kept[1]], spec._replace(pads=(pads[0], pads[1]))
-
-
-def _matmul(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    return lax.dot_general(x, matrix, (((3,), (0,)), ((), ())))
 
 
 def _xla_conv(x: jax.Array, kernel: jax.Array, spec: _Spec) -> jax.Array:

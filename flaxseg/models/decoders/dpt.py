@@ -15,6 +15,7 @@ from flaxseg.models.arguments import check_channels
 from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.encoders.vit import VisionTransformer
 from flaxseg.models.layers.conv import Conv, ConvNormAct, ConvTranspose
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.layers.normalization import identity
 
 READOUTS = ("project", "add", "ignore")
@@ -112,7 +113,7 @@ class DPTDecoder(Decoder):
         if self.readout == "add":
             x = jnp.add(*jnp.split(x, 2, -1))
         elif self.readout == "project":
-            readout = nn.Dense(x.shape[-1] // 2, dtype=self.dtype, name=f"readout{number}")
+            readout = Dense(x.shape[-1] // 2, dtype=self.dtype, name=f"readout{number}")
             x = ops.gelu(readout(x))
         channels = self.neck_channels[number]
         x = Conv(channels, 1, dtype=self.dtype, name=f"project{number}")(x)

@@ -15,6 +15,7 @@ from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.encoders import vit
 from flaxseg.models.encoders.vit import VisionTransformer
 from flaxseg.models.layers.conv import Conv, ConvTranspose
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.layers.queries import query_logits
 
 
@@ -101,12 +102,12 @@ class EoMTDecoder(Decoder):
         masks = self._masks(queries, patches.reshape(batch, *size, width))
         # Not in bfloat16, because rounding errors of the logits would affect the loss.
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        classes = nn.Dense(self.num_classes + 1, dtype=wide, name="class_head")(queries.astype(wide))
+        classes = Dense(self.num_classes + 1, dtype=wide, name="class_head")(queries.astype(wide))
         return query_logits(classes, masks, (image.shape[1], image.shape[2]))
 
     def _masks(self, queries: jax.Array, patches: jax.Array) -> jax.Array:
         """Returns the logits of the masks, [B, h, w, queries]."""
-        dense = functools.partial(nn.Dense, queries.shape[-1], dtype=self.dtype)
+        dense = functools.partial(Dense, queries.shape[-1], dtype=self.dtype)
         for number in range(3):
             queries = dense(name=f"mask{number}")(ops.gelu(queries) if number else queries)
         for number in range(self.upscalings):

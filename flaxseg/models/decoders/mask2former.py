@@ -13,6 +13,7 @@ from flaxseg.errors import POSITIVE, ArgumentError, check_integer
 from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.layers.conv import Conv
 from flaxseg.models.layers.deformable import DeformableAttention, sine_positions
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.layers.queries import query_logits
 
 LEVELS = 3
@@ -174,7 +175,7 @@ class _QueryDecoder(nn.Module):
             layer = _QueryLayer(self.heads, self.mlp_channels, self.dtype, name=f"layer{number}")
             x = layer(x, query_position, key, memories[level], visible)
             masks = predicted_masks(x)
-        return nn.Dense(self.num_classes + 1, name="class_head")(norm(x).astype(wide)), masks
+        return Dense(self.num_classes + 1, name="class_head")(norm(x).astype(wide)), masks
 
 
 def visible_pixels(masks: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -219,7 +220,7 @@ class _Attention(nn.Module):
     ) -> jax.Array:
         """Returns [B, N, C] of queries [B, N, C], and keys and values [B, M, C] that are visible, bool[B, N, M]."""
         channels = query.shape[-1]
-        dense = functools.partial(nn.Dense, channels, dtype=self.dtype, kernel_init=_initializer)
+        dense = functools.partial(Dense, channels, dtype=self.dtype, kernel_init=_initializer)
         parts = [
             dense(name=name)(x).reshape(*x.shape[:2], self.heads, channels // self.heads)
             for name, x in (("q", query), ("k", key), ("v", value))
@@ -239,5 +240,5 @@ class _Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         for number, channels in enumerate(self.channels):
             x = nn.relu(x) if number else x
-            x = nn.Dense(channels, dtype=self.dtype, kernel_init=_initializer, name=f"dense{number}")(x)
+            x = Dense(channels, dtype=self.dtype, kernel_init=_initializer, name=f"dense{number}")(x)
         return x

@@ -11,6 +11,7 @@ from flaxseg import ops
 from flaxseg.errors import check_integer
 from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.layers.conv import kernel_initializer
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.layers.normalization import norm
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -43,7 +44,7 @@ class SegFormerDecoder(Decoder):
         """Returns [B, H / 4, W / 4, decoder_channels]."""
         size = features[0].shape[1] // 4, features[0].shape[2] // 4
         used = [feature for feature in reversed(features[1:]) if feature.shape[-1]]
-        dense = [nn.Dense(self.decoder_channels, dtype=self.dtype, name=f"linear{i}") for i in range(len(used))]
+        dense = [Dense(self.decoder_channels, dtype=self.dtype, name=f"linear{i}") for i in range(len(used))]
         # Projection and resizing commute: features are projected at whichever size has fewer pixels.
         smaller = [x if x.shape[1] <= size[0] else ops.resize_bilinear(x, size) for x in used]
         maps = [layer(x) for layer, x in zip(dense, smaller, strict=True)]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 from flaxseg.models.layers.conv import Conv, ConvTranspose
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.layers.normalization import norm
 from flaxseg.models.pretrained.torch_names import TorchNames
 
@@ -112,7 +113,7 @@ class _Block(nn.Module):
         channels = x.shape[-1]
         drop_path = functools.partial(nn.Dropout, self.drop_path_rate, broadcast_dims=(1, 2), deterministic=not train)
         norm = functools.partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_initializer)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=_initializer)
         factors = [
             self.param(f"gamma{number}", nn.initializers.constant(self.scale), (channels,), jnp.float32)
             for number in (1, 2)
@@ -137,7 +138,7 @@ class _Attention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns features [B, 1 + H * W, C] of [B, 1 + H * W, C], for a grid of H x W patches."""
         batch, tokens, channels = x.shape
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_initializer)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=_initializer)
         zeros = nn.initializers.zeros_init()
         query_bias = self.param("query_bias", zeros, (channels,), jnp.float32)
         value_bias = self.param("value_bias", zeros, (channels,), jnp.float32)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile, stage_dilation
 from flaxseg.models.layers.conv import Conv
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 _initializer = nn.initializers.normal(0.02)
@@ -108,8 +109,8 @@ class _Block(nn.Module):
         options = {"dtype": self.dtype, "kernel_init": _initializer}
         y = Conv(width, 7, dilation=self.dilation, groups=width, **options, name="depthwise")(x)
         y = nn.LayerNorm(dtype=self.dtype, name="norm")(y)
-        y = nn.Dense(4 * width, **options, name="expand")(y)
-        y = nn.Dense(width, **options, name="project")(ops.gelu(y))
+        y = Dense(4 * width, **options, name="expand")(y)
+        y = Dense(width, **options, name="project")(ops.gelu(y))
         gamma = self.param("gamma", nn.initializers.constant(1e-6), (width,), jnp.float32)
         return x + y * gamma.astype(self.dtype)
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 from flaxseg.models.layers.conv import Conv
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 HEADS = (1, 2, 5, 8)
@@ -126,7 +127,7 @@ class _Attention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns features [B, H, W, C] of [B, H, W, C]."""
         width = x.shape[-1]
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_dense_initializer)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=_dense_initializer)
         query = self._split(dense(width, name="q")(x))
         key, value = jnp.split(dense(2 * width, name="kv")(self._reduced(x)), 2, -1)
         # Scores and their softmax are computed in float32, regardless of `dtype`.
@@ -157,7 +158,7 @@ class _Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns features [B, H, W, C] of [B, H, W, C]."""
         width = x.shape[-1]
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_dense_initializer)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=_dense_initializer)
         x = dense(4 * width, name="expand")(x)
         x = Conv(4 * width, 3, groups=4 * width, dtype=self.dtype, name="depthwise")(x)
         return dense(width, name="project")(ops.gelu(x))

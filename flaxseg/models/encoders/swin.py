@@ -11,6 +11,7 @@ import numpy as np
 from flaxseg import ops
 from flaxseg.models.encoders.encoder import Encoder, HubFile
 from flaxseg.models.layers.conv import Conv, crop
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.pretrained.torch_names import TorchNames
 
 EPSILON = 1e-5
@@ -110,7 +111,7 @@ class _PatchMerging(nn.Module):
         x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 4, 2, 5)
         x = x.reshape(batch, height // 2, width // 2, 4 * channels)
         x = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x)
-        dense = nn.Dense(2 * channels, use_bias=False, dtype=self.dtype, kernel_init=_initializer, name="reduce")
+        dense = Dense(2 * channels, use_bias=False, dtype=self.dtype, kernel_init=_initializer, name="reduce")
         return dense(x)
 
 
@@ -129,7 +130,7 @@ class _Block(nn.Module):
             nn.Dropout, self.drop_path_rate, broadcast_dims=(1, 2, 3), deterministic=not train
         )
         norm = functools.partial(nn.LayerNorm, epsilon=EPSILON, dtype=self.dtype)
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_initializer)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=_initializer)
         attention = WindowAttention(self.heads, self.window, self.shift, self.dtype, name="attention")
         x = x + drop_path()(attention(norm(name="norm1")(x)))
         y = dense(4 * x.shape[-1], name="expand")(norm(name="norm2")(x))
@@ -156,7 +157,7 @@ class WindowAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns features [B, H, W, C] of [B, H, W, C], of any height and width."""
         batch, height, width, channels = x.shape
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=_initializer)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=_initializer)
         grid = -(-height // self.window), -(-width // self.window)
         windows = self._partition(x, grid)
         projected = dense(3 * channels, name="qkv")(windows)

@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flaxseg.models.layers.dense import Dense
+
 Size = tuple[int, int]
 
 
@@ -37,7 +39,7 @@ class DeformableAttention(nn.Module):
         batch, count, channels = query.shape
         shape = (batch, count, self.heads, len(sizes), self.points)
         total = self.heads * len(sizes) * self.points
-        dense = functools.partial(nn.Dense, dtype=self.dtype)
+        dense = functools.partial(Dense, dtype=self.dtype)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         zeros = nn.initializers.zeros_init()
         offsets = dense(2 * total, kernel_init=zeros, bias_init=self._first_offsets, name="offsets")(query)

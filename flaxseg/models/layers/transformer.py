@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg import ops
+from flaxseg.models.layers.dense import Dense
 from flaxseg.models.layers.positions import Rotation, rotated
 
 token_initializer = nn.initializers.truncated_normal(0.02)
@@ -79,7 +80,7 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array, rotation: Rotation | None = None, mask: jax.Array | None = None) -> jax.Array:
         """Returns tokens [B, N, C]; see `TransformerBlock` for the arguments."""
         width = x.shape[-1]
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=token_initializer)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=token_initializer)
         qkv = dense(3 * width, use_bias=self.qkv_bias == "all", name="qkv")(x)
         if self.qkv_bias == "query_value":
             query, value = (self._bias(f"{name}_bias", width) for name in ("query", "value"))
@@ -104,5 +105,5 @@ class _Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Returns tokens [B, N, C] of tokens [B, N, C]."""
-        dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=token_initializer)
+        dense = functools.partial(Dense, dtype=self.dtype, kernel_init=token_initializer)
         return dense(x.shape[-1], name="project")(ops.gelu(dense(4 * x.shape[-1], name="expand")(x)))
