@@ -33,6 +33,8 @@ _CURVES = {
     "Learning rate": "train/learning_rate",
 }
 
+_EVALUATION_SECTIONS = ("data", "eval")
+
 
 @dataclasses.dataclass(frozen=True)
 class ReportedEvaluation:
@@ -101,7 +103,8 @@ def write_report(
       path: the file; replaced if it exists.
       evaluation: from `evaluate_for_report`.
       data: what the dataset is called.
-      config: the configuration to show; None: the one that the network was trained with, if it is recorded.
+      config: the configuration to show; None: the one that the network was trained with, if it is recorded. Of a
+        network whose training is not recorded, only its sections `data` and `eval` are shown.
       command: the command to show; "" for none.
       images: the number of the worst and of the best images that are shown; 0 for none.
 
@@ -160,7 +163,7 @@ def page_content(
         licenses={member.name: _license(member) for member in model.members},
         versions=_versions(model.members[0]),
         command=command,
-        config=read_record(model.members[0]).config if config is None else config,
+        config=_config(model.members[0], config),
     )
 
 
@@ -191,13 +194,13 @@ def _network(model: Predictor) -> str:
 def _facts(evaluation: ReportedEvaluation) -> dict[str, str]:
     described = evaluation.model.description
     height, width = described.image_size
-    scaled = "" if described.scale == 1 else f" at {described.scale:g} times their size"
+    scaled = "" if described.scale == 1 else f", scaled by {described.scale:g}"
+    is_native = evaluation.settings.get("resolution", "native") == "native"
     facts = {
         "Classes": f"{described.num_classes}",
-        "Input": f"{width} \u00d7 {height}, stretched" if described.resize == "stretch" else f"own size{scaled}",
-        "Scored at": "native resolution" if evaluation.settings.get("resolution", "native") == "native" else
-        f"{width} \u00d7 {height}",
-    }  # fmt: skip
+        "Images resized": f"to {width} \u00d7 {height}" if described.resize == "stretch" else f"no{scaled}",
+        "Scored at": "native resolution" if is_native else f"{width} \u00d7 {height}",
+    }
     steps = [member.step for member in evaluation.model.members if member.step is not None]
     return facts | ({"Training step": ", ".join(f"{step:,}" for step in steps)} if steps else {})
 
@@ -212,15 +215,24 @@ def _curves(members: Sequence[SavedModel]) -> dict[str, list[Curve]]:
     return {title: curves for title, curves in with_rows.items() if curves}
 
 
+def _config(member: SavedModel, config: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Returns the configuration to show; without a recorded training only what an evaluation depends on."""
+    recorded = read_record(member).config
+    if config is None or recorded:
+        return recorded if config is None else config
+    return {name: config[name] for name in _EVALUATION_SECTIONS if name in config}
+
+
 def _license(member: SavedModel) -> str:
-    """Returns the license of a network's weights, and where they come from."""
+    """Returns the license of a network's weights, and where they, or those that its training began with, come from."""
     card = member.folder / "README.md" if member.folder else None
     stated = str(read_license(card.read_text("utf-8", "replace"))) if card and card.is_file() else NOT_STATED
     described = member.description
     own = stated if stated != NOT_STATED else described.license or NOT_STATED
-    if not described.source or described.source == member.name:
+    if not described.source:
         return own
-    return f"{own}; they are, or were initialized with, {described.source} ({described.license or NOT_STATED})"
+    origin = f"from {described.source}"
+    return f"{own}, {origin}" if own == described.license else f"{own}, {origin} ({described.license or NOT_STATED})"
 
 
 def _versions(member: SavedModel) -> dict[str, str]:

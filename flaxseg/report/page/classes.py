@@ -38,7 +38,11 @@ def _row(content: PageContent, index: int) -> Html:
     name = content.class_names[index]
     between = [data(bounds[0]), "\u2013", data(bounds[1])] if np.isfinite(bounds).all() else ["\u2013"]
     cells = [
-        element("th", swatch(content.palette[index]), element("span", name, class_="class"), scope="row"),
+        element(
+            "th",
+            element("div", swatch(content.palette[index]), element("span", name, class_="class"), class_="named"),
+            scope="row",
+        ),
         element("td", data(iou), class_="iou", data_label="IoU"),
         element("td", interval_track(iou, bounds) if math.isfinite(iou) else None, class_="bar"),
         element("td", *between, class_="between", data_label="95 %"),
