@@ -71,9 +71,8 @@ def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> i
     config = evaluation_config(first, config=arguments.config or "", overrides=overrides, data=arguments.data)
     data = open_evaluation_data(config, split=arguments.split)
     names = data.metrics if arguments.metrics is None else filter(None, arguments.metrics.split(","))
-    per_image = ["per_image"] if arguments.csv else []
     options = {
-        "metrics": tuple(dict.fromkeys([*names, *per_image])),
+        "metrics": tuple(dict.fromkeys([*names, *(["per_image"] if arguments.csv else [])])),
         "resolution": data.resolution,
         "whole": arguments.whole,
         "batch_size": data.batch_size,

@@ -242,4 +242,5 @@ def _versions(member: SavedModel) -> dict[str, str]:
         for name, version in installed_versions().items()
     }
     device = jax.local_devices()[0]
-    return versions | {"Python": platform.python_version(), "Device": f"{device.platform}, {device.device_kind}"}
+    kind = ", ".join(dict.fromkeys([device.platform, device.device_kind]))
+    return versions | {"Python": platform.python_version(), "Device": kind}

@@ -1,5 +1,7 @@
 """The reliability diagram: accuracy by confidence, and the expected calibration error."""
 
+import math
+
 import numpy as np
 
 from flaxseg.metrics import Reliability
@@ -11,17 +13,12 @@ from flaxseg.report.page.plot import Axis, Plot, figure, unit_axis
 
 def calibration(content: PageContent) -> Html:
     """Returns the section of the calibration."""
-    ece, mce = (content.scores[f"calibration/{name}"] for name in ("ece", "mce"))
-    note = (
-        f"Expected calibration error {ece:.4f}, maximum {mce:.4f} (Guo et al. 2017). "
-        + _verdict(content.reliability)
-    )  # fmt: skip
     return element(
         "section",
         element("h2", "Calibration"),
         element(
             "div",
-            figure("Accuracy by confidence", reliability_diagram(content.reliability), note=note),
+            figure("Accuracy by confidence", reliability_diagram(content.reliability), note=_note(content)),
             figure("How confident the network is", confidence_histogram(content.reliability), note=_CONFIDENCE),
             class_="columns",
         ),
@@ -40,8 +37,7 @@ def reliability_diagram(table: Reliability) -> Html:
             f"confidence {low:.2f} to {high:.2f}, on average {confidence:.3f}\naccuracy {accuracy:.3f}\n"
             f"{percent(fraction)} of the pixels"
         )
-        kind = "bar over" if confidence > accuracy else "bar"
-        marks.append(plot.bar(low, high, accuracy, title=title, class_=kind))
+        marks.append(plot.bar(low, high, accuracy, title=title))
         marks.append(plot.line((confidence, confidence), (accuracy, confidence), class_="gap"))
         marks.append(plot.dot(confidence, confidence, title=title, radius=2.5, class_="expected"))
     return plot.svg(*marks, label="Reliability diagram: accuracy by confidence")
@@ -51,7 +47,7 @@ def confidence_histogram(table: Reliability) -> Html:
     """Returns a histogram of the confidence of all pixels."""
     highest = float(np.nanmax(table.fraction)) if np.isfinite(table.fraction).any() else 1.0
     ticks = [tick for tick in (0, 0.2, 0.4, 0.6, 0.8, 1) if tick <= highest + 0.2]
-    y = Axis("share of pixels", 0, ticks[-1], ticks, text=lambda tick: f"{100 * tick:g} %")
+    y = Axis("fraction of pixels", 0, ticks[-1], ticks, text=lambda tick: f"{100 * tick:g} %")
     plot = Plot(unit_axis("confidence"), y)
     bars = [
         plot.bar(low, high, fraction, title=f"{percent(fraction)} of the pixels: {low:.2f} to {high:.2f}")
@@ -66,10 +62,13 @@ def _bins(table: Reliability) -> list[tuple[float, ...]]:
     return [tuple(row) for row in rows.tolist() if row[-1] > 0]
 
 
-def _verdict(table: Reliability) -> str:
-    gaps = [(confidence - accuracy) * fraction for _, _, confidence, accuracy, fraction in _bins(table)]
-    if not gaps:
-        return ""
-    if sum(gaps) > 0:
-        return "Dots above their bars: the network is more confident than it is accurate there."
-    return "Dots below the tops of their bars: the network is less confident than it is accurate there."
+def _note(content: PageContent) -> str:
+    ece, mce = (content.scores[f"calibration/{name}"] for name in ("ece", "mce"))
+    gaps = [(confidence - accuracy) * fraction for _, _, confidence, accuracy, fraction in _bins(content.reliability)]
+    if not math.isfinite(ece):
+        return "The calibration error is undefined."
+    more = "more" if sum(gaps) > 0 else "less"
+    return (
+        f"Expected calibration error {ece:.4f}, maximum {mce:.4f} (Guo et al. 2017). Dots are the mean confidence of "
+        f"each bar: on average, the network is {more} confident than it is accurate."
+    )

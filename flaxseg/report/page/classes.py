@@ -1,4 +1,4 @@
-"""The scores of each class: IoU with its interval as bars, Dice, precision, recall and the share of pixels."""
+"""The scores of each class: IoU with its interval as bars, Dice, precision, recall and the fraction of pixels."""
 
 import math
 
@@ -19,8 +19,8 @@ def classes(content: PageContent) -> Html:
     rows = [_row(content, index) for index in range(len(content.class_names))]
     table = element("table", head, element("tbody", *rows), class_="classes")
     note = (
-        "Each score is computed from all pixels of the dataset. Pixels: the share of the labeled pixels. Images: the "
-        "number whose label contains the class; intervals from few images are too narrow."
+        "Each score is computed from all pixels of the dataset. Pixels: the fraction of the labeled pixels. Images: "
+        "the number whose label contains the class; intervals from few images are too narrow."
     )
     return element(
         "section", element("h2", "Classes"), element("div", table, class_="card"), element("p", note, class_="note")
@@ -34,7 +34,7 @@ def _row(content: PageContent, index: int) -> Html:
         name: (float(score(counts)[index]), content.intervals[name.lower()][:, index])
         for name, score in (("Dice", metrics.dice), ("Precision", metrics.precision), ("Recall", metrics.recall))
     }
-    share = float(ratio(counts.sum(1), counts.sum())[index])
+    fraction = float(ratio(counts.sum(1), counts.sum())[index])
     name = content.class_names[index]
     between = [data(bounds[0]), "\u2013", data(bounds[1])] if np.isfinite(bounds).all() else ["\u2013"]
     cells = [
@@ -50,7 +50,7 @@ def _row(content: PageContent, index: int) -> Html:
     for title, (value, limits) in scores.items():
         hover = f"95 % interval {limits[0]:.3f} to {limits[1]:.3f}" if np.isfinite(limits).all() else None
         cells.append(_meter(title, data(value), value, hover))
-    cells.append(_meter("Pixels", percent(share), share, f"{counts[index].sum():,} pixels"))
+    cells.append(_meter("Pixels", percent(fraction), fraction, f"{counts[index].sum():,} pixels"))
     cells.append(element("td", f"{content.images_of_class[index]:,}", data_label="Images"))
     return element("tr", *cells)
 

@@ -137,13 +137,13 @@ def _listed(counts: np.ndarray, names: Sequence[str]) -> Html:
     total, wrong = counts.sum(), counts.sum() - np.trace(counts)
     items = []
     for true, predicted, pixels in largest_confusions(counts, _LISTED):
-        share = pixels / wrong
+        fraction = pixels / wrong
         items.append(
             element(
                 "li",
                 element("span", element("b", names[true]), " \u2192 ", names[predicted], class_="pair"),
-                element("span", percent(share), class_="figure", title=f"{pixels:,} pixels"),
-                element("i", class_="meter", style=f"width:{100 * share:.1f}%"),
+                element("span", percent(fraction), class_="figure", title=f"{pixels:,} pixels"),
+                element("i", class_="meter", style=f"width:{100 * fraction:.1f}%"),
             )
         )
     if not items:

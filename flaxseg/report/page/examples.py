@@ -80,8 +80,8 @@ def _error(shown: ShownImage, names: Sequence[str]) -> Html:
         return Html("All labeled pixels are correct.")
     pairs, counts = np.unique(label[wrong].astype(int) * 256 + prediction[wrong], return_counts=True)
     true, predicted = divmod(int(pairs[counts.argmax()]), 256)
-    share, largest = (percent(float(ratio(count, valid.sum()))) for count in (wrong.sum(), counts.max()))
+    fraction, largest = (percent(float(ratio(count, valid.sum()))) for count in (wrong.sum(), counts.max()))
     return join(
-        f"{share} of the labeled pixels are wrong; most often ", element("b", names[true]), " is predicted as ",
+        f"{fraction} of the labeled pixels are wrong; most often ", element("b", names[true]), " is predicted as ",
         element("b", names[predicted]), f" ({largest}).",
     )  # fmt: skip

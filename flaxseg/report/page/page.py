@@ -3,7 +3,7 @@
 import importlib.resources
 
 from flaxseg.report.page.calibration import calibration
-from flaxseg.report.page.class_share import class_share
+from flaxseg.report.page.class_fraction import class_fraction
 from flaxseg.report.page.classes import classes
 from flaxseg.report.page.confusion import confusion
 from flaxseg.report.page.content import PageContent
@@ -30,7 +30,7 @@ def html_page(content: PageContent) -> str:
     scatter = element(
         "section",
         element("h2", "Where the errors are"),
-        element("div", image_scores(content), class_share(content), class_="columns"),
+        element("div", image_scores(content), class_fraction(content), class_="columns"),
     )
     sections = (
         header(content), headline(content), classes(content), confusion(content), calibration(content), scatter,

@@ -11,8 +11,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 20, 26, 42
 
 
 def plain(value: float) -> str:
-    """Returns a tick's text, such as `0.5`, `1.5k` or `1e-04`."""
-    if value and abs(value) < 1e-3:
+    """Returns a tick's text, such as `0.5`, `1.5k` or `1e-05`."""
+    if value and abs(value) < 1e-4:
         return f"{value:.0e}"
     for divisor, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= 10 * divisor or (abs(value) >= divisor and value % 100 == 0):
@@ -89,16 +89,18 @@ class Plot:
     Attributes:
       x: the horizontal axis.
       y: the vertical axis.
-      height: in units of the drawing; its width is always `WIDTH`.
+      width: in units of the drawing, which are pixels or a little more.
+      height: likewise.
     """
 
     x: Axis
     y: Axis
+    width: int = WIDTH
     height: int = HEIGHT
 
     def px(self, value: float) -> float:
         """Returns the horizontal position of a value."""
-        return _LEFT + (WIDTH - _LEFT - _RIGHT) * self.x.fraction(value)
+        return _LEFT + (self.width - _LEFT - _RIGHT) * self.x.fraction(value)
 
     def py(self, value: float) -> float:
         """Returns the vertical position of a value."""
@@ -130,21 +132,21 @@ class Plot:
         bottom = self.height - _BOTTOM
         grid = [
             join(
-                element("line", class_="grid", x1=_LEFT, x2=WIDTH - _RIGHT, y1=self.py(tick), y2=self.py(tick)),
+                element("line", class_="grid", x1=_LEFT, x2=self.width - _RIGHT, y1=self.py(tick), y2=self.py(tick)),
                 element("text", self.y.text(tick), class_="tick end", x=_LEFT - 7, y=self.py(tick) + 4),
             )
             for tick in self.y.ticks
         ]
         below = [element("text", self.x.text(tick), class_="tick mid", x=self.px(tick), y=bottom + 17) for tick in
                  self.x.ticks]  # fmt: skip
-        axis = element("line", class_="axis", x1=_LEFT, x2=WIDTH - _RIGHT, y1=bottom, y2=bottom)
+        axis = element("line", class_="axis", x1=_LEFT, x2=self.width - _RIGHT, y1=bottom, y2=bottom)
         titles = join(
             element("text", self.y.label, class_="label", x=0, y=12),
-            element("text", self.x.label, class_="label mid", x=(_LEFT + WIDTH - _RIGHT) / 2, y=self.height - 6),
+            element("text", self.x.label, class_="label mid", x=(_LEFT + self.width - _RIGHT) / 2, y=self.height - 6),
         )
         return element(
             "svg", *grid, *below, titles, *marks, axis,
-            class_="plot", viewBox=f"0 0 {WIDTH} {self.height}", role="img", aria_label=label,
+            class_="plot", viewBox=f"0 0 {self.width} {self.height}", role="img", aria_label=label,
         )  # fmt: skip
 
 

@@ -18,15 +18,16 @@ def training(content: PageContent) -> Html | None:
     """Returns the section of the training curves; None if there are none."""
     if not content.curves:
         return None
-    shown = [figure(title, chart(curves, title), note=_legend(curves)) for title, curves in content.curves.items()]
-    return element("section", element("h2", "Training"), element("div", *shown, class_="columns"))
+    shown = [figure(title, chart(curves, title)) for title, curves in content.curves.items()]
+    key = _key(max(content.curves.values(), key=len))
+    return element("section", element("h2", "Training"), element("div", *shown, class_="columns narrow"), key)
 
 
 def chart(curves: Sequence[Curve], title: str) -> Html:
     """Returns a chart with a line for each curve, of eight at most, and a mark at the evaluated step."""
     shown = [_averaged(curve) for curve in curves[:_MAX_LINES]]
     steps, values = (np.concatenate([getattr(curve, name) for curve in shown]) for name in ("steps", "values"))
-    plot = Plot(linear_axis("step", 0, steps.max()), linear_axis("", *_range(values)), height=230)
+    plot = Plot(linear_axis("step", 0, steps.max()), linear_axis("", *_range(values)), width=320, height=220)
     marks = []
     for number, curve in enumerate(shown):
         marks.append(plot.line(curve.steps.tolist(), curve.values.tolist(), class_=f"curve c{number}", title=curve.run))
@@ -60,13 +61,12 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return (0.0 if 0 <= low < 0.5 * high else low), high
 
 
-def _legend(curves: Sequence[Curve]) -> Html | str:
-    if len(curves) == 1:
-        step = curves[0].step
-        return "" if step is None else f"The dashed line is step {step:,}, which this report is about."
+def _key(curves: Sequence[Curve]) -> Html:
+    """Returns what the lines are."""
     names = [
         element("span", element("i", class_=f"key c{number}"), curve.run)
         for number, curve in enumerate(curves[:_MAX_LINES])
     ]
-    more = f" and {len(curves) - _MAX_LINES} more" if len(curves) > _MAX_LINES else None
-    return element("span", *names, more, class_="keys")
+    more = f"and {len(curves) - _MAX_LINES} more" if len(curves) > _MAX_LINES else None
+    marks = "Dashed lines are the steps that this report is about." if any(curve.step for curve in curves) else None
+    return element("p", *names, more, element("span", marks), class_="keys note")

@@ -134,16 +134,19 @@ def test_charts_have_a_mark_for_each_image_class_and_bin(content, page):
     assert len(sizes) == 12
     height, width = content.images.sizes[3]
     assert sizes[3].text == f"image 3 of sky\n{width} \u00d7 {height} pixels\nIoU {content.images.iou[3]:.3f}"
-    shares = charts["Scatter plot of the IoU of classes by their share of pixels"].all("circle")
+    shares = charts["Scatter plot of the IoU of classes by their fraction of pixels"].all("circle")
     assert [dot.text.splitlines()[0] for dot in shares] == ["sky", "road"]
     bars = charts["Reliability diagram: accuracy by confidence"].all("rect")
     assert len(bars) == (content.reliability.fraction > 0).sum()
     filled = content.reliability.fraction > 0
     assert f"accuracy {content.reliability.accuracy[filled][0]:.3f}" in bars[0].text
+    assert "Expected calibration error 0.0500, maximum 0.3333" in page.text and "more confident than" in page.text
     histogram = charts["Histogram of the IoU of single images"].all("rect")
     assert sum(int(bar.text.split()[0]) for bar in histogram) == 12
     (curves,) = (svg for label, svg in charts.items() if "by training step" in label)
     assert [len(line.attributes["points"].split()) for line in curves.all("polyline", "curve")] == [3, 3]
+    assert [mark.text for mark in curves.all("polyline", "evaluated")] == ["step 2, which this report is about"] * 2
+    assert [dot.text for dot in curves.all("circle")][:3] == ["step 1: 0.5", "step 2: 0.25", "step 3: 0.125"]
 
 
 def test_images_of_one_size_have_no_chart_of_sizes(content):

@@ -36,7 +36,16 @@ def test_positions_of_marks():
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.5, "0.5"), (1500, "1.5k"), (25_000, "25k"), (2e6, "2M"), (1e-4, "1e-04"), (0, "0"), (160, "160")],
+    [
+        (0.5, "0.5"),
+        (1500, "1.5k"),
+        (25_000, "25k"),
+        (2e6, "2M"),
+        (5e-4, "0.0005"),
+        (1e-5, "1e-05"),
+        (0, "0"),
+        (160, "160"),
+    ],
 )
 def test_ticks_as_text(value, text):
     assert plain(value) == text

@@ -1,4 +1,4 @@
-"""The IoU of each class by its share of the pixels."""
+"""The IoU of each class by its fraction of the pixels."""
 
 import numpy as np
 
@@ -12,29 +12,31 @@ _CHARACTER, _LINE = 6.2, 13
 """The average width of a character and the height of a line in a chart."""
 
 
-def class_share(content: PageContent) -> Html | None:
-    """Returns the figure of IoU by share of pixels; None if no class has labeled pixels."""
+def class_fraction(content: PageContent) -> Html | None:
+    """Returns the figure of IoU by fraction of pixels; None if no class has labeled pixels."""
     if not content.counts.any():
         return None
     note = "Lines are 95 % intervals. Rare classes are learned from few pixels, and each error weighs more."
-    return figure("IoU by share of pixels", by_share(content), note=note)
+    return figure("IoU by fraction of pixels", by_fraction(content), note=note)
 
 
-def by_share(content: PageContent) -> Html:
-    """Returns a scatter plot of the IoU of each class by its share of the labeled pixels."""
-    shares, values = ratio(content.counts.sum(1), content.counts.sum()), iou(content.counts)
-    present = np.flatnonzero((shares > 0) & np.isfinite(values)).tolist()
-    axis = log_axis("share of the labeled pixels", shares[present].min(), 1 / 1.1, text=_percent_tick)
+def by_fraction(content: PageContent) -> Html:
+    """Returns a scatter plot of the IoU of each class by its fraction of the labeled pixels."""
+    fractions, values = ratio(content.counts.sum(1), content.counts.sum()), iou(content.counts)
+    present = np.flatnonzero((fractions > 0) & np.isfinite(values)).tolist()
+    axis = log_axis("fraction of the labeled pixels", fractions[present].min(), 1 / 1.1, text=_percent_tick)
     plot = Plot(axis, unit_axis("IoU"))
     lines, dots, boxes = [], [], []
     for i in present:
-        share, value, bounds = float(shares[i]), float(values[i]), content.intervals["iou"][:, i].tolist()
-        title = f"{content.class_names[i]}\nIoU {value:.3f}\n{percent(share)} of the pixels"
+        fraction, value, bounds = float(fractions[i]), float(values[i]), content.intervals["iou"][:, i].tolist()
+        title = f"{content.class_names[i]}\nIoU {value:.3f}\n{percent(fraction)} of the pixels"
         if np.isfinite(bounds).all():
-            lines.append(plot.line((share, share), bounds, class_="whisker"))
-        dots.append(plot.dot(share, value, title=title, radius=4.5))
-        boxes.append((plot.px(share), plot.py(value), shorten(content.class_names[i], 16)))
-    return plot.svg(*lines, *dots, *_labels(boxes), label="Scatter plot of the IoU of classes by their share of pixels")
+            lines.append(plot.line((fraction, fraction), bounds, class_="whisker"))
+        dots.append(plot.dot(fraction, value, title=title, radius=4.5))
+        boxes.append((plot.px(fraction), plot.py(value), shorten(content.class_names[i], 16)))
+    return plot.svg(
+        *lines, *dots, *_labels(boxes), label="Scatter plot of the IoU of classes by their fraction of pixels"
+    )
 
 
 def _percent_tick(value: float) -> str:
