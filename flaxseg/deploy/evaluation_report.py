@@ -29,7 +29,7 @@ _NEEDED = ("per_image", "calibration")
 
 _CURVES = {
     "Training loss": "train/loss",
-    "mIoU in the evaluations of training": "eval/miou",
+    "mIoU during training": "eval/miou",
     "Learning rate": "train/learning_rate",
 }
 

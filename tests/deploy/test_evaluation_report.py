@@ -129,7 +129,7 @@ def test_an_ensemble_has_the_curves_and_licenses_of_its_members(run, tmp_path):
     assert [curve.step for curve in content.curves["Training loss"]] == [2, 4]
     loss = content.curves["Training loss"][0]
     assert loss.steps.tolist() == [1, 2, 3, 4] and loss.values.tolist() == [1, 1 / 2, 1 / 3, 1 / 4]
-    miou = content.curves["mIoU in the evaluations of training"][0]
+    miou = content.curves["mIoU during training"][0]
     assert (miou.steps.tolist(), miou.values.tolist()) == ([2], [0.5])
     assert "Learning rate" not in content.curves
     assert content.config["data"]["name"] == "shapes"

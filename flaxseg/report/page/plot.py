@@ -11,9 +11,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 20, 26, 42
 
 
 def plain(value: float) -> str:
-    """Returns a tick's text, such as `0.5`, `1.5k` or `1e-05`."""
-    if value and abs(value) < 1e-4:
-        return f"{value:.0e}"
+    """Returns a tick's text, such as `0.5`, `1.5k` or `5e-4`."""
+    if value and abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
     for divisor, unit in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= 10 * divisor or (abs(value) >= divisor and value % 100 == 0):
             return f"{value / divisor:g}{unit}"
