@@ -1,6 +1,7 @@
 """The confusion matrix as a heat map, and the most frequent confusions."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,70 +57,76 @@ def heat_map(counts: np.ndarray, names: Sequence[str]) -> Html:
       counts: int64[K, K], pixels by true class (rows) and predicted class (columns).
       names: one name per class.
     """
-    classes = len(names)
-    side = next(side for most, side in _SIDES if classes <= most)
+    grid = _make_grid(names)
     fractions = ratio(counts, counts.sum(1, keepdims=True))
-    shown = [shorten(name, 18) for name in names]
-    size = 11 if side > 8 else 7
-    left = 16 + 0.58 * size * max(map(len, shown))
-    top = min(left, 16 + 0.42 * size * max(map(len, shown)) + size)
-    width, height = left + side * classes + (top if classes > 1 else left) / 2 + 4, top + side * classes + 4
-    text = [
-        join(
-            element(
-                "text",
-                name,
-                class_="name end",
-                x=left - 7,
-                y=top + side * (i + 0.5) + size / 3,
-                style=f"font-size:{size}px",
-            ),
-            element(
-                "text",
-                name,
-                class_="name",
-                style=f"font-size:{size}px",
-                transform=_turned(left + side * (i + 0.5), top - 6),
-            ),
-        )
-        for i, name in enumerate(shown)
-    ]
-    cells = []
-    for row, column in _drawn(fractions):
-        fraction = float(np.nan_to_num(fractions[row, column]))
-        title = (
-            f"true: {names[row]}\npredicted: {names[column]}\n{counts[row, column]:,} of {counts[row].sum():,} pixels "
-            f"({percent(float(fractions[row, column]))})"
-        )
-        x, y = left + side * column, top + side * row
-        kind = "cell right" if row == column else "cell wrong"
-        cells.append(
-            element(
-                "rect",
-                element("title", title),
-                class_=kind,
-                x=x,
-                y=y,
-                width=side - 1.5,
-                height=side - 1.5,
-                rx=2,
-                fill_opacity=f"{0.06 + 0.94 * fraction:.3f}",
-            )
-        )
-        if classes <= _MAX_WITH_NUMBERS and counts[row].any():
-            color = "count on" if fraction > 0.55 else "count"
-            position = {"x": x + side / 2 - 0.75, "y": y + side / 2 + 3.5}
-            cells.append(element("text", f"{100 * fraction:.1f}", class_=color, **position))
-    label = f"Confusion matrix of {classes} classes, in percent of each true class"
+    cells = [_cell(counts, fractions, names, grid, row, column) for row, column in _drawn(fractions)]
+    label = f"Confusion matrix of {len(names)} classes, in percent of each true class"
     return element(
-        "svg", *text, *cells,
-        class_="matrix", viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", aria_label=label,
-        style=f"max-width:{1.15 * width:.0f}px;min-width:{min(0.72 * width, 900):.0f}px",
+        "svg", _names(names, grid), *cells,
+        class_="matrix", viewBox=f"0 0 {grid.width:.0f} {grid.height:.0f}", role="img", aria_label=label,
+        style=f"max-width:{1.15 * grid.width:.0f}px;min-width:{min(0.72 * grid.width, 900):.0f}px",
     )  # fmt: skip
+
+
+class _Grid(NamedTuple):
+    """Where the cells of a heat map are: the left upper corner, the side of a cell, the size of names, and the sum."""
+
+    left: float
+    top: float
+    side: int
+    font: int
+    width: float
+    height: float
+
+
+def _make_grid(names: Sequence[str]) -> _Grid:
+    side = next(side for most, side in _SIDES if len(names) <= most)
+    font = 11 if side > 8 else 7
+    length = 0.58 * font * max(len(_short(name)) for name in names)
+    left, top = 16 + length, 16 + font + 0.72 * length
+    # The last name above the columns leans out to the right.
+    beyond = max(0.8 * length + 8 - side / 2, 4)
+    return _Grid(left, top, side, font, left + side * len(names) + beyond, top + side * len(names) + 4)
+
+
+def _short(name: str) -> str:
+    return shorten(name, 18)
+
+
+def _names(names: Sequence[str], grid: _Grid) -> Html:
+    """Returns the names of the classes beside the rows and above the columns."""
+    texts = []
+    style = f"font-size:{grid.font}px"
+    for index, name in enumerate(names):
+        middle = grid.side * (index + 0.5)
+        y, turned = grid.top + middle + grid.font / 3, _turned(grid.left + middle, grid.top - 6)
+        texts.append(element("text", _short(name), class_="name end", x=grid.left - 7, y=y, style=style))
+        texts.append(element("text", _short(name), class_="name", transform=turned, style=style))
+    return join(*texts)
 
 
 def _turned(x: float, y: float) -> str:
     return f"translate({x:.1f} {y:.1f}) rotate(-38)"
+
+
+def _cell(
+    counts: np.ndarray, fractions: np.ndarray, names: Sequence[str], grid: _Grid, row: int, column: int
+) -> Html:  # fmt: skip
+    """Returns a cell, whose opacity is its fraction, with the fraction as a number if there is room for it."""
+    fraction = float(np.nan_to_num(fractions[row, column]))
+    title = (
+        f"true: {names[row]}\npredicted: {names[column]}\n{counts[row, column]:,} of {counts[row].sum():,} pixels "
+        f"({percent(float(fractions[row, column]))})"
+    )
+    x, y, side = grid.left + grid.side * column, grid.top + grid.side * row, grid.side - 1.5
+    rect = element(
+        "rect", element("title", title), class_="cell right" if row == column else "cell wrong",
+        x=x, y=y, width=side, height=side, rx=2, fill_opacity=f"{0.06 + 0.94 * fraction:.3f}",
+    )  # fmt: skip
+    if len(names) > _MAX_WITH_NUMBERS or not counts[row].any():
+        return rect
+    kind = "count on" if fraction > 0.55 else "count"
+    return join(rect, element("text", f"{100 * fraction:.1f}", class_=kind, x=x + side / 2, y=y + side / 2 + 4))
 
 
 def _drawn(fractions: np.ndarray) -> list[tuple[int, int]]:
