@@ -84,7 +84,9 @@ def evaluate_for_report(
         num_threads=num_threads,
         **settings,
     )
-    requested = EvalMetrics(scores.confusion, {name: scores.others[name] for name in metrics})
+    # In the order of the scores, in which they are printed.
+    others = {name: metric for name, metric in scores.others.items() if name in metrics}
+    requested = EvalMetrics(scores.confusion, others)
     return ReportedEvaluation(model, dataset, scores, requested, source.sizes, settings)
 
 
