@@ -1,5 +1,6 @@
 """The confusion matrix as a heat map, and the most frequent confusions."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -69,12 +70,13 @@ def heat_map(counts: np.ndarray, names: Sequence[str]) -> Html:
 
 
 class _Grid(NamedTuple):
-    """Where the cells of a heat map are: the left upper corner, the side of a cell, the size of names, and the sum."""
+    """Where the cells of a heat map are: the left upper corner, the side of a cell, the size and angle of names, and the sum."""
 
     left: float
     top: float
     side: int
     font: int
+    angle: int
     width: float
     height: float
 
@@ -83,10 +85,12 @@ def _make_grid(names: Sequence[str]) -> _Grid:
     side = next(side for most, side in _SIDES if len(names) <= most)
     font = 11 if side > 8 else 7
     length = 0.58 * font * max(len(_short(name)) for name in names)
-    left, top = 16 + length, 16 + font + 0.72 * length
+    # Names above narrow columns are steeper, so that they do not overlap.
+    angle = 38 if side > 30 else 60
+    left, top = 16 + length, 16 + font + 1.1 * length * math.sin(math.radians(angle))
     # The last name above the columns leans out to the right.
-    beyond = max(0.8 * length + 8 - side / 2, 4)
-    return _Grid(left, top, side, font, left + side * len(names) + beyond, top + side * len(names) + 4)
+    beyond = max(length * math.cos(math.radians(angle)) + 8 - side / 2, 4)
+    return _Grid(left, top, side, font, angle, left + side * len(names) + beyond, top + side * len(names) + 4)
 
 
 def _short(name: str) -> str:
@@ -99,14 +103,13 @@ def _names(names: Sequence[str], grid: _Grid) -> Html:
     style = f"font-size:{grid.font}px"
     for index, name in enumerate(names):
         middle = grid.side * (index + 0.5)
-        y, turned = grid.top + middle + grid.font / 3, _turned(grid.left + middle, grid.top - 6)
+        y, turned = (
+            grid.top + middle + grid.font / 3,
+            f"translate({grid.left + middle:.1f} {grid.top - 6:.1f}) rotate(-{grid.angle})",
+        )
         texts.append(element("text", _short(name), class_="name end", x=grid.left - 7, y=y, style=style))
         texts.append(element("text", _short(name), class_="name", transform=turned, style=style))
     return join(*texts)
-
-
-def _turned(x: float, y: float) -> str:
-    return f"translate({x:.1f} {y:.1f}) rotate(-38)"
 
 
 def _cell(
