@@ -70,14 +70,18 @@ def heat_map(counts: np.ndarray, names: Sequence[str]) -> Html:
 
 
 class _Grid(NamedTuple):
-    """Where the cells of a heat map are: the left upper corner, the side of a cell, the size and angle of names, and the sum."""
+    """Where the cells of a heat map are."""
 
     left: float
     top: float
     side: int
+    """That of a cell."""
     font: int
+    """The size of names."""
     angle: int
+    """That of the names above the columns, in degrees."""
     width: float
+    """That of the whole drawing."""
     height: float
 
 
