@@ -1,6 +1,7 @@
 """Evaluates a trained network: `python -m flaxseg.evaluate runs/pet`."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ examples:
         another checkpoint and split, with further metrics
   python -m flaxseg.evaluate runs/pet --config.data.dir=DIR --json=scores.json --csv=images.csv
         the same dataset in another place; scores as files
+  python -m flaxseg.evaluate runs/pet --report=report.html
+        scores with intervals, curves, and the worst and best images as one HTML page
   python -m flaxseg.evaluate runs/pet --data=DIR
         a folder with images/ and masks/, whose masks are like those of the folder that the network was trained on, or
         contain the indices of its classes if it was trained on another dataset
@@ -45,45 +48,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--metrics", metavar="NAMES", help="further metrics, as in per_image,boundary")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all scores to a JSON file")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write the scores of each image to a CSV file")
+    parser.add_argument("--report", metavar="FILE", type=Path, help="write a report of everything as one HTML page")
     parser.add_argument("--overwrite", action="store_true", help="overwrite existing files")
     arguments, overrides = cli.parse(parser, argv)
-    return cli.exit_status(lambda: _run(arguments, overrides), interrupted="stopped; nothing was written")
+    command = shlex.join(["python", "-m", "flaxseg.evaluate", *(sys.argv[1:] if argv is None else argv)])
+    return cli.exit_status(lambda: _run(arguments, overrides, command), interrupted="stopped; nothing was written")
 
 
-def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
+def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> int:
     cli.prepare(verbose=arguments.verbose)
     from flaxseg.deploy.evaluation_data import evaluation_config, open_evaluation_data
+    from flaxseg.deploy.evaluation_report import evaluate_for_report, write_report
     from flaxseg.deploy.files import check_new
     from flaxseg.deploy.predictor import load
     from flaxseg.deploy.score_files import write_image_scores, write_scores
 
     interrupts.raise_from_now_on()
-    for path in filter(None, (arguments.json, arguments.csv)):
+    for path in filter(None, (arguments.json, arguments.csv, arguments.report)):
         check_new(path, overwrite=arguments.overwrite)
     model = load(arguments.model, fold=False, **cli.inference_options(arguments))
     first = model.members[0]
     config = evaluation_config(first, config=arguments.config or "", overrides=overrides, data=arguments.data)
     data = open_evaluation_data(config, split=arguments.split)
     names = data.metrics if arguments.metrics is None else filter(None, arguments.metrics.split(","))
-    per_image = ["per_image"] if arguments.csv else []
-    scores = model.evaluate(
-        data.dataset,
-        metrics=tuple(dict.fromkeys([*names, *per_image])),
-        resolution=data.resolution,
-        whole=arguments.whole,
-        batch_size=data.batch_size,
-        num_threads=data.num_threads,
-    )
+    options = {
+        "metrics": tuple(dict.fromkeys([*names, *(["per_image"] if arguments.csv else [])])),
+        "resolution": data.resolution,
+        "whole": arguments.whole,
+        "batch_size": data.batch_size,
+        "num_threads": data.num_threads,
+    }
+    reported = evaluate_for_report(model, data.dataset, **options) if arguments.report else None
+    scores = reported.requested if reported else model.evaluate(data.dataset, **options)
     classes, images = model.classes, len(data.dataset.source)
     if data.dataset.class_names != classes:
         print(f"note: the dataset calls the classes {', '.join(data.dataset.class_names)}", file=sys.stderr)
     of_masks = f", {data.masks}" if arguments.data else ""
-    print(f"{model.name} on {data.name}{of_masks}: {images:,} images\n\n{scores.table(classes)}")
+    print(f"{model.name} on {data.name}{of_masks}: {images:,} images\n\n{scores.table(classes)}", flush=True)
     if arguments.json:
         about = {"model": model.name, "step": first.step, "data": data.name, "images": images}
         write_scores(arguments.json, scores, classes, about)
     if arguments.csv:
         write_image_scores(arguments.csv, scores.others["per_image"], classes, data.dataset.source)
+    if reported:
+        write_report(arguments.report, reported, data=data.name + of_masks, config=config.to_dict(), command=command)
     return 0
 
 

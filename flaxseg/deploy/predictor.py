@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
-from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.types import Color, SegmentationDataset
-from flaxseg.deploy.evaluation import check_same_classes, score_batches
+from flaxseg.deploy.evaluation import Evaluator, check_same_classes
 from flaxseg.deploy.images import ImageReader, NetworkImage
 from flaxseg.deploy.members import check_members
 from flaxseg.deploy.network import Network
@@ -275,26 +274,46 @@ class Predictor:
         """
         for name in metrics:
             check_choice("metrics", name, METRICS)
-        check_choice("resolution", resolution, ("native", "image_size"))
         check_same_classes(self.description, dataset)
+        return self._evaluator(resolution, whole, batch_size, num_threads).scores(dataset, metrics)
+
+    def evaluated_labels(
+        self,
+        dataset: SegmentationDataset,
+        indices: Iterable[int],
+        *,
+        resolution: str = "native",
+        whole: bool = False,
+        batch_size: int = 8,
+    ) -> Iterator[np.ndarray]:
+        """Yields the classes, uint8[h, w], that `evaluate` predicts for some examples and compares with their labels.
+
+        Args:
+          dataset: as for `evaluate`.
+          indices: of the examples.
+          resolution: as for `evaluate`; the size h, w is that of the label, or the size that images are resized to.
+          whole: as for `evaluate`.
+          batch_size: as for `evaluate`.
+
+        Raises:
+          ArgumentError, DataError: as for `evaluate`.
+        """
+        check_same_classes(self.description, dataset)
+        return self._evaluator(resolution, whole, batch_size, num_threads=0).predictions(dataset, indices)
+
+    def _evaluator(self, resolution: str, whole: bool, batch_size: int, num_threads: int) -> Evaluator:
+        check_choice("resolution", resolution, ("native", "image_size"))
         keep, tiling = self.description.resize == "keep", self.tiles.tiling
         if keep and not whole and not isinstance(tiling, BlendTiling):
             raise ArgumentError("whole", whole, "must be True with exact tiles, which give the scores of whole images")
-        scale = self.description.scale if keep else None
-        batches = eval_batches(
-            dataset,
+        return Evaluator(
+            self._network.exact,
             image_size=self.description.image_size if not keep or whole else self.tiles.size,
             batch_size=batch_size,
             native=resolution == "native",
-            scale=scale,
-        )
-        return score_batches(
-            self._network.exact,
-            batches,
             tile=self.tiles.size if keep and not whole else None,
             tiling=tiling if isinstance(tiling, BlendTiling) else BLEND,
             stride=self._network.stride,
-            scale=scale,
-            metrics=metrics,
+            scale=self.description.scale if keep else None,
             num_threads=num_threads,
         )

@@ -1,4 +1,4 @@
-"""What is recorded beside a saved network about its training, for its model card."""
+"""What is recorded beside a saved network about its training, for its model card and for reports."""
 
 import dataclasses
 import json
@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flaxseg.deploy.saved import SavedModel
 from flaxseg.models.pretrained.manifest import Damaged, read_manifest
 
 REPORT = "export.json"
 """The file of an exported folder that reports what was exported, and keeps the record of the training."""
+
+_METRICS = "metrics.jsonl"
+"""The file of a run with the numbers that it logged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +61,32 @@ def read_record(saved: SavedModel) -> TrainingRecord:
         scores=_scores(folder / "checkpoints" / str(saved.step)),
         step=saved.step,
     )
+
+
+def read_curve(saved: SavedModel, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a number that a run logged, such as `train/loss`: steps int64[N] and values float64[N].
+
+    Both are empty if the network comes from no run, or if the run did not log it. Rows that are damaged, and numbers
+    that are not finite, are omitted.
+
+    Args:
+      saved: from `read_model`.
+      name: the name of the number in `metrics.jsonl`.
+    """
+    found: dict[int, float] = {}
+    try:
+        text = "" if saved.config is None else (saved.config.parent / _METRICS).read_text("utf-8", "replace")
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+            found[int(row["step"])] = float(row[name])
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            continue
+    finite = sorted((step, value) for step, value in found.items() if math.isfinite(value) and 0 <= step < 2**53)
+    steps, values = zip(*finite, strict=True) if finite else ((), ())
+    return np.array(steps, np.int64), np.array(values, np.float64)
 
 
 def _scores(directory: Path) -> Mapping[str, float]:

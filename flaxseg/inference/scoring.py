@@ -118,13 +118,8 @@ def score_logits(
         resized. None if the logits of each image fill the array.
       rows_last: the order in which logits are resized; see `resize_bilinear_ragged`.
     """
+    logits = logits_of_labels(logits, batch, scale=scale, rows_last=rows_last)
     label, size = batch["label"], batch.get("size")
-    canvas = label.shape[1:3]
-    if scale == 1:
-        logits = logits[:, : canvas[0], : canvas[1]]
-    elif size is not None:
-        old_sizes = None if scale is None else batch["extent"]
-        logits = resize_bilinear_ragged(logits, size, canvas, old_sizes=old_sizes, rows_last=rows_last)
     output = {
         "logits": logits, "prediction": logits.argmax(-1), "label": label, "num_classes": logits.shape[-1], "size": size
     }  # fmt: skip
@@ -132,3 +127,23 @@ def score_logits(
         confusion=ConfusionMatrix.from_model_output(**output),
         others={name: METRICS[name].from_model_output(**output) for name in metrics},
     )
+
+
+def logits_of_labels(
+    logits: jax.Array, batch: Batch, *, scale: float | None = None, rows_last: bool | None = None
+) -> jax.Array:
+    """Returns the logits float32[B, h, w, K] of the pixels of a batch's labels, resized where sizes differ.
+
+    Args:
+      logits: float32[B, H, W, K].
+      batch: see `score_logits`.
+      scale: see `score_logits`.
+      rows_last: see `score_logits`.
+    """
+    canvas = batch["label"].shape[1:3]
+    if scale == 1:
+        return logits[:, : canvas[0], : canvas[1]]
+    if "size" not in batch:
+        return logits
+    old_sizes = None if scale is None else batch["extent"]
+    return resize_bilinear_ragged(logits, batch["size"], canvas, old_sizes=old_sizes, rows_last=rows_last)

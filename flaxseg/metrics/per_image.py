@@ -10,16 +10,11 @@ import numpy as np
 from flax import struct
 
 from flaxseg.metrics.accumulation import PerImageMetric
+from flaxseg.metrics.bootstrap import percentile_intervals, sorted_rows
 from flaxseg.metrics.counting import pair_counts
 from flaxseg.metrics.ratios import defined_mean, ratio
 
 PERCENTILES = (5, 25, 50, 75, 95)
-
-RESAMPLES = 1000
-"""Number of bootstrap resamples of the images."""
-
-MAX_CELLS = 2**22
-"""Number of elements of the table of resamples by images that are in memory at once."""
 
 
 @struct.dataclass
@@ -80,7 +75,7 @@ class PerImage(PerImageMetric):
         - `miou_low`, `miou_high`: the 95 % percentile bootstrap interval of `miou`, from resampled images.
         - `dataset_miou_low`, `dataset_miou_high`: the same interval of the mIoU pooled over all pixels.
         """
-        rows = _sorted(self.rows)
+        rows = sorted_rows(self.rows)
         iou = _mean_over_classes(_iou(rows))
         pooled = rows.sum(1)
         scores = {
@@ -95,6 +90,30 @@ class PerImage(PerImageMetric):
         intervals = ("miou_low", "miou_high", "dataset_miou_low", "dataset_miou_high")
         scores |= zip(intervals, _bootstrap(rows, iou) if len(iou) else [math.nan] * 4, strict=True)
         return {f"per_image/{name}": float(value) for name, value in scores.items()}
+
+    def intervals(self) -> dict[str, np.ndarray]:
+        """Returns the 95 % intervals of scores of the dataset and of its classes; see `percentile_intervals`.
+
+        Returns:
+          For `miou`, `mean_dice`, `pixel_accuracy` (from all pixels of the dataset) and `image_miou` (the mean of
+          `image_iou`) float64[2], the lower and upper end; for `iou`, `dice`, `precision` and `recall` float64[2, K],
+          those of each class. NaN without images, and for a score that is undefined in all resamples.
+        """
+        rows = sorted_rows(self.rows)
+        if not len(rows):
+            undefined = {name: np.full(2, np.nan) for name in (*_OVERALL, "image_miou")}
+            return undefined | {name: np.full((2, rows.shape[1]), np.nan) for name in _BY_CLASS}
+        values = _mean_over_classes(_iou(rows))
+
+        def statistics(drawn: np.ndarray, totals: np.ndarray) -> np.ndarray:
+            by_class = [score(totals) for score in _BY_CLASS.values()]
+            overall = [score(totals) for score in _OVERALL.values()]
+            return np.concatenate([np.stack([*overall, values[drawn].mean(1)], axis=1), *by_class], axis=1)
+
+        bounds = percentile_intervals(rows, statistics)
+        overall = dict(zip((*_OVERALL, "image_miou"), bounds.T, strict=False))
+        by_class = np.split(bounds[:, len(overall) :], len(_BY_CLASS), axis=1)
+        return overall | dict(zip(_BY_CLASS, by_class, strict=True))
 
     def table(self, class_names: Sequence[str]) -> str:
         """Returns a text table: each class's mean IoU and Dice over the images that contain it, and their number."""
@@ -118,33 +137,33 @@ def _dice(counts: np.ndarray) -> np.ndarray:
     return ratio(2 * counts[..., 0], counts[..., 1] + counts[..., 2])
 
 
+def _precision(counts: np.ndarray) -> np.ndarray:
+    return ratio(counts[..., 0], counts[..., 2])
+
+
+def _recall(counts: np.ndarray) -> np.ndarray:
+    return ratio(counts[..., 0], counts[..., 1])
+
+
 def _mean_over_classes(values: np.ndarray) -> np.ndarray:
     return ratio(np.nansum(values, axis=-1), (~np.isnan(values)).sum(-1))
 
 
-def _sorted(rows: np.ndarray) -> np.ndarray:
-    """Returns the rows of images with valid pixels, in an order that depends on their values only."""
-    flat = rows.reshape(len(rows), math.prod(rows.shape[1:]))
-    flat = flat[flat.any(1)]
-    return flat[np.lexsort(flat.T[::-1])].reshape(-1, *rows.shape[1:])
-
-
 def _bootstrap(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Returns the 95 % intervals of the mean of `values` and of the pooled mIoU: low, high, low, high.
+    """Returns the 95 % intervals of the mean of `values` and of the pooled mIoU: low, high, low, high."""
 
-    Percentile method: Efron & Tibshirani 1993, https://doi.org/10.1201/9780429246593
-    """
-    images = len(rows)
-    # A fixed seed, so that the same predictions have the same interval.
-    rng = np.random.default_rng(0)
-    # Sums of integers below 2**53 are exact in float64, in whatever order a matrix product adds them.
-    flat = rows.reshape(images, -1).astype(np.float64)
-    statistics = []
-    for start in range(0, RESAMPLES, step := max(MAX_CELLS // images, 1)):
-        draws = min(step, RESAMPLES - start)
-        drawn = rng.integers(images, size=(draws, images))
-        cells = (drawn + images * np.arange(draws)[:, None]).reshape(-1)
-        counts = np.bincount(cells, minlength=draws * images).reshape(draws, images)
-        totals = (counts @ flat).reshape(draws, *rows.shape[1:])
-        statistics.append(np.stack([values[drawn].mean(1), _mean_over_classes(_iou(totals))], axis=1))
-    return np.percentile(np.concatenate(statistics), (2.5, 97.5), axis=0).T.reshape(-1)
+    def statistics(drawn: np.ndarray, totals: np.ndarray) -> np.ndarray:
+        return np.stack([values[drawn].mean(1), _mean_over_classes(_iou(totals))], axis=1)
+
+    return percentile_intervals(rows, statistics).T.reshape(-1)
+
+
+_BY_CLASS = {"iou": _iou, "dice": _dice, "precision": _precision, "recall": _recall}
+"""Scores of each class, float64[..., K], of counts [..., K, 3]."""
+
+_OVERALL = {
+    "miou": lambda counts: _mean_over_classes(_iou(counts)),
+    "mean_dice": lambda counts: _mean_over_classes(_dice(counts)),
+    "pixel_accuracy": lambda counts: ratio(counts[..., 0].sum(-1), counts[..., 1].sum(-1)),
+}
+"""Scores of a dataset, float64[...], of counts [..., K, 3]."""

@@ -28,6 +28,7 @@ from flaxseg.data.datasets.shapes import ShapesSource
 from flaxseg.data.sources import pair_source, prepared
 from flaxseg.data.sources.pair_source import PairSource
 from flaxseg.data.sources.prepared import PreparedSource
+from flaxseg.data.sources.wrappers import SizeRecorder, record_sizes
 from flaxseg.errors import ArgumentError
 
 COUNT = 8
@@ -114,6 +115,7 @@ SOURCES: dict[type[Source], Callable[[pathlib.Path, str], Source]] = {
     MappedSource: mapped,
     SkippingSource: skipping,
     SortedSource: lambda root, split: sort_by_id(from_records(root, split)),
+    SizeRecorder: lambda root, split: record_sizes(from_pairs(root, split)),
 }
 WITHOUT_EXIF = {ShapesSource}
 
@@ -254,6 +256,7 @@ WRAPPERS: dict[type[SourceWrapper], Callable[[Source], SourceWrapper]] = {
     MappedSource: lambda source: MappedSource(source, map_id=str.upper),
     SkippingSource: lambda source: SkippingSource(source, BadExamples(0, print), "train"),
     SortedSource: sort_by_id,
+    SizeRecorder: record_sizes,
 }
 ARGUMENTS = {"__len__": (), "__getitem__": (1,), "example_id": (1,), "digest": (), "exif_orientation": (1,),
              "reduced": ((1, 1),)}  # fmt: skip

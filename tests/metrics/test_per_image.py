@@ -78,5 +78,5 @@ def test_the_interval_of_two_images_spans_their_scores():
 def test_the_interval_does_not_depend_on_the_memory_limit(monkeypatch):
     rows = np.random.default_rng(2).integers(1, 9, (50, 2, 1)) + np.array([0, 4, 2])
     expected = PerImage((rows,)).compute()
-    monkeypatch.setattr("flaxseg.metrics.per_image.MAX_CELLS", 7 * 50)
+    monkeypatch.setattr("flaxseg.metrics.bootstrap.MAX_CELLS", 7 * 50)
     assert PerImage((rows,)).compute() == expected

@@ -1,4 +1,4 @@
-"""Sources that wrap another source and change its labels, its ids or its order."""
+"""Sources that wrap another source: they change its labels, its ids or its order, or observe what is read."""
 
 import dataclasses
 import hashlib
@@ -98,6 +98,28 @@ class SortedSource(SourceWrapper):
     def exif_orientation(self, index: int) -> int:
         """Returns the EXIF orientation that was applied to an image."""
         return self.source.exif_orientation(self.order[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class SizeRecorder(SourceWrapper):
+    """A source that records the sizes of the labels of the examples that are read.
+
+    Attributes:
+      source: the wrapped source.
+      sizes: int64[N, 2], the height and width of each example; 0 until it is read. Reduced sources share it.
+    """
+
+    sizes: np.ndarray = dataclasses.field(compare=False)
+
+    def __getitem__(self, index: int, /) -> Example:
+        example = self.source[index]
+        self.sizes[index] = example["label"].shape
+        return example
+
+
+def record_sizes(source: Source) -> SizeRecorder:
+    """Returns the same source, which records the sizes of the examples that are read from now on."""
+    return SizeRecorder(source, np.zeros((len(source), 2), np.int64))
 
 
 def sort_by_id(source: Source) -> SortedSource:
