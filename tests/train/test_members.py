@@ -9,6 +9,7 @@ import unittest.mock
 import jax
 import numpy as np
 import pytest
+from flaxseg.train.seeds import train_seeds
 
 from flaxseg.config.files import load_config
 from flaxseg.config.validate import validate
@@ -22,7 +23,6 @@ from flaxseg.train.callbacks import Callback
 from flaxseg.train.compile import compile_run
 from flaxseg.train.evaluation import Evaluation
 from flaxseg.train.loop import train_and_evaluate
-from flaxseg.train.seeds import train_seeds
 from flaxseg.train.supervision import Supervision
 from flaxseg.train.together import Batched
 
