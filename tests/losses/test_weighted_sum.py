@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flaxseg.errors import ArgumentError
-from flaxseg.losses import cross_entropy, dice, weighted_sum
+from flaxseg.losses import LOSSES, cross_entropy, dice, weighted_sum
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,28 @@ def test_total_and_parts(pixels):
 def test_a_loss_of_weight_zero_is_not_computed(pixels):
     _, parts = weighted_sum({"cross_entropy": 1.0, "no_such_module:loss": 0.0})(*pixels)
     assert list(parts) == ["cross_entropy"]
+
+
+def test_weights_may_be_arguments_of_a_program(pixels, monkeypatch):
+    """A loss of weight 0 contributes nothing, even where it and its gradient are NaN."""
+    logits, label = pixels
+    monkeypatch.setitem(LOSSES, "undefined", lambda logits, label: jnp.log(-jnp.square(logits) - 1).sum())
+
+    def objective(weights, logits):
+        return weighted_sum(weights)(logits, label, logits[::-1])
+
+    given = {"cross_entropy": [1.0, 0.0, 0.25], "dice": [0.5, 2.0, 0.0], "undefined": [0.0, 0.0, 1.0]}
+    differentiate = jax.vmap(jax.value_and_grad(objective, argnums=1, has_aux=True), in_axes=(0, None))
+    (totals, parts), gradients = jax.jit(differentiate)({name: jnp.array(w) for name, w in given.items()}, logits)
+    assert sorted(parts) == ["auxiliary", "cross_entropy", "dice", "undefined"]
+    for row in (0, 1):
+        weights = {name: weight[row] for name, weight in given.items()}
+        (total, expected), gradient = jax.value_and_grad(objective, argnums=1, has_aux=True)(weights, logits)
+        np.testing.assert_allclose(totals[row], total, rtol=1e-6)
+        np.testing.assert_allclose(gradients[row], gradient, rtol=1e-5, atol=1e-8)
+        for name, part in expected.items():
+            np.testing.assert_allclose(parts[name][row], part, rtol=1e-6)
+    assert np.isnan(totals[2]) and np.isnan(gradients[2]).all()
 
 
 def test_auxiliary_logits_add_their_weighted_losses(pixels):
