@@ -181,15 +181,9 @@ def _check_traceable(run: Run, config: ConfigDict) -> None:
 
     try:
         jax.eval_shape(rate, 1.0)
-    except jax.errors.ConcretizationTypeError as error:
-        raise _not_traceable(config) from error
-    except ConfigError as error:
-        raise _not_traceable(config) from error
-
-
-def _not_traceable(config: ConfigDict) -> ConfigError:
-    names = f"optimizer.schedule = {config.optimizer.schedule!r} and optimizer.name = {config.optimizer.name!r}"
-    return ConfigError(
-        f"config.train.learning_rates = {tuple(config.train.learning_rates)}: {names} must take a learning rate that "
-        "JAX traces, without an `if` or `float()` of it; use jax.numpy in them, or train each learning rate alone"
-    )
+    except (jax.errors.ConcretizationTypeError, ConfigError) as error:
+        names = f"optimizer.schedule = {config.optimizer.schedule!r} and optimizer.name = {config.optimizer.name!r}"
+        raise ConfigError(
+            f"config.train.learning_rates = {tuple(config.train.learning_rates)}: {names} must take a learning rate "
+            "that JAX traces, without an `if` or `float()` of it; use jax.numpy there, or train each rate alone"
+        ) from error
