@@ -186,8 +186,8 @@ SCHEMA = (
             "Peak learning rates to train together, with each of the seeds, in folders such as "
             "seed-0_learning_rate-0.003; (): only optimizer.learning_rate."),
         Key("train.loss_weights", (), LOSS_WEIGHTS,
-            "Groups of loss weights to train together, with each of the seeds and learning rates, in folders such as "
-            "seed-0_loss-dice-0.5; (): only those of loss."),
+            "Groups of loss weights to train together, with each of the seeds and learning rates, in folders that are "
+            "named in the same way; (): only those of loss."),
         Key("train.early_stop", 0, at_least(0),
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),

@@ -38,19 +38,23 @@ CONSTANTS = Hyperparameters()
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What follows from the hyperparameters of a run, as functions that can be traced.
+    """Makes what follows from the hyperparameters of a run, by functions that can be traced; and its constants.
 
     Attributes:
       schedule: (learning rate) -> learning rate at each step.
       optimizer: (schedule) -> optimizer.
       loss: (weight of each loss) -> loss.
       metrics: (loss) -> further metrics of the training step, or None.
+      multipliers: the learning-rate multipliers of parameters, which the optimizer applies.
+      weight_decay: the weight-decay coefficient of kernels, which the optimizer applies.
     """
 
     schedule: Callable[[Any], optax.Schedule]
     optimizer: Callable[[optax.Schedule], optax.GradientTransformation]
     loss: Callable[[Mapping[str, Any]], LossFn]
     metrics: Callable[[LossFn], MetricsFn | None]
+    multipliers: LearningRateMultipliers
+    weight_decay: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +66,6 @@ class OptimizationPart:
       augment_fn: the augmentation; None leaves batches as they are.
       schedule: the learning rate at each step.
       tx: the optimizer.
-      multipliers: the learning-rate multipliers of parameters, which `tx` applies.
-      weight_decay: the weight-decay coefficient of kernels, which `tx` applies.
       step_options: the moving average, micro-batches and further metrics of the training step.
       class_weights: one weight per class, for the losses that take class weights; None for equal weights.
       recipe: makes the loss, the schedule, the optimizer and the metrics.
@@ -74,8 +76,6 @@ class OptimizationPart:
     augment_fn: AugmentFn | None
     schedule: optax.Schedule
     tx: optax.GradientTransformation
-    multipliers: LearningRateMultipliers
-    weight_decay: float
     step_options: StepOptions
     class_weights: tuple[float, ...] | None
     recipe: Recipe
@@ -164,6 +164,8 @@ def build_optimization(
         optimizer=functools.partial(_make_optimizer, config, model, multipliers),
         loss=functools.partial(_make_loss, config, model.num_classes, class_weights),
         metrics=lambda loss_fn: hardest_examples(loss_fn, count) if count else None,
+        multipliers=multipliers,
+        weight_decay=settings.weight_decay,
     )
     loss_fn, schedule = recipe.loss(config.loss), recipe.schedule(settings.learning_rate)
     return OptimizationPart(
@@ -171,8 +173,6 @@ def build_optimization(
         augment_fn=augment_fn,
         schedule=schedule,
         tx=recipe.optimizer(schedule),
-        multipliers=multipliers,
-        weight_decay=settings.weight_decay,
         step_options=StepOptions(
             settings.ema_decay or None, settings.accumulate_steps, recipe.metrics(loss_fn), settings.batch_statistics
         ),
