@@ -21,7 +21,7 @@ from flaxseg import compile_cache
 from flaxseg.config.files import load_config
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.loop import train_and_evaluate
-from flaxseg.train.seeds import train_seeds
+from flaxseg.train.members import train_together
 from flaxseg.train.step_metrics import TrainMetrics
 
 
@@ -49,7 +49,8 @@ def seconds(config: ConfigDict, count: int) -> tuple[float, float]:
         else:
             config = config.copy_and_resolve_references()
             config.train.seeds = tuple(range(count))
-            train_seeds(config, Path(folder) / "run", callbacks=lambda seed: [clocks[seed]])
+            own = {f"seed-{seed}": clock for seed, clock in enumerate(clocks)}
+            train_together(config, Path(folder) / "run", callbacks=lambda name: [own[name]])
         whole = time.perf_counter() - begin
     first, last = (max(clock.ends[i] for clock in clocks) for i in range(2))
     return whole, last - first

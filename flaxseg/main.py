@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     from flaxseg.config.files import load_config
     from flaxseg.config.help import default_options
+    from flaxseg.config.members import named_together
     from flaxseg.config.schema import leaves
     from flaxseg.config.validate import validate
 
@@ -93,12 +94,8 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         print(dry_run(config))
         return 0
     workdir = Path(arguments.workdir or Path("runs") / cli.run_name(arguments.config))
-    if dict(leaves(config)).get("train.seeds"):
-        from flaxseg.train.seeds import train_seeds
-
-        by_seed = train_seeds(config, workdir)
-        _report_seeds(by_seed, config, workdir)
-        results = [*by_seed.values()]
+    if named_together(dict(leaves(config))):
+        results = _train_together(config, workdir)
     else:
         from flaxseg.train.loop import train_and_evaluate
 
@@ -106,6 +103,18 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         _report(results[0], config, workdir)
     stopped_by = max(each.stopped_by for each in results)
     return 128 + stopped_by if stopped_by else 0
+
+
+def _train_together(config: "ConfigDict", workdir: Path) -> "list[Result]":
+    from flaxseg.train.members import FailedRuns, train_together
+
+    try:
+        results = train_together(config, workdir)
+    except FailedRuns as error:
+        _report_together(error.results, config, workdir)
+        raise
+    _report_together(results, config, workdir)
+    return [*results.values()]
 
 
 def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
@@ -122,16 +131,17 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
     _report_incidents(result, config)
 
 
-def _report_seeds(results: "dict[int, Result]", config: "ConfigDict", workdir: Path) -> None:
+def _report_together(results: "dict[str, Result]", config: "ConfigDict", workdir: Path) -> None:
     """Prints the results of runs that were trained together."""
+    from flaxseg.config.members import setting
     from flaxseg.report.spread import spread_table
 
-    scores = {f"seed {seed}": each.scores.compute() if each.scores else {} for seed, each in results.items()}
-    names = dict.fromkeys([config.checkpoint.best_metric, "miou", "mean_dice", "pixel_accuracy"])
-    print(f"\n{spread_table(scores, list(names))}\n")
-    for seed, result in results.items():
+    scores = {name: each.scores.compute() if each.scores else {} for name, each in results.items()}
+    metrics = dict.fromkeys([config.checkpoint.best_metric, "miou", "mean_dice", "pixel_accuracy"])
+    print(f"\n{spread_table(scores, list(metrics), {name: setting(name) for name in results})}\n")
+    for name, result in results.items():
         best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
-        print(f"seed {seed:<9}{workdir / f'seed-{seed}'} (step {int(result.state.step)}, {best})")
+        print(f"{workdir / name} (step {int(result.state.step)}, {best})")
         _report_incidents(result, config)
     print(f"TensorBoard   tensorboard --logdir {workdir}")
 

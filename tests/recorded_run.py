@@ -177,12 +177,12 @@ def record(folder):
     def recorded(*arguments):
         compiled = compile_run(*arguments)
 
-        def train(state, batch, key, stored, turn):
+        def train(state, batch, key, stored, turn, *hyperparameters):
             images = hashlib.sha256(local(batch["image"]).tobytes()).hexdigest()
             row = {"step": turn.number + 1, "examples": local(batch["index"]).tolist(), "images": images}
             with (folder / "steps.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            return compiled.train(state, batch, key, stored, turn)
+            return compiled.train(state, batch, key, stored, turn, *hyperparameters)
 
         return compiled._replace(train=train)
 

@@ -195,6 +195,19 @@ def _is_multiplier(value: Any) -> bool:
     return _is_tuple(value) and len(value) == 2 and isinstance(value[0], str) and value[1] in POSITIVE
 
 
+def _is_group_of_weights(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping | ConfigDict)
+        and all(isinstance(name, str) for name in value)
+        and all(weight in NON_NEGATIVE for weight in value.values())
+        and any(weight > 0 for weight in value.values())
+    )
+
+
+def _nonzero(weights: Mapping[str, float]) -> frozenset[tuple[str, float]]:
+    return frozenset((name, weight) for name, weight in weights.items() if weight)
+
+
 _LARGEST_INTEGER = 2**63 - 1
 _LONGEST_NAME = 255
 """Bytes; the limit of all common file systems for one part of a path."""
@@ -221,6 +234,15 @@ PATTERNS = Rule(
 SEEDS = Rule(
     "a tuple of different integers of at least 0, as in (0, 1, 2)",
     lambda v: _is_tuple_of(v, at_least(0).__contains__) and len(set(v)) == len(v),
+)
+LEARNING_RATES = Rule(
+    "a tuple of different numbers of at least 0, as in (0.001, 0.003)",
+    lambda v: _is_tuple_of(v, NON_NEGATIVE.__contains__) and len(set(v)) == len(v),
+)
+LOSS_WEIGHTS = Rule(
+    "a tuple of different groups of weights, as in ({'dice': 0.5}, {'dice': 1.0, 'cross_entropy': 1.0}), each at least "
+    "0, and one of each group above 0",
+    lambda v: _is_tuple_of(v, _is_group_of_weights) and len({*map(_nonzero, v)}) == len(v),
 )
 MULTIPLIERS = Rule(
     "a tuple of pairs of a pattern and a multiplier above 0, as in (('encoder', 0.1),); to leave parameters unchanged, "

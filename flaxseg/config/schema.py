@@ -12,6 +12,8 @@ from flaxseg.config.allowed import (
     BOOLEAN,
     COUNT_OR_REST,
     IMAGE_SIZE,
+    LEARNING_RATES,
+    LOSS_WEIGHTS,
     MULTIPLIERS,
     PATH,
     PATTERNS,
@@ -178,8 +180,14 @@ SCHEMA = (
             "Steps in one compiled program; more than 1 save the time between steps of small networks. It must divide "
             "train.steps and the steps between logs, evaluations and checkpoints."),
         Key("train.seeds", (), SEEDS,
-            "Seeds to train together, each as if alone, in the folder seed-N of the working directory; (): one run, "
-            "with the key seed."),
+            "Seeds to train together, each as if alone, in the folder seed-N of the working directory; (): only that "
+            "of the key seed."),
+        Key("train.learning_rates", (), LEARNING_RATES,
+            "Peak learning rates to train together, with each of the seeds, in folders such as "
+            "seed-0_learning_rate-0.003; (): only optimizer.learning_rate."),
+        Key("train.loss_weights", (), LOSS_WEIGHTS,
+            "Groups of loss weights to train together, with each of the seeds and learning rates, in folders that are "
+            "named in the same way; (): only those of loss."),
         Key("train.early_stop", 0, at_least(0),
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),

@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.allowed import Options, as_plain, unusable_parts
 from flaxseg.config.feature_cache import feature_cache_errors
+from flaxseg.config.members import member_errors
 from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
-from flaxseg.config.seeds import seed_errors
 from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number, shown
 from flaxseg.losses import LOSSES
 from flaxseg.registry import look_up, option_errors
@@ -142,7 +142,7 @@ def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
             f"config.data.scale = {values['data.scale']}: images are resized to data.image_size; use 1, or "
             "data.resize = 'keep'"
         )
-    messages += [*feature_cache_errors(values), *seed_errors(values)]
+    messages += [*feature_cache_errors(values), *member_errors(values)]
     # sharding.make_mesh() checks batches against an axis that takes the remaining devices.
     axes = {axis: values.get(f"mesh.{axis}", 1) for axis in ("replicas", "data", "fsdp")}
     shards = math.prod(max(size, 1) for size in axes.values())
@@ -183,16 +183,21 @@ def _option_errors(values: Mapping[str, Any]) -> list[str]:
 
 
 def _loss_errors(values: Mapping[str, Any]) -> list[str]:
-    """Returns the errors of `loss` and `loss_options`."""
+    """Returns the errors of `loss`, `train.loss_weights` and `loss_options`."""
     if not {"loss", "loss_options"} <= values.keys():
         return []
     messages, weights, options = [], values["loss"], values["loss_options"]
-    for name, weight in weights.items():
+    others = [name for group in values.get("train.loss_weights", ()) for name in group]
+    keys = {**dict.fromkeys(others, "train.loss_weights"), **dict.fromkeys(weights, "loss")}
+    for name, key in keys.items():
         try:
-            loss = look_up(name, LOSSES, argument="loss")
+            if "." in name:
+                raise ArgumentError(key, name, "the name of a loss must not contain a dot; use a module without one")
+            loss = look_up(name, LOSSES, argument=key)
             messages += option_errors(loss, options.get(name, {}), key=f"config.loss_options.{name}")
         except ArgumentError as error:
             messages.append(_with_key(error, ""))
+    for name, weight in weights.items():
         try:
             NON_NEGATIVE.check(f"loss.{name}", as_plain(weight))
         except ArgumentError as error:
@@ -200,7 +205,7 @@ def _loss_errors(values: Mapping[str, Any]) -> list[str]:
     if not any(is_number(weight) and weight > 0 for weight in weights.values()):
         messages.append("config.loss: at least one loss must have a weight above 0; otherwise nothing can be learned")
     return messages + [
-        f"config.loss_options.{name}: config.loss has no weight for this loss{did_you_mean(name, weights)}"
+        f"config.loss_options.{name}: config.loss has no weight for this loss{did_you_mean(name, keys)}"
         for name in options
-        if name not in weights
+        if name not in keys
     ]

@@ -78,7 +78,7 @@ the float32 scalars that it consists of, before weighting. A loss for networks w
 
 
 def weighted_sum(
-    weights: Mapping[str, float],
+    weights: Mapping[str, float | jax.Array],
     options: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     class_weights: Sequence[float] | None = None,
@@ -92,7 +92,9 @@ def weighted_sum(
 
     Args:
       weights: the weight of each loss. Names are those of `LOSSES`, or `package.module:function` for a function with
-        the same signature as theirs. Losses of weight 0 are not computed.
+        the same signature as theirs. Losses of weight 0 are not computed. Weights may also be scalar arrays, such as
+        arguments of a jitted function; then all losses are computed, and those of weight 0 contribute neither to the
+        sum nor to its gradient, even where they are not finite.
       options: for the name of a loss, its keyword arguments.
       class_weights: one weight per class, for every loss that takes `class_weights` and has none in its options; None
         weights all classes alike.
@@ -108,7 +110,8 @@ def weighted_sum(
         returned function is called, options or class weights that are out of range or do not fit the logits.
     """
     NON_NEGATIVE.check("auxiliary_weight", auxiliary_weight)
-    functions = {name: look_up(name, LOSSES, argument="weights") for name, weight in weights.items() if weight}
+    computed = [name for name, weight in weights.items() if isinstance(weight, jax.Array) or weight]
+    functions = {name: look_up(name, LOSSES, argument="weights") for name in computed}
     keywords = {name: dict((options or {}).get(name, {})) for name in functions}
     weighted = [name for name, function in functions.items() if "class_weights" in option_names(function)]
     if class_weights is not None:
@@ -133,10 +136,11 @@ def weighted_sum(
         parts = {}
         for name, function in functions.items():
             try:
-                parts[name] = function(logits, label, **keywords[name])
+                parts[name] = function(_where_weighted(weights[name], logits), label, **keywords[name])
             except ArgumentError as error:
                 raise error.under(f"options.{name}") from error
-        return sum((weights[name] * part for name, part in parts.items()), start=0.0), parts  # type: ignore[return-value]
+        weighted = (_where_weighted(weights[name], weights[name] * part) for name, part in parts.items())
+        return sum(weighted, start=0.0), parts  # type: ignore[return-value]
 
     def loss_fn(
         logits: jax.Array, label: jax.Array, *auxiliary_logits: jax.Array
@@ -149,3 +153,8 @@ def weighted_sum(
         return total, parts
 
     return loss_fn
+
+
+def _where_weighted(weight: float | jax.Array, value: jax.Array) -> jax.Array:
+    """Returns a value, or zeros if the weight is an array of 0; then the gradient of the value is 0, too, never NaN."""
+    return jnp.where(weight != 0, value, jnp.zeros_like(value)) if isinstance(weight, jax.Array) else value

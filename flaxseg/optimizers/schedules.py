@@ -244,7 +244,7 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
 def make_schedule(
     name: str,
     *,
-    learning_rate: float,
+    learning_rate: float | jax.Array,
     warmup_steps: int,
     total_steps: int,
     options: Mapping[str, Any] | None = None,
@@ -254,7 +254,7 @@ def make_schedule(
     Args:
       name: a name in `SCHEDULES`, or `package.module:function` for a function with the same signature as theirs.
       learning_rate: the peak learning rate, at least 0. Schedules that start at the peak reach it at step
-        `warmup_steps`.
+        `warmup_steps`. It may also be a scalar array, such as an argument of a jitted function.
       warmup_steps: the number of warm-up steps, below `total_steps`. The first step has `1 / (warmup_steps + 1)` of
         the learning rate instead of 0, so that it is not wasted.
       total_steps: the number of steps of the run, at least 1.
@@ -264,7 +264,8 @@ def make_schedule(
       ArgumentError: an unknown name, an option out of range, or a warm-up that leaves no steps.
     """
     function = look_up(name, SCHEDULES)
-    NON_NEGATIVE.check("learning_rate", learning_rate)
+    if not isinstance(learning_rate, jax.Array):
+        NON_NEGATIVE.check("learning_rate", learning_rate)
     check_integer("total_steps", total_steps, 1)
     check_integer("warmup_steps", warmup_steps, 0)
     if warmup_steps >= total_steps:

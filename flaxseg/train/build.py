@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import optax
 from ml_collections import ConfigDict
@@ -15,9 +16,11 @@ from flaxseg.train.parts.data import DataPart, build_data
 from flaxseg.train.parts.loop import LoopPart, build_loop, build_mesh
 from flaxseg.train.parts.model import ModelPart, build_model_part
 from flaxseg.train.parts.optimization import (
+    CONSTANTS,
+    Hyperparameters,
     OptimizationPart,
     build_optimization,
-    build_schedule,
+    schedule_maker,
 )
 from flaxseg.train.parts.public_model import with_public_network
 from flaxseg.train.step import TrainState, create_train_state
@@ -36,7 +39,7 @@ __all__ = [
     "build_mesh",
     "build_model_part",
     "build_optimization",
-    "build_schedule",
+    "schedule_maker",
 ]
 
 
@@ -60,18 +63,38 @@ class Run:
             options=self.optim.step_options,
         )
 
-    def of_seed(self, seed: int) -> "Run":
-        """Returns the same run with another random seed; both share their caches of the data."""
-        return dataclasses.replace(self, data=self.data.of_seed(seed), loop=dataclasses.replace(self.loop, seed=seed))
+    def as_member(self, seed: int, hyperparameters: Hyperparameters = CONSTANTS) -> "Run":
+        """Returns a run that can be trained together with this one; both share their caches of the data.
+
+        Args:
+          seed: its random seed.
+          hyperparameters: its hyperparameters, which are arguments of the program; where None, those of this run.
+
+        Raises:
+          ConfigError: a loss does not fit the network, or the class weights.
+        """
+        optim = self.optim.with_arguments(hyperparameters)
+        loop = dataclasses.replace(self.loop, seed=seed)
+        member = dataclasses.replace(self, data=self.data.of_seed(seed), optim=optim, loop=loop)
+        # The initial state does not depend on the hyperparameters, so that JAX traces and compiles it once.
+        member.__dict__["create_state"] = self.create_state
+        return member
 
 
-def build(config: ConfigDict, *, workdir: Workdir | None = None, schedule: optax.Schedule | None = None) -> Run:
+def build(
+    config: ConfigDict,
+    *,
+    workdir: Workdir | None = None,
+    class_weights: Path | None = None,
+    schedule: optax.Schedule | None = None,
+) -> Run:
     """Returns the parts of a run. Validates the configuration and opens the datasets; computes nothing on a device.
 
     Args:
       config: from a file of `configs/`, or `default_config()` with changes.
       workdir: the run's working directory, which must not contain a run of another configuration or of other data.
         Class weights stored in it are used instead of counting pixels. Nothing is written to it.
+      class_weights: without `workdir`, a file of class weights to use in the same way if it exists.
       schedule: the learning rate at each step; None for the schedule of the configuration.
 
     Raises:
@@ -86,19 +109,18 @@ def build(config: ConfigDict, *, workdir: Workdir | None = None, schedule: optax
     mesh = build_mesh(config)
     data = build_data(config, mesh)
     with config_key("", setting="class_weights"):
-        class_weights = resolve_class_weights(
+        weights = resolve_class_weights(
             config.class_weights,
             data.train,
-            stored=workdir.class_weights if workdir else None,
+            stored=workdir.class_weights if workdir else class_weights,
             num_threads=config.data.num_threads,
         )
     if workdir:
         workdir.check_data(data.splits)
     loop = build_loop(config, mesh, num_examples=len(data.train.source))
-    if schedule is None:
-        schedule = build_schedule(config, loop.total_steps)
+    make_schedule = (lambda _: schedule) if schedule else schedule_maker(config, loop.total_steps)
     model = build_model_part(config, data.train.num_classes, data.channels, public=public)
     if data.views is not None:
         check_frozen_encoder(model)
-    optim = build_optimization(config, model, schedule=schedule, class_weights=class_weights)
+    optim = build_optimization(config, model, make_schedule=make_schedule, class_weights=weights)
     return Run(data, model, optim, loop)

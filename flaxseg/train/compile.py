@@ -13,6 +13,7 @@ from flaxseg.models.rematerialization import KEEP_BARRIERS
 from flaxseg.train import device_cache
 from flaxseg.train.build import Run
 from flaxseg.train.partitioner import partition_safely, reduce_once
+from flaxseg.train.parts.optimization import CONSTANTS, Hyperparameters, OptimizationPart
 from flaxseg.train.sharding import batch_divisor, place_batch, replicated
 from flaxseg.train.step import TrainState, predict_logits, train_step
 from flaxseg.train.step_check import NOT_TAKEN, select
@@ -39,6 +40,7 @@ class Inputs(NamedTuple):
     key: jax.Array
     stored: device_cache.Stored
     turn: Turn
+    hyperparameters: Hyperparameters = CONSTANTS
 
 
 class Call(NamedTuple):
@@ -56,9 +58,10 @@ class Compiled(NamedTuple):
     """The jitted functions of a run, which compile when they are first called and preserve the state's sharding."""
 
     train: Callable[..., Call]
-    """(state, batch, key, stored, turn) -> Call; donates the state. A batch of indices is looked up in `stored`, the
-    training set on the devices. `turn` is a `Turn`. With several steps per call, the arrays of the batch have a leading
-    axis of steps, and `turn` is that of the first one."""
+    """(state, batch, key, stored, turn, hyperparameters) -> Call; donates the state. A batch of indices is looked up in
+    `stored`, the training set on the devices. `turn` is a `Turn`. With several steps per call, the arrays of the batch
+    have a leading axis of steps, and `turn` is that of the first one. `hyperparameters` may be left out; those that are
+    given replace the constants of the run."""
     logits: Callable[..., Any]
     """(state, image) -> logits"""
     score: Callable[..., Any]
@@ -101,34 +104,50 @@ def compiler_options(run: Run) -> dict[str, Any] | None:
 
 
 def training_program(run: Run) -> Callable[..., Call]:
-    """Returns the training program of a run before it is jitted: (state, batch, key, stored, turn) -> Call."""
+    """Returns the training program of a run before it is jitted; see `Compiled.train`."""
     mesh = run.loop.mesh
-    step_of_batch = functools.partial(
-        train_step,
-        model=partition_safely(run.model.model, mesh),
-        loss_fn=run.optim.loss_fn,
-        tx=run.optim.tx,
-        augment_fn=run.optim.augment_fn,
-        options=run.optim.step_options,
-    )
+    model = partition_safely(run.model.model, mesh)
 
     def step(
-        state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored, turn: Turn
+        state: TrainState,
+        batch: Batch,
+        key: jax.Array,
+        stored: device_cache.Stored,
+        turn: Turn,
+        optim: OptimizationPart,
     ) -> tuple[TrainState, TrainMetrics]:
         if stored:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
         with reduce_once(mesh):
-            return _in_turn(state, *step_of_batch(state, batch, key), turn)
+            new = train_step(
+                state,
+                batch,
+                key,
+                model=model,
+                loss_fn=optim.loss_fn,
+                tx=optim.tx,
+                augment_fn=optim.augment_fn,
+                options=optim.step_options,
+            )
+            return _in_turn(state, *new, turn)
 
-    def train(state: TrainState, batch: Batch, key: jax.Array, stored: device_cache.Stored, turn: Turn) -> Call:
+    def train(
+        state: TrainState,
+        batch: Batch,
+        key: jax.Array,
+        stored: device_cache.Stored,
+        turn: Turn,
+        hyperparameters: Hyperparameters = CONSTANTS,
+    ) -> Call:
+        optim = run.optim.of(hyperparameters)
         if run.loop.call.steps == 1:
-            state, metrics = step(state, batch, key, stored, turn)
+            state, metrics = step(state, batch, key, stored, turn, optim)
             return Call(state, metrics, metrics.check.skipped)
 
         def body(before: tuple[TrainState, Any], inputs: tuple[Batch, Any]) -> tuple[tuple[TrainState, Any], Any]:
             (state, skipped), (batch, offset) = before, inputs
             now = Turn(turn.number + offset, skipped, turn.max_skipped)
-            state, metrics = step(state, batch, key, stored, now)
+            state, metrics = step(state, batch, key, stored, now, optim)
             return (state, metrics.check.skipped), metrics
 
         offsets = jnp.arange(run.loop.call.steps)

@@ -29,7 +29,10 @@ def describe(
     tables = {
         "parameters": parameter_overview.get_parameter_overview(state.params, include_stats=False),
         "parameter_groups": format_groups(
-            state.params, frozen=run.model.frozen, multipliers=optim.multipliers, weight_decay=optim.weight_decay
+            state.params,
+            frozen=run.model.frozen,
+            multipliers=optim.recipe.multipliers,
+            weight_decay=optim.recipe.weight_decay,
         ),
     }
     steps = (

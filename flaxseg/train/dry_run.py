@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from flaxseg.config.members import named_together
+from flaxseg.config.schema import leaves
 from flaxseg.data.memory import available_memory, size_text
 from flaxseg.data.types import Batch
 from flaxseg.errors import ConfigError
@@ -84,10 +86,8 @@ def dry_run(config: ConfigDict) -> DryRun:
         raise ConfigError(
             "config.data.cache = 'features': a dry run describes a step that reads images; use data.cache = 'none'"
         )
-    if config.train.seeds:
-        raise ConfigError(
-            f"config.train.seeds = {tuple(config.train.seeds)}: a dry run describes a step of one run; use ()"
-        )
+    if named := named_together(dict(leaves(config))):
+        raise ConfigError(f"config.{named}: a dry run describes a step of one run; use ()")
     mesh, call = run.loop.mesh, run.loop.call
     state = abstract_state(run)
     first = run.data.read_batch(0)

@@ -73,4 +73,5 @@ def _arguments(run: Run, state: Any, step: int) -> tuple[Any, ...]:
     batch = batch_shapes(data.train_batches[step], mesh, size=call.batch_size, steps=call.steps)
     key = jax.eval_shape(jax.random.key, 0)
     skipped = jax.ShapeDtypeStruct((), np.int32, sharding=replicated(mesh))
-    return state, batch, key, data.load_cache.shapes() if data.load_cache else {}, Turn(0, skipped, 0)  # type: ignore[arg-type]
+    stored, turn = data.load_cache.shapes() if data.load_cache else {}, Turn(0, skipped, 0)  # type: ignore[arg-type]
+    return state, batch, key, stored, turn, run.optim.arguments

@@ -1,7 +1,7 @@
-"""The training loop, of one run or of several that take their steps together."""
+"""The training of one run, and its parts between the steps."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from flaxseg.train.compile import Call, Compiled, Inputs, Turn
 from flaxseg.train.device_cache import Stored
 from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.evaluation import Evaluation, EvaluationStopped, evaluate
+from flaxseg.train.lockstep import TakeStep, fit_members
 from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.recovery import SKIPPED, announce_skip
 from flaxseg.train.result import Result
@@ -47,11 +48,11 @@ def fit(
       NonFiniteStep: a step was not taken because it is not finite, and the plan of the run does not allow to skip it.
     """
     member = Member(run, state, checkpoints, callbacks, compiled=compilation.compiled, supervision=supervision)
-    (result,) = fit_members([member], one_by_one(compilation), supervision=supervision)
-    return result
+    fit_members([member], one_by_one(compilation), supervision=supervision)
+    return member.result()
 
 
-def one_by_one(compilation: EarlyCompilation) -> "TakeStep":
+def one_by_one(compilation: EarlyCompilation) -> TakeStep:
     """Returns a function that takes the next step of one run after another, in the same program."""
 
     def take_step(due: Sequence[Member]) -> list[Call]:
@@ -63,55 +64,6 @@ def one_by_one(compilation: EarlyCompilation) -> "TakeStep":
         return calls
 
     return take_step
-
-
-def fit_members(
-    members: "Sequence[Member]",
-    take_step: "TakeStep",
-    *,
-    supervision: Supervision,
-) -> list[Result]:
-    """Trains several runs to the end of each; returns their results.
-
-    All take the same step together. Those that are behind, because their latest checkpoint is an earlier one, catch up
-    before the others continue.
-
-    Args:
-      members: the runs, which have the same plan, except for their random seeds.
-      take_step: takes the next step of some of them.
-      supervision: ends all of them after the same call of `take_step`, each with a checkpoint.
-
-    Raises:
-      NonFiniteStep: see `fit`; its `seed` is that of the run.
-    """
-    stall_minutes = members[0].run.loop.faults.stall_minutes
-    with supervision.training(min(each.step for each in members), stall_minutes=stall_minutes):
-        for each in members:
-            each.start()
-        _finish_step([each for each in members if each.repeats_evaluation], members, supervision)
-        while running := [each for each in members if not each.has_ended]:
-            step = min(each.step for each in running)
-            due = [each for each in running if each.step == step]
-            for each, call in zip(due, take_step(due), strict=True):
-                each.receive(call)
-            _finish_step(due, members, supervision)
-        return [each.end() for each in members]
-
-
-def _finish_step(due: "Sequence[Member]", members: "Sequence[Member]", supervision: Supervision) -> None:
-    """Evaluates and saves those runs that have taken a step, where this is due; a signal ends all of them."""
-    for each in due:
-        each.evaluate()
-    # Asked once for all of them, so that they stop after the same step.
-    if due and supervision.should_stop(due[0].step):
-        for each in members:
-            each.stop(supervision.signal)
-    for each in due:
-        each.save()
-
-
-TakeStep = Callable[[Sequence["Member"]], Sequence[Call]]
-"""Takes the next step of some runs, which have taken the same number of steps."""
 
 
 class Member:
@@ -130,6 +82,7 @@ class Member:
       state: the latest state, whose buffers are donated to the next step.
       step: number of steps taken.
       has_ended: whether the run takes no further step.
+      has_failed: whether it has ended because a step was not finite.
       repeats_evaluation: whether the run was stopped in the evaluation of its latest checkpoint, or killed before its
         scores were saved, so that it begins with this evaluation.
     """
@@ -164,6 +117,7 @@ class Member:
         self._batches: Iterator[Batch] = iter(())
         self._stored: Stored = {}
         self.has_ended = self._plan.should_stop(self.step, checkpoints.improved_step)
+        self.has_failed = False
         self.repeats_evaluation = self._plan.should_evaluate(self.step) and checkpoints.lacks_scores(self.step)
 
     def start(self) -> None:
@@ -176,7 +130,7 @@ class Member:
     def inputs(self) -> Inputs:
         """Returns the arguments of the next call of the training program; waits for the batch."""
         turn = Turn(self.step, self._skipped, self._plan.faults.max_skipped)
-        return Inputs(self.state, next(self._batches), self._key, self._stored, turn)
+        return Inputs(self.state, next(self._batches), self._key, self._stored, turn, self.run.optim.arguments)
 
     def receive(self, call: Call) -> None:
         """Takes over what the training program returned, which the devices may still be computing."""
@@ -185,6 +139,7 @@ class Member:
         if self._plan.should_log(self.step):
             self._write_log()
         self.step += self._plan.call.steps
+        metrics = metrics.of_losses(self.run.optim.arguments.loss_weights)
         self._log.add(metrics)
         self._events.on_step(self.step, metrics)
 
@@ -225,26 +180,20 @@ class Member:
             self._write_log()
             self._events.on_checkpoint(step, self.state, scores)
 
-    def end(self) -> Result:
-        """Returns the result, once the run has ended."""
+    def fail(self) -> None:
+        """Ends the run because a step was not finite."""
+        self.has_ended = self.has_failed = True
+        self._batches = iter(())  # Ends the threads that read them.
+
+    def end(self) -> None:
+        """Makes the result, once the run has ended."""
         self._batches = iter(())  # Ends the threads that read them.
         if self._evaluation is None and not self._stopped_by:
             self._evaluation = evaluate(self.run, self._compiled, self.state, num_images=0)
-        result = self._result()
-        self._events.on_end(result)
-        return result
+        self._events.on_end(self.result())
 
-    def _write_log(self) -> None:
-        if not self._log:
-            return
-        try:
-            self._events.on_log(self.step, *self._log.read(self.step))
-        except NonFiniteStep as error:
-            # The steps dispatched since then were not taken, so this is still the state before that step.
-            error.state, error.seed = self.state, self._plan.seed
-            raise
-
-    def _result(self) -> Result:
+    def result(self) -> Result:
+        """Returns the result, once the run has ended."""
         step, evaluation = self.step, self._evaluation
         has_ended = step >= self._plan.total_steps
         return Result(
@@ -258,3 +207,13 @@ class Member:
             skipped_steps=self._log.skipped,
             rollbacks=self._plan.faults.rollbacks,
         )
+
+    def _write_log(self) -> None:
+        if not self._log:
+            return
+        try:
+            self._events.on_log(self.step, *self._log.read(self.step))
+        except NonFiniteStep as error:
+            # The steps dispatched since then were not taken, so this is still the state before that step.
+            error.state = self.state
+            raise

@@ -10,6 +10,8 @@ import jax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from flaxseg.config.members import named_together
+from flaxseg.config.schema import leaves
 from flaxseg.config.validate import config_key
 from flaxseg.data.class_weights import write_class_weights
 from flaxseg.errors import ConfigError
@@ -48,8 +50,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
       callbacks: react to the events of the run, after those of the run's own writers.
 
     Raises:
-      ConfigError: the configuration is invalid, names several seeds (see `seeds.train_seeds`), or does not fit the data
-        or the devices; nothing was written.
+      ConfigError: the configuration is invalid, names several runs (see `members.train_together`), or does not fit
+        the data or the devices; nothing was written.
       DataError: the dataset cannot be used, or an example turns out to be unreadable.
       WeightsError: pretrained weights cannot be read or do not fit; nothing was written.
       CheckpointError: the working directory contains a run of another configuration or of other data, or a checkpoint
@@ -101,10 +103,9 @@ def _train_from_checkpoint(
       rollbacks: number of times that this process has returned to a checkpoint.
     """
     run = build(config, workdir=directory)
-    if config.train.seeds:
+    if named := named_together(dict(leaves(config))):
         raise ConfigError(
-            f"config.train.seeds = {tuple(config.train.seeds)}: this function trains one run, with config.seed; use "
-            "flaxseg.train.seeds.train_seeds, or ()"
+            f"config.{named}: this function trains one run; use flaxseg.train.members.train_together, or ()"
         )
     with config_key("log"):
         check_writer(config.log.writer)

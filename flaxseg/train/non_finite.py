@@ -79,14 +79,12 @@ class NonFiniteStep(TrainingError):
     Attributes:
       finding: what was the first to be non-finite.
       state: the state before the step; None if it is unknown.
-      seed: the random seed of the run; None if it is unknown.
     """
 
-    def __init__(self, finding: NonFinite, state: Any = None, seed: int | None = None) -> None:
+    def __init__(self, finding: NonFinite, state: Any = None) -> None:
         super().__init__(f"{finding.describe()}. {_REMEDY[finding.kind]}")
         self.finding = finding
         self.state = state
-        self.seed = seed
 
 
 def stopping_error(finding: NonFinite, ids: tuple[str, ...], record: str, reason: str = "") -> TrainingError:

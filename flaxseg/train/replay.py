@@ -18,7 +18,7 @@ from flaxseg.train.non_finite import NonFinite, listed
 from flaxseg.train.partitioner import partition_safely
 from flaxseg.train.parts.loop import step_key
 from flaxseg.train.parts.model import ModelPart, build_model_part
-from flaxseg.train.parts.optimization import OptimizationPart, build_optimization, build_schedule
+from flaxseg.train.parts.optimization import OptimizationPart, build_optimization, schedule_maker
 from flaxseg.train.sharding import make_mesh, place_batch, replicated
 from flaxseg.train.step import TrainState, create_train_state, loss_and_gradient, step_keys, train_step
 from flaxseg.train.step_metrics import TrainMetrics
@@ -99,8 +99,8 @@ def replay(path: str | Path) -> Replay:
     config, channels = record.config, record.batch["image"].shape[-1]
     validate(config)
     model = build_model_part(config, record.num_classes, channels)
-    schedule = build_schedule(config, record.total_steps)
-    optim = build_optimization(config, model, schedule=schedule, class_weights=record.class_weights)
+    make_schedule = schedule_maker(config, record.total_steps)
+    optim = build_optimization(config, model, make_schedule=make_schedule, class_weights=record.class_weights)
     metrics, flags = _run(record, model, optim)
     names = lambda is_bad: tuple(np.array(record.examples)[np.asarray(is_bad)].tolist())  # noqa: E731
     code = int(metrics.check.code)

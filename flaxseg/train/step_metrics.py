@@ -1,6 +1,7 @@
 """The metrics of a training step."""
 
 from collections.abc import Mapping
+from typing import Any, Self
 
 import jax
 from clu import metrics as clu_metrics
@@ -31,6 +32,17 @@ class TrainMetrics:
         """Returns the averages over the steps of both."""
         is_metric = lambda x: isinstance(x, clu_metrics.Metric)  # noqa: E731
         return jax.tree.map(lambda a, b: a.merge(b), self, other, is_leaf=is_metric)
+
+    def of_losses(self, weights: Mapping[str, Any] | None) -> Self:
+        """Returns the metrics without the parts whose weight is 0.
+
+        Args:
+          weights: the weight of each loss; None if there are no other losses.
+        """
+        if weights is None:
+            return self
+        parts = {name: part for name, part in self.parts.items() if weights.get(name, 1.0)}
+        return self.replace(parts=parts)  # type: ignore[attr-defined,no-any-return]
 
     def compute(self) -> dict[str, float]:
         """Returns `loss`, `loss/NAME` for each part, `grad_norm`, `update_norm`, `plateau_multiplier`, and averages.

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Call, compiler_options, training_program
 from flaxseg.train.early_compilation import EarlyCompilation
-from flaxseg.train.fit import Member, TakeStep, one_by_one
+from flaxseg.train.fit import Member, one_by_one
+from flaxseg.train.lockstep import TakeStep
 from flaxseg.train.sharding import replicated
 from flaxseg.train.step import TrainState
 
@@ -49,19 +50,21 @@ class Batched:
         idle = first._replace(turn=first.turn._replace(number=_NEVER))
         given = [inputs.get(id(each), idle) for each in self._members]
         states = tuple(each.state for each in self._members)
-        batches, keys, turns = (tuple(getattr(each, name) for each in given) for name in ("batch", "key", "turn"))
-        calls = self._program(states, batches, keys, first.stored, turns)
+        batches, keys, turns, hyperparameters = (
+            tuple(getattr(each, name) for each in given) for name in ("batch", "key", "turn", "hyperparameters")
+        )
+        calls = self._program(states, batches, keys, first.stored, turns, hyperparameters)
         for each, call in zip(self._members, calls, strict=True):
             each.state = call.state  # The buffers of every state were donated.
         return [call for each, call in zip(self._members, calls, strict=True) if id(each) in inputs]
 
 
 def _batched_program(run: Run, state: TrainState, count: int) -> Callable[..., Sequence[Call]]:
-    """Returns the jitted program (states, batches, keys, stored, turns) -> calls, with a tuple for the runs each."""
-    train = jax.vmap(training_program(run), in_axes=(0, 0, 0, None, 0))
+    """Returns the jitted program of several runs, whose arguments, except for `stored`, and results are tuples."""
+    train = jax.vmap(training_program(run), in_axes=(0, 0, 0, None, 0, 0))
 
-    def train_all(states: Any, batches: Any, keys: Any, stored: Any, turns: Any) -> tuple[Call, ...]:
-        call = train(_stack(states), _stack(batches), _stack(keys), stored, _stack(turns))
+    def train_all(states: Any, batches: Any, keys: Any, stored: Any, *others: Any) -> tuple[Call, ...]:
+        call = train(_stack(states), _stack(batches), _stack(keys), stored, *map(_stack, others))
         return tuple(jax.tree.map(lambda x, i=i: x[i], call) for i in range(count))
 
     placement = jax.tree.map(lambda x: x.sharding, state)

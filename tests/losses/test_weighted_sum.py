@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flaxseg.errors import ArgumentError
-from flaxseg.losses import cross_entropy, dice, weighted_sum
+from flaxseg.losses import LOSSES, cross_entropy, dice, weighted_sum
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,28 @@ def test_total_and_parts(pixels):
 def test_a_loss_of_weight_zero_is_not_computed(pixels):
     _, parts = weighted_sum({"cross_entropy": 1.0, "no_such_module:loss": 0.0})(*pixels)
     assert list(parts) == ["cross_entropy"]
+
+
+def test_weights_may_be_arguments_of_a_program(pixels, monkeypatch):
+    """A loss of weight 0 contributes nothing, even where it and its gradient are NaN."""
+    logits, label = pixels
+    monkeypatch.setitem(LOSSES, "undefined", lambda logits, label: jnp.sqrt(-1 - jnp.square(logits)).sum())
+
+    def objective(logits, weights):
+        return weighted_sum(weights)(logits, label)
+
+    differentiate = jax.value_and_grad(objective, has_aux=True)
+    program = jax.jit(differentiate)
+    for weights in ({"cross_entropy": 1.0, "dice": 0.5}, {"cross_entropy": 0.0, "dice": 2.0}):
+        (total, parts), gradient = program(logits, {**weights, "undefined": 0.0})
+        (expected, expected_parts), expected_gradient = differentiate(logits, weights)
+        assert sorted(parts) == ["cross_entropy", "dice", "undefined"]
+        np.testing.assert_allclose(total, expected, rtol=1e-6)
+        np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-5, atol=1e-8)
+        for name, part in expected_parts.items():
+            np.testing.assert_allclose(parts[name], part, rtol=1e-6)
+    (total, _), gradient = program(logits, {"cross_entropy": 1.0, "dice": 0.0, "undefined": 1.0})
+    assert np.isnan(total) and np.isnan(gradient).all() and program._cache_size() == 1
 
 
 def test_auxiliary_logits_add_their_weighted_losses(pixels):

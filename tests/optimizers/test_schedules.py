@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -42,6 +43,19 @@ def test_warm_up_then_cosine_by_hand():
 )
 def test_rates_by_hand(name, options, expected):
     np.testing.assert_allclose(rates(name, expected, **options), list(expected.values()), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_learning_rate_may_be_an_argument_of_a_program(name):
+    options = {"window": 2} if name == "plateau" else {}
+
+    def rate(peak, step):
+        schedule = make_schedule(name, learning_rate=peak, warmup_steps=3, total_steps=40, options=options)
+        return schedule(step)
+
+    steps = np.arange(41)
+    constant = jax.jit(jax.vmap(lambda step: rate(0.3, step)))(steps)
+    np.testing.assert_allclose(jax.jit(jax.vmap(rate, (None, 0)))(0.3, steps), constant, rtol=1e-6, atol=1e-9)
 
 
 def test_one_cycle_ends_on_the_last_step():

@@ -14,7 +14,7 @@ from flaxseg.data import memory
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import CheckpointError, ConfigError, DataError
 from flaxseg.models import plain_unet
-from flaxseg.train.build import build, build_data, build_loop, build_mesh, build_model_part, build_schedule
+from flaxseg.train.build import build, build_data, build_loop, build_mesh, build_model_part, schedule_maker
 from flaxseg.train.loop import train_and_evaluate
 from flaxseg.train.parts import data as data_builder
 from flaxseg.train.parts.model import describe_model
@@ -115,7 +115,7 @@ def test_a_given_schedule_is_used(capfd):
 
 def test_a_warm_up_longer_than_the_run_is_shortened(capfd):
     config = tiny("optimizer.warmup_steps=50")
-    schedule = build_schedule(config, 20)
+    schedule = schedule_maker(config, 20)(config.optimizer.learning_rate)
     assert "optimizer.warmup_steps = 50 is shortened to 2, a tenth of the run's 20 steps" in capfd.readouterr().err
     rates = [float(schedule(step)) for step in range(4)]
     assert rates[0] < rates[1] < rates[2] == pytest.approx(config.optimizer.learning_rate) and rates[3] < rates[2]

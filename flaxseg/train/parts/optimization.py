@@ -1,6 +1,9 @@
 """What a run minimizes, and how: loss, augmentation, schedule and optimizer."""
 
 import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +20,41 @@ from flaxseg.optimizers.groups import check_patterns
 from flaxseg.train.hard_examples import hardest_examples
 from flaxseg.train.parts.augmentation import build_augmentation, notify
 from flaxseg.train.parts.model import ModelPart
-from flaxseg.train.step import StepOptions
+from flaxseg.train.step import MetricsFn, StepOptions
+
+
+class Hyperparameters(NamedTuple):
+    """Numbers that may be arguments of a training program instead of constants, so that several runs can share it."""
+
+    learning_rate: float | jax.Array | None = None
+    """The peak learning rate; None for that of the configuration."""
+    loss_weights: Mapping[str, float | jax.Array] | None = None
+    """The weight of each loss, 0 for a loss that only other runs have; None for those of the configuration."""
+
+
+CONSTANTS = Hyperparameters()
+"""All hyperparameters are those of the configuration, as constants of the program."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Makes what follows from the hyperparameters of a run, by functions that can be traced; and its constants.
+
+    Attributes:
+      schedule: (learning rate) -> learning rate at each step.
+      optimizer: (schedule) -> optimizer.
+      loss: (weight of each loss) -> loss.
+      metrics: (loss) -> further metrics of the training step, or None.
+      multipliers: the learning-rate multipliers of parameters, which the optimizer applies.
+      weight_decay: the weight-decay coefficient of kernels, which the optimizer applies.
+    """
+
+    schedule: Callable[[Any], optax.Schedule]
+    optimizer: Callable[[optax.Schedule], optax.GradientTransformation]
+    loss: Callable[[Mapping[str, Any]], LossFn]
+    metrics: Callable[[LossFn], MetricsFn | None]
+    multipliers: LearningRateMultipliers
+    weight_decay: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,30 +66,53 @@ class OptimizationPart:
       augment_fn: the augmentation; None leaves batches as they are.
       schedule: the learning rate at each step.
       tx: the optimizer.
-      multipliers: the learning-rate multipliers of parameters, which `tx` applies.
-      weight_decay: the weight-decay coefficient of kernels, which `tx` applies.
       step_options: the moving average, micro-batches and further metrics of the training step.
       class_weights: one weight per class, for the losses that take class weights; None for equal weights.
+      recipe: makes the loss, the schedule, the optimizer and the metrics.
+      arguments: the hyperparameters of the run that are arguments of its training program; see `with_arguments`.
     """
 
     loss_fn: LossFn
     augment_fn: AugmentFn | None
     schedule: optax.Schedule
     tx: optax.GradientTransformation
-    multipliers: LearningRateMultipliers
-    weight_decay: float
     step_options: StepOptions
     class_weights: tuple[float, ...] | None
+    recipe: Recipe
+    arguments: Hyperparameters = CONSTANTS
+
+    def of(self, hyperparameters: Hyperparameters) -> "OptimizationPart":
+        """Returns the same part with other hyperparameters, which may be traced.
+
+        Raises:
+          ConfigError: a loss does not fit the network, or the class weights.
+        """
+        rate, weights = hyperparameters
+        changed: dict[str, Any] = {}
+        if rate is not None:
+            schedule = self.recipe.schedule(rate)
+            changed |= {"schedule": schedule, "tx": self.recipe.optimizer(schedule)}
+        if weights is not None:
+            loss_fn = self.recipe.loss(weights)
+            options = dataclasses.replace(self.step_options, metrics_fn=self.recipe.metrics(loss_fn))
+            changed |= {"loss_fn": loss_fn, "step_options": options}
+        return dataclasses.replace(self, **changed)
+
+    def with_arguments(self, hyperparameters: Hyperparameters) -> "OptimizationPart":
+        """Returns the same part with other hyperparameters, which are arguments of the training program.
+
+        Raises:
+          ConfigError: see `of`.
+        """
+        return dataclasses.replace(self.of(hyperparameters), arguments=hyperparameters)
 
 
-def build_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
-    """Returns the learning rate at each step of a run of `total_steps`.
+def schedule_maker(config: ConfigDict, total_steps: int) -> Callable[[float | jax.Array], optax.Schedule]:
+    """Returns the function from a peak learning rate to the learning rate at each step of a run of `total_steps`.
 
     A warm-up that is not shorter than the run is shortened to a tenth of it, with a notice on stderr, so that a short
-    trial run needs no other change.
-
-    Raises:
-      ConfigError: an option of the schedule is out of range, or does not fit the length of the run.
+    trial run needs no other change. The function raises ConfigError where an option of the schedule is out of range, or
+    does not fit the length of the run.
     """
     settings, warmup_steps = config.optimizer, config.optimizer.warmup_steps
     if warmup_steps >= total_steps:
@@ -61,21 +121,25 @@ def build_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
             f"optimizer.warmup_steps = {settings.warmup_steps} is shortened to {warmup_steps}, a tenth of the "
             f"run's {total_steps} steps"
         )
-    with config_key("optimizer", name="schedule", options="schedule_options"):
-        return make_schedule(
-            settings.schedule,
-            learning_rate=settings.learning_rate,
-            warmup_steps=warmup_steps,
-            total_steps=total_steps,
-            options=settings.schedule_options,
-        )
+
+    def schedule(learning_rate: float | jax.Array) -> optax.Schedule:
+        with config_key("optimizer", name="schedule", options="schedule_options"):
+            return make_schedule(
+                settings.schedule,
+                learning_rate=learning_rate,
+                warmup_steps=warmup_steps,
+                total_steps=total_steps,
+                options=settings.schedule_options,
+            )
+
+    return schedule
 
 
 def build_optimization(
     config: ConfigDict,
     model: ModelPart,
     *,
-    schedule: optax.Schedule,
+    make_schedule: Callable[[float | jax.Array], optax.Schedule],
     class_weights: tuple[float, ...] | None = None,
 ) -> OptimizationPart:
     """Returns loss, augmentation and optimizer of a valid configuration, for a network.
@@ -83,7 +147,7 @@ def build_optimization(
     Args:
       config: its sections `augment`, `loss`, `loss_options` and `optimizer`, and `data.cache`, are read.
       model: the network.
-      schedule: the learning rate at each step.
+      make_schedule: the function from a peak learning rate to the learning rate at each step.
       class_weights: one weight per class, for the losses that take class weights; None for equal weights.
 
     Raises:
@@ -94,15 +158,47 @@ def build_optimization(
     augment_fn = None if caches_features else build_augmentation(config, model.image_shape[-1])
     multipliers = _multipliers(config, model)
     settings = config.optimizer
+    count = config.log.hardest
+    recipe = Recipe(
+        schedule=make_schedule,
+        optimizer=functools.partial(_make_optimizer, config, model, multipliers),
+        loss=functools.partial(_make_loss, config, model.num_classes, class_weights),
+        metrics=lambda loss_fn: hardest_examples(loss_fn, count) if count else None,
+        multipliers=multipliers,
+        weight_decay=settings.weight_decay,
+    )
+    loss_fn, schedule = recipe.loss(config.loss), recipe.schedule(settings.learning_rate)
+    return OptimizationPart(
+        loss_fn=loss_fn,
+        augment_fn=augment_fn,
+        schedule=schedule,
+        tx=recipe.optimizer(schedule),
+        step_options=StepOptions(
+            settings.ema_decay or None, settings.accumulate_steps, recipe.metrics(loss_fn), settings.batch_statistics
+        ),
+        class_weights=class_weights,
+        recipe=recipe,
+    )
+
+
+def _make_loss(
+    config: ConfigDict, num_classes: int, class_weights: tuple[float, ...] | None, weights: Mapping[str, Any]
+) -> LossFn:
     with config_key("", options="loss_options", weights="loss"):
         loss_fn = weighted_sum(
-            config.loss, config.loss_options, class_weights=class_weights, auxiliary_weight=config.auxiliary_weight
+            weights, config.loss_options, class_weights=class_weights, auxiliary_weight=config.auxiliary_weight
         )
-        logits = jax.ShapeDtypeStruct((1, 8, 8, model.num_classes), jnp.float32)
+        logits = jax.ShapeDtypeStruct((1, 8, 8, num_classes), jnp.float32)
         jax.eval_shape(loss_fn, logits, jax.ShapeDtypeStruct(logits.shape[:3], jnp.uint8))
-    hardest = hardest_examples(loss_fn, config.log.hardest) if config.log.hardest else None
+    return loss_fn
+
+
+def _make_optimizer(
+    config: ConfigDict, model: ModelPart, multipliers: LearningRateMultipliers, schedule: optax.Schedule
+) -> optax.GradientTransformation:
+    settings = config.optimizer
     with config_key("optimizer"):
-        tx = make_optimizer(
+        return make_optimizer(
             settings.name,
             schedule=schedule,
             weight_decay=settings.weight_decay,
@@ -111,18 +207,6 @@ def build_optimization(
             multipliers=None if multipliers == LearningRateMultipliers() else multipliers,
             frozen=model.frozen,
         )
-    return OptimizationPart(
-        loss_fn=loss_fn,
-        augment_fn=augment_fn,
-        schedule=schedule,
-        tx=tx,
-        multipliers=multipliers,
-        weight_decay=settings.weight_decay,
-        step_options=StepOptions(
-            settings.ema_decay or None, settings.accumulate_steps, hardest, settings.batch_statistics
-        ),
-        class_weights=class_weights,
-    )
 
 
 def _multipliers(config: ConfigDict, model: ModelPart) -> LearningRateMultipliers:

@@ -1,4 +1,4 @@
-"""Several seeds trained together: each working directory is that of the seed trained alone."""
+"""Several runs trained together: each working directory is that of the run trained alone."""
 
 import dataclasses
 import json
@@ -13,16 +13,16 @@ import pytest
 from flaxseg.config.files import load_config
 from flaxseg.config.validate import validate
 from flaxseg.deploy.predictor import load
-from flaxseg.errors import CheckpointError, ConfigError, TrainingError
+from flaxseg.errors import CheckpointError, ConfigError
 from flaxseg.main import main
 from flaxseg.report import tensorboard
 from flaxseg.report.samples import SampleImages
-from flaxseg.train import fit, loop, seeds
+from flaxseg.train import fit, loop, members
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.compile import compile_run
 from flaxseg.train.evaluation import Evaluation
 from flaxseg.train.loop import train_and_evaluate
-from flaxseg.train.seeds import train_seeds
+from flaxseg.train.members import FailedRuns, train_together
 from flaxseg.train.supervision import Supervision
 from flaxseg.train.together import Batched
 
@@ -37,6 +37,10 @@ OVERRIDES = [
     "train.batch_size=8",
 ]
 SEEDS = (0, 1, 2)
+NAMES = [f"seed-{seed}" for seed in SEEDS]
+
+
+KEYS = [*OVERRIDES, f"train.seeds={SEEDS}"]
 
 
 def config_of(*overrides):
@@ -44,7 +48,7 @@ def config_of(*overrides):
 
 
 def of_seeds(*overrides):
-    return config_of(f"train.seeds={SEEDS}", *overrides)
+    return load_config("configs/shapes.py:tiny", [*KEYS, *overrides])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,11 +92,9 @@ def runs(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             examples = Examples(patch)
             if name == "together":
-                results = train_seeds(of_seeds(), folder)
+                results = train_together(of_seeds(), folder)
             else:
-                results = {
-                    seed: train_and_evaluate(config_of(f"seed={seed}"), folder / f"seed-{seed}") for seed in SEEDS
-                }
+                results = {name: train_and_evaluate(config_of(f"seed={name[5:]}"), folder / name) for name in NAMES}
         found.append((folder, results, examples.batches))
     return found
 
@@ -121,19 +123,19 @@ def files(folder):
 def test_each_run_is_that_of_its_seed_alone(runs):
     (_, expected, batches), (_, found, same_batches) = runs
     assert sorted(same_batches) == batches and len({str(examples) for _, step, examples in batches if step == 0}) == 3
-    assert list(found) == list(SEEDS)
-    for seed in SEEDS:
-        assert_equal(found[seed].state, expected[seed].state)
-        assert found[seed].scores.compute() == expected[seed].scores.compute()
-        assert found[seed].best_step == expected[seed].best_step
+    assert list(found) == NAMES
+    for name in NAMES:
+        assert_equal(found[name].state, expected[name].state)
+        assert found[name].scores.compute() == expected[name].scores.compute()
+        assert found[name].best_step == expected[name].best_step
     assert len({float(arrays(each.state.params)[0].sum()) for each in found.values()}) == 3
 
 
 def test_each_directory_is_that_of_its_seed_alone(runs):
     (alone, _, _), (together, _, _) = runs
-    assert sorted(path.name for path in together.iterdir()) == [f"seed-{seed}" for seed in SEEDS]
-    for seed in SEEDS:
-        ours, theirs = together / f"seed-{seed}", alone / f"seed-{seed}"
+    assert sorted(path.name for path in together.iterdir()) == NAMES
+    for seed, name in enumerate(NAMES):
+        ours, theirs = together / name, alone / name
         assert files(ours) == files(theirs) and "images/0000006_predictions.png" in files(ours)
         assert rows(ours) == rows(theirs)
         assert (ours / "config.json").read_text() == (theirs / "config.json").read_text()
@@ -148,16 +150,16 @@ def test_a_run_can_be_loaded_and_resumed_alone(runs, tmp_path):
     shutil.copytree(together / "seed-1", tmp_path / "run")
     assert load(tmp_path / "run").classes[0] == "background"
     again = train_and_evaluate(config_of("seed=1"), tmp_path / "run")
-    assert_equal(again.state, found[1].state)
-    with pytest.raises(CheckpointError, match="contains a single run; give another --workdir for config.train.seeds"):
-        train_seeds(of_seeds(), tmp_path / "run")
+    assert_equal(again.state, found["seed-1"].state)
+    with pytest.raises(CheckpointError, match="contains a single run; give another --workdir for several runs"):
+        train_together(of_seeds(), tmp_path / "run")
 
 
 @pytest.mark.parametrize("stopped_by", [0, signal.SIGTERM])
-def test_the_command_prints_each_seed_and_the_spread(runs, stopped_by, capsys):
+def test_the_command_prints_each_run_and_the_spread(runs, stopped_by, capsys):
     _, (folder, results, _) = runs
-    results = {seed: dataclasses.replace(each, stopped_by=stopped_by) for seed, each in results.items()}
-    with unittest.mock.patch.object(seeds, "train_seeds", return_value=results) as trained:
+    results = {name: dataclasses.replace(each, stopped_by=stopped_by) for name, each in results.items()}
+    with unittest.mock.patch.object(members, "train_together", return_value=results) as trained:
         status = main(["--config=shapes:tiny", f"--config.train.seeds={SEEDS}", f"--workdir={folder}"])
     assert status == (128 + stopped_by if stopped_by else 0)
     assert trained.call_args[0][0].train.seeds == SEEDS
@@ -165,9 +167,11 @@ def test_the_command_prints_each_seed_and_the_spread(runs, stopped_by, capsys):
     lines = printed.out.strip().splitlines()
     miou = [each.scores.compute()["miou"] for each in results.values()]
     assert lines[0].split() == ["miou", "mean_dice", "pixel_accuracy"]
-    assert [line.split()[2] for line in lines[1:4]] == [f"{value:.4f}" for value in miou]
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        [name, f"{value:.4f}"] for name, value in zip(NAMES, miou, strict=True)
+    ]
     assert lines[4].split()[1] == f"{sum(miou) / 3:.4f}" and lines[5].startswith("standard deviation (n = 3)")
-    assert lines[7] == f"seed 0        {folder / 'seed-0'} (step 6, best: step 6)"
+    assert lines[7] == f"{folder / 'seed-0'} (step 6, best: step 6)"
     assert printed.err.count("stopped at step 6; repeat the command to resume") == (3 if stopped_by else 0)
 
 
@@ -184,43 +188,43 @@ class StopsAfterThree(Supervision):
 
 def test_stopped_runs_resume_bit_for_bit(runs, tmp_path):
     """A run whose latest checkpoint was lost catches up first."""
-    with unittest.mock.patch.object(seeds, "Supervision", StopsAfterThree):
-        stopped = train_seeds(of_seeds(), tmp_path)
+    with unittest.mock.patch.object(members, "Supervision", StopsAfterThree):
+        stopped = train_together(of_seeds(), tmp_path)
     assert [(each.stopped_by, int(each.state.step)) for each in stopped.values()] == [(signal.SIGTERM, 3)] * 3
     assert all((tmp_path / f"seed-{seed}" / "checkpoints" / "3").is_dir() for seed in SEEDS)
     shutil.rmtree(tmp_path / "seed-1" / "checkpoints" / "3")
     with pytest.MonkeyPatch.context() as patch:
         examples = Examples(patch)
-        resumed = train_seeds(of_seeds(), tmp_path)
+        resumed = train_together(of_seeds(), tmp_path)
     assert [(seed, step) for seed, step, _ in examples.batches] == [
         (1, 2), *((seed, step) for step in (3, 4, 5) for seed in SEEDS),
     ]  # fmt: skip
-    for seed in SEEDS:
-        assert_equal(resumed[seed].state, runs[1][1][seed].state)
-        logged = [row["step"] for row in rows(tmp_path / f"seed-{seed}")]
-        assert logged == ([2, 4, 6, 6] if seed == 1 else [2, 3, 4, 6, 6])
+    for name in NAMES:
+        assert_equal(resumed[name].state, runs[1][1][name].state)
+        logged = [row["step"] for row in rows(tmp_path / name)]
+        assert logged == ([2, 4, 6, 6] if name == "seed-1" else [2, 3, 4, 6, 6])
 
 
 @pytest.mark.long
 def test_runs_in_one_program_resume_bit_for_bit(runs, tmp_path):
-    """As on accelerators: each seed is as if alone, up to rounding, and interruptions change nothing."""
-    with unittest.mock.patch.object(seeds, "step_together", lambda members, _: Batched(members)):
-        whole = train_seeds(of_seeds(), tmp_path / "whole")
-        with unittest.mock.patch.object(seeds, "Supervision", StopsAfterThree):
-            train_seeds(of_seeds(), tmp_path / "parts")
+    """As on accelerators: each run is as if alone, up to rounding, and interruptions change nothing."""
+    with unittest.mock.patch.object(members, "step_together", lambda members, _: Batched(members)):
+        whole = train_together(of_seeds(), tmp_path / "whole")
+        with unittest.mock.patch.object(members, "Supervision", StopsAfterThree):
+            train_together(of_seeds(), tmp_path / "parts")
         shutil.rmtree(tmp_path / "parts" / "seed-1" / "checkpoints" / "3")
-        resumed = train_seeds(of_seeds(), tmp_path / "parts")
-    for seed in SEEDS:
-        assert_equal(resumed[seed].state, whole[seed].state)
-        for a, b in zip(arrays(whole[seed].state), arrays(runs[0][1][seed].state), strict=True):
+        resumed = train_together(of_seeds(), tmp_path / "parts")
+    for name in NAMES:
+        assert_equal(resumed[name].state, whole[name].state)
+        for a, b in zip(arrays(whole[name].state), arrays(runs[0][1][name].state), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4)
-        scores = [each[seed].scores.compute()["miou"] for each in (whole, runs[0][1])]
+        scores = [each[name].scores.compute()["miou"] for each in (whole, runs[0][1])]
         assert scores[0] == pytest.approx(scores[1], abs=1e-3)
 
 
 @pytest.mark.long
 def test_a_run_that_stops_early_leaves_the_others_as_they_are(runs, tmp_path):
-    metrics = runs[1][1][0].scores
+    metrics = runs[1][1]["seed-0"].scores
 
     def scored(run, compiled, state, **options):
         """Returns an evaluation whose score falls for seed 1, and rises for the others."""
@@ -228,22 +232,22 @@ def test_a_run_that_stops_early_leaves_the_others_as_they_are(runs, tmp_path):
         return Evaluation(metrics, {**metrics.compute(), "miou": 0.5 + sign * 0.01 * int(state.step)}, SampleImages(0))
 
     with unittest.mock.patch.object(fit, "evaluate", scored):
-        results = train_seeds(of_seeds("eval.every=2", "train.early_stop=2"), tmp_path)
-        stopped = results[1]
+        results = train_together(of_seeds("eval.every=2", "train.early_stop=2"), tmp_path)
+        stopped = results["seed-1"]
         assert (int(stopped.state.step), stopped.best_step, stopped.stopped_early) == (4, 2, True)
-        for seed in (0, 2):
-            assert_equal(results[seed].state, runs[1][1][seed].state)
-            assert (results[seed].best_step, results[seed].stopped_early) == (6, False)
-        again = train_seeds(of_seeds("eval.every=2", "train.early_stop=2"), tmp_path)
-    assert int(again[1].state.step) == 4
-    assert_equal(again[1].state, stopped.state)
+        for name in ("seed-0", "seed-2"):
+            assert_equal(results[name].state, runs[1][1][name].state)
+            assert (results[name].best_step, results[name].stopped_early) == (6, False)
+        again = train_together(of_seeds("eval.every=2", "train.early_stop=2"), tmp_path)
+    assert int(again["seed-1"].state.step) == 4
+    assert_equal(again["seed-1"].state, stopped.state)
 
 
-def test_a_step_that_is_not_finite_names_its_seed(tmp_path):
+def test_a_run_with_a_step_that_is_not_finite_ends_alone(runs, tmp_path, capfd):
     receive = fit.Member.receive
 
     def spoiled(member, call):
-        if member.run.loop.seed == 1 and member.step == 1:
+        if member.run.loop.seed == 1 and member.step == 3:
             check = call.metrics.check.replace(code=jax.numpy.int32(3))
             call = call._replace(metrics=call.metrics.replace(check=check))
         receive(member, call)
@@ -251,10 +255,19 @@ def test_a_step_that_is_not_finite_names_its_seed(tmp_path):
     with (
         unittest.mock.patch.object(fit.Member, "receive", spoiled),
         unittest.mock.patch.object(loop, "Summaries", unittest.mock.MagicMock()),
-        pytest.raises(TrainingError, match=r"seed 1: step 2: .*To continue without this seed, leave it out of config"),
     ):
-        train_seeds(of_seeds(), tmp_path)
-    assert [path.name for path in (tmp_path / "seed-1" / "non_finite").iterdir()] == ["step_0000002.npz"]
+        status = main(["--config=shapes:tiny", *(f"--config.{key}" for key in KEYS), f"--workdir={tmp_path}"])
+        printed = capfd.readouterr()
+        assert status == 1 and "error: seed-1: step 4: the gradient is not finite" in printed.err
+        assert printed.err.index("seed-1 has ended: step 4: the gradient") < printed.err.index("error: seed-1")
+        assert [line.split()[0] for line in printed.out.strip().splitlines()[1:3]] == ["seed-0", "seed-2"]
+        with pytest.raises(FailedRuns) as raised:
+            train_together(of_seeds(), tmp_path)
+    assert list(raised.value.errors) == ["seed-1"] and list(raised.value.results) == ["seed-0", "seed-2"]
+    for name, result in raised.value.results.items():
+        assert_equal(result.state, runs[1][1][name].state)
+    assert [path.name for path in (tmp_path / "seed-1" / "non_finite").iterdir()] == ["step_0000004.npz"]
+    assert sorted(path.name for path in (tmp_path / "seed-1" / "checkpoints").iterdir() if path.is_dir()) == ["2"]
 
 
 @pytest.mark.parametrize(
@@ -263,10 +276,16 @@ def test_a_step_that_is_not_finite_names_its_seed(tmp_path):
         (["train.seeds=(0,0)"], "config.train.seeds = (0, 0): must be a tuple of different integers of at least 0"),
         (["train.seeds=(-1,)"], "config.train.seeds = (-1,): must be a tuple of different integers of at least 0"),
         (["train.seeds=3"], "config.train.seeds = 3: must be a tuple of different integers of at least 0"),
-        (["mesh.fsdp=2"], "config.mesh.fsdp = 2: train.seeds = (0, 1) are trained together, with the whole network"),
-        (["mesh.spatial=2"], "config.mesh.spatial = 2: train.seeds = (0, 1) are trained together, with the whole"),
-        (["train.non_finite=rollback"], "config.train.non_finite = 'rollback': train.seeds = (0, 1) are trained"),
-        (["data.cache=features"], "config.data.cache = 'features': train.seeds = (0, 1) are trained together, and"),
+        (["mesh.fsdp=2"], "config.mesh.fsdp = 2: the runs of train.seeds = (0, 1) are trained together, with"),
+        (["mesh.spatial=2"], "config.mesh.spatial = 2: the runs of train.seeds = (0, 1) are trained together, with"),
+        (
+            ["train.non_finite=rollback"],
+            "config.train.non_finite = 'rollback': the runs of train.seeds = (0, 1) are trained",
+        ),
+        (
+            ["data.cache=features"],
+            "config.data.cache = 'features': the runs of train.seeds = (0, 1) are trained together",
+        ),
     ],
 )
 def test_combinations_that_cannot_work_are_refused(overrides, message):
@@ -278,11 +297,11 @@ def test_combinations_that_cannot_work_are_refused(overrides, message):
 def test_several_processes_and_functions_for_one_run_are_refused(tmp_path):
     with (
         unittest.mock.patch.object(jax, "process_count", return_value=2),
-        pytest.raises(ConfigError, match="seeds are trained together in one process, and there are 2; use"),
+        pytest.raises(ConfigError, match="these runs are trained together in one process, and there are 2; use"),
     ):
-        train_seeds(of_seeds(), tmp_path / "run")
-    with pytest.raises(ConfigError, match="this function trains one run, with config.seed; use flaxseg.train.seeds"):
+        train_together(of_seeds(), tmp_path / "run")
+    with pytest.raises(ConfigError, match="this function trains one run; use flaxseg.train.members.train_together"):
         train_and_evaluate(of_seeds(), tmp_path / "run")
     with pytest.raises(ConfigError, match="there is nothing to train"):
-        train_seeds(config_of(), tmp_path / "run")
+        train_together(config_of(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
