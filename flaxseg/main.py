@@ -117,8 +117,9 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
     print(f"\n{result.table()}\n")
     print(f"images        {workdir / 'images'}")
     best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
-    print(f"checkpoints   {workdir / 'checkpoints'} ({best})")
-    print(f"TensorBoard   tensorboard --logdir {workdir}")
+    saved = workdir / "checkpoints" if config.checkpoint.keep else "none was saved"
+    print(f"checkpoints   {saved} ({best})")
+    _report_tensorboard(config, workdir)
     _report_incidents(result, config)
 
 
@@ -133,7 +134,12 @@ def _report_seeds(results: "dict[int, Result]", config: "ConfigDict", workdir: P
         best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
         print(f"seed {seed:<9}{workdir / f'seed-{seed}'} (step {int(result.state.step)}, {best})")
         _report_incidents(result, config)
-    print(f"TensorBoard   tensorboard --logdir {workdir}")
+    _report_tensorboard(config, workdir)
+
+
+def _report_tensorboard(config: "ConfigDict", workdir: Path) -> None:
+    if config.log.writer != "none":
+        print(f"TensorBoard   tensorboard --logdir {workdir}")
 
 
 def _report_incidents(result: "Result", config: "ConfigDict") -> None:
@@ -149,7 +155,8 @@ def _report_incidents(result: "Result", config: "ConfigDict") -> None:
             f"step {result.best_step} (config.train.early_stop = {config.train.early_stop})"
         )
     if result.stopped_by:
-        print(f"stopped at step {int(result.state.step)}; repeat the command to resume", file=sys.stderr)
+        remedy = "resume" if config.checkpoint.keep else "begin anew"
+        print(f"stopped at step {int(result.state.step)}; repeat the command to {remedy}", file=sys.stderr)
 
 
 if __name__ == "__main__":

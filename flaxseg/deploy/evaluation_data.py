@@ -69,6 +69,8 @@ def evaluation_config(
     if data:
         _select_folder(found, data, saved.description.class_names)
     override(found, overrides)
+    # An evaluation calls no callbacks, which may be code that is not installed here.
+    found.train.callbacks, found.train.callback_options = (), {}
     validate(found)
     return found
 

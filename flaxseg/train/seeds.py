@@ -12,7 +12,8 @@ from flaxseg.config.validate import config_key, validate
 from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.report.metric_writers import check_writer
 from flaxseg.train.build import build
-from flaxseg.train.callbacks import Callback
+from flaxseg.train.callbacks import Callback, reporting_errors
+from flaxseg.train.configured_callbacks import configured_callbacks
 from flaxseg.train.fit import Member, fit_members
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.loop import OpenRun, open_run
@@ -40,7 +41,8 @@ def train_seeds(
     Args:
       config: see `train_and_evaluate`; `config.seed` is not used.
       workdir: receives a directory for each seed.
-      callbacks: returns the callbacks of the run of a seed.
+      callbacks: returns the callbacks of the run of a seed; they follow those of `config.train.callbacks`, of which
+        each run has its own.
 
     Returns:
       The result of the run of each seed.
@@ -57,12 +59,17 @@ def train_seeds(
     _check_processes(config)
     configs = {seed: config_of_seed(config, seed) for seed in config.train.seeds}
     directories = {seed: directory_of_seed(workdir, seed) for seed in configs}
+    reacting = {
+        seed: [*configured_callbacks(each, directories[seed].path), *callbacks(seed)] for seed, each in configs.items()
+    }
     with contextlib.ExitStack() as stack:
-        supervision = stack.enter_context(Supervision())
+        supervision = stack.enter_context(Supervision(saves=config.checkpoint.keep > 0))
         locks = {}
         for seed, directory in directories.items():
             locks[seed] = stack.enter_context(WorkdirLock(directory))
             supervision.before_exit(locks[seed].release)
+        for each in reacting.values():
+            stack.enter_context(reporting_errors(each))
         opened = _open_runs(stack, configs, directories)
         first = next(iter(opened.values()))
         compilation = first.compilation
@@ -71,7 +78,7 @@ def train_seeds(
                 each.run,
                 each.state,
                 each.checkpoints,
-                [locks[seed], *each.writers, *callbacks(seed)],
+                [locks[seed], *each.writers, *reacting[seed]],
                 compiled=compilation.compiled,
                 supervision=supervision,
             )
@@ -122,6 +129,7 @@ def _open_runs(
             )
         directory.check_config(configs[seed])
         directory.check_data(run.data.splits)
+        directory.check_keep(run.loop.checkpoints.keep)
     with config_key("log"):
         check_writer(configs[first].log.writer)
     load = functools.cache(functools.partial(load_weights, run))
