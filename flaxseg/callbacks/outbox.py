@@ -1,11 +1,15 @@
 """Calls to a service that may be slow or away, made one after another in a thread of their own."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 from flaxseg.errors import reason
 from flaxseg.report.console import print_line
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
+"""How long nothing is tried again after a failure; twice as long after each further one."""
 
 
 class Outbox:
@@ -22,11 +26,12 @@ class Outbox:
         self._pending: deque[Callable[[], None]] = deque()
         self._condition = threading.Condition()
         self._is_due = self._is_closing = self._has_warned = False
+        self._pause = self._paused_until = 0.0
         self._thread = threading.Thread(target=self._run, name=f"flaxseg-{service}", daemon=True)
         self._thread.start()
 
     def put(self, call: Callable[[], None]) -> None:
-        """Adds a call, and tries those that have failed again."""
+        """Adds a call, and tries one that has failed again, unless that was just now."""
         self._pending.append(call)
         self._wake()
 
@@ -49,7 +54,8 @@ class Outbox:
             with self._condition:
                 self._condition.wait_for(lambda: self._is_due)
                 self._is_due, is_closing = False, self._is_closing
-            self._send()
+            if is_closing or time.monotonic() >= self._paused_until:
+                self._send()
 
     def _send(self) -> None:
         while self._pending:
@@ -58,8 +64,11 @@ class Outbox:
             # Each service has its own types of errors.
             except Exception as error:
                 self._warn(error)
+                self._pause = min(max(2 * self._pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+                self._paused_until = time.monotonic() + self._pause
                 return
             self._pending.popleft()
+            self._pause = 0.0
 
     def _warn(self, error: Exception) -> None:
         if not self._has_warned:

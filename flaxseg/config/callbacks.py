@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from flaxseg.errors import did_you_mean, shown
 from flaxseg.registry import look_up, option_errors
 
@@ -27,6 +29,12 @@ def option_group(name: str) -> str:
     Keys cannot contain the dots of `package.module:function`, so it is the name of the function.
     """
     return name.rpartition(":")[2]
+
+
+def drop_callbacks(config: ConfigDict) -> None:
+    """Removes the callbacks of a configuration that is not trained with, so that their code need not be installed."""
+    if isinstance(config.get("train"), ConfigDict):
+        config.train.callbacks, config.train.callback_options = (), {}
 
 
 def callback_errors(values: Mapping[str, Any]) -> Iterator[str]:

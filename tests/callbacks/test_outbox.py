@@ -1,7 +1,9 @@
 """Calls to a service: their order, what happens while it is away, and that nothing waits for it for long."""
 
 import threading
+import time
 
+from flaxseg.callbacks import outbox as outbox_module
 from flaxseg.callbacks.outbox import Outbox
 
 
@@ -13,7 +15,8 @@ def test_calls_are_made_in_order_in_another_thread():
     assert made == [(number, "flaxseg-service") for number in range(100)]
 
 
-def test_a_call_that_fails_is_reported_once_and_made_again_before_the_next(capsys):
+def test_a_call_that_fails_is_reported_once_and_made_again_before_the_next(capsys, monkeypatch):
+    monkeypatch.setattr(outbox_module, "FIRST_PAUSE_SECONDS", 0.0)
     made, problems, tried = [], [OSError("no route\nto host"), RuntimeError("busy")], threading.Event()
     outbox = Outbox("service")
 
@@ -34,6 +37,22 @@ def test_a_call_that_fails_is_reported_once_and_made_again_before_the_next(capsy
         "service: the log cannot be sent (no route to host); training continues, and it is sent as soon as this is "
         "possible\n"
     )
+
+
+def test_a_service_that_fails_is_left_alone_for_a_while(monkeypatch):
+    monkeypatch.setattr(outbox_module, "FIRST_PAUSE_SECONDS", 60.0)
+    made, outbox = [], Outbox("service")
+
+    def fail():
+        made.append(threading.current_thread())
+        raise OSError("away")
+
+    for _ in range(100):
+        outbox.put(fail)
+        time.sleep(0.001)
+    assert len(made) == 1
+    outbox.close(10)
+    assert len(made) == 2
 
 
 def test_the_end_does_not_wait_for_a_service_that_does_not_answer(capsys):

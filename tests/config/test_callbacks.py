@@ -1,13 +1,15 @@
 """`train.callbacks` and `train.callback_options`: what they may name, and the errors of names and options."""
 
 import json
+import types
 
 import pytest
 
-from flaxseg.config.callbacks import CALLBACKS, option_group
+from flaxseg.config.callbacks import CALLBACKS, drop_callbacks, option_group
 from flaxseg.config.files import config_of_record, load_config
 from flaxseg.config.help import config_help, default_options
 from flaxseg.config.validate import errors_in
+from flaxseg.deploy.evaluation_data import evaluation_config
 from flaxseg.registry import look_up, options_of
 
 
@@ -98,6 +100,15 @@ def test_help_describes_the_options_of_configured_and_named_callbacks():
     assert "fail_at" in text and "the evaluated step at which it raises an error" in text and "workdir" not in text
     assert "Must be of type string." in config_help(config, "train.callback_options.wandb.project")
     assert "train.callback_options.Recorder.fail_at = 0" in "\n".join(default_options(config))
+
+
+def test_evaluation_needs_no_callbacks():
+    overrides = ["train.callbacks=('no.module:f',)", "train.callback_options.f.x=1"]
+    config = evaluation_config(types.SimpleNamespace(), config="shapes:tiny", overrides=overrides)
+    assert (config.train.callbacks, config.train.callback_options.to_dict()) == ((), {})
+    del config.train
+    drop_callbacks(config)
+    assert "train" not in config
 
 
 def test_a_recorded_configuration_keeps_names_and_options(tmp_path):
