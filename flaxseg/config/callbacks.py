@@ -62,7 +62,7 @@ def callback_errors(values: Mapping[str, Any]) -> Iterator[str]:
     for group in options:
         if group not in groups:
             yield (
-                f"config.train.callback_options.{group}: config.train.callbacks does not name this callback"
+                f"config.train.callback_options.{group}: no such callback in config.train.callbacks"
                 f"{did_you_mean(group, groups)}"
             )
 

@@ -72,7 +72,7 @@ OWN = "callbacks=('own_callbacks:Recorder',)"
         ),
         (
             ["callbacks=('wandb',)", "callback_options.wand.mode=offline"],
-            "callback_options.wand: config.train.callbacks does not name this callback; did you mean 'wandb'?",
+            "callback_options.wand: no such callback in config.train.callbacks; did you mean 'wandb'?",
         ),
         (
             ["callbacks=('csv',)", "callback_options.csv=3"],

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
+import shutil
 import types
 
 import pytest
-from saved_run import save_run
+from one_compilation import compile_once
 
 from flaxseg.config.files import load_config
 from flaxseg.deploy.predictor import load
@@ -20,6 +21,13 @@ from flaxseg.train.preemption import StopSignals
 
 KEYS = ["checkpoint.keep=0", "log.writer=none", "log.images=0", "log.confusion_matrix=False", "mesh.data=1"]
 SCORES = {2: 0.5, 4: 0.25, 6: 0.75}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
+        yield
 
 
 @pytest.fixture
@@ -82,13 +90,13 @@ def test_the_best_score_counts_and_a_repeated_run_begins_anew(known_scores, tmp_
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_run_that_has_checkpoints_keeps_them(tmp_path):
-    config, *_ = save_run(tmp_path, scores={2: 0.5})
-    config.checkpoint.keep = 0
-    before = sorted(tmp_path.rglob("*"))
+def test_a_run_that_has_checkpoints_keeps_them(stopped, tmp_path):
+    workdir = shutil.copytree(stopped[0], tmp_path / "run")
+    (workdir / "checkpoints" / "3").mkdir(parents=True)
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
     with pytest.raises(CheckpointError, match=r"checkpoints: has checkpoints of an earlier part of this run, but"):
-        train_and_evaluate(config, tmp_path)
-    assert sorted(tmp_path.rglob("*")) == before
+        train_and_evaluate(load_config(str(workdir)), workdir)
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
 @pytest.mark.parametrize(("saves", "said"), [(True, " and saving a checkpoint"), (False, ", without a checkpoint")])
