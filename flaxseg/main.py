@@ -126,8 +126,9 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
     print(f"\n{result.table()}\n")
     print(f"images        {workdir / 'images'}")
     best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
-    print(f"checkpoints   {workdir / 'checkpoints'} ({best})")
-    print(f"TensorBoard   tensorboard --logdir {workdir}")
+    saved = workdir / "checkpoints" if config.checkpoint.keep else "none was saved"
+    print(f"checkpoints   {saved} ({best})")
+    _report_tensorboard(config, workdir)
     _report_incidents(result, config)
 
 
@@ -143,7 +144,12 @@ def _report_together(results: "dict[str, Result]", config: "ConfigDict", workdir
         best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
         print(f"{workdir / name} (step {int(result.state.step)}, {best})")
         _report_incidents(result, config)
-    print(f"TensorBoard   tensorboard --logdir {workdir}")
+    _report_tensorboard(config, workdir)
+
+
+def _report_tensorboard(config: "ConfigDict", workdir: Path) -> None:
+    if config.log.writer != "none":
+        print(f"TensorBoard   tensorboard --logdir {workdir}")
 
 
 def _report_incidents(result: "Result", config: "ConfigDict") -> None:
@@ -159,7 +165,8 @@ def _report_incidents(result: "Result", config: "ConfigDict") -> None:
             f"step {result.best_step} (config.train.early_stop = {config.train.early_stop})"
         )
     if result.stopped_by:
-        print(f"stopped at step {int(result.state.step)}; repeat the command to resume", file=sys.stderr)
+        remedy = "resume" if config.checkpoint.keep else "begin anew"
+        print(f"stopped at step {int(result.state.step)}; repeat the command to {remedy}", file=sys.stderr)
 
 
 if __name__ == "__main__":

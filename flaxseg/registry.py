@@ -15,12 +15,12 @@ from ml_collections import ConfigDict
 from flaxseg.errors import ArgumentError, did_you_mean, shown
 
 
-def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str = "name") -> Callable[..., Any]:
+def look_up(name: str, table: Mapping[str, Callable[..., Any] | str], *, argument: str = "name") -> Callable[..., Any]:
     """Returns the table entry, or the user's function, that a name refers to.
 
     Args:
       name: a name in the table, or `package.module:function` for a user's function.
-      table: the entries that flaxseg provides, by name.
+      table: the entries that flaxseg provides, by name; the full name of a function is imported on use.
       argument: the name of the caller's argument that holds `name`, for the error message.
 
     Raises:
@@ -28,7 +28,8 @@ def look_up(name: str, table: Mapping[str, Callable[..., Any]], *, argument: str
         cannot be imported.
     """
     if name in table:
-        return table[name]
+        entry = table[name]
+        return _import_function(entry, argument) if isinstance(entry, str) else entry
     if ":" in name:
         return _import_function(name, argument)
     raise ArgumentError(
@@ -102,7 +103,7 @@ def options_of(entry: Entry) -> list[Option]:
 
 
 def argument_options(function: Callable[..., Any]) -> list[Option]:
-    """Returns the keyword-only arguments of a function, described by the `Args:` section of its docstring.
+    """Returns the keyword-only arguments of a function or class, described by the `Args:` section of its docstring.
 
     A `functools.partial` has the arguments of its function, with its own defaults.
     """
@@ -217,7 +218,7 @@ def _takes_any_option(entry: Entry) -> bool:
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
     except (NameError, TypeError):
         return {}  # A user's function may be annotated with names that exist for type checkers only.
 

@@ -22,6 +22,7 @@ FLOORS = {
     "config": "augment data errors losses metrics models optimizers registry report",
     "train": "augment config data errors host_memory inference interrupts losses metrics models ops optimizers "
     "registry report",
+    "callbacks": "config data errors metrics report train",
     "deploy": "config data errors inference metrics models ops report train",
     "inspection": "config data errors losses models registry report train",
     "diagnosis": "config data deploy errors host_memory inference losses models report train",

@@ -102,8 +102,10 @@ def test_there_are_snippets():
     assert len(SNIPPETS) >= 6
 
 
-def test_a_run_uses_the_dataset_and_the_loss_of_the_reader(folder):
+def test_a_run_uses_the_dataset_the_loss_and_the_callback_of_the_reader(folder):
     (command,) = [arguments for _, arguments in COMMANDS if "brier:brier" in arguments]
+    (callbacks,) = [arguments for _, arguments in COMMANDS if "alerts:Alerts" in arguments]
+    callbacks = shlex.split(callbacks)[1:]  # Without its configuration file.
     small = [
         "data.image_size=(16,16)",
         "model.options.width=2",
@@ -111,8 +113,10 @@ def test_a_run_uses_the_dataset_and_the_loss_of_the_reader(folder):
         "train.steps=1",
         "log.images=0",
     ]
-    assert main([*shlex.split(command), *(f"--config.{key}" for key in small), "--workdir=run"]) == 0
+    assert main([*shlex.split(command), *callbacks, *(f"--config.{key}" for key in small), "--workdir=run"]) == 0
     assert (folder / "run" / "checkpoints" / "1").is_dir()
+    assert (folder / "run" / "alerts.txt").read_text().startswith("step 1 of 1: miou 0.")
+    assert (folder / "run" / "metrics.csv").is_file()
 
 
 def test_targets_exist():

@@ -78,6 +78,24 @@ class EntryName:
 
 
 @dataclasses.dataclass(frozen=True)
+class EntryNames:
+    """A tuple of different names of entries of a table, or of functions of the user's own."""
+
+    table: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        example = next(iter(self.table))
+        return f"a tuple of {', '.join(map(repr, self.table))} or 'package.module:function', as in ({example!r},)"
+
+    def check(self, argument: str, value: Any) -> None:
+        """Raises ArgumentError unless each name is in the table, or a function that can be imported."""
+        if not _is_tuple_of(value, lambda name: isinstance(name, str)):
+            raise ArgumentError(argument, as_plain(value), f"must be {self}")
+        for name in value:
+            look_up(name, self.table, argument=argument)
+
+
+@dataclasses.dataclass(frozen=True)
 class Options:
     """A group of the options of the entry that another key names.
 

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from flaxseg.config.allowed import Options
+from flaxseg.config.callbacks import CALLBACKS, FILLED_IN, option_group
 from flaxseg.config.schema import KEYS, SCHEMA, Key, leaves
 from flaxseg.config.validate import config_key
 from flaxseg.errors import ConfigError, did_you_mean
@@ -19,7 +20,11 @@ _LONGEST_LINE = 140
 _WIDEST_DEFAULT = 24
 """Characters; after a longer default value, the description begins on the next line."""
 
-_OPTION_GROUPS = (*(name for name, key in KEYS.items() if isinstance(key.allowed, Options)), "loss_options")
+_OPTION_GROUPS = (
+    *(name for name, key in KEYS.items() if isinstance(key.allowed, Options)),
+    "loss_options",
+    "train.callback_options",
+)
 
 _INTRODUCTION = """\
 # Configuration
@@ -27,7 +32,8 @@ _INTRODUCTION = """\
 Set a key in a configuration file, as in `config.train.batch_size = 16`, or on the command line, as in
 `--config.train.batch_size=16`. `python -m flaxseg.main --help_config [PREFIX]` prints the descriptions below. It also
 describes the options of the configured dataset (`--help_config data.options`), network (`model.options`), losses
-(`loss_options`), optimizer (`optimizer.options`) and schedule (`optimizer.schedule_options`).
+(`loss_options`), optimizer (`optimizer.options`), schedule (`optimizer.schedule_options`) and callbacks
+(`train.callback_options`).
 
 This page is generated from `flaxseg/config/schema.py`: `python -m flaxseg.config.help > docs/configuration.md`.
 """
@@ -132,6 +138,19 @@ def _option_tables(config: ConfigDict, prefix: str) -> Iterator[_Table]:
             with config_key(""):
                 loss = look_up(name, LOSSES, argument="loss")
             yield _table_of_options(f"loss_options.{name}", f"the loss {name!r}", options_of(loss))
+    if _is_below(prefix, "train.callback_options"):
+        yield from _callback_tables(values["train.callbacks"], *prefix.split(".")[2:3])
+
+
+def _callback_tables(configured: Sequence[str], group: str = "") -> Iterator[_Table]:
+    """Yields the options of the configured callbacks, or of the one with a group of options."""
+    others = [name for name in CALLBACKS if name not in configured] if group else []
+    for name in [*configured, *others]:
+        with config_key("train", name="callbacks"):
+            callback = look_up(name, CALLBACKS)
+        if group in ("", option_group(name)):
+            options = [o for o in options_of(callback) if o.name not in FILLED_IN]
+            yield _table_of_options(f"train.callback_options.{option_group(name)}", f"the callback {name!r}", options)
 
 
 def _table_of_options(group: str, owner: str, options: Iterable[Option]) -> _Table:

@@ -22,6 +22,7 @@ from flaxseg.config.allowed import (
     ZOOM_RANGE,
     Allowed,
     EntryName,
+    EntryNames,
     Options,
     at_least,
     at_least_32,
@@ -30,6 +31,7 @@ from flaxseg.config.allowed import (
     group,
     names_of,
 )
+from flaxseg.config.callbacks import CALLBACKS
 from flaxseg.config.groups import Group
 from flaxseg.data import DATASETS
 from flaxseg.data.class_weights import WEIGHTINGS
@@ -190,6 +192,11 @@ SCHEMA = (
             "named in the same way; (): only those of loss."),
         Key("train.early_stop", 0, at_least(0),
             "Stop when checkpoint.best_metric has not improved for this many steps; 0: never."),
+        Key("train.callbacks", (), EntryNames(CALLBACKS),
+            "Callbacks that react to the events of the run, as in ('csv', 'package.module:function')."),
+        Key("train.callback_options", {}, group("a group of options for each callback in train.callbacks"),
+            "Options of each callback, under its name or that of its function, as in "
+            "train.callback_options.wandb.project='pets'."),
         Key("train.precision", "float32", choice(("float32", "bfloat16")),
             "Data type of the activations; parameters are always float32."),
         Key("train.remat", "none", choice(REMAT),
@@ -212,19 +219,22 @@ SCHEMA = (
     )),
     Section("checkpoint", "Checkpoints", (
         Key("checkpoint.every", 0, at_least(0), "Steps between checkpoints; 0: one at every evaluation."),
-        Key("checkpoint.keep", 2, at_least(1), "Number of latest checkpoints to keep, in addition to the best."),
+        Key("checkpoint.keep", 2, at_least(0),
+            "Number of latest checkpoints to keep, in addition to the best; 0: none is saved, and the run cannot be "
+            "resumed."),
         Key("checkpoint.retry_minutes", 10.0, NON_NEGATIVE,
             "Minutes that training waits where a checkpoint cannot be saved, as on a full disk; 0: not at all."),
         Key("checkpoint.best_metric", "miou", choice(SCORES), "Score that selects the best checkpoint."),
     )),
     Section("log", "Logging", (
         Key("log.every", 20, at_least(1), "Steps between logged training metrics."),
-        Key("log.images", 4, at_least(0), "Number of evaluation images to show with label and prediction."),
+        Key("log.images", 4, at_least(0), "Number of evaluation images to show with label and prediction; 0: none."),
+        Key("log.confusion_matrix", True, BOOLEAN, "Draw the confusion matrix of each evaluation."),
         Key("log.hardest", 0, at_least(0),
             "Number of training examples with the largest loss to list every log.every steps."),
         Key("log.writer", "auto", choice(WRITERS),
             "Writer of TensorBoard's event files: CLU's, which imports TensorFlow, or tensorboard's; 'auto': CLU's if "
-            "TensorFlow is installed."),
+            "TensorFlow is installed; 'none': write none."),
     )),
     Section("mesh", "The mesh of devices; the product of its four sizes is the number of devices used", (
         Key("mesh.data", -1, COUNT_OR_REST, "Shards of the batch; -1: all devices that the other axes leave."),

@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from flaxseg.config.allowed import Options, as_plain, unusable_parts
+from flaxseg.config.callbacks import callback_errors
 from flaxseg.config.feature_cache import feature_cache_errors
 from flaxseg.config.members import member_errors
 from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
@@ -33,7 +34,8 @@ def errors_in(config: ConfigDict) -> list[str]:
     if not isinstance(config, ConfigDict):
         return [f"the configuration is {shown(config)}: get_config() must return the ConfigDict of default_config()"]
     messages, valid = _key_errors(config)
-    return messages + _cross_key_errors(valid) + _option_errors(valid) + _loss_errors(valid)
+    messages += _cross_key_errors(valid) + _option_errors(valid) + _loss_errors(valid)
+    return [*messages, *callback_errors(valid)]
 
 
 def raise_all(messages: list[str]) -> None:
@@ -141,6 +143,11 @@ def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
         messages.append(
             f"config.data.scale = {values['data.scale']}: images are resized to data.image_size; use 1, or "
             "data.resize = 'keep'"
+        )
+    if values.get("checkpoint.keep") == 0 and values.get("train.non_finite") == "rollback":
+        messages.append(
+            "config.train.non_finite = 'rollback': returns to a checkpoint, but none is saved (checkpoint.keep = 0); "
+            "use 'stop' or 'skip', or keep at least 1"
         )
     messages += [*feature_cache_errors(values), *member_errors(values)]
     # sharding.make_mesh() checks batches against an axis that takes the remaining devices.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from flaxseg.config.callbacks import drop_callbacks
 from flaxseg.config.files import load_config, override
 from flaxseg.config.schema import default_config
 from flaxseg.config.validate import config_key, validate
@@ -69,6 +70,7 @@ def evaluation_config(
     if data:
         _select_folder(found, data, saved.description.class_names)
     override(found, overrides)
+    drop_callbacks(found)
     validate(found)
     return found
 

@@ -11,7 +11,7 @@ import tqdm
 from flaxseg.data.memory import size_text
 from flaxseg.deploy.saved import best_metric
 from flaxseg.diagnosis.findings import Finding, Note, Problem, Row
-from flaxseg.models.pretrained.checkpoints import best_step
+from flaxseg.models.pretrained.checkpoints import best_step, saves_none
 from flaxseg.models.pretrained.manifest import Damaged, Manifest, needs_manifest, read_manifest, verify
 
 _CHECKPOINTS = "checkpoints"
@@ -60,7 +60,8 @@ def check_checkpoints(workdir: Path, *, is_in_use: bool) -> Iterator[Finding]:
     found = _verified(_folders(workdir))
     has_manifests = any(each.manifest or needs_manifest(each.path) for each in found)
     if not found:
-        yield Note("there are no checkpoints yet")
+        none = "this run saves no checkpoints (config.checkpoint.keep = 0), so it cannot be resumed"
+        yield Note(none if saves_none(workdir) else "there are no checkpoints yet")
     for each in found:
         yield from _described(each, is_unfinished=is_in_use and each is found[-1], has_manifests=has_manifests)
     yield from _leftovers(workdir / _CHECKPOINTS, is_in_use=is_in_use)

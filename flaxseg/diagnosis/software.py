@@ -17,6 +17,8 @@ _TENSORFLOW = ("tensorflow", "tensorflow-cpu")
 _EXTRAS = {
     "tiff": ("imagecodecs",),
     "onnx": ("jax2onnx", "onnx", "onnxruntime"),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow-skinny",),
     "cuda12": ("jax-cuda12-plugin",),
     "cuda13": ("jax-cuda13-plugin",),
     "tpu": ("libtpu",),

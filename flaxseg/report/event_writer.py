@@ -4,7 +4,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class EventWriter:
 
     Args:
       directory: receives the event files.
-      writer: one of `metric_writers.WRITERS`; CLU's imports TensorFlow.
+      writer: one of `metric_writers.WRITERS`; CLU's imports TensorFlow, and "none" writes nothing.
       just_logging: write to the log only, not to files.
       wait: called in the thread before anything else, to begin later; None to begin at once.
 
@@ -41,7 +41,9 @@ class EventWriter:
         self._directory = directory
         self._kind = writer
         self._just_logging = just_logging
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="flaxseg-summaries")
+        self._thread: ThreadPoolExecutor | _NoThread = (
+            _NoThread() if writer == "none" else ThreadPoolExecutor(1, thread_name_prefix="flaxseg-summaries")
+        )
         self._unflushed: list[tuple[str, tuple[Any, ...]]] = []
         self._writer: Any = None
         self._file: Path | None = None
@@ -140,3 +142,16 @@ class EventWriter:
     def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+class _NoThread:
+    """An executor that calls nothing."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[None]:
+        """Returns a future that is done."""
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def shutdown(self) -> None:
+        """Does nothing."""

@@ -18,8 +18,8 @@ from PIL import Image
 from flaxseg.errors import ArgumentError, did_you_mean
 from flaxseg.report.event_files import IMPORTS
 
-WRITERS = ("auto", "clu", "tensorboard")
-"""CLU's writer, one that uses nothing but tensorboard, and the choice of CLU's where TensorFlow is installed."""
+WRITERS = ("auto", "clu", "tensorboard", "none")
+"""CLU's writer, one that uses nothing but tensorboard, the choice of CLU's where TensorFlow is installed, and none."""
 
 _numbers = itertools.count()
 
@@ -44,7 +44,7 @@ def open_writer(directory: Path, *, writer: str = "auto", just_logging: bool = F
 
     Args:
       directory: receives the event file; created if it does not exist.
-      writer: one of WRITERS.
+      writer: one of WRITERS, except for "none".
       just_logging: write to the log only, not to a file.
     """
     if writer != "tensorboard":

@@ -43,9 +43,7 @@ class StepRows:
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
-                message = f"{self._path}: cannot be written ({error.strerror}); training continues, and its rows are"
-                with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.
-                    tqdm.write(f"{message} written as soon as this is possible", file=sys.stderr)
+                report_unwritable(self._path, error)
         else:
             self._pending.clear()
 
@@ -73,9 +71,7 @@ class StepRows:
             new.write_bytes(kept)
             new.replace(self._path)
         except OSError as error:
-            raise CheckpointError(
-                f"{self._path}: cannot be read and written ({error.strerror}); make it accessible, or move it away"
-            ) from error
+            raise inaccessible(self._path, error) from error
 
     def _is_kept(self, line: bytes, step: int, is_repeated: Callable[[str], bool]) -> bool:
         text = line.decode("utf-8", errors="replace")
@@ -88,13 +84,35 @@ class StepRows:
             return False
 
     def _write(self, text: str) -> None:
-        """Appends text to the file, all of it or nothing."""
-        with self._path.open("ab", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            data = (text if size else self._header + text).encode()
-            try:
-                if file.write(data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            except OSError:
-                file.truncate(size)
-                raise
+        append_whole(self._path, text.encode(), header=self._header.encode())
+
+
+def append_whole(path: Path, data: bytes, *, header: bytes = b"") -> None:
+    """Appends data to a file, all of it or nothing, after a header if the file is empty or does not exist.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        data = data if size else header + data
+        try:
+            if file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(size)
+            raise
+
+
+def report_unwritable(path: Path, error: OSError) -> None:
+    """Prints that rows of a file cannot be written now."""
+    message = f"{path}: cannot be written ({error.strerror}); training continues, and its rows are"
+    with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.
+        tqdm.write(f"{message} written as soon as this is possible", file=sys.stderr)
+
+
+def inaccessible(path: Path, error: OSError) -> CheckpointError:
+    """Returns the error about a file of an earlier part of a run that cannot be read or written."""
+    return CheckpointError(
+        f"{path}: cannot be read and written ({error.strerror}); make it accessible, or move it away"
+    )

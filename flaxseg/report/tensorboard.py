@@ -51,7 +51,8 @@ class Summaries:
     Args:
       workdir: the working directory.
       dataset: the dataset whose class names and colors are shown.
-      writer: one of `metric_writers.WRITERS`; CLU's imports TensorFlow.
+      writer: one of `metric_writers.WRITERS`; CLU's imports TensorFlow, and "none" writes no event files.
+      confusion_matrix: draw the confusion matrix of each evaluation.
       wait: called in the thread that writes, before it begins; see `EventWriter`.
 
     Raises:
@@ -64,9 +65,11 @@ class Summaries:
         dataset: SegmentationDataset,
         *,
         writer: str = "auto",
+        confusion_matrix: bool = True,
         wait: Callable[[], None] | None = None,
     ) -> None:
         self._dataset = dataset
+        self._draws_confusion_matrix = confusion_matrix
         self._is_writing = jax.process_index() == 0
         self._images = workdir / "images"
         self._has_warned = False
@@ -130,7 +133,8 @@ class Summaries:
         """Writes scores, a figure of the confusion matrix, and a panel of images with their predictions."""
         counts, names = np.asarray(confusion.counts), self._dataset.class_names
         self._writer.write_scalars(step, evaluation_scalars(scores, confusion, names))
-        self._write_figure(step, "eval/confusion_matrix", confusion_figure(counts, names))
+        if self._draws_confusion_matrix:
+            self._write_figure(step, "eval/confusion_matrix", confusion_figure(counts, names))
         if images.rows:
             panel = prediction_panel(images.rows, names, self._dataset.palette)
             self._write_figure(step, "eval/predictions", panel)

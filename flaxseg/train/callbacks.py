@@ -1,6 +1,7 @@
 """The events of the training loop, and the base class of the callbacks that react to them."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 from flaxseg.train.build import Run
 from flaxseg.train.evaluation import Evaluation
@@ -12,7 +13,8 @@ from flaxseg.train.step_metrics import TrainMetrics
 class Callback:
     """Reacts to the events of a run; every method does nothing unless a subclass overrides it.
 
-    Callbacks are called in the order in which they are given, in every process. An exception in one ends the run.
+    Callbacks are called in the order in which they are given, in every process, and in the thread that trains. An
+    exception in one ends the run, as an error of the run itself would: the latest checkpoint stays.
     """
 
     def on_start(self, run: Run, state: TrainState) -> None:
@@ -43,10 +45,39 @@ class Callback:
         """Called after each evaluation, before the checkpoint of its step."""
 
     def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
-        """Called when a checkpoint is to be saved; `scores` are those of this state, None if it was not evaluated."""
+        """Called when a checkpoint is due; `scores` are those of this state, None if it was not evaluated.
+
+        The buffers of `state` are donated to the next step: copy what is to outlive the call. With checkpoint.keep = 0,
+        it is called at the same steps.
+        """
 
     def on_end(self, result: Result) -> None:
-        """Called once after the last step, unless an exception ends the run."""
+        """Called once after the last step, also if a signal stops the run, but not if an exception ends it."""
+
+    def on_error(self, error: BaseException) -> None:
+        """Called instead of `on_end` if an exception ends the run, perhaps before `on_start`; `error` is raised again.
+
+        Not called when the run returns to a checkpoint, or when a process is ended at once.
+        """
+
+
+@contextlib.contextmanager
+def reporting_errors(callbacks: Sequence[Callback]) -> Iterator[None]:
+    """Calls `on_error` of callbacks where an exception ends its `with` block; what they raise is added as a note."""
+    try:
+        yield
+    except BaseException as error:
+        report_error(callbacks, error)
+        raise
+
+
+def report_error(callbacks: Sequence[Callback], error: BaseException) -> None:
+    """Calls `on_error` of callbacks; what they raise is added to the error as a note."""
+    for callback in callbacks:
+        try:
+            callback.on_error(error)
+        except Exception as problem:
+            error.add_note(f"{type(callback).__name__}.on_error raised {type(problem).__name__}: {problem}")
 
 
 class Events(Callback):

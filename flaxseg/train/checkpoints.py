@@ -16,6 +16,7 @@ from flaxseg.train.checkpoint_contents import check_fits
 from flaxseg.train.checkpoint_damage import find_changed_array, find_damage, set_aside
 from flaxseg.train.checkpoint_saves import CheckpointSaves
 from flaxseg.train.checkpoint_scores import CheckpointScores
+from flaxseg.train.no_saves import NoSaves
 from flaxseg.train.orbax_errors import HiddenOrbaxErrors
 from flaxseg.train.processes import first_message
 from flaxseg.train.storage import Retries, reason, with_free_space
@@ -31,7 +32,8 @@ class Checkpoints:
 
     Args:
       directory: contains a folder for each step; created if it does not exist.
-      keep: number of latest checkpoints to keep.
+      keep: number of latest checkpoints to keep; 0: none is saved, the directory is not created, and what is said of
+        checkpoints below applies to the states that would be saved. There must be no earlier checkpoints.
       best_metric: the score whose highest value selects the best checkpoint, which is kept, too.
       retry_minutes: for how long to try again where a checkpoint cannot be saved, as on a full disk.
 
@@ -48,7 +50,7 @@ class Checkpoints:
         )
         self._counts: Mapping[str, int] = {}
         self._errors = HiddenOrbaxErrors()
-        self._saves = CheckpointSaves(directory, self._scores, keep=keep)
+        self._saves: Any = CheckpointSaves(directory, self._scores, keep=keep) if keep else NoSaves(self._scores)
 
     def __enter__(self) -> Self:
         self._errors.__enter__()

@@ -12,15 +12,17 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.members import named_together
 from flaxseg.config.schema import leaves
-from flaxseg.config.validate import config_key
+from flaxseg.config.validate import config_key, validate
 from flaxseg.data.class_weights import write_class_weights
 from flaxseg.errors import ConfigError
+from flaxseg.report.console import print_line
 from flaxseg.report.metric_writers import check_writer
 from flaxseg.report.tensorboard import Summaries
 from flaxseg.train.build import Run, build
-from flaxseg.train.callbacks import Callback
+from flaxseg.train.callbacks import Callback, reporting_errors
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.compile import compile_run
+from flaxseg.train.configured_callbacks import configured_callbacks
 from flaxseg.train.describe import describe
 from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.fit import fit
@@ -47,7 +49,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
     Args:
       config: from a file of `configs/`, or `default_config()` with changes.
       workdir: receives checkpoints, TensorBoard events and images; created if it does not exist.
-      callbacks: react to the events of the run, after those of the run's own writers.
+      callbacks: react to the events of the run, after the run's own writers and `config.train.callbacks`.
 
     Raises:
       ConfigError: the configuration is invalid, names several runs (see `members.train_together`), or does not fit
@@ -61,7 +63,13 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path, *, callbacks: Se
     """
     directory = Workdir(workdir)
     config, _ = with_public_network(config)
-    with Supervision() as supervision, WorkdirLock(directory) as lock:
+    validate(config)
+    callbacks = [*configured_callbacks(config, directory.path), *callbacks]
+    with (
+        Supervision(saves=config.checkpoint.keep > 0) as supervision,
+        WorkdirLock(directory) as lock,
+        reporting_errors(callbacks),
+    ):
         supervision.before_exit(lock.release)
         return _train_in(directory, config, supervision, [lock], callbacks)
 
@@ -109,6 +117,7 @@ def _train_from_checkpoint(
         )
     with config_key("log"):
         check_writer(config.log.writer)
+    directory.check_keep(run.loop.checkpoints.keep)
     load = functools.cache(functools.partial(load_weights, run))
     if not directory.has_checkpoint():
         load()  # Here, so that an error is raised before anything is written.
@@ -161,6 +170,11 @@ def open_run(
     description = describe_model(config, run.model, run.data.train)
     directory.claim(config, run.data.splits, description)
     plan = run.loop.checkpoints
+    if plan.keep == 0 and jax.process_index() == 0 and not progress.row:
+        print_line(
+            "no checkpoint is saved (config.checkpoint.keep = 0): this run cannot be resumed, its network is not kept, "
+            "and repeating the command begins it anew"
+        )
     checkpoints = stack.enter_context(
         Checkpoints(
             directory.checkpoints, keep=plan.keep, best_metric=plan.best_metric, retry_minutes=plan.retry_minutes
@@ -182,7 +196,8 @@ def open_run(
         write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
     # TensorFlow is imported after the step was traced, because Python does one or the other.
     wait = compilation.wait_for_python
-    summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, writer=config.log.writer, wait=wait))
+    log = {"writer": config.log.writer, "confusion_matrix": config.log.confusion_matrix}
+    summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, **log, wait=wait))
     # The run was stopped in this evaluation, or killed before its scores were added to the checkpoint.
     repeats = run.loop.should_evaluate(int(state.step)) and checkpoints.lacks_scores(int(state.step))
     summaries.start(config.to_dict(), tables, step=int(state.step), repeats_evaluation=repeats)

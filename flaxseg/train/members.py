@@ -17,7 +17,8 @@ from flaxseg.config.validate import config_key, validate
 from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.report.metric_writers import check_writer
 from flaxseg.train.build import Run, build
-from flaxseg.train.callbacks import Callback
+from flaxseg.train.callbacks import Callback, report_error, reporting_errors
+from flaxseg.train.configured_callbacks import configured_callbacks
 from flaxseg.train.fit import Member
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.lockstep import fit_members
@@ -63,7 +64,8 @@ def train_together(
     Args:
       config: see `train_and_evaluate`.
       workdir: receives a directory for each run.
-      callbacks: returns the callbacks of the run of a name, which is that of its directory.
+      callbacks: returns the callbacks of the run of a name, which is that of its directory; they follow those of
+        `config.train.callbacks`, of which each run has its own.
 
     Returns:
       The result of each run, by name.
@@ -80,12 +82,18 @@ def train_together(
     _check_processes(config)
     configs = member_configs(config)
     directories = {name: Workdir(Path(workdir) / name) for name in configs}
+    reacting = {
+        name: [*configured_callbacks(each, directories[name].path), *callbacks(name)] for name, each in configs.items()
+    }
+    errors: dict[str, Exception] = {}
     with contextlib.ExitStack() as stack:
-        supervision = stack.enter_context(Supervision())
+        supervision = stack.enter_context(Supervision(saves=config.checkpoint.keep > 0))
         locks = {}
         for name, directory in directories.items():
             locks[name] = stack.enter_context(WorkdirLock(directory))
             supervision.before_exit(locks[name].release)
+        for each in reacting.values():
+            stack.enter_context(reporting_errors(each))
         opened = _open_runs(stack, config, configs, directories)
         compilation = next(iter(opened.values())).compilation
         members = {
@@ -93,26 +101,27 @@ def train_together(
                 each.run,
                 each.state,
                 each.checkpoints,
-                [locks[name], *each.writers, *callbacks(name)],
+                [locks[name], *each.writers, *reacting[name]],
                 compiled=compilation.compiled,
                 supervision=supervision,
             )
             for name, each in opened.items()
         }
-        errors: dict[str, Exception] = {}
 
         def on_failure(member: Member, error: NonFiniteStep) -> None:
             name = next(name for name, each in members.items() if each is member)
             errors[name] = recovery(member.run, configs[name], directories[name], error)
+            report_error(reacting[name], errors[name])
+            reacting[name].clear()  # It has ended, whatever happens to the others.
             tqdm.write(f"{name} has ended: {errors[name]}", file=sys.stderr)
 
         together = list(members.values())
         take_step = step_together(together, compilation)
         fit_members(together, take_step, supervision=supervision, on_failure=on_failure)
         results = {name: each.result() for name, each in members.items() if not each.has_failed}
-        if errors:
-            raise FailedRuns(results, errors)
-        return results
+    if errors:
+        raise FailedRuns(results, errors)
+    return results
 
 
 def _check_processes(config: ConfigDict) -> None:
@@ -144,6 +153,7 @@ def _open_runs(
         )
     for name, directory in directories.items():
         directory.check_config(configs[name])
+        directory.check_keep(config.checkpoint.keep)
     run = build(base_config(config), class_weights=first.class_weights)
     for directory in directories.values():
         directory.check_data(run.data.splits)

@@ -29,10 +29,12 @@ class StopSignals:
 
     Args:
       agreement: where all processes agree to stop.
+      saves: whether a checkpoint is saved then.
     """
 
-    def __init__(self, agreement: StopAgreement) -> None:
+    def __init__(self, agreement: StopAgreement, *, saves: bool = True) -> None:
         self._agreement = agreement
+        self._saves = saves
         self._before: dict[int, signal._HANDLER] = {}
         self._received = 0
         self._cleanups: list[Callable[[], None]] = []
@@ -92,7 +94,8 @@ class StopSignals:
             self.leave(128 + number)
         self._received = number
         if self._agreement.has_begun:
-            _say("\nstopping after this step and saving a checkpoint; a second signal stops at once")
+            saving = " and saving a checkpoint" if self._saves else ", without a checkpoint"
+            _say(f"\nstopping after this step{saving}; a second signal stops at once")
         elif number == signal.SIGINT and self._raises_interrupt():
             return
         else:

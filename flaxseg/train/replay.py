@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from flaxseg.config.callbacks import drop_callbacks
 from flaxseg.config.validate import validate
 from flaxseg.data.types import Batch
 from flaxseg.train.non_finite import NonFinite, listed
@@ -97,6 +98,7 @@ def replay(path: str | Path) -> Replay:
     """
     record = read_record(path)
     config, channels = record.config, record.batch["image"].shape[-1]
+    drop_callbacks(config)
     validate(config)
     model = build_model_part(config, record.num_classes, channels)
     make_schedule = schedule_maker(config, record.total_steps)

@@ -14,7 +14,7 @@ class Result:
       scores: the metrics of the last evaluation; None for a run that was stopped before its first one.
       class_names: one name per class.
       state: the final state.
-      best_step: the step of the best checkpoint; None if none has scores.
+      best_step: the step of the best checkpoint, or, if none is saved, of the best evaluation; None if none has scores.
       stopped_by: the number of the signal that stopped the run; 0 if none did.
       stopped_early: whether early stopping ended the run.
       skipped: the error message of each skipped example.

@@ -21,14 +21,17 @@ class Supervision:
 
     Signals are described in `preemption`, the agreement of several processes in `agreement`, the detection of dead and
     stalled processes in `heartbeats`.
+
+    Args:
+      saves: whether a run that is stopped saves a checkpoint, which it announces.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, saves: bool = True) -> None:
         store = Store.open(str(next(_runs)))
         self._step = self._waits = 0
         self._agreement = StopAgreement(store)
         self._heartbeats = Heartbeats(store, lambda: (self._agreement.position + self._waits, self._step))
-        self._signals = StopSignals(self._agreement)
+        self._signals = StopSignals(self._agreement, saves=saves)
         self._block = contextlib.ExitStack()
 
     def __enter__(self) -> Self:

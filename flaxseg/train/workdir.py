@@ -18,7 +18,10 @@ from flaxseg.models.pretrained.json_text import parse_json
 PLACES = ("data.dir", "data.cache", "data.num_threads", "data.prefetch", "data.skip_bad", "mesh", "train.remat")
 LENGTHS = ("train.steps", "train.epochs", "train.early_stop", "eval.every")
 FAILURES = ("train.non_finite", "train.non_finite_limit", "train.stall_minutes", "checkpoint.retry_minutes")
-REPORTS = ("eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log")
+REPORTS = (
+    "eval.batch_size", "eval.metrics", "checkpoint.every", "checkpoint.keep", "log", "train.callbacks",
+    "train.callback_options",
+)  # fmt: skip
 CONSENT = ("model.accept_license",)
 FREE_TO_CHANGE = PLACES + LENGTHS + FAILURES + REPORTS + CONSENT
 """Keys, and groups of keys, that may change when a run is resumed: where it runs, how long, what it does
@@ -141,6 +144,21 @@ class Workdir:
             raise CheckpointError(
                 f"{self.path} contains a run of another configuration:\n" + "\n".join(differing) + "\n"
                 "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
+            )
+
+    def check_keep(self, keep: int) -> None:
+        """Checks that a run that saves no checkpoints has none to resume from; changes nothing.
+
+        Args:
+          keep: number of checkpoints to keep; 0: none is saved.
+
+        Raises:
+          CheckpointError: none is saved, and there are some.
+        """
+        if keep == 0 and self.has_checkpoint():
+            raise CheckpointError(
+                f"{self.checkpoints}: has checkpoints of an earlier part of this run, but config.checkpoint.keep = 0; "
+                "use at least 1, or give another --workdir. Nothing was changed"
             )
 
     def check_data(self, splits: Mapping[str, SegmentationDataset]) -> None:

@@ -110,6 +110,10 @@ def test_invalid_values_are_reported_together():
         ),
         ({"eval.metrics": ("per_image", "boundry")}, "eval.metrics = .*; did you mean 'boundary'"),
         ({"class_weights": "logg"}, "class_weights = 'logg': .*; did you mean 'log'"),
+        (
+            {"checkpoint.keep": 0, "train.non_finite": "rollback"},
+            "train.non_finite = 'rollback': returns to a checkpoint, but none is saved (checkpoint.keep = 0)",
+        ),
         ({"optimizer.options": {"b1": 1.5}}, "optimizer.options.b1 = 1.5: must be a number of at least 0 and below 1"),
         ({"optimizer.layer_decay": 1.5}, "optimizer.layer_decay = 1.5: must be a number above 0 and at most 1"),
         ({"optimizer.accumulate_steps": 0}, "optimizer.accumulate_steps = 0: must be an integer of at least 1"),

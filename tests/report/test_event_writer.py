@@ -1,5 +1,6 @@
 """Event files on a full disk: every summary is written once, and readers find all of them."""
 
+import os
 import resource
 import signal
 import threading
@@ -81,3 +82,12 @@ def test_the_file_is_opened_in_the_thread(tmp_path):
     may_begin.set()
     writer.close()
     assert steps(tmp_path) == {"loss": [1]}
+
+
+def test_no_writer_writes_nothing(tmp_path):
+    begun = []
+    writer = EventWriter(tmp_path, writer="none", wait=lambda: begun.append(1))
+    writer.write_scalars(1, {"loss": 1.0})
+    writer.flush()
+    writer.close()
+    assert (begun, os.listdir(tmp_path)) == ([], [])

@@ -106,6 +106,13 @@ def test_some_keys_may_change_when_a_run_is_resumed(tmp_path, data, key):
     claim_workdir(tmp_path / "run", config, data)
 
 
+def test_callbacks_may_change_when_a_run_is_resumed(tmp_path, data):
+    config = default_config()
+    claim_workdir(tmp_path / "run", config, data)
+    config.train.callbacks, config.train.callback_options = ("wandb",), {"wandb": {"mode": "offline"}}
+    claim_workdir(tmp_path / "run", config, data)
+
+
 def test_a_foreign_file_is_refused_and_left_unchanged(tmp_path, data):
     (tmp_path / "config.json").write_text("not a configuration")
     with pytest.raises(CheckpointError, match="config.json is not a configuration of flaxseg"):

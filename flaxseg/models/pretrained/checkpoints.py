@@ -11,6 +11,7 @@ from flax import traverse_util
 
 from flaxseg.errors import WeightsError
 from flaxseg.models.pretrained.array_digests import find_changed
+from flaxseg.models.pretrained.json_text import parse_json
 from flaxseg.models.pretrained.manifest import Damaged, read_manifest, verify
 
 
@@ -28,6 +29,11 @@ def checkpoint_directory(path: str | Path, *, step: int | None = None) -> Path:
     if step is None and (path / "state").is_dir():
         return path / "state"
     steps = checkpoint_steps(path)
+    if not steps and saves_none(path):
+        raise WeightsError(
+            f"{path}: its run saved no checkpoint (config.checkpoint.keep = 0), so its network was not kept; train "
+            "again with config.checkpoint.keep of at least 1 and another --workdir"
+        )
     if not steps:
         raise WeightsError(
             f"{path}: is a directory without a checkpoint; give the --workdir of a run, one of the folders in its "
@@ -49,6 +55,18 @@ def checkpoint_steps(path: str | Path) -> dict[int, Path]:
         if found:
             return {int(each.name): each for each in sorted(found, key=lambda each: int(each.name))}
     return {}
+
+
+def saves_none(path: str | Path) -> bool:
+    """Returns whether the configuration of a run says that it saves no checkpoints.
+
+    Args:
+      path: the directory of the run.
+    """
+    try:
+        return parse_json((Path(path) / "config.json").read_text(encoding="utf-8"))["checkpoint"]["keep"] == 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def best_step(path: str | Path, metric: str) -> int | None:

@@ -1,0 +1,1 @@
+"""Callbacks that come with flaxseg, by the names in `flaxseg.config.callbacks.CALLBACKS`."""
