@@ -104,5 +104,7 @@ def test_a_trace_holds_its_steps_where_the_profile_tab_finds_it(tmp_path):
             callback.on_step(number, result)
     (file,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
     planes = jax.profiler.ProfileData.from_file(str(file)).planes
-    names = [event.name for plane in planes for line in plane.lines for event in line.events]
+    events = [event for plane in planes for line in plane.lines for event in line.events]
+    names = [event.name for event in events]
     assert sorted(name for name in names if name.startswith("call ")) == ["call 2", "call 3", "call 4"]
+    assert sorted(dict(event.stats)["step_num"] for event in events if event.name == "train") == [2, 3, 4]
