@@ -71,7 +71,7 @@ def measure(flags: argparse.Namespace) -> dict[str, list[float]]:
     programs = {name: compile_run(run, state) for name, run in runs.items()}
     calls: dict[str, Callable[[], Any]] = {FORWARD: forward_passes(first, programs["evaluation"], state)}
     for name, run in runs.items():
-        calls[name] = functools.partial(evaluate, run, programs[name], state, num_images=0)
+        calls[name] = functools.partial(evaluate, run, programs[name], state, shows_images=False)
     found: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(flags.rounds + 1):
         for name, call in calls.items():

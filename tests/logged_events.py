@@ -10,7 +10,7 @@ from tensorboard.util import tensor_util
 
 
 def events(directory):
-    """Returns the step and value of each summary by its tag: scalars, texts and hyper-parameters; images as digests."""
+    """Returns the step and value of each summary by its tag: images as digests, others as numbers or texts."""
     accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0}).Reload()
     found = {}
     for tag in accumulator.Tags()["tensors"]:
@@ -33,9 +33,15 @@ def _value(plugin, array):
             digest(cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1]) for file in files
         ]  # fmt: skip
     if plugin.plugin_name == "hparams":
-        started = HParamsPluginData.FromString(plugin.content).session_start_info
+        content = HParamsPluginData.FromString(plugin.content)
+        if content.WhichOneof("data") == "experiment":
+            columns = [(column.name, column.differs) for column in content.experiment.hparam_infos]
+            return "columns", columns, [metric.name.tag for metric in content.experiment.metric_infos]
+        started = content.session_start_info
         hparams = {name: (kind := value.WhichOneof("kind"), getattr(value, kind)) for name, value in
                    started.hparams.items()}  # fmt: skip
         return "hparams", started.group_name, hparams
+    if plugin.plugin_name == "histograms":
+        return "histograms", array.dtype.name, array.tolist()
     assert array.shape == ()
     return plugin.plugin_name, array.dtype.name, array.item()

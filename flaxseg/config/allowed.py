@@ -245,6 +245,10 @@ IMAGE_SIZE = Rule("a tuple of 2 integers of at least 1: (height, width)", lambda
 ZOOM_RANGE = Rule(
     "a tuple of 2 numbers above 0, the smaller first", lambda v: _is_pair_of(v, POSITIVE) and v[0] <= v[1]
 )
+STEP_RANGE = Rule(
+    "(), or a tuple of 2 integers of at least 1, the smaller first, as in (10, 15)",
+    lambda v: _is_tuple_of(v, at_least_32(1).__contains__) and (not v or (len(v) == 2 and v[0] <= v[1])),
+)
 COUNT_OR_REST = Rule("an integer of at least 1, or -1", lambda v: v in at_least(-1) and v != 0)
 PATTERNS = Rule(
     "a tuple of patterns, as in ('encoder',)", lambda v: _is_tuple_of(v, lambda pattern: isinstance(pattern, str))

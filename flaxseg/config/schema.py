@@ -18,6 +18,7 @@ from flaxseg.config.allowed import (
     PATH,
     PATTERNS,
     SEEDS,
+    STEP_RANGE,
     STRING,
     ZOOM_RANGE,
     Allowed,
@@ -42,6 +43,7 @@ from flaxseg.metrics import METRICS, SCORES
 from flaxseg.models import MODELS
 from flaxseg.models.rematerialization import REMAT
 from flaxseg.optimizers import OPTIMIZERS, SCHEDULES
+from flaxseg.report.histograms import HISTOGRAMS
 from flaxseg.report.metric_writers import WRITERS
 
 
@@ -230,8 +232,17 @@ SCHEMA = (
         Key("log.every", 20, at_least(1), "Steps between logged training metrics."),
         Key("log.images", 4, at_least(0), "Number of evaluation images to show with label and prediction; 0: none."),
         Key("log.confusion_matrix", True, BOOLEAN, "Draw the confusion matrix of each evaluation."),
+        Key("log.worst", 0, at_least(0),
+            "Number of evaluation images with the lowest IoU to show with label, prediction and errors; above 0, the "
+            "metric per_image is computed, too."),
+        Key("log.batch", 8, at_least(0),
+            "Number of augmented training images to show as the network sees them, at the first step and at each "
+            "evaluation."),
         Key("log.hardest", 0, at_least(0),
             "Number of training examples with the largest loss to list every log.every steps."),
+        Key("log.histograms", (), names_of(HISTOGRAMS), "Histograms to write at each evaluation."),
+        Key("log.profile", (), STEP_RANGE,
+            "First and last step to record a trace of, for TensorBoard's Profile tab; (): none."),
         Key("log.writer", "auto", choice(WRITERS),
             "Writer of TensorBoard's event files: CLU's, which imports TensorFlow, or tensorboard's; 'auto': CLU's if "
             "TensorFlow is installed; 'none': write none."),

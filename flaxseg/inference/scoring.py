@@ -140,10 +140,53 @@ def logits_of_labels(
       scale: see `score_logits`.
       rows_last: see `score_logits`.
     """
+    if "size" not in batch and scale != 1:
+        return logits
     canvas = batch["label"].shape[1:3]
+    return _at_label_size(logits, batch.get("size"), batch.get("extent"), canvas, scale, rows_last)
+
+
+def predicted_label(
+    logits: jax.Array,
+    index: int | jax.Array,
+    size: jax.Array,
+    extent: jax.Array,
+    *,
+    canvas: tuple[int, int],
+    scale: float | None = None,
+    rows_last: bool | None = None,
+) -> jax.Array:
+    """Returns the most likely class of each pixel of one image of a batch, at the size of its label.
+
+    These are the predictions that `score_logits` scores, to the bit.
+
+    Args:
+      logits: float32[B, H, W, K].
+      index: the index of the image in the batch.
+      size: int32[2], the height and width of its label.
+      extent: int32[2], the height and width of its logits; unused if `scale` is None.
+      canvas: height and width of the returned array, at least `size`.
+      scale: see `score_logits`.
+      rows_last: see `score_logits`; for the same rounding, that of the whole batch.
+
+    Returns:
+      uint8[*canvas], in whose upper left the prediction is.
+    """
+    one = jax.lax.dynamic_slice_in_dim(logits, index, 1)
+    one = _at_label_size(one, size[None], extent[None], canvas, scale, rows_last)
+    return one[0].argmax(-1).astype(jnp.uint8)
+
+
+def _at_label_size(
+    logits: jax.Array,
+    size: Any,
+    extent: Any,
+    canvas: tuple[int, int],
+    scale: float | None,
+    rows_last: bool | None,
+) -> jax.Array:
+    """Returns logits in the sizes of their labels, int32[B, 2], in the upper left of a canvas."""
     if scale == 1:
         return logits[:, : canvas[0], : canvas[1]]
-    if "size" not in batch:
-        return logits
-    old_sizes = None if scale is None else batch["extent"]
-    return resize_bilinear_ragged(logits, batch["size"], canvas, old_sizes=old_sizes, rows_last=rows_last)
+    old_sizes = None if scale is None else extent
+    return resize_bilinear_ragged(logits, size, canvas, old_sizes=old_sizes, rows_last=rows_last)

@@ -1,8 +1,10 @@
 """Drawing labels in the colors of their classes, legends, and PNG files."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +22,8 @@ IGNORE_COLOR = (230, 230, 230)
 MAX_LEGEND = 23
 """The largest number of classes in a legend; further ones are omitted."""
 
-_LEGEND_FONT = 12
-"""The size in pixels of the text of `append_legend`, and of its patches."""
+ERROR_COLOR = (255, 0, 90)
+"""The color of wrong pixels in `error_map`."""
 
 _STRIPE = 4
 """Width in pixels of the stripes over ignored pixels, and of the gaps between them."""
@@ -57,10 +59,32 @@ def overlay(
       uint8[H, W, 3].
     """
     colors = colorize(label, palette)
-    rows, columns = np.indices(label.shape)
-    striped = (label == IGNORE_LABEL) & ((rows + columns) // _STRIPE % 2 == 0)
+    striped = (label == IGNORE_LABEL) & _stripes(label.shape)
     alpha = np.where(_outline(label) | striped, 1.0, opacity)[..., None]
     return np.rint((1 - alpha) * to_rgb(image) + alpha * colors).astype(np.uint8)
+
+
+def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Returns a dark gray image in which wrong pixels have `ERROR_COLOR`, and ignored pixels are striped.
+
+    Args:
+      image: uint8 or float32[H, W, C] of values in 0..255, converted by `to_rgb`.
+      label: uint8[H, W].
+      prediction: uint8[H, W].
+
+    Returns:
+      uint8[H, W, 3].
+    """
+    gray = to_rgb(image).mean(-1, keepdims=True) / 2
+    ignored = label == IGNORE_LABEL
+    shown = np.where(((prediction != label) & ~ignored)[..., None], ERROR_COLOR, np.rint(gray))
+    return np.where((ignored & _stripes(label.shape))[..., None], IGNORE_COLOR, shown).astype(np.uint8)
+
+
+def _stripes(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns bool[H, W]: the diagonal stripes over ignored pixels."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return (rows + columns) // _STRIPE % 2 == 0
 
 
 def _outline(label: np.ndarray) -> np.ndarray:
@@ -104,31 +128,56 @@ def add_legend(
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(patches), 6), fontsize=8)
 
 
-def append_legend(image: np.ndarray, class_names: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+def append_legend(
+    image: np.ndarray,
+    class_names: Sequence[str],
+    palette: Sequence[tuple[int, int, int]],
+    *,
+    others: Mapping[str, tuple[int, int, int]] = MappingProxyType({}),
+    ignored: str = "",
+    size: int = 12,
+) -> np.ndarray:
     """Returns an image with a legend of the class colors below it, whose pixels are otherwise unchanged.
 
     Args:
       image: uint8[H, W, 3].
       class_names: one name per class; the first `MAX_LEGEND` are shown.
       palette: one RGB color per class, each channel in 0..255.
+      others: further colors by their names, which follow the classes.
+      ignored: the text for ignored pixels, whose patch is striped; "": none.
+      size: the size of the text, and of the patches, in pixels.
 
     Returns:
       uint8[H + h, W, 3].
     """
-    font, side, gap, width = ImageFont.load_default(_LEGEND_FONT), _LEGEND_FONT, 6, image.shape[1]
+    entries = [*zip(class_names[:MAX_LEGEND], palette, strict=False), *others.items()]
+    entries += [(ignored, IGNORE_COLOR)] if ignored else []
+    text_font, gap, width = font(size), size // 2, image.shape[1]
     places, x, y = [], gap, gap
-    for name in class_names[:MAX_LEGEND]:
-        length = side + gap + math.ceil(font.getlength(name)) + 2 * gap
+    for name, _ in entries:
+        length = size + gap + math.ceil(text_font.getlength(name)) + 2 * gap
         if x > gap and x + length > width:
-            x, y = gap, y + side + gap
+            x, y = gap, y + size + gap
         places.append((x, y))
         x += length
-    strip = Image.new("RGB", (width, y + side + gap + 2), "white")
+    strip = Image.new("RGB", (width, y + size + gap + 2), "white")
     draw = ImageDraw.Draw(strip)
-    for (x, y), name, color in zip(places, class_names, palette, strict=False):
-        draw.rectangle((x, y, x + side, y + side), fill=tuple(color), outline="gray")
-        draw.text((x + side + gap, y), name, fill="black", font=font)
+    for (x, y), (name, color) in zip(places, entries, strict=True):
+        draw.rectangle((x, y, x + size, y + size), fill=tuple(color), outline="gray")
+        draw.text((x + size + gap, y - 1), name, fill="black", font=text_font)
+    if ignored:
+        x, y = places[-1]
+        dark = Image.fromarray(~_stripes((size - 1, size - 1)))
+        strip.paste((110, 110, 110), (x + 1, y + 1), dark)
     return np.concatenate([image, np.asarray(strip)])
+
+
+@functools.cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """Returns Matplotlib's font in a size in pixels; that of Pillow lacks most letters beyond ASCII."""
+    import matplotlib  # It takes long to load.
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def _patch(color: tuple[int, int, int], name: str, hatch: str = "") -> "Patch":

@@ -13,11 +13,23 @@ IMPORTS = threading.RLock()
 """Held while tensorboard's modules are imported, which import each other: in two threads at once, one of them would see
 a module before its functions are defined."""
 
-_HPARAMS = "_hparams_/"
-"""What the tags of hyper-parameters begin with; they belong to no step, and each part of a run writes them."""
+CONFIG = "config"
+"""The tag of the text of the configuration."""
+
+_OF_A_PART = ("_hparams_/", CONFIG)
+"""What tags begin with that belong to no step: each part of a run writes them."""
 
 EVALUATION = "eval/"
-"""What the tags of an evaluation begin with."""
+"""What the tags of the results of an evaluation begin with."""
+
+BATCH = "train/batch"
+"""The tag of the panel of a training batch."""
+
+PARAMETERS, GRADIENTS = "parameters/", "gradients/"
+"""What the tags of histograms begin with."""
+
+_AT_EVALUATIONS = (EVALUATION, BATCH, PARAMETERS, GRADIENTS)
+"""What tags begin with that are written with each evaluation."""
 
 _HEADER, _CRC = 12, 4
 """Bytes of a record before its data, and of a checksum."""
@@ -31,9 +43,9 @@ def event_files(directory: Path) -> list[Path]:
 def drop_repeated_events(files: Iterable[Path], step: int, *, repeats_evaluation: bool = False) -> None:
     """Removes the summaries that a run repeats when it is resumed at a step; each file is replaced atomically.
 
-    These are the summaries of later steps and the hyper-parameters, and all of them at step 0. A marker of a restart
-    (`SessionLog.START`) does not suffice: TensorBoard's readers apply it to some kinds of summaries only. An incomplete
-    event at the end of a file, which a killed process leaves, is removed as well.
+    These are the summaries of later steps, and those that belong to no step, and all of them at step 0. A marker of a
+    restart (`SessionLog.START`) does not suffice: TensorBoard's readers apply it to some kinds of summaries only. An
+    incomplete event at the end of a file, which a killed process leaves, is removed as well.
 
     Args:
       files: event files that nothing writes to.
@@ -94,5 +106,5 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
 def _is_repeated(event: Any, step: int, repeats_evaluation: bool) -> bool:
     if not event.HasField("summary"):
         return False
-    repeated = (_HPARAMS, EVALUATION) if repeats_evaluation and event.step == step else (_HPARAMS,)
+    repeated = _OF_A_PART + (_AT_EVALUATIONS if repeats_evaluation and event.step == step else ())
     return step == 0 or event.step > step or any(value.tag.startswith(repeated) for value in event.summary.value)

@@ -8,10 +8,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from flaxseg.report.event_files import event_files
 from flaxseg.report.metric_writers import check_writer, open_writer
+
+Summary = tuple[np.ndarray, Any]
+"""A value, and the metadata that name the part of TensorBoard that shows it."""
 
 
 class EventWriter:
@@ -66,9 +70,9 @@ class EventWriter:
         """Writes texts by their names."""
         self._thread.submit(self._write, "write_texts", step, texts)
 
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Writes hyper-parameters."""
-        self._thread.submit(self._write, "write_hparams", hparams)
+    def write_summaries(self, step: int, summaries: Callable[[], Mapping[str, Summary]]) -> None:
+        """Writes the summaries that a function returns, which is called in the thread, by their names."""
+        self._thread.submit(self._write_made, step, summaries)
 
     def flush(self) -> None:
         """Waits until everything is in the files, or could not be written."""
@@ -79,6 +83,11 @@ class EventWriter:
         self.flush()
         self._thread.submit(self._attempt, self._close).result()
         self._thread.shutdown()
+
+    def _write_made(self, step: int, summaries: Callable[[], Mapping[str, Summary]]) -> None:
+        made = summaries()
+        values, metadata = ({name: summary[part] for name, summary in made.items()} for part in (0, 1))
+        self._write("write_summaries", step, values, metadata)
 
     def _write(self, method: str, *arguments: Any) -> None:
         self._unflushed.append((method, arguments))

@@ -1,69 +1,14 @@
-"""Figures of predictions, scores and losses, rendered to arrays."""
+"""Figures of scores and losses, rendered to arrays."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from flaxseg import metrics
-from flaxseg.data.types import Example
-from flaxseg.report.drawing import add_legend, colorize, figure_to_array, new_figure, overlay, to_rgb
+from flaxseg.report.drawing import figure_to_array, new_figure
 
 _MAX_CLASSES_WITH_NUMBERS = 12
 """Confusion matrices of more classes show colors only, because numbers would be too small to read."""
-
-
-def prediction_panel(
-    examples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    class_names: Sequence[str],
-    palette: Sequence[tuple[int, int, int]],
-) -> np.ndarray:
-    """Returns a figure with one row per example: its image, its label and the prediction.
-
-    Args:
-      examples: image uint8 or float32[H, W, C] in 0..255, label uint8[h, w] and prediction uint8[H, W] of each. All
-        three are drawn with the label's height and width, because images and predictions may have been resized.
-      class_names: one name per class, for the legend.
-      palette: one RGB color per class, each channel in 0..255.
-
-    Returns:
-      uint8[height, width, 3].
-    """
-    figure = new_figure(width=7.5, height=2.4 * len(examples) + 0.8)
-    axes = figure.subplots(len(examples), 3, squeeze=False)
-    for row, (image, label, prediction) in zip(axes, examples, strict=True):
-        shown = (to_rgb(image), colorize(label, palette), colorize(prediction, palette))
-        for axis, content in zip(row, shown, strict=True):
-            axis.imshow(content, extent=(0, label.shape[1], label.shape[0], 0), interpolation="nearest")
-            axis.set_axis_off()
-    for axis, title in zip(axes[0], ("image", "label", "prediction"), strict=True):
-        axis.set_title(title, fontsize=10)
-    add_legend(figure, class_names, palette)
-    return figure_to_array(figure)
-
-
-def hardest_panel(
-    examples: Sequence[tuple[Example, float]], class_names: Sequence[str], palette: Sequence[tuple[int, int, int]]
-) -> np.ndarray:
-    """Returns a figure with one row per example: its image, and the same image with the label drawn over it.
-
-    Args:
-      examples: examples with their losses; each row's title gives the id and the loss.
-      class_names: one name per class, for the legend.
-      palette: one RGB color per class, each channel in 0..255.
-
-    Returns:
-      uint8[height, width, 3].
-    """
-    figure = new_figure(width=6, height=2.4 * len(examples) + 0.8)
-    axes = figure.subplots(len(examples), 2, squeeze=False)
-    for row, (example, loss) in zip(axes, examples, strict=True):
-        image, label = example["image"], example["label"]
-        for axis, content in zip(row, (to_rgb(image), overlay(image, label, palette)), strict=True):
-            axis.imshow(content, interpolation="nearest")
-            axis.set_axis_off()
-        row[0].set_title(f"{example['id']}: loss {loss:.3g}", fontsize=9, loc="left")
-    add_legend(figure, class_names, palette)
-    return figure_to_array(figure)
 
 
 def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarray:

@@ -88,11 +88,9 @@ class TensorBoardWriter:
 
         self._write(step, (text_pb(name, text) for name, text in texts.items()))
 
-    def write_hparams(self, hparams: Mapping[str, bool | int | float | str]) -> None:
-        """Writes hyper-parameters by their names."""
-        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-
-        self._write(0, [hparams_pb(dict(hparams))])
+    def write_summaries(self, step: int, values: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
+        """Writes arrays by their names, each with metadata that names the part of TensorBoard that shows it."""
+        self._write(step, (_summary(name, value, metadata[name]) for name, value in values.items()))
 
     def flush(self) -> None:
         """Does nothing: all summaries are in the file."""
@@ -133,15 +131,19 @@ class TensorBoardWriter:
 
 def _image_summary(name: str, images: np.ndarray) -> Any:
     """Returns a summary of PNG files; for images, tensorboard has no function that does without TensorFlow."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.image.metadata import create_summary_metadata
-    from tensorboard.util.tensor_util import make_tensor_proto
 
     images = images if images.ndim == 4 else images[None]
     _, height, width, _ = images.shape
-    tensor = make_tensor_proto([str(width).encode(), str(height).encode(), *map(_png, images)])
-    metadata = create_summary_metadata(display_name=None, description=None)
-    return Summary(value=[Summary.Value(tag=name, metadata=metadata, tensor=tensor)])
+    content = np.array([str(width).encode(), str(height).encode(), *map(_png, images)], dtype=object)
+    return _summary(name, content, create_summary_metadata(display_name=None, description=None))
+
+
+def _summary(name: str, value: np.ndarray, metadata: Any) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    return Summary(value=[Summary.Value(tag=name, metadata=metadata, tensor=make_tensor_proto(value))])
 
 
 def _png(image: np.ndarray) -> bytes:

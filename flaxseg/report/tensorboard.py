@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import io
 import itertools
 import re
@@ -9,24 +10,28 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import jax
 import numpy as np
-from flax import traverse_util
 from tqdm import tqdm
 
 from flaxseg import metrics
 from flaxseg.data.types import Example, SegmentationDataset
 from flaxseg.errors import CheckpointError
+from flaxseg.report.charts import chart_layout
 from flaxseg.report.drawing import save_png
-from flaxseg.report.event_files import EVALUATION, drop_repeated_events, event_files
+from flaxseg.report.event_files import BATCH, CONFIG, EVALUATION, drop_repeated_events, event_files
 from flaxseg.report.event_writer import EventWriter
-from flaxseg.report.figures import confusion_figure, hardest_panel, prediction_panel, reliability_figure
-from flaxseg.report.samples import SampleImages
+from flaxseg.report.figures import confusion_figure, reliability_figure
+from flaxseg.report.histograms import histogram_summaries
+from flaxseg.report.hparams import HyperParameters, hparams_summaries
+from flaxseg.report.panels import Predicted, batch_panel, hardest_panel, prediction_panel
 from flaxseg.report.step_rows import StepRows
 
-_FIGURE_FILE = re.compile(r"(\d{7,})_(confusion_matrix|predictions|reliability|hardest_examples)\.png")
+_FIGURES = "confusion_matrix|predictions|worst|reliability|hardest_examples|batch"
+
+_FIGURE_FILE = re.compile(rf"(\d{{7,}})_({_FIGURES})\.png")
 """The names of the figures in `images/`, which begin with the step."""
 
 
@@ -91,17 +96,19 @@ class Summaries:
 
     def start(
         self,
-        config: Mapping[str, Any],
+        hparams: HyperParameters,
+        config: str,
         tables: Mapping[str, str],
         *,
         step: int = 0,
         repeats_evaluation: bool = False,
     ) -> None:
-        """Writes the configuration of a run as hyper-parameters, and text tables under their names.
+        """Writes the configuration of a run, the layout of its charts, and text tables under their names.
 
         Args:
-          config: the configuration.
-          tables: the tables; written only if the run begins at step 0.
+          hparams: the configuration as hyper-parameters.
+          config: the configuration as Markdown.
+          tables: the tables; written only if the run begins at step 0, like the layout.
           step: the step at which the run begins. Later summaries of an earlier part of the run, with their figures and
             tables, are removed first.
           repeats_evaluation: whether the run begins with the evaluation of this step, whose summaries are then removed,
@@ -114,10 +121,11 @@ class Summaries:
         if self._is_writing:
             self._hardest.cut_after(step)
             self._remove_later_files(step)
-        hparams = traverse_util.flatten_dict(config, sep=".")
-        self._writer.write_hparams({key: _to_hparam(value) for key, value in hparams.items()})
+        self._writer.write_summaries(0, functools.partial(hparams_summaries, hparams))
+        self._writer.write_texts(0, {CONFIG: config})
         if step == 0:
             self._writer.write_texts(0, {name: f"<pre>{table}</pre>" for name, table in tables.items()})
+            self._writer.write_summaries(0, chart_layout)
 
     def flush(self) -> None:
         """Waits until everything has been written to the files."""
@@ -128,17 +136,31 @@ class Summaries:
         self._writer.write_scalars(step, {f"train/{name}": value for name, value in scalars.items()})
 
     def evaluation(
-        self, step: int, confusion: metrics.ConfusionMatrix, scores: Mapping[str, float], images: SampleImages
+        self, step: int, confusion: metrics.ConfusionMatrix, scores: Mapping[str, float], images: Sequence[Predicted]
     ) -> None:
         """Writes scores, a figure of the confusion matrix, and a panel of images with their predictions."""
         counts, names = np.asarray(confusion.counts), self._dataset.class_names
         self._writer.write_scalars(step, evaluation_scalars(scores, confusion, names))
         if self._draws_confusion_matrix:
-            self._write_figure(step, "eval/confusion_matrix", confusion_figure(counts, names))
-        if images.rows:
-            panel = prediction_panel(images.rows, names, self._dataset.palette)
-            self._write_figure(step, "eval/predictions", panel)
+            self._write_figure(step, f"{EVALUATION}confusion_matrix", confusion_figure(counts, names))
+        if images:
+            panel = prediction_panel(images, names, self._dataset.palette)
+            self._write_figure(step, f"{EVALUATION}predictions", panel)
         self.flush()
+
+    def worst(self, step: int, images: Sequence[Predicted]) -> None:
+        """Writes a panel of images with their predictions and maps of their wrong pixels."""
+        panel = prediction_panel(images, self._dataset.class_names, self._dataset.palette, errors=True)
+        self._write_figure(step, f"{EVALUATION}worst", panel)
+
+    def batch(self, step: int, images: np.ndarray, labels: np.ndarray) -> None:
+        """Writes a panel of a training batch, float32 or uint8[N, H, W, C] and uint8[N, H, W]."""
+        panel = batch_panel(images, labels, self._dataset.class_names, self._dataset.palette)
+        self._write_figure(step, BATCH, panel)
+
+    def histograms(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes histograms of arrays by their tags."""
+        self._writer.write_summaries(step, functools.partial(histogram_summaries, arrays))
 
     def per_image(self, step: int, ids: Sequence[str], iou: np.ndarray, dice: np.ndarray) -> None:
         """Writes the mean IoU and Dice of each image, float64[N], to `per_image.csv`, the worst first."""
@@ -156,7 +178,7 @@ class Summaries:
 
     def reliability(self, step: int, table: metrics.Reliability) -> None:
         """Writes a reliability diagram."""
-        self._write_figure(step, "eval/reliability", reliability_figure(table))
+        self._write_figure(step, f"{EVALUATION}reliability", reliability_figure(table))
 
     def hardest(self, step: int, examples: Sequence[tuple[str, float]]) -> None:
         """Appends the id and loss of each example to `hardest_examples.csv`."""
@@ -208,7 +230,3 @@ class Summaries:
                 self._has_warned = True
                 with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.
                     tqdm.write(f"{path}: cannot be written ({error.strerror}); training continues", file=sys.stderr)
-
-
-def _to_hparam(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str) else str(value)

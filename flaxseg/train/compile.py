@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from flaxseg.data.types import Batch
 from flaxseg.inference.scorer import Scorer
+from flaxseg.inference.scoring import predicted_label
 from flaxseg.models.rematerialization import KEEP_BARRIERS
 from flaxseg.train import device_cache
 from flaxseg.train.build import Run
@@ -67,7 +68,7 @@ class Compiled(NamedTuple):
     score: Callable[..., Any]
     """(logits, batch on the host) -> metrics; a `Scorer`."""
     label: Callable[..., Any]
-    """logits -> the most likely class of each pixel"""
+    """(logits, index, size, extent, canvas=, rows_last=) -> the prediction of one image; see `predicted_label`."""
 
 
 def compile_run(run: Run, state: TrainState) -> Compiled:
@@ -93,7 +94,11 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
         ),
         logits=jax.jit(functools.partial(predict_logits, model=model)),
         score=score,
-        label=jax.jit(lambda logits: logits.argmax(-1).astype(jnp.uint8), out_shardings=everywhere),
+        label=jax.jit(
+            functools.partial(predicted_label, scale=plan.scale),
+            static_argnames=("canvas", "rows_last"),
+            out_shardings=everywhere,
+        ),
     )
 
 

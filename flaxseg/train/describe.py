@@ -4,10 +4,16 @@ import sys
 
 import jax
 from clu import parameter_overview
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from flaxseg.config.changes import changed_keys
+from flaxseg.config.schema import leaves
 from flaxseg.data.class_weights import format_class_weights
+from flaxseg.inference.description import ModelDescription
 from flaxseg.optimizers.groups import format_groups
+from flaxseg.report.event_files import EVALUATION
+from flaxseg.report.hparams import HyperParameters
 from flaxseg.train.build import Run
 from flaxseg.train.step import TrainState
 
@@ -56,3 +62,24 @@ def describe(
     if jax.process_index() == 0:
         tqdm.write(f"{name}: {steps}" if is_brief else "\n".join(lines), file=sys.stderr)
     return tables
+
+
+_FIRST = ("model.name", "optimizer.name", "optimizer.learning_rate", "train.batch_size", "seed")
+"""Hyper-parameters that are shown whether or not a run changes them."""
+
+_OF_LEARNING = ("class_weights", "loss", "model.", "optimizer.", "train.")
+"""What the names of keys begin with that are shown where a run changes them."""
+
+
+def hyper_parameters(config: ConfigDict, description: ModelDescription) -> HyperParameters:
+    """Returns the configuration of a run as hyper-parameters, with every option of its network.
+
+    Args:
+      config: the configuration.
+      description: describes the network.
+    """
+    options = {f"model.options.{name}": value for name, value in description.options.items()}
+    changed = [name for name in changed_keys(config) if name.startswith(_OF_LEARNING)]
+    tags = (config.checkpoint.best_metric, "miou", "mean_dice", "pixel_accuracy")
+    metrics = [*dict.fromkeys(f"{EVALUATION}{tag}" for tag in tags), "train/loss"]
+    return HyperParameters(options | dict(leaves(config)), {*_FIRST, *changed}, metrics)

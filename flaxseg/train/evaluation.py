@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import jax
 from tqdm import tqdm
@@ -12,20 +12,31 @@ from flaxseg.inference.blending import blended_logits
 from flaxseg.inference.scoring import EvalMetrics, merge_all
 from flaxseg.inference.tiling import BLEND
 from flaxseg.report.console import standard_error
-from flaxseg.report.samples import SampleImages
+from flaxseg.report.panels import Predicted
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Compiled
 from flaxseg.train.sharding import place_batch
+from flaxseg.train.shown_images import Shown, as_predicted, fixed_indices, predictions, worst_indices
 from flaxseg.train.step import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The metrics and scores of a state on the evaluation set, and a few of the images with their predictions."""
+    """The metrics and scores of a state on the evaluation set, and a few of the images with their predictions.
+
+    Attributes:
+      metrics: the metrics.
+      scores: every score by name.
+      images: the same images in each evaluation.
+      worst: the images with the lowest IoU, the worst first.
+      state: the state, until the next step is taken; None if it is not at hand.
+    """
 
     metrics: EvalMetrics
     scores: dict[str, float]
-    images: SampleImages
+    images: Sequence[Predicted] = ()
+    worst: Sequence[Predicted] = ()
+    state: TrainState | None = None
 
 
 class EvaluationStopped(Exception):
@@ -37,7 +48,7 @@ def evaluate(
     compiled: Compiled,
     state: TrainState,
     *,
-    num_images: int,
+    shows_images: bool,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Evaluates a state on the whole evaluation set.
@@ -46,21 +57,31 @@ def evaluate(
       run: the run.
       compiled: its jitted functions.
       state: the state.
-      num_images: number of images to collect with their predictions.
+      shows_images: whether to collect the images that the run shows with their predictions.
       should_stop: called after each batch; returns whether to abandon the evaluation.
 
     Raises:
       EvaluationStopped: the evaluation was abandoned.
     """
-    images = SampleImages(num_images)
-    total = merge_all(_score_batches(run, compiled, state, images, should_stop))
-    return Evaluation(total, total.compute(), images)
+    plan, length = run.loop.evaluation, len(run.data.evaluation.source)
+    images: list[Shown] = []
+    indices = fixed_indices(plan.images, length) if shows_images else []
+    total = merge_all(_score_batches(run, compiled, state, indices, images, should_stop))
+    worst: list[Shown] = []
+    if shows_images and plan.worst:
+        worst = _predict_again(run, compiled, state, worst_indices(total.others["per_image"], plan.worst, length))
+    return Evaluation(total, total.compute(), as_predicted(images, total), as_predicted(worst, total), state)
 
 
 def _score_batches(
-    run: Run, compiled: Compiled, state: TrainState, images: SampleImages, should_stop: Callable[[], bool]
+    run: Run,
+    compiled: Compiled,
+    state: TrainState,
+    indices: Collection[int],
+    images: list[Shown],
+    should_stop: Callable[[], bool],
 ) -> Iterator[EvalMetrics]:
-    """Yields the scores of each batch, on the devices, and collects images on the way."""
+    """Yields the scores of each batch, on the devices, and collects the images of some indices on the way."""
     batches = run.data.eval_batches
     with tqdm(
         total=len(batches),
@@ -72,15 +93,28 @@ def _score_batches(
         disable=True if jax.process_index() > 0 else None,
         file=standard_error(),
     ) as bar:
-        for batch in run.data.iterate(batches):
-            inputs = {key: batch[key] for key in ("image", "extent") if key in batch}
-            logits = image_logits(run, compiled, state, place_batch(inputs, run.loop.mesh))
+        for number, batch in enumerate(run.data.iterate(batches)):
+            logits = _batch_logits(run, compiled, state, batch)
             yield compiled.score(logits, {key: value for key, value in batch.items() if key != "image"})
-            if images.wants_more:
-                images.add(batch, compiled.label(logits))
+            images += predictions(run, compiled, number, batch, logits, indices)
             bar.update()
             if should_stop():
                 raise EvaluationStopped
+
+
+def _predict_again(run: Run, compiled: Compiled, state: TrainState, indices: Sequence[int]) -> list[Shown]:
+    """Returns examples of the evaluation set in the order of `indices`, with the same predictions as those scored."""
+    found: list[Shown] = []
+    for number in sorted({index // run.loop.evaluation.batch_size for index in indices}):
+        batch = run.data.eval_batches[number]
+        found += predictions(run, compiled, number, batch, _batch_logits(run, compiled, state, batch), indices)
+    return sorted(found, key=lambda each: indices.index(each.number))
+
+
+def _batch_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) -> jax.Array:
+    """Returns the logits of an evaluation batch on the host."""
+    inputs = {key: batch[key] for key in ("image", "extent") if key in batch}
+    return image_logits(run, compiled, state, place_batch(inputs, run.loop.mesh))
 
 
 def image_logits(run: Run, compiled: Compiled, state: TrainState, batch: Batch) -> jax.Array:

@@ -151,10 +151,9 @@ class Member:
             return
         self._write_log()
         should_stop = functools.partial(self._supervision.should_stop, self.step)
-        num_images = self._plan.evaluation.images
         try:
             self._evaluation = evaluate(
-                self.run, self._compiled, self.state, num_images=num_images, should_stop=should_stop
+                self.run, self._compiled, self.state, shows_images=True, should_stop=should_stop
             )
         except EvaluationStopped:
             return
@@ -189,7 +188,7 @@ class Member:
         """Makes the result, once the run has ended."""
         self._batches = iter(())  # Ends the threads that read them.
         if self._evaluation is None and not self._stopped_by:
-            self._evaluation = evaluate(self.run, self._compiled, self.state, num_images=0)
+            self._evaluation = evaluate(self.run, self._compiled, self.state, shows_images=False)
         self._events.on_end(self.result())
 
     def result(self) -> Result:

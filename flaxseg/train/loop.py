@@ -10,6 +10,7 @@ import jax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from flaxseg.config.changes import config_markdown
 from flaxseg.config.members import named_together
 from flaxseg.config.schema import leaves
 from flaxseg.config.validate import config_key, validate
@@ -18,18 +19,21 @@ from flaxseg.errors import ConfigError
 from flaxseg.report.console import print_line
 from flaxseg.report.metric_writers import check_writer
 from flaxseg.report.tensorboard import Summaries
+from flaxseg.train.batch_writer import BatchWriter
 from flaxseg.train.build import Run, build
 from flaxseg.train.callbacks import Callback, reporting_errors
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.compile import compile_run
 from flaxseg.train.configured_callbacks import configured_callbacks
-from flaxseg.train.describe import describe
+from flaxseg.train.describe import describe, hyper_parameters
 from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.fit import fit
+from flaxseg.train.histogram_writer import HistogramWriter
 from flaxseg.train.lock import WorkdirLock
 from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.parts.model import describe_model
 from flaxseg.train.parts.public_model import with_public_network
+from flaxseg.train.profiler import Profiler
 from flaxseg.train.progress import ProgressBar
 from flaxseg.train.recovery import ROLLBACKS, RollBack, after_rollbacks, recovery
 from flaxseg.train.result import Result
@@ -200,13 +204,17 @@ def open_run(
     summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, **log, wait=wait))
     # The run was stopped in this evaluation, or killed before its scores were added to the checkpoint.
     repeats = run.loop.should_evaluate(int(state.step)) and checkpoints.lacks_scores(int(state.step))
-    summaries.start(config.to_dict(), tables, step=int(state.step), repeats_evaluation=repeats)
+    hparams = hyper_parameters(config, description)
+    summaries.start(hparams, config_markdown(config), tables, step=int(state.step), repeats_evaluation=repeats)
     writers = [
         stack.enter_context(progress),
         SampleWriter(directory.samples, description),
         SummaryWriter(summaries, run.data.evaluation),
         MetricsWriter(directory.metrics, run.data.evaluation.class_names, repeats_evaluation=repeats),
         HardestExamplesWriter(summaries, run.data.train),
+        BatchWriter(summaries, config.log.batch),
+        HistogramWriter(summaries, config.log.histograms),
+        stack.enter_context(Profiler(directory.path, config.log.profile)),
         CheckpointWriter(checkpoints),
     ]
     return OpenRun(run, state, checkpoints, writers, compilation)

@@ -32,15 +32,21 @@ def training_data(run: Run, state: TrainState) -> tuple[DataPart, Stored]:
     return data, data.load_cache() if data.load_cache else {}
 
 
-def read_batch(run: Run, step: int) -> Batch:
+def read_batch(run: Run, step: int, *, count: int | None = None) -> Batch:
     """Returns this process's part of the batch of step `step`, from 0, read from the dataset.
 
     Images are those before the augmentation of a step; cached views are augmented already.
 
+    Args:
+      run: the run.
+      step: number of steps before it.
+      count: the number of examples to return, if there are more; None for all.
+
     Raises:
       DataError: an example cannot be read.
     """
-    batch, views = run.data.read_batch(step), run.data.views
+    views = run.data.views
+    batch = {name: values[:count] for name, values in run.data.read_batch(step).items()}
     if views is None:
         return batch
     numbers = np.broadcast_to(batch.get("view", 0), len(batch["index"]))

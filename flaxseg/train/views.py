@@ -1,6 +1,7 @@
 """The views of the training examples whose features are cached."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
@@ -56,8 +57,12 @@ class Views:
     def example(self, index: int, view: int) -> Mapping[str, np.ndarray]:
         """Returns `image` and `label` of one view, as they are encoded."""
         start = index // self.batch_size * self.batch_size
-        batch = jax.jit(lambda *given: self.augment(*given))(self._read(start), view, start)
+        batch = self._jitted_augment(self._read(start), view, start)
         return {name: np.asarray(batch[name][index - start]) for name in ("image", "label")}
+
+    @functools.cached_property
+    def _jitted_augment(self) -> Callable[..., Batch]:
+        return jax.jit(self.augment)
 
     def _read(self, start: int) -> Batch:
         examples = [self.read(index) for index in range(start, min(start + self.batch_size, self.count))]

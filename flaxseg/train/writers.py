@@ -39,6 +39,8 @@ class SummaryWriter(Callback):
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
         self._summaries.evaluation(step, evaluation.metrics.confusion, evaluation.scores, evaluation.images)
+        if evaluation.worst:
+            self._summaries.worst(step, evaluation.worst)
         for metric in evaluation.metrics.others.values():
             if isinstance(metric, PerImage):
                 ids = [self._source.example_id(index) for index in range(len(self._source))]

@@ -90,3 +90,12 @@ def test_default_configurations_share_no_group():
     changed.model.options.width = 8
     assert dict(default_config().loss) == {"cross_entropy": 1.0}
     assert "width" not in default_config().model.options
+
+
+def test_a_range_of_steps_is_empty_or_has_a_first_and_a_last_step():
+    allowed = KEYS["log.profile"].allowed
+    for steps in ((), (1, 1), (10, 15), [10, 15]):
+        allowed.check("log.profile", steps)
+    for steps in ((1,), (15, 10), (0, 3), (1, 2, 3), (1.0, 2), "10", 10):
+        with pytest.raises(ArgumentError, match="the smaller first"):
+            allowed.check("log.profile", steps)

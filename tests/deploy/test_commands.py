@@ -51,7 +51,7 @@ def files(folder):
 
 def test_evaluate_prints_and_writes_the_scores_of_training(run, tmp_path, capsys):
     directory, built, states = run
-    expected = evaluate_run(built, compile_run(built, states[4]), states[4], num_images=0).metrics
+    expected = evaluate_run(built, compile_run(built, states[4]), states[4], shows_images=False).metrics
     arguments = [str(directory), "--step=4", "--json", str(tmp_path / "s.json"), "--csv", str(tmp_path / "i.csv")]
     assert evaluate.main(arguments) == 0
     text = capsys.readouterr().out

@@ -84,7 +84,7 @@ def test_a_checkpoint_is_chosen_by_its_step_or_directory(saved, place):
 
 def test_scores_equal_those_of_training_to_the_last_count(saved, model):
     _, _, run, states = saved
-    expected = evaluate(run, compile_run(run, states[2]), states[2], num_images=0)
+    expected = evaluate(run, compile_run(run, states[2]), states[2], shows_images=False)
     found = model.evaluate(run.data.evaluation, metrics=METRICS)
     np.testing.assert_array_equal(found.confusion.counts, expected.metrics.confusion.counts)
     assert found.compute() == expected.scores
@@ -424,7 +424,7 @@ def test_evaluation_of_real_images_equals_a_slow_reference(tmp_path, shared_data
     _, run, states = save_run(tmp_path, scores={1: 0.5}, file="configs/pet.py", overrides=overrides)
     model, dataset = flaxseg.load(tmp_path), run.data.evaluation
     found = model.evaluate(dataset).confusion.counts
-    expected = evaluate(run, compile_run(run, states[1]), states[1], num_images=0).metrics.confusion.counts
+    expected = evaluate(run, compile_run(run, states[1]), states[1], shows_images=False).metrics.confusion.counts
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(found, one_by_one(model, dataset))
 

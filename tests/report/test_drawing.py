@@ -6,10 +6,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from flaxseg.report.drawing import (
+    ERROR_COLOR,
     IGNORE_COLOR,
     MAX_LEGEND,
     add_legend,
+    append_legend,
     colorize,
+    error_map,
     figure_to_array,
     overlay,
     save_png,
@@ -40,6 +43,32 @@ def test_overlay_stripes_ignored_pixels():
     np.testing.assert_array_equal(covered[0], [True] * 4 + [False] * 4 + [True] * 4 + [False] * 4)
     np.testing.assert_array_equal(covered[1, :5], [True] * 3 + [False] * 2)
     assert (shown[~covered] == 115).all()
+
+
+def test_error_map_marks_wrong_pixels_on_a_dark_image_and_stripes_ignored_ones():
+    image = np.full((8, 16, 3), 100, np.uint8)
+    label, prediction = np.zeros((8, 16), np.uint8), np.zeros((8, 16), np.uint8)
+    label[:, 8:], prediction[2, :4] = 255, 1
+    prediction[:, 12:] = 1
+    shown = error_map(image, label, prediction)
+    wrong = (shown == ERROR_COLOR).all(-1)
+    assert wrong[2, :4].all() and wrong.sum() == 4
+    assert (shown[:, :8][~wrong[:, :8]] == 50).all()
+    striped = (shown[:, 8:] == IGNORE_COLOR).all(-1)
+    assert 0.4 < striped.mean() < 0.6 and (shown[:, 8:][~striped] == 50).all()
+
+
+def test_a_legend_below_an_image_has_further_colors_and_a_striped_patch():
+    image = np.zeros((5, 300, 3), np.uint8)
+    names = ("sky", "cat")
+    shown = append_legend(image, names, PALETTE, others={"wrong": (0, 99, 0)}, ignored="ignored", size=14)
+    np.testing.assert_array_equal(shown[:5], image)
+    below = shown[5:]
+    for color in (*PALETTE, (0, 99, 0)):
+        assert (below == color).all(-1).sum() == 13 * 13
+    plain = append_legend(image, names, PALETTE, size=14)[5:]
+    striped = [(each == (110, 110, 110)).all(-1).sum() for each in (below, plain)]
+    assert 0.3 * 13 * 13 < striped[0] - striped[1] < 0.7 * 13 * 13
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(1, [7, 7, 7]), (2, [7, 7, 7]), (3, [7, 8, 9]), (5, [7, 8, 9])])

@@ -6,14 +6,18 @@ import pytest
 from logged_events import events
 
 from flaxseg.report.event_files import drop_repeated_events, event_files
+from flaxseg.report.hparams import HyperParameters, hparams_summaries
 from flaxseg.report.metric_writers import open_writer
+
+EVALUATED = ("eval/miou", "eval/iou/a", "train/batch", "parameters/head/kernel", "gradients/head/kernel")
 
 pytestmark = pytest.mark.parametrize("writer", ["clu", "tensorboard"])
 
 
 def write(directory, writer, steps):
     writer = open_writer(directory, writer=writer)
-    writer.write_hparams({"a": 1})
+    made = hparams_summaries(HyperParameters({"a": 1}))
+    writer.write_summaries(0, *({name: summary[part] for name, summary in made.items()} for part in (0, 1)))
     writer.write_texts(0, {"table": "text"})
     for step in steps:
         writer.write_scalars(step, {"loss": float(step)})
@@ -39,12 +43,20 @@ def test_an_evaluation_that_is_repeated_is_removed(tmp_path, writer):
     opened = open_writer(tmp_path, writer=writer)
     for step in (1, 2):
         opened.write_scalars(step, {"train/loss": 1.0})
-        opened.write_scalars(step, {"eval/miou": 0.5, "eval/iou/a": 0.5})
+        opened.write_scalars(step, dict.fromkeys(EVALUATED, 0.5))
     opened.close()
     drop_repeated_events(event_files(tmp_path), 2)
-    assert steps(tmp_path) == {"train/loss": [1, 2], "eval/miou": [1, 2], "eval/iou/a": [1, 2]}
+    assert steps(tmp_path) == {"train/loss": [1, 2]} | {name: [1, 2] for name in EVALUATED}
     drop_repeated_events(event_files(tmp_path), 2, repeats_evaluation=True)
-    assert steps(tmp_path) == {"train/loss": [1, 2], "eval/miou": [1], "eval/iou/a": [1]}
+    assert steps(tmp_path) == {"train/loss": [1, 2]} | {name: [1] for name in EVALUATED}
+
+
+def test_the_configuration_is_removed_because_each_part_of_a_run_writes_it(tmp_path, writer):
+    opened = open_writer(tmp_path, writer=writer)
+    opened.write_texts(0, {"config": "text", "parameters": "text"})
+    opened.close()
+    drop_repeated_events(event_files(tmp_path), 2)
+    assert steps(tmp_path) == {"parameters": [0]}
 
 
 def test_an_incomplete_event_is_removed(tmp_path, writer):

@@ -10,14 +10,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from flaxseg.errors import ArgumentError
 from flaxseg.report import metric_writers
+from flaxseg.report.charts import chart_layout
 from flaxseg.report.event_files import drop_repeated_events, event_files
+from flaxseg.report.histograms import histogram_summaries
+from flaxseg.report.hparams import HyperParameters, hparams_summaries
 from flaxseg.report.metric_writers import TensorBoardWriter, check_writer, open_writer
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3), dtype=np.uint8)
 
 
 def write(writer):
-    writer.write_hparams({"seed": 3, "rate": 0.1, "name": "ü", "flag": True})
+    hparams = HyperParameters({"seed": 3, "rate": 0.1, "name": "ü", "flag": True}, {"rate"}, ["eval/miou"])
+    for made in (hparams_summaries(hparams), chart_layout(), histogram_summaries({"weights": np.arange(60)})):
+        values, metadata = ({name: summary[part] for name, summary in made.items()} for part in (0, 1))
+        writer.write_summaries(0, values, metadata)
     writer.write_texts(0, {"table": "<pre>a\n| ü |</pre>", "empty": ""})
     for step in (1, 2**40):
         writer.write_scalars(step, {"train/loss": 0.1 * step, "eval/IoU of a class": np.float32(1 / 3), "count": 7})
@@ -38,7 +44,12 @@ def test_both_writers_write_the_same_summaries(tmp_path):
     assert ours["two"] == [(2, ("images", 7, 5, [digest(image) for image in IMAGES]))]
     ((step, (_, _, hparams)),) = ours["_hparams_/session_start_info"]
     assert (step, hparams["rate"], hparams["flag"]) == (0, ("number_value", 0.1), ("bool_value", True))
-    assert len(ours) == 10
+    columns = [("flag", False), ("name", False), ("rate", True), ("seed", False)]
+    assert ours["_hparams_/experiment"] == [(0, ("columns", columns, ["eval/miou"]))]
+    assert ours["custom_scalars__config__"][0][1][:2] == ("custom_scalars", "object")
+    ((step, (_, _, buckets)),) = ours["weights"]
+    assert (step, len(buckets), buckets[0]) == (0, 30, [0, 59 / 30, 2])
+    assert len(ours) == 13
     for name in ours:
         ours_metadata, clus_metadata = (
             EventAccumulator(str(tmp_path / writer)).Reload().SummaryMetadata(name) for writer in ("tensorboard", "clu")
@@ -87,10 +98,13 @@ WITHOUT_TENSORFLOW = """
 import sys
 from pathlib import Path
 from flaxseg.report.event_files import drop_repeated_events, event_files
+from flaxseg.report.charts import chart_layout
 from flaxseg.report.event_writer import EventWriter
+from flaxseg.report.hparams import HyperParameters, hparams_summaries
 directory = Path(sys.argv[1])
 writer = EventWriter(directory, writer="tensorboard")
-writer.write_hparams({"a": 1})
+writer.write_summaries(0, lambda: hparams_summaries(HyperParameters({"a": 1})))
+writer.write_summaries(0, chart_layout)
 writer.write_images(1, {"image": __import__("numpy").zeros((1, 2, 2, 3), "uint8")})
 writer.write_texts(0, {"table": "text"})
 writer.write_scalars(1, {"loss": 1.0})
@@ -109,5 +123,5 @@ def test_tensorboards_writer_does_not_import_tensorflow_where_it_is_installed(tm
     assert done.returncode == 0, done.stderr
     assert done.stdout == "done\n"
     assert {tag: [step for step, _ in found] for tag, found in events(tmp_path).items()} == {
-        "image": [1], "table": [0], "loss": [1]
+        "image": [1], "table": [0], "loss": [1], "custom_scalars__config__": [0]
     }  # fmt: skip

@@ -7,6 +7,7 @@ from list_source import ListSource
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError
 from flaxseg.report import tensorboard
+from flaxseg.report.hparams import HyperParameters
 from flaxseg.report.tensorboard import Summaries
 
 
@@ -43,17 +44,24 @@ def test_an_unfinished_figure_is_removed(tmp_path, summaries, capsys, monkeypatc
 
 def test_figures_and_scores_of_later_steps_are_removed_when_a_run_is_resumed(tmp_path, summaries):
     images = tmp_path / "images"
-    names = ["0000002_predictions.png", "0000003_predictions.png", "10000000_confusion_matrix.png", "0000009_mine.png"]
+    names = [
+        "0000002_predictions.png",
+        "0000003_predictions.png",
+        "10000000_confusion_matrix.png",
+        "0000009_mine.png",
+        "0000003_worst.png",
+        "0000003_batch.png",
+    ]
     for name in [*names, "9_predictions.png", "0000009_reliability.png.txt"]:
         (images / name).write_bytes(b"unfinished")
     scores = np.array([0.5])
     summaries.per_image(2, ["x"], scores, scores)
-    summaries.start({}, {}, step=2)
+    summaries.start(HyperParameters({}), "", {}, step=2)
     assert (tmp_path / "per_image.csv").exists()
     assert {path.name for path in images.iterdir()} == {
         names[0], names[3], "9_predictions.png", "0000009_reliability.png.txt"
     }  # fmt: skip
-    summaries.start({}, {}, step=1)
+    summaries.start(HyperParameters({}), "", {}, step=1)
     assert not (tmp_path / "per_image.csv").exists()
     assert not (images / names[0]).exists() and (images / names[3]).exists()
 
@@ -61,4 +69,4 @@ def test_figures_and_scores_of_later_steps_are_removed_when_a_run_is_resumed(tmp
 def test_a_figure_that_cannot_be_removed_is_one_error(tmp_path, summaries):
     (tmp_path / "images" / "0000002_predictions.png").mkdir()
     with pytest.raises(CheckpointError, match=r"0000002_predictions\.png: cannot be read and removed \(.+\); make it"):
-        summaries.start({}, {}, step=1)
+        summaries.start(HyperParameters({}), "", {}, step=1)

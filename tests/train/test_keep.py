@@ -40,7 +40,7 @@ def settings(root, *overrides):
         "data.name=folder", f"data.dir={root}", "data.eval_split=val", "data.image_size=(16,16)", "data.options={}",
         "data.options.images=images/{split}", "data.options.masks=masks/{split}", "data.options.values=(0,1)",
         "data.options.class_names=('a','b')", "data.resize=keep", "train.batch_size=4", "train.steps=4",
-        "eval.every=4", "eval.batch_size=4", "mesh.data=1", *overrides,
+        "eval.every=4", "eval.batch_size=4", "mesh.data=1", "log.images=3", *overrides,
     ])  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def evaluated(config):
     run = build(config)
     state = create_state(run, None)
     compiled = compile_run(run, state)
-    return evaluate(run, compiled, state, num_images=3), run, compiled, state
+    return evaluate(run, compiled, state, shows_images=True), run, compiled, state
 
 
 def test_evaluation_counts_every_pixel_once_and_equals_a_reference_for_any_batch(images) -> None:
@@ -71,7 +71,7 @@ def test_evaluation_counts_every_pixel_once_and_equals_a_reference_for_any_batch
         np.add.at(expected, (example["label"][valid], prediction[valid]), 1)
     # A pixel whose two logits are nearly equal may change its class by rounding.
     assert np.abs(expected - counts[1]).sum() <= 2
-    assert [row[2].shape for row in found.images.rows] == list(SIZES[:3])
+    assert [each.prediction.shape for each in found.images] == [SIZES[index] for index in (0, 2, 4)]
 
 
 def predicted(network, image, side):
@@ -99,7 +99,7 @@ def predicted(network, image, side):
 def test_images_are_scored_at_their_own_size_when_they_are_scaled(images) -> None:
     found, *_ = evaluated(settings(images, "data.scale=0.7", "mesh.data=2", "mesh.spatial=2"))
     assert found.metrics.confusion.counts.sum() == sum((height - 1) * width for height, width in SIZES)
-    assert found.images.rows[0][0].shape == (14, 21, 3) and found.images.rows[0][1].shape == (20, 30)
+    assert [each.shape for each in found.images[0][:3]] == [(20, 30, 3), (20, 30), (20, 30)]
 
 
 def test_a_run_trains_and_a_resumed_one_ends_the_same(images, tmp_path) -> None:

@@ -5,17 +5,36 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 
 import cv2
 import numpy as np
 import pytest
+from flax import traverse_util
 from logged_events import events
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.list_session_groups import Handler
 
 from flaxseg.config.files import load_config
 from flaxseg.errors import ConfigError
+from flaxseg.train.build import build
+from flaxseg.train.callbacks import Callback
 from flaxseg.train.loop import train_and_evaluate
 
-OVERRIDES = ["log.hardest=2", "log.images=1", "eval.metrics=('per_image',)"]
+OVERRIDES = [
+    "log.hardest=2",
+    "log.images=3",
+    "log.worst=4",
+    "log.batch=2",
+    "log.histograms=('parameters','gradients')",
+    "augment.flip=0.5",
+    "data.options.size=(20,27)",
+]
 
 KILLED = f"""
 import importlib.machinery, os, signal, sys, time
@@ -67,10 +86,30 @@ def folder(tmp_path_factory):
     return directory
 
 
+class Evaluations(Callback):
+    """Keeps the evaluations of a run by their steps."""
+
+    def __init__(self):
+        self.found = {}
+
+    def on_evaluation(self, step, evaluation):
+        self.found[step] = evaluation
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def evaluations():
+    """Returns a callback that keeps the evaluations of the first of the runs below."""
+    return Evaluations()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, evaluations):
     """Returns the directories of two runs of six steps, by the writer of their events."""
-    return {name: train(tmp_path_factory.mktemp(name), name) for name in ("clu", "tensorboard")}
+    logdir = tmp_path_factory.mktemp("runs")
+    return {
+        name: train(logdir / name, name, callbacks=[evaluations] if name == "clu" else [])
+        for name in ("clu", "tensorboard")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +136,9 @@ def killed(request, tmp_path_factory, folder):
     return workdir
 
 
-def train(workdir, writer):
-    train_and_evaluate(load_config("configs/shapes.py:tiny", [*OVERRIDES, f"log.writer={writer}"]), workdir)
+def train(workdir, writer, callbacks=()):
+    config = load_config("configs/shapes.py:tiny", [*OVERRIDES, f"log.writer={writer}"])
+    train_and_evaluate(config, workdir, callbacks=callbacks)
     return workdir
 
 
@@ -111,10 +151,12 @@ def without_times(row):
 
 
 def comparable(workdir):
-    """Returns the events of a run without speeds, and without the hyper-parameter that names the writer."""
+    """Returns the events of a run without speeds, and without the name of the writer."""
     found = events(workdir)
     ((_, (_, _, hparams)),) = found.pop("_hparams_/session_start_info")
     del hparams["log.writer"]
+    ((step, (kind, dtype, text)),) = found["config"]
+    found["config"] = step, kind, dtype, [row for row in text.splitlines() if b"log.writer" not in row]
     for tag in found:
         if "per_second" in tag:
             found[tag] = [step for step, _ in found[tag]]
@@ -144,6 +186,96 @@ def test_both_writers_write_the_same_events_of_a_run(whole, expected):
     assert [step for step, _ in found["train/loss"]] == [2, 3, 4, 6]
     assert [step for step, _ in found["eval/predictions"]] == [3, 6]
     assert hparams["train.steps"] == ("number_value", 6.0)
+    assert hparams["model.options.width"] == ("number_value", 4.0)
+    assert [step for step, _ in found["train/batch"]] == [0, 3, 6]
+    for name in ("eval/worst", "parameters/head/kernel", "gradients/head/kernel"):
+        assert [step for step, _ in found[name]] == [3, 6]
+    assert b"| `train.steps` | **`6`** | `0` |" in found["config"][3]
+
+
+def test_histograms_count_every_parameter(whole, evaluations):
+    found = events(whole["clu"])
+    params = evaluations.found[6].state.params
+    sizes = {path: leaf.size for path, leaf in traverse_util.flatten_dict(params, sep="/").items()}
+    for kind in ("parameters", "gradients"):
+        tags = {tag.removeprefix(f"{kind}/"): values for tag, values in found.items() if tag.startswith(f"{kind}/")}
+        assert tags.keys() == sizes.keys()
+        for path, values in tags.items():
+            assert [sum(row[2] for row in table) for _, (_, _, table) in values] == [sizes[path]] * 2
+    ((_, _, table),) = [value for step, value in found["parameters/head/kernel"] if step == 6]
+    kernel = np.asarray(params["head"]["kernel"], np.float64)
+    assert (table[0][0], table[-1][1]) == (kernel.min(), kernel.max())
+
+
+def test_the_same_images_are_shown_each_time_and_the_worst_as_they_are_scored(whole, evaluations):
+    source = build(load_config("configs/shapes.py:tiny", OVERRIDES)).data.evaluation.source
+    for step, evaluation in evaluations.found.items():
+        for shown, index in zip(evaluation.images, (0, 5, 10), strict=True):
+            np.testing.assert_array_equal(shown.image, source[index]["image"])
+            np.testing.assert_array_equal(shown.label, source[index]["label"])
+            assert shown.title.startswith(f"{source[index]['id']}: IoU 0.")
+        scores = [mean_iou(shown.label, shown.prediction) for shown in evaluation.worst]
+        lowest = sorted(evaluation.metrics.others["per_image"].image_iou()[:16])[:4]
+        assert scores == lowest and scores[0] < scores[3]
+        assert [shown.title.rpartition(" ")[2] for shown in evaluation.worst] == [f"{score:.3f}" for score in scores]
+        assert step in (3, 6)
+    rows = [row.split(",") for row in (whole["clu"] / "per_image.csv").read_text().splitlines()[1:5]]
+    assert [f"{row[1]}: IoU {float(row[2]):.3f}" for row in rows] == [shown.title for shown in evaluation.worst]
+
+
+def mean_iou(label, prediction):
+    """Returns the mean IoU over the classes in a label or a prediction."""
+    valid = label != 255
+    label, prediction = label[valid], prediction[valid]
+    pairs = [(label == k, prediction == k) for k in range(5)]
+    found = [(a & b).sum() / (a | b).sum() for a, b in pairs if (a | b).any()]
+    return sum(found) / len(found)
+
+
+def test_tensorboard_compares_runs_by_their_metrics(whole, evaluations):
+    """Read by TensorBoard's own HParams tab."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(whole["clu"].parent)).Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(multiplexer, "")))
+    columns = api_pb2.ColParams(
+        metric=api_pb2.MetricName(tag="eval/miou"), order=api_pb2.ORDER_DESC, missing_values_first=False
+    )
+    request = api_pb2.ListSessionGroupsRequest(
+        allowed_statuses=[api_pb2.STATUS_UNKNOWN], col_params=[columns], slice_size=9
+    )
+    answer = Handler(RequestContext(), context, "", request).run()
+    assert sorted(group.name for group in answer.session_groups) == ["clu", "tensorboard"]
+    scores = evaluations.found[6].scores
+    for group in answer.session_groups:
+        values = {value.name.tag: value.value for value in group.metric_values}
+        assert values.keys() == {"eval/miou", "eval/mean_dice", "eval/pixel_accuracy", "train/loss"}
+        for name in ("miou", "mean_dice", "pixel_accuracy"):
+            assert values[f"eval/{name}"] == pytest.approx(scores[name], rel=1e-6)
+        assert group.hparams["log.writer"].string_value == group.name
+        assert group.hparams["optimizer.learning_rate"].number_value == 3e-3
+    metadata = context.hparams_metadata(RequestContext(), "")
+    experiment = context.experiment_from_metadata(RequestContext(), "", True, metadata, [])
+    first = [column.name for column in experiment.hparam_infos if column.differs]
+    assert "optimizer.learning_rate" in first and "augment.blur" not in first
+
+
+def test_one_chart_holds_the_iou_of_each_class(whole):
+    """Read by TensorBoard's own Custom Scalars tab."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Of a package within tensorboard.
+        from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
+        from tensorboard.plugins.scalar.scalars_plugin import ScalarsPlugin
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(whole["clu"].parent)).Reload()
+    plugins = {}
+    tab = TBContext(data_provider=MultiplexerDataProvider(multiplexer, ""), plugin_name_to_instance=plugins, logdir="")
+    plugins["scalars"] = ScalarsPlugin(tab)
+    plugin = CustomScalarsPlugin(tab)
+    (category,) = json.loads(plugin.layout_impl(RequestContext(), ""))["category"]
+    chart = next(chart for chart in category["chart"] if chart["title"] == "IoU of each class")
+    (pattern,) = chart["multiline"]["tag"]
+    for run in ("clu", "tensorboard"):
+        lines = plugin.scalars_impl(RequestContext(), run, pattern, "")["tag_to_events"]
+        assert sorted(lines) == [f"eval/iou/{name}" for name in ("background", "border", "disc", "square", "triangle")]
+        assert [[event[1] for event in line] for line in lines.values()] == [[3, 6]] * 5
 
 
 @pytest.mark.parametrize("writer", [pytest.param("clu", marks=pytest.mark.long), "tensorboard"])

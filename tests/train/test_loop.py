@@ -21,7 +21,6 @@ from flaxseg.data.stored_samples import read_samples
 from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
-from flaxseg.report.samples import SampleImages
 from flaxseg.train import fit, loop
 from flaxseg.train.build import build
 from flaxseg.train.callbacks import Callback
@@ -132,7 +131,8 @@ def test_tensorboard_holds_figures(events):
 
 def test_figures_are_also_png_files(run):
     names = sorted(path.name for path in (run[1] / "images").iterdir())
-    assert names == [f"000000{step}_{name}.png" for step in (3, 6) for name in ("confusion_matrix", "predictions")]
+    shown = [f"000000{step}_{name}.png" for step in (3, 6) for name in ("batch", "confusion_matrix", "predictions")]
+    assert names == ["0000000_batch.png", *shown]
     panel = np.asarray(Image.open(run[1] / "images" / "0000006_predictions.png"))
     assert panel.shape[2] == 3
     assert len(np.unique(panel.reshape(-1, 3), axis=0)) > 50
@@ -231,9 +231,9 @@ def falling_scores():
     total = np.eye(5, dtype=np.int64)
     counts = itertools.chain([total], itertools.repeat(total[::-1]))
 
-    def evaluate(*_, num_images, should_stop=None):
+    def evaluate(*_, shows_images, should_stop=None):
         metrics = EvalMetrics(ConfusionMatrix(next(counts)))
-        return Evaluation(metrics, metrics.compute(), SampleImages(0))
+        return Evaluation(metrics, metrics.compute())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "evaluate", evaluate)

@@ -16,7 +16,6 @@ from flaxseg.deploy.predictor import load
 from flaxseg.errors import CheckpointError, ConfigError
 from flaxseg.main import main
 from flaxseg.report import tensorboard
-from flaxseg.report.samples import SampleImages
 from flaxseg.train import fit, loop, members
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.compile import compile_run
@@ -229,7 +228,7 @@ def test_a_run_that_stops_early_leaves_the_others_as_they_are(runs, tmp_path):
     def scored(run, compiled, state, **options):
         """Returns an evaluation whose score falls for seed 1, and rises for the others."""
         sign = -1 if run.loop.seed == 1 else 1
-        return Evaluation(metrics, {**metrics.compute(), "miou": 0.5 + sign * 0.01 * int(state.step)}, SampleImages(0))
+        return Evaluation(metrics, {**metrics.compute(), "miou": 0.5 + sign * 0.01 * int(state.step)})
 
     with unittest.mock.patch.object(fit, "evaluate", scored):
         results = train_together(of_seeds("eval.every=2", "train.early_stop=2"), tmp_path)

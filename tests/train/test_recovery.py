@@ -18,7 +18,6 @@ from flaxseg.config.files import load_config
 from flaxseg.errors import DataError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
-from flaxseg.report.samples import SampleImages
 from flaxseg.train import fit, loop, recovery
 from flaxseg.train.build import build
 from flaxseg.train.callbacks import Callback
@@ -53,9 +52,9 @@ def quick():
         return compiled[key]
 
     metrics = EvalMetrics(ConfusionMatrix(np.eye(5, dtype=np.int64)))
-    evaluation = Evaluation(metrics, metrics.compute(), SampleImages(0))
+    evaluation = Evaluation(metrics, metrics.compute())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "evaluate", lambda *_, num_images, should_stop=None: evaluation)
+        patch.setattr(fit, "evaluate", lambda *_, shows_images, should_stop=None: evaluation)
         patch.setattr(loop, "compile_run", compile_once)
         patch.setattr(loop, "Summaries", unittest.mock.MagicMock())
         yield

@@ -18,16 +18,20 @@ class EvaluationPlan:
 
     Attributes:
       every: number of steps between evaluations.
+      batch_size: number of examples in a batch, over all devices.
       metrics: names of `metrics.METRICS` to compute in addition to the confusion matrix.
       images: number of images to show with their label and prediction.
+      worst: number of images with the lowest IoU to show; above 0, `metrics` includes "per_image".
       tile: height and width of the tiles in which whole images are predicted; None if images are resized to one size.
       scale: the factor that the sides of images are multiplied by; None if images are resized to one size.
       patience: number of steps without a better score after which the run stops early; 0: never.
     """
 
     every: int
+    batch_size: int
     metrics: tuple[str, ...]
     images: int
+    worst: int
     tile: tuple[int, int] | None
     scale: float | None
     patience: int
@@ -200,8 +204,10 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         log_every=config.log.every,
         evaluation=EvaluationPlan(
             evaluate_every,
-            tuple(config.eval.metrics),
+            config.eval.batch_size,
+            _metrics(config),
             config.log.images,
+            config.log.worst,
             tile=tuple(config.data.image_size) if keep else None,
             scale=float(config.data.scale) if keep else None,
             patience=config.train.early_stop,
@@ -214,6 +220,12 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         ),
         faults=FaultPlan(config.train.non_finite, config.train.non_finite_limit, config.train.stall_minutes),
     )
+
+
+def _metrics(config: ConfigDict) -> tuple[str, ...]:
+    """Returns the names of the metrics that are asked for, and of the one that finds the worst images."""
+    names = tuple(config.eval.metrics)
+    return (*names, "per_image") if config.log.worst and "per_image" not in names else names
 
 
 def _check_steps_per_call(config: ConfigDict) -> None:
