@@ -89,6 +89,10 @@ class UnknownColors(DataError):
         self.ignore_colors = tuple(ignore_colors)
 
 
+class MissingMasks(DataError):
+    """None of the images of a split has a mask, so that it can be predicted, but neither trained nor evaluated on."""
+
+
 class CheckpointError(FlaxsegError):
     """A checkpoint or working directory does not fit the run; the message lists the differences."""
 

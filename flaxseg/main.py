@@ -34,6 +34,8 @@ examples:
         print every key with its value
 """
 
+NOT_EVALUATED = "not evaluated, because config.data.eval_split is ''"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status.
@@ -114,10 +116,12 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
 
     if jax.process_index() > 0:
         return
-    print(f"\n{result.table()}\n")
-    print(f"images        {workdir / 'images'}")
-    best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
-    print(f"checkpoints   {workdir / 'checkpoints'} ({best})")
+    if config.data.eval_split:
+        print(f"\n{result.table()}\n")
+        print(f"images        {workdir / 'images'}")
+    else:
+        print(f"\n{NOT_EVALUATED}\n")
+    print(f"checkpoints   {workdir / 'checkpoints'} ({_best(result, config)})")
     print(f"TensorBoard   tensorboard --logdir {workdir}")
     _report_incidents(result, config)
 
@@ -128,12 +132,18 @@ def _report_seeds(results: "dict[int, Result]", config: "ConfigDict", workdir: P
 
     scores = {f"seed {seed}": each.scores.compute() if each.scores else {} for seed, each in results.items()}
     names = dict.fromkeys([config.checkpoint.best_metric, "miou", "mean_dice", "pixel_accuracy"])
-    print(f"\n{spread_table(scores, list(names))}\n")
+    print(f"\n{spread_table(scores, list(names)) if config.data.eval_split else NOT_EVALUATED}\n")
     for seed, result in results.items():
-        best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
-        print(f"seed {seed:<9}{workdir / f'seed-{seed}'} (step {int(result.state.step)}, {best})")
+        print(f"seed {seed:<9}{workdir / f'seed-{seed}'} (step {int(result.state.step)}, {_best(result, config)})")
         _report_incidents(result, config)
     print(f"TensorBoard   tensorboard --logdir {workdir}")
+
+
+def _best(result: "Result", config: "ConfigDict") -> str:
+    """Returns which checkpoint is the best."""
+    if not config.data.eval_split:
+        return f"latest: step {int(result.state.step)}"
+    return "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
 
 
 def _report_incidents(result: "Result", config: "ConfigDict") -> None:

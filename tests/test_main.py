@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
-from flaxseg.main import main
+from flaxseg.config.files import load_config
+from flaxseg.main import _report, main
+from flaxseg.train.result import Result
 
 
 def run(*arguments):
@@ -120,3 +123,11 @@ def test_a_run_prints_its_scores_and_files(tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     for part in ("mIoU", "triangle", f"images        {tmp_path}/run/images", "best: step 3", "tensorboard --logdir"):
         assert part in text
+
+
+def test_a_run_without_evaluation_names_its_latest_checkpoint(capsys, tmp_path):
+    result = Result(None, ("a", "b"), types.SimpleNamespace(step=40), best_step=None)
+    _report(result, load_config("shapes", ["data.eval_split="]), tmp_path)
+    text = capsys.readouterr().out
+    assert text.startswith("\nnot evaluated, because config.data.eval_split is ''\n\ncheckpoints ")
+    assert "(latest: step 40)" in text and "images" not in text

@@ -71,6 +71,7 @@ def augmented_batches(config: ConfigDict, train: SegmentationDataset) -> Iterato
 
 
 _KEYS = {
+    "eval_split": "data.eval_split",
     "image_size": "data.image_size",
     "resize": "data.resize",
     "skip_bad": "data.skip_bad",
@@ -86,4 +87,6 @@ def flag(argument: str, value: Any) -> str:
     """Returns the flag that sets an argument, quoted for a shell: `--config.data.options.values='(0,255)'`."""
     key = _KEYS.get(argument, f"data.options.{argument}")
     text = value if isinstance(value, str) else repr(value).replace(", ", ",")
+    if not isinstance(value, str) and '"' not in text and "\\" not in text:
+        text = text.replace("'", '"')  # A shell's quotes are single ones.
     return f"--config.{key}={shlex.quote(text)}"

@@ -14,16 +14,19 @@ from flaxseg.data.sources.image_files import (
     nearest_content,
 )
 from flaxseg.data.sources.split_lists import read_split_list
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, MissingMasks
 
 _SPLIT = "{split}"
 _MAX_SHOWN = 10
+_NO_MASKS_HINT = (
+    "\nNone of these {} images has a mask. Images without masks can be predicted, but neither trained nor evaluated on"
+)
 _ONLY_PAIRS_HINT = "\nTo skip files without a counterpart, use folder(only_pairs=True)"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
-    """An image file and its mask file; `stem` is the common part of their names."""
+    """An image file and its mask file, "" if it has none; `stem` is the common part of their names."""
 
     stem: str
     image: str
@@ -37,7 +40,7 @@ class Layout:
     Attributes:
       root: the folder of the dataset.
       images: the folder of the images.
-      masks: the folder of the masks.
+      masks: the folder of the masks; "" if the images have none.
       split_list: a text file with the stem or the path of an image on each line; "" for none.
       image_suffix: the part of an image's name between the common stem and the extension.
       mask_suffix: the same part of a mask's name; files without it are skipped.
@@ -74,11 +77,15 @@ class Layout:
         """Returns the pairs of a split, sorted by stem, so that a seed always gives the same order of training.
 
         Raises:
+          MissingMasks: none of the images has a mask, although masks are to be read; a DataError.
           DataError: missing folders or files, or files that do not match; the message lists up to ten problems.
         """
         self._check_root()
         image_dir, mask_dir = self.path(self.images, split), self.path(self.masks, split)
         problems: list[str] = []
+        if not self.masks:
+            return self._images_only(split, image_dir, problems)
+        stems: list[str] = []
         images, masks = found = self._find_files(image_dir, mask_dir, problems)
         if self.only_pairs and not problems:
             images, masks = _common_stems(images, masks)
@@ -94,8 +101,22 @@ class Layout:
                 extra = [] if is_shared else sorted(set(masks) - set(images))
                 problems += [f"the mask {masks[s]} has no image in {image_dir}" for s in extra]
         if problems:
-            raise self._error(problems, split, _suffix_hint(*found) if all(found) else self._flat_hint(found))
+            hint = _suffix_hint(*found) if all(found) else self._flat_hint(found)
+            listed = [stem for stem in stems if stem in found[0]] or list(found[0])
+            if listed and not hint and not any(stem in found[1] for stem in listed):
+                raise MissingMasks(self._message(problems, split, _NO_MASKS_HINT.format(len(listed))))
+            raise DataError(self._message(problems, split, hint))
         return [Pair(s, os.path.join(image_dir, images[s]), os.path.join(mask_dir, masks[s])) for s in stems]
+
+    def _images_only(self, split: str, image_dir: str, problems: list[str]) -> list[Pair]:
+        """Returns the images of a split, without masks."""
+        images = files_by_stem(image_dir, self.image_suffix, problems)
+        stems = sorted(images)
+        if self.split_list and not problems:
+            stems = self._listed_stems(split, images, images, problems)
+        if problems:
+            raise DataError(self._message(problems, split, ""))
+        return [Pair(stem, os.path.join(image_dir, images[stem]), "") for stem in stems]
 
     def all_masks(self) -> list[str]:
         """Returns the mask files of every split, so that values inferred from them are the same for each split."""
@@ -153,24 +174,25 @@ class Layout:
         """Returns the stems in the split's list, and appends what is wrong to `problems`."""
         path, folders = self.path(self.split_list, split), (self.images, self.masks)
         known = {*images, *masks}
+        kinds = [("image", images), ("mask", masks)] if self.masks else [("image", images)]
         stems = read_split_list(path, known, folders, (self.image_suffix, self.mask_suffix), problems)
         if self.only_pairs:
             stems = [stem for stem in stems if stem in images]
             problems += [] if stems or problems else [f"no entry of the list {path} has an image and a mask"]
             return stems
         for stem in stems:
-            missing = [kind for kind, files in (("image", images), ("mask", masks)) if stem not in files]
+            missing = [kind for kind, files in kinds if stem not in files]
             if missing:
                 problems.append(f"{stem}, listed in {path}, has no {' and no '.join(missing)}")
         return stems
 
-    def _error(self, problems: Sequence[str], split: str, hint: str) -> DataError:
+    def _message(self, problems: Sequence[str], split: str, hint: str) -> str:
         lines = [f"\n  {problem}" for problem in problems[:_MAX_SHOWN]]
         rest = len(problems) - _MAX_SHOWN
         more = f"\n  and {rest} more" if rest > 0 else ""
         known = f"; existing splits: {', '.join(self.splits()) or 'none'}" if self.names_splits else ""
         hint = hint or _ONLY_PAIRS_HINT * any("has no" in problem for problem in problems)
-        return DataError(
+        return (
             f"the dataset in {self.root} (split {split!r}{known}) has {len(problems)} problem(s):"
             f"{''.join(lines)}{more}\n"
             f"Images and masks are paired by their path without extension below {self.images!r} and {self.masks!r} "
