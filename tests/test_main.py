@@ -99,6 +99,22 @@ def test_a_key_without_a_value_does_not_take_the_next_flag_as_its_value(capsys):
     assert "--config.data.dir has no value" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.dir=my photos"], "unrecognized arguments: --data.dir=my photos; keys of the configuration are set by "
+         "--config.KEY=VALUE, as in --config.data.dir=my photos\n"),
+        (["config.train.steps"], "as in --config.train.steps=VALUE\n"),
+        (["--config.data.dir", "=", "pair"], "--config.data.dir has no value; write --config.data.dir=VALUE, without "),
+        (["pair", "--fast"], "unrecognized arguments: pair --fast\n"),
+    ],
+)  # fmt: skip
+def test_keys_that_are_set_in_another_way_show_how(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--config=shapes", *arguments])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     command = [sys.executable, "-m", "flaxseg.main", "--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run"]

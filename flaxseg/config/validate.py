@@ -179,7 +179,12 @@ def _option_errors(values: Mapping[str, Any]) -> list[str]:
             continue
         name, options = values[allowed.entry_key], values[key.name]
         entry = look_up(name, allowed.table)
-        found = option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in)
+        found = [
+            f"{message}{key_hint('num_classes', ())}"
+            if message.startswith(f"config.{key.name}.num_classes ")
+            else message
+            for message in option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in)
+        ]
         if not found and key.name in _BUILD and name in allowed.table:
             try:
                 _BUILD[key.name](entry, options)

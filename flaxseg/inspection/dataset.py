@@ -130,11 +130,7 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     colored = {split.role for split in splits if split.needs_colors}
     opened = [split.statistics for split in splits if not split.error and split.statistics]
     read = {split.role: split.statistics for split in splits if split.statistics}
-    found = [
-        Finding("error", f"{split.role}: cannot be opened: {split.error}", _without_masks(split))
-        for split in splits
-        if split.error and split.role not in colored
-    ]
+    found = _check_opened([split for split in splits if split.role not in colored])
     found += mask_values.check_unknown_values(
         opened, options=options, has_class_names=bool(chosen.get("class_names")), skip_bad=skip_bad
     )
@@ -164,11 +160,26 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     return found + _check_inferred_values(dataset, splits[0])
 
 
-def _without_masks(split: Split) -> tuple[Setting, ...]:
-    """Returns the setting that trains without an evaluation split that has no masks."""
-    if split.role != "eval" or not isinstance(split.cause, MissingMasks):
-        return ()
-    return (Setting("to train without evaluation", {"eval_split": ""}),)
+def _check_opened(splits: Sequence[Split]) -> list[Finding]:
+    """Reports splits that cannot be opened; those with the same error together."""
+    by_error: dict[str, list[Split]] = {}
+    for split in splits:
+        if split.error:
+            by_error.setdefault(split.error.replace(repr(split.name), "SPLIT"), []).append(split)
+    return [
+        Finding(
+            "error", f"{' and '.join(split.role for split in same)}: cannot be opened: {same[0].error}", _repairs(same)
+        )
+        for same in by_error.values()
+    ]
+
+
+def _repairs(splits: Sequence[Split]) -> tuple[Setting, ...]:
+    """Returns the settings with which splits that have the same error could be opened, or left out."""
+    cause = splits[0].cause
+    if isinstance(cause, MissingMasks) and [split.role for split in splits] == ["eval"]:
+        return (Setting("to train without evaluation", {"eval_split": ""}),)
+    return (Setting("to open them so", cause.options),) if isinstance(cause, DataError) and cause.options else ()
 
 
 def _compare_splits(

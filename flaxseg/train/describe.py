@@ -63,9 +63,9 @@ def _steps(run: Run, step: int, *, stops_early: bool) -> str:
     plan = run.loop
     again = "evaluated once more" if plan.evaluation.every else "nothing is left to do"
     if step >= plan.total_steps:
-        return f"complete at step {step:,}; {again}"
+        return f"complete at step {step:,}; {again}. To train on, raise train.steps or train.epochs"
     if stops_early:
-        return f"stopped early at step {step:,} of {plan.total_steps:,}; {again}"
+        return f"stopped early at step {step:,} of {plan.total_steps:,}; {again}. To train on, raise train.early_stop"
     kind, every = (
         ("an evaluation", plan.evaluation.every) if plan.evaluation.every else ("a checkpoint", plan.checkpoints.every)
     )

@@ -288,3 +288,12 @@ def test_without_evaluation_nothing_stops_early():
     config.data.train_split = ""
     with pytest.raises(ConfigError, match="config.data.train_split = '': must name the split to train on"):
         validate(config)
+
+
+def test_the_number_of_classes_is_no_option():
+    for given in (["model.options.num_classes=3"], ["data.name=folder", "data.options={'num_classes': 3}"]):
+        config = load_config("shapes", ["model.options={}", *given])
+        with pytest.raises(
+            ConfigError, match=r"options.num_classes = 3: no such option; .*the classes are those of the"
+        ):
+            validate(config)

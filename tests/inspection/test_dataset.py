@@ -114,10 +114,7 @@ def test_a_split_without_mask_values_is_opened_once(change):
 
     inspection = inspect({"open_split": open_split, "option_names": ("values", "colors"), **change})
     assert opened == ["first", "second"]
-    assert [finding.text for finding in inspection.findings] == [
-        "train: cannot be opened: missing",
-        "eval: cannot be opened: missing",
-    ]
+    assert [finding.text for finding in inspection.findings] == ["train and eval: cannot be opened: missing"]
 
 
 def test_splits_of_different_classes_are_an_error():

@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import os
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from flaxseg.data.sources.image_files import (
     SUFFIXES,
@@ -21,7 +22,15 @@ _MAX_SHOWN = 10
 _NO_MASKS_HINT = (
     "\nNone of these {} images has a mask. Images without masks can be predicted, but neither trained nor evaluated on"
 )
-_ONLY_PAIRS_HINT = "\nTo skip files without a counterpart, use folder(only_pairs=True)"
+
+_Hint = tuple[str, dict[str, Any]]
+"""A line that an error ends with, and the options of `folder` that it suggests."""
+
+_NO_HINT: _Hint = "", {}
+_ONLY_PAIRS_HINT: _Hint = (
+    "\nTo skip files without a counterpart, use folder(only_pairs=True)",
+    {"only_pairs": True},
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,9 +112,12 @@ class Layout:
         if problems:
             hint = _suffix_hint(*found) if all(found) else self._flat_hint(found)
             listed = [stem for stem in stems if stem in found[0]] or list(found[0])
-            if listed and not hint and not any(stem in found[1] for stem in listed):
+            if listed and hint == _NO_HINT and not any(stem in found[1] for stem in listed):
                 raise MissingMasks(self._message(problems, split, _NO_MASKS_HINT.format(len(listed))))
-            raise DataError(self._message(problems, split, hint))
+            if hint == _NO_HINT and any("has no" in problem for problem in problems):
+                hint = _ONLY_PAIRS_HINT
+            text, options = hint
+            raise DataError(self._message(problems, split, text), options=options)
         return [Pair(s, os.path.join(image_dir, images[s]), os.path.join(mask_dir, masks[s])) for s in stems]
 
     def _images_only(self, split: str, image_dir: str, problems: list[str]) -> list[Pair]:
@@ -142,21 +154,20 @@ class Layout:
         what = "is a file" if os.path.exists(self.root) else f"does not exist{nearest_content(self.root)}"
         raise DataError(f"the folder of the dataset, {self.root}, {what}; check the path")
 
-    def _flat_hint(self, found: Sequence[Collection[str]]) -> str:
+    def _flat_hint(self, found: Sequence[Collection[str]]) -> _Hint:
         """Returns the options for a folder that contains images and masks side by side, if this one does."""
         if any(found):
-            return ""
+            return _NO_HINT
         stems = {os.path.splitext(name)[0] for name in os.listdir(self.root) if name.lower().endswith(SUFFIXES)}
         suffixes = collections.Counter(
             stem[len(first) :] for first in stems for stem in stems if stem != first and stem.startswith(first)
         )
         suffix, count = next(iter(suffixes.most_common(1)), ("", 0))
         if 2 * count < len(stems) or not suffix:
-            return ""
-        return (
-            f"\nImages and masks seem to lie side by side in {self.root}: use folder(images='.', masks='.', "
-            f"mask_suffix={suffix!r})"
-        )
+            return _NO_HINT
+        options = {"images": ".", "masks": ".", "mask_suffix": suffix}
+        arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        return f"\nImages and masks seem to lie side by side in {self.root}: use folder({arguments})", options
 
     def _find_files(self, image_dir: str, mask_dir: str, problems: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Returns the paths of the images and of the masks by stem, and appends what is wrong to `problems`."""
@@ -164,6 +175,10 @@ class Layout:
             # In a common folder, a file whose name ends like a mask is not an image.
             images = files_by_stem(image_dir, self.image_suffix, problems, exclude_suffix=self.mask_suffix)
             return images, files_by_stem(mask_dir, self.mask_suffix, problems)
+        contents = [nearest_content(folder) for folder in (image_dir, mask_dir) if not os.path.isdir(folder)]
+        if len(contents) == 2 and contents[0] == contents[1]:
+            problems.append(f"neither the folder {image_dir} nor {mask_dir} exists{contents[0]}")
+            return {}, {}
         # If one folder lies inside the other, its files are not searched there.
         images = files_by_stem(image_dir, self.image_suffix, problems, exclude=mask_dir)
         return images, files_by_stem(mask_dir, self.mask_suffix, problems, exclude=image_dir)
@@ -191,7 +206,6 @@ class Layout:
         rest = len(problems) - _MAX_SHOWN
         more = f"\n  and {rest} more" if rest > 0 else ""
         known = f"; existing splits: {', '.join(self.splits()) or 'none'}" if self.names_splits else ""
-        hint = hint or _ONLY_PAIRS_HINT * any("has no" in problem for problem in problems)
         return (
             f"the dataset in {self.root} (split {split!r}{known}) has {len(problems)} problem(s):"
             f"{''.join(lines)}{more}\n"
@@ -201,7 +215,7 @@ class Layout:
         )
 
 
-def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> str:
+def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> _Hint:
     """Returns the option that would pair the files, if all names of one kind have a suffix after those of the other."""
     kinds = ("mask_suffix", set(images), set(masks)), ("image_suffix", set(masks), set(images))
     for option, shorter, longer in kinds:
@@ -209,8 +223,8 @@ def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> str:
         for name in sorted(longer):
             suffix = name.removeprefix(first)
             if name.startswith(first) and suffix and "/" not in suffix and {s + suffix for s in shorter} <= longer:
-                return f"\nEvery file has a counterpart with {option}={suffix!r}"
-    return ""
+                return f"\nEvery file has a counterpart with {option}={suffix!r}", {option: suffix}
+    return _NO_HINT
 
 
 def _common_stems(images: dict[str, str], masks: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flaxseg.augment import canvas_size
+from flaxseg.config.files import override_flag
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.batching import stack_examples
@@ -21,7 +22,7 @@ from flaxseg.data.pipeline import canvas_reader, iterate, train_batches_by_seed
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
-from flaxseg.errors import MissingMasks
+from flaxseg.errors import DataError, MissingMasks, UnknownColors
 from flaxseg.train import device_cache
 from flaxseg.train.parts.augmentation import build_augmentation
 from flaxseg.train.sharding import stacked
@@ -175,10 +176,20 @@ def _open_split(config: ConfigDict, key: str) -> SegmentationDataset:
     try:
         with config_key("data", data_dir="dir", split=key):
             return open_dataset(settings.name, settings[key], data_dir=settings.dir, options=settings.options)
-    except MissingMasks as error:
-        if key == "train_split":
-            raise
-        raise MissingMasks(f"{error}\nTo train without evaluation, set config.data.eval_split=''") from None
+    except DataError as error:
+        if remedy := _remedy(error, key):
+            raise DataError(f"{error}\n{remedy}") from error
+        raise
+
+
+def _remedy(error: DataError, key: str) -> str:
+    """Returns what the user of a configuration can do about an error of the split that a key names; "" if unknown."""
+    if isinstance(error, UnknownColors):
+        return "`python -m flaxseg.inspect_data`, with the same arguments, lists the colors of all masks, with settings"
+    if isinstance(error, MissingMasks) and key == "eval_split":
+        return "To train without evaluation, add --config.data.eval_split="
+    flags = " ".join(override_flag(f"data.options.{name}", value) for name, value in error.options.items())
+    return f"On the command line, add {flags}" if flags else ""
 
 
 def _eval_batches(config: ConfigDict, evaluation: SegmentationDataset) -> Sequence[Batch]:

@@ -258,6 +258,9 @@ def test_unpaired_files_suggest_the_suffix_that_pairs_them(tmp_path: pathlib.Pat
         write(tmp_path / "images" / f"{stem}.png", np.zeros((4, 5, 3)))
         write(tmp_path / "masks" / f"{stem}_mask.png", np.zeros((4, 5)))
     assert message("all", data_dir=str(tmp_path)).endswith("Every file has a counterpart with mask_suffix='_mask'")
+    with pytest.raises(DataError) as caught:
+        folder("all", data_dir=str(tmp_path))
+    assert caught.value.options == {"mask_suffix": "_mask"}
     swapped = message("all", data_dir=str(tmp_path), images="masks", masks="images")
     assert swapped.endswith("Every file has a counterpart with image_suffix='_mask'")
     write(tmp_path / "images" / "c.png", np.zeros((4, 5, 3)))
@@ -289,7 +292,9 @@ def test_only_pairs_skips_files_without_a_counterpart(tmp_path: pathlib.Path) ->
 def test_a_missing_folder_is_reported_with_its_siblings(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "a", [[0]], "photos", "labels")
     text = message("all", data_dir=str(tmp_path))
-    assert f"the folder {tmp_path}/images does not exist ({tmp_path} contains labels, photos)" in text
+    assert (
+        f"neither the folder {tmp_path}/images nor {tmp_path}/masks exists ({tmp_path} contains labels, photos)" in text
+    )
 
 
 def test_data_dir_is_required(tmp_path: pathlib.Path) -> None:
@@ -398,7 +403,7 @@ def test_images_without_masks_are_opened_to_predict_them(tmp_path: pathlib.Path)
         with pytest.raises(MissingMasks, match=r"None of these \d images has a mask. .*can be predicted, but neither"):
             folder("test" if "split_list" in options else "all", **options)
     dataset = folder("test", **given, masks="")
-    assert ids(dataset) == ["c", "b"] and dataset.num_classes == 2
+    assert ids(dataset) == ["b", "c"] and dataset.num_classes == 2
     np.testing.assert_array_equal(dataset.source[0]["label"], np.full((3, 2), IGNORE_LABEL))
     assert folder("all", data_dir=str(tmp_path), masks="", class_names=("x",)).class_names == ("x",)
     (tmp_path / "bad.txt").write_text("d\n")
