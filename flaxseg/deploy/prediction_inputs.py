@@ -10,16 +10,14 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key
-from flaxseg.data.datasets import DATASETS
 from flaxseg.data.decode.blocks import stored_size
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.sources.image_files import SUFFIXES, list_image_files
 from flaxseg.data.sources.pair_source import PairSource
 from flaxseg.data.sources.wrappers import MappedSource
-from flaxseg.data.splits import open_dataset
+from flaxseg.data.splits import open_without_masks
 from flaxseg.deploy import video
 from flaxseg.errors import DataError, did_you_mean
-from flaxseg.registry import look_up, option_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +94,7 @@ def split_images(config: ConfigDict, split: str, *, max_megapixels: float = MAX_
     """
     settings = config.data
     with config_key("data", data_dir="dir"):
-        options, takes = dict(settings.options), option_names(look_up(settings.name, DATASETS))
-        without_masks = {"masks": ""} if "masks" in takes else {}
-        dataset = open_dataset(settings.name, split, data_dir=settings.dir, options=options | without_masks)
+        dataset = open_without_masks(settings.name, split, data_dir=settings.dir, options=settings.options)
     source = dataset.source
     while isinstance(source, MappedSource):
         source = source.source
