@@ -82,7 +82,10 @@ def test_splits_by_folder_name(tmp_path: pathlib.Path) -> None:
     # The classes are those of the whole dataset, no matter which split is opened.
     assert train.class_names == val.class_names == ("0", "1", "2")
     text = message("test", **options)
-    assert f"the folder {tmp_path}/test does not exist" in text and "existing splits: train, val)" in text
+    assert (
+        f"neither the folder {tmp_path}/test nor {tmp_path}/testannot exists" in text
+        and "existing splits: train, val)" in text
+    )
 
 
 def test_splits_by_list(tmp_path: pathlib.Path) -> None:
