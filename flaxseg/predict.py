@@ -156,11 +156,14 @@ def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
     """Returns the images and videos that --input or --split names."""
     from flaxseg.config.files import load_config
     from flaxseg.deploy.prediction_inputs import find_images, split_images
-    from flaxseg.errors import ArgumentError
+    from flaxseg.errors import ArgumentError, DataError
 
     if bool(arguments.input) == bool(arguments.split):
-        problem = "give either --input=PATH, or --split=NAME for a split of the dataset that the run was trained on"
-        raise ArgumentError("--input", arguments.input, problem)
+        raise DataError(
+            "--input and --split name different images: give one of them"
+            if arguments.input
+            else "give either --input=PATH, or --split=NAME for a split of the dataset that the run was trained on"
+        )
     if arguments.input:
         return find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
     config = Path(arguments.model[0]) / "config.json"

@@ -276,6 +276,7 @@ def test_images_that_cannot_be_read_are_reported_at_the_end(run, photos, tmp_pat
         (["--input={photos}", "--output={photos}"], "is the folder of the images and of the results"),
         (["--input={photos}/none", "--output={out}"], "none: does not exist"),
         (["--output={out}"], "give either --input=PATH, or --split=NAME for a split of the dataset"),
+        (["--input={photos}", "--split=test", "--output={out}"], "--input and --split name different images: give one"),
         (["--split=test", "--output={out}"], "the images of the dataset shapes are not files of their own; give the"),
         (["--input={photos}", "--output={photos}/a.png"], "a.png: is a file; give the name of a folder"),
         (["--input={photos}", "--output={out}", "--batch_size=0"], "batch_size = 0"),

@@ -110,7 +110,7 @@ class Layout:
                 extra = [] if is_shared else sorted(set(masks) - set(images))
                 problems += [f"the mask {masks[s]} has no image in {image_dir}" for s in extra]
         if problems:
-            hint = _suffix_hint(*found) if all(found) else self._flat_hint(found)
+            hint = _suffix_hint(*found) if all(found) else self._root_hint(found)
             listed = [stem for stem in stems if stem in found[0]] or list(found[0])
             if listed and hint == _NO_HINT and not any(stem in found[1] for stem in listed):
                 raise MissingMasks(self._message(problems, split, _NO_MASKS_HINT.format(len(listed))))
@@ -154,10 +154,15 @@ class Layout:
         what = "is a file" if os.path.exists(self.root) else f"does not exist{nearest_content(self.root)}"
         raise DataError(f"the folder of the dataset, {self.root}, {what}; check the path")
 
-    def _flat_hint(self, found: Sequence[Collection[str]]) -> _Hint:
-        """Returns the options for a folder that contains images and masks side by side, if this one does."""
+    def _root_hint(self, found: Sequence[Collection[str]]) -> _Hint:
+        """Returns what the folder is if it has neither images nor masks where they should be: one of them, or both."""
         if any(found):
             return _NO_HINT
+        above = os.path.dirname(os.path.abspath(self.root))
+        if _SPLIT not in self.images + self.masks and all(
+            os.path.isdir(os.path.join(above, folder)) for folder in (self.images, self.masks)
+        ):
+            return f"\nThe folder above it, {above}, contains {self.images} and {self.masks}: give that one", {}
         stems = {os.path.splitext(name)[0] for name in os.listdir(self.root) if name.lower().endswith(SUFFIXES)}
         suffixes = collections.Counter(
             stem[len(first) :] for first in stems for stem in stems if stem != first and stem.startswith(first)

@@ -420,3 +420,9 @@ def test_masks_of_other_names_are_not_missing(tmp_path: pathlib.Path) -> None:
     with pytest.raises(DataError, match="mask_suffix='_mask'") as caught:
         folder("all", data_dir=str(tmp_path))
     assert not isinstance(caught.value, MissingMasks)
+
+
+def test_the_folder_of_the_images_is_not_that_of_the_dataset(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1]])
+    text = message("all", data_dir=str(tmp_path / "images"))
+    assert text.endswith(f"The folder above it, {tmp_path}, contains images and masks: give that one")
