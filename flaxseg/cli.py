@@ -26,7 +26,7 @@ def command_parser(prog: str, *, description: str, epilog: str) -> argparse.Argu
       epilog: examples.
     """
     return argparse.ArgumentParser(
-        prog=prog,
+        prog=_as_typed(prog),
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -107,14 +107,16 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
             overrides.append(match[1] + match[2])
         else:
             value = next(remaining, "--")
-            if value.startswith("--"):
-                parser.error(f"{argument} has no value; write {argument}=VALUE")
+            if value.startswith("--") or value == "=":
+                parser.error(f"{argument} has no value; write {argument}=VALUE, without spaces")
             overrides.append(f"{match[1]}={value}")
-    arguments = parser.parse_args(rest)
+    arguments, unknown = parser.parse_known_args(rest)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_key_hint(unknown)}")
     if arguments.help_config is not None:
         parser.exit(exit_status(lambda: _print_help(arguments, overrides), interrupted=""))
     if arguments.config is None and arguments.config_is_required:
-        parser.error("the following arguments are required: --config")
+        parser.error("--config is required; for example, --config=shapes, or --config=folder --config.data.dir=DIR")
     return arguments, overrides
 
 
@@ -175,6 +177,23 @@ def prepare(*, verbose: bool) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow announces oneDNN on stderr; unused here.
     compile_cache.enable()
+
+
+def _as_typed(prog: str) -> str:
+    """Returns how a command was called: `flaxseg train` where that was it."""
+    program, *words = sys.argv or [""]
+    return f"flaxseg {words[0]}" if words and Path(program).stem == "flaxseg" else prog
+
+
+def _key_hint(arguments: Sequence[str]) -> str:
+    """Returns how the first of these arguments that looks like a key of the configuration is set."""
+    keys = (re.fullmatch(r"-{0,2}(?:config\.)?(\w+(?:\.\w+)+)(?:=(.*))?", each, re.DOTALL) for each in arguments)
+    key = next(filter(None, keys), None)
+    return (
+        f"; keys of the configuration are set by --config.KEY=VALUE, as in --config.{key[1]}={key[2] or 'VALUE'}"
+        if key
+        else ""
+    )
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -36,7 +36,15 @@ class ConfigError(FlaxsegError):
 
 
 class DataError(FlaxsegError):
-    """A dataset, image or mask cannot be used; the message names the file or folder."""
+    """A dataset, image or mask cannot be used; the message names the file or folder.
+
+    Attributes:
+      options: options of the dataset, by name, with which it can probably be used; empty if there are none.
+    """
+
+    def __init__(self, message: str, *, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.options = dict(options or {})
 
 
 class ChangedFile(DataError):
@@ -87,6 +95,10 @@ class UnknownColors(DataError):
         self.counts = dict(counts)
         self.colors = tuple(colors)
         self.ignore_colors = tuple(ignore_colors)
+
+
+class MissingMasks(DataError):
+    """None of the images of a split has a mask, so that it can be predicted, but neither trained nor evaluated on."""
 
 
 class CheckpointError(FlaxsegError):

@@ -34,6 +34,8 @@ examples:
         print every key with its value
 """
 
+NOT_EVALUATED = "not evaluated, because config.data.eval_split is ''"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status.
@@ -123,11 +125,13 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
 
     if jax.process_index() > 0:
         return
-    print(f"\n{result.table()}\n")
-    print(f"images        {workdir / 'images'}")
-    best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
+    if config.data.eval_split:
+        print(f"\n{result.table()}\n")
+        print(f"images        {workdir / 'images'}")
+    else:
+        print(f"\n{NOT_EVALUATED}\n")
     saved = workdir / "checkpoints" if config.checkpoint.keep else "none was saved"
-    print(f"checkpoints   {saved} ({best})")
+    print(f"checkpoints   {saved} ({_best(result, config)})")
     _report_tensorboard(config, workdir)
     _report_incidents(result, config)
 
@@ -139,10 +143,10 @@ def _report_together(results: "dict[str, Result]", config: "ConfigDict", workdir
 
     scores = {name: each.scores.compute() if each.scores else {} for name, each in results.items()}
     metrics = dict.fromkeys([config.checkpoint.best_metric, "miou", "mean_dice", "pixel_accuracy"])
-    print(f"\n{spread_table(scores, list(metrics), {name: setting(name) for name in results})}\n")
+    settings = {name: setting(name) for name in results}
+    print(f"\n{spread_table(scores, list(metrics), settings) if config.data.eval_split else NOT_EVALUATED}\n")
     for name, result in results.items():
-        best = "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
-        print(f"{workdir / name} (step {int(result.state.step)}, {best})")
+        print(f"{workdir / name} (step {int(result.state.step)}, {_best(result, config)})")
         _report_incidents(result, config)
     _report_tensorboard(config, workdir)
 
@@ -150,6 +154,13 @@ def _report_together(results: "dict[str, Result]", config: "ConfigDict", workdir
 def _report_tensorboard(config: "ConfigDict", workdir: Path) -> None:
     if config.log.writer != "none":
         print(f"TensorBoard   tensorboard --logdir {workdir}")
+
+
+def _best(result: "Result", config: "ConfigDict") -> str:
+    """Returns which checkpoint is the best."""
+    if not config.data.eval_split:
+        return f"latest: step {int(result.state.step)}"
+    return "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
 
 
 def _report_incidents(result: "Result", config: "ConfigDict") -> None:

@@ -4,9 +4,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flaxseg import cli, interrupts
+
+if TYPE_CHECKING:
+    from flaxseg.deploy.prediction_inputs import InputImage
 
 DESCRIPTION = """\
 Predicts the class of each pixel of images with a trained network. Writes, below the output folder,
@@ -41,6 +44,8 @@ examples:
         all images in a folder and its subfolders, with the best checkpoint of a run
   python -m flaxseg.predict --model=runs/pet --step=700 --input a.jpg 'more/*.png' --output=predictions --overlay
         single files, and those that a pattern finds
+  python -m flaxseg.predict --model=runs/pet --split=test --output=predictions
+        a split of the dataset that the network was trained on; its images need no masks
   python -m flaxseg.predict --model=runs/pet --input=cat.mp4 --output=predictions
         a video
   python -m flaxseg.predict --model runs/a runs/b --input=photos --output=predictions --uncertainty=disagreement
@@ -54,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True}
     add("--model", metavar="MODEL", **several, help="a run, export or weights; several for an ensemble")
-    add("--input", metavar="PATH", **several, help="images, folders, patterns, or videos")
+    add("--input", metavar="PATH", nargs="+", action="extend", help="images, folders, patterns, or videos")
+    add("--split", metavar="NAME", help="instead of --input: a split of the run's dataset; it needs no masks")
     add("--output", metavar="DIR", type=Path, required=True, help="folder of the results")
     add("--overlay", action="store_true", help="write the classes drawn over the images")
     add("--probabilities", action="store_true", help="write the probabilities of the classes")
@@ -100,12 +106,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from flaxseg.deploy.predict_files import predict_files
     from flaxseg.deploy.predict_videos import predict_videos
     from flaxseg.deploy.prediction_files import PredictionFiles
-    from flaxseg.deploy.prediction_inputs import find_images
     from flaxseg.deploy.prediction_report import prediction_report
     from flaxseg.deploy.predictor import load
 
     interrupts.raise_from_now_on()
-    found = find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
+    found = _inputs(arguments)
     if arguments.batch_size is None:
         arguments.batch_size = jax.local_device_count()
     options = {name: getattr(arguments, name) for name in ("tiling", "halo", "batch_size", "fold", "max_megapixels")}
@@ -132,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
     files.claim(found, model.name, model.digest())
     if any(
         Path(each).is_dir() and arguments.output.resolve().is_relative_to(Path(each).resolve())
-        for each in arguments.input
+        for each in arguments.input or ()
     ):
         print(
             f"note: {arguments.output} lies in an input folder; a dataset of that folder would include it",
@@ -145,6 +150,27 @@ def _run(arguments: argparse.Namespace) -> int:
     print("\n".join(lines))
     print("".join(f"{line}\n" for line in failures), end="", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
+    """Returns the images and videos that --input or --split names."""
+    from flaxseg.config.files import load_config
+    from flaxseg.deploy.prediction_inputs import find_images, split_images
+    from flaxseg.errors import ArgumentError, DataError
+
+    if bool(arguments.input) == bool(arguments.split):
+        raise DataError(
+            "--input and --split name different images: give one of them"
+            if arguments.input
+            else "give either --input=PATH, or --split=NAME for a split of the dataset that the run was trained on"
+        )
+    if arguments.input:
+        return find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
+    config = Path(arguments.model[0]) / "config.json"
+    if not config.is_file():
+        problem = f"{arguments.model[0]} is not the directory of a run, which records its dataset; give --input instead"
+        raise ArgumentError("--split", arguments.split, problem)
+    return split_images(load_config(str(config)), arguments.split, max_megapixels=arguments.max_megapixels)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import pytest
 from huggingface_hub import constants
 from public_repositories import COMMIT
 
+from flaxseg.models.pretrained import hub as hub_module
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     """Serves `server.files[repository][filename]` at `main` and COMMIT."""
@@ -71,6 +73,7 @@ def hub(monkeypatch, tmp_path):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         # Between attempts the library would wait, in total for half a minute.
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(hub_module, "_answers", {})
         yield server
         server.shutdown()
         thread.join()

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
-from flaxseg.main import main
+from flaxseg.config.files import load_config
+from flaxseg.main import NOT_EVALUATED, _report, _report_seeds, main
+from flaxseg.train.result import Result
 
 
 def run(*arguments):
@@ -96,6 +99,22 @@ def test_a_key_without_a_value_does_not_take_the_next_flag_as_its_value(capsys):
     assert "--config.data.dir has no value" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.dir=my photos"], "unrecognized arguments: --data.dir=my photos; keys of the configuration are set by "
+         "--config.KEY=VALUE, as in --config.data.dir=my photos\n"),
+        (["config.train.steps"], "as in --config.train.steps=VALUE\n"),
+        (["--config.data.dir", "=", "pair"], "--config.data.dir has no value; write --config.data.dir=VALUE, without "),
+        (["pair", "--fast"], "unrecognized arguments: pair --fast\n"),
+    ],
+)  # fmt: skip
+def test_keys_that_are_set_in_another_way_show_how(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--config=shapes", *arguments])
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     command = [sys.executable, "-m", "flaxseg.main", "--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run"]
@@ -120,3 +139,14 @@ def test_a_run_prints_its_scores_and_files(tmp_path, capsys, monkeypatch):
     text = capsys.readouterr().out
     for part in ("mIoU", "triangle", f"images        {tmp_path}/run/images", "best: step 3", "tensorboard --logdir"):
         assert part in text
+
+
+def test_a_run_without_evaluation_names_its_latest_checkpoint(capsys, tmp_path):
+    result = Result(None, ("a", "b"), types.SimpleNamespace(step=40), best_step=None)
+    _report(result, load_config("shapes", ["data.eval_split="]), tmp_path)
+    text = capsys.readouterr().out
+    assert text.startswith("\nnot evaluated, because config.data.eval_split is ''\n\ncheckpoints ")
+    assert "(latest: step 40)" in text and "images" not in text
+    _report_seeds({7: result}, load_config("shapes", ["data.eval_split="]), tmp_path)
+    text = capsys.readouterr().out
+    assert text.startswith(f"\n{NOT_EVALUATED}\n") and "(step 40, latest: step 40)" in text

@@ -241,7 +241,9 @@ STRING = Rule("a string", lambda value: isinstance(value, str))
 PATH = Rule("a string; as a path, with names of at most 255 bytes", _is_path)
 BOOLEAN = Rule("True or False", lambda value: isinstance(value, bool))
 
-IMAGE_SIZE = Rule("a tuple of 2 integers of at least 1: (height, width)", lambda v: _is_pair_of(v, at_least_32(1)))
+IMAGE_SIZE = Rule(
+    "a tuple of 2 integers of at least 1: (height, width), as in (256, 256)", lambda v: _is_pair_of(v, at_least_32(1))
+)
 ZOOM_RANGE = Rule(
     "a tuple of 2 numbers above 0, the smaller first", lambda v: _is_pair_of(v, POSITIVE) and v[0] <= v[1]
 )

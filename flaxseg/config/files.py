@@ -2,6 +2,7 @@
 
 import ast
 import runpy
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -166,6 +167,14 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> None:
     if messages:
         # Report them with all other errors, so that everything can be corrected at once.
         raise_all(messages + errors_in(config))
+
+
+def override_flag(key: str, value: Any) -> str:
+    """Returns the flag that sets a key, quoted for a shell: `--config.data.options.values='(0,255)'`."""
+    text = value if isinstance(value, str) else repr(value).replace(", ", ",")
+    if not isinstance(value, str) and '"' not in text and "\\" not in text:
+        text = text.replace("'", '"')  # A shell's own quotes are single ones.
+    return f"--config.{key}={shlex.quote(text)}"
 
 
 def _call(file: str, function: Callable[[], Any]) -> Any:

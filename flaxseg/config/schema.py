@@ -95,7 +95,7 @@ SCHEMA = (
         Key("data.name", "shapes", EntryName(DATASETS), "The dataset."),
         Key("data.dir", "", PATH, "The dataset's folder; '' selects the dataset's default location."),
         Key("data.train_split", "train", STRING, "The split to train on, such as train or train[:90%]."),
-        Key("data.eval_split", "test", STRING, "The split to evaluate on."),
+        Key("data.eval_split", "test", STRING, "The split to evaluate on; '': no evaluation."),
         Key("data.options", {}, Options("data.name", DATASETS, ("data_dir",)), "Options of the dataset."),
         Key("data.image_size", (128, 128), IMAGE_SIZE,
             "Height and width, in pixels, of what the network is trained on: whole images resized, or crops."),
@@ -220,7 +220,8 @@ SCHEMA = (
         Key("eval.metrics", (), names_of(METRICS), "Metrics to compute in addition to those of the confusion matrix."),
     )),
     Section("checkpoint", "Checkpoints", (
-        Key("checkpoint.every", 0, at_least(0), "Steps between checkpoints; 0: one at every evaluation."),
+        Key("checkpoint.every", 0, at_least(0),
+            "Steps between checkpoints; 0: one at every evaluation, or as often without evaluation."),
         Key("checkpoint.keep", 2, at_least(0),
             "Number of latest checkpoints to keep, in addition to the best; 0: none is saved, and the run cannot be "
             "resumed."),

@@ -128,6 +128,13 @@ def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
     messages = []
     if values.get("train.steps") == 0 and values.get("train.epochs") == 0:
         messages.append("config.train.steps = 0 and config.train.epochs = 0: one of them must be above 0")
+    if values.get("data.eval_split") == "" and values.get("train.early_stop", 0) > 0:
+        messages.append(
+            f"config.train.early_stop = {values['train.early_stop']}: without evaluation (data.eval_split = '') there "
+            "is no score that could stop improving; use 0, or name a split"
+        )
+    if values.get("data.train_split") == "":
+        messages.append("config.data.train_split = '': must name the split to train on, such as train")
     if values.get("data.resize") == "keep":
         if values.get("data.cache") == "device":
             messages.append(
@@ -179,7 +186,12 @@ def _option_errors(values: Mapping[str, Any]) -> list[str]:
             continue
         name, options = values[allowed.entry_key], values[key.name]
         entry = look_up(name, allowed.table)
-        found = option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in)
+        found = [
+            f"{message}{key_hint('num_classes', ())}"
+            if message.startswith(f"config.{key.name}.num_classes ")
+            else message
+            for message in option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in)
+        ]
         if not found and key.name in _BUILD and name in allowed.table:
             try:
                 _BUILD[key.name](entry, options)

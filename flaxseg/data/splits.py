@@ -39,6 +39,22 @@ def open_dataset(
     return dataset
 
 
+def open_without_masks(
+    name: str, split: str, *, data_dir: str = "", options: Mapping[str, Any] | None = None
+) -> SegmentationDataset:
+    """Returns a split of a dataset as `open_dataset` does, but does not read its masks if it has the option `masks`.
+
+    The pixels of its images are all ignored then.
+
+    Raises:
+      ArgumentError, DataError: see `open_dataset`.
+    """
+    has_option = "masks" in option_names(look_up(name, DATASETS))
+    return open_dataset(
+        name, split, data_dir=data_dir, options={**(options or {}), **({"masks": ""} if has_option else {})}
+    )
+
+
 def check_same_classes(splits: Mapping[str, SegmentationDataset]) -> None:
     """Checks that the splits of a dataset have the same classes, and at least two.
 

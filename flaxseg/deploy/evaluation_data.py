@@ -87,6 +87,11 @@ def open_evaluation_data(config: ConfigDict, *, split: str = "") -> EvaluationDa
       DataError: the dataset is missing or cannot be used.
     """
     settings, split = config.data, split or config.data.eval_split
+    if not split:
+        raise ConfigError(
+            f"config.data.eval_split = '': names no split to evaluate on; give one with --split, such as "
+            f"--split={settings.train_split}, or a folder of images and masks with --data"
+        )
     with config_key("data", data_dir="dir", split="eval_split"):
         dataset = open_dataset(settings.name, split, data_dir=settings.dir, options=settings.options)
     skipped = BadExamples(settings.skip_bad, functools.partial(tqdm.write, file=sys.stderr))

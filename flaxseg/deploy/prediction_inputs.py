@@ -7,9 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
+from flaxseg.config.validate import config_key
 from flaxseg.data.decode.blocks import stored_size
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.sources.image_files import SUFFIXES, list_image_files
+from flaxseg.data.sources.pair_source import PairSource
+from flaxseg.data.sources.wrappers import MappedSource
+from flaxseg.data.splits import open_without_masks
 from flaxseg.deploy import video
 from flaxseg.errors import DataError, did_you_mean
 
@@ -70,10 +76,39 @@ def find_images(inputs: Sequence[str], *, output: Path, max_megapixels: float = 
     images = []
     for name, path in sorted(found.items()):
         stem = os.path.splitext(name)[0]
-        height, width = stored_size(path) or (0, 0)
-        is_large = height * width > max_megapixels * 1e6
-        images.append(InputImage(path, (stem if stems[stem] == 1 else name).replace(os.sep, "/"), is_large))
+        images.append(_input_image(path, stem if stems[stem] == 1 else name, max_megapixels))
     return images
+
+
+def split_images(config: ConfigDict, split: str, *, max_megapixels: float = MAX_MEGAPIXELS) -> list[InputImage]:
+    """Returns the images of a split of the dataset that a configuration names; masks need not exist.
+
+    Args:
+      config: the configuration, such as that of a run.
+      split: the split, as the dataset names it.
+      max_megapixels: see `find_images`.
+
+    Raises:
+      ConfigError: the dataset has no such split.
+      DataError: the dataset is missing, or its images are not files of their own.
+    """
+    settings = config.data
+    with config_key("data", data_dir="dir"):
+        dataset = open_without_masks(settings.name, split, data_dir=settings.dir, options=settings.options)
+    source = dataset.source
+    while isinstance(source, MappedSource):
+        source = source.source
+    if not isinstance(source, PairSource):
+        raise DataError(
+            f"the images of the dataset {settings.name} are not files of their own; give the images to predict as "
+            "--input"
+        )
+    return [_input_image(pair.image, pair.stem, max_megapixels) for pair in source.pairs]
+
+
+def _input_image(path: str, stem: str, max_megapixels: float) -> InputImage:
+    height, width = stored_size(path) or (0, 0)
+    return InputImage(path, stem.replace(os.sep, "/"), is_large=height * width > max_megapixels * 1e6)
 
 
 def _named(given: str, output: Path) -> Iterator[tuple[str, str]]:

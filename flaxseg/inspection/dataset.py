@@ -1,4 +1,4 @@
-"""The inspection of a dataset: reads both splits, runs every check, and draws contact sheets."""
+"""The inspection of a dataset: reads its splits, runs every check, and draws contact sheets."""
 
 import dataclasses
 import itertools
@@ -10,7 +10,7 @@ from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.splits import check_same_classes
 from flaxseg.data.statistics import Statistics, compute_statistics
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
-from flaxseg.errors import DataError, FlaxsegError
+from flaxseg.errors import DataError, FlaxsegError, MissingMasks
 from flaxseg.inspection import comparison_checks, mask_colors, mask_values, split_checks, suggestions
 from flaxseg.inspection.contact_sheet import ContactSheet, batch_sheet, split_sheet
 from flaxseg.inspection.findings import Finding, Setting
@@ -28,7 +28,7 @@ class DatasetToInspect:
 
     Attributes:
       train_split: the name of the split to train on.
-      eval_split: the name of the split to evaluate on.
+      eval_split: the name of the split to evaluate on; "" for none.
       open_split: (split, options) -> the opened split; raises FlaxsegError if it cannot be opened.
       options: the options that the user chose, by name; `open_split` is called with these first.
       option_names: all options that the dataset accepts.
@@ -71,7 +71,7 @@ class TrainingSetup:
 def inspect_dataset(
     dataset: DatasetToInspect, training: TrainingSetup, *, title: str, max_images: int = 24, num_threads: int = -1
 ) -> Inspection:
-    """Reads every example of both splits, and returns problems with their repairs, and contact sheets.
+    """Reads every example of each split, and returns problems with their repairs, and contact sheets.
 
     Args:
       dataset: the dataset.
@@ -80,10 +80,8 @@ def inspect_dataset(
       max_images: the largest number of images of each split to show; 0 omits the contact sheets of the splits.
       num_threads: threads that read and decode; 0 reads in the calling thread; -1 uses one per core.
     """
-    splits = [
-        _read_split(dataset, role, name, num_threads)
-        for role, name in (("train", dataset.train_split), ("eval", dataset.eval_split))
-    ]
+    names = {"train": dataset.train_split} | ({"eval": dataset.eval_split} if dataset.eval_split else {})
+    splits = [_read_split(dataset, role, name, num_threads) for role, name in names.items()]
     findings = _findings(dataset, training, splits)
     sheets = _split_sheets(splits, max_images) if max_images else []
     train = splits[0].dataset
@@ -105,13 +103,13 @@ def inspect_dataset(
 
 def _read_split(dataset: DatasetToInspect, role: str, name: str, num_threads: int) -> Split:
     """Opens and reads a split; if it cannot be opened, reads what does not depend on its classes."""
-    error, opened = "", None
+    cause, opened = None, None
     try:
         opened = dataset.open_split(name, dataset.options)
-    except FlaxsegError as problem:
-        error, opened = str(problem), _open_without_classes(dataset, name)
+    except FlaxsegError as error:
+        cause, opened = error, _open_without_classes(dataset, name)
     statistics = compute_statistics(opened, num_threads=num_threads, description=role) if opened is not None else None
-    return Split(role, name, error, opened, statistics)
+    return Split(role, name, str(cause or ""), opened, statistics, cause)
 
 
 def _open_without_classes(dataset: DatasetToInspect, name: str) -> SegmentationDataset | None:
@@ -129,19 +127,29 @@ def _open_without_classes(dataset: DatasetToInspect, name: str) -> SegmentationD
 
 def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequence[Split]) -> list[Finding]:
     options, chosen, skip_bad = dataset.suggestible, dataset.options, training.skip_bad
+    colored = {split.role for split in splits if split.needs_colors}
     opened = [split.statistics for split in splits if not split.error and split.statistics]
     read = {split.role: split.statistics for split in splits if split.statistics}
-    found = [Finding("error", f"{split.role}: cannot be opened: {split.error}") for split in splits if split.error]
+    found = _check_opened([split for split in splits if split.role not in colored])
     found += mask_values.check_unknown_values(
         opened, options=options, has_class_names=bool(chosen.get("class_names")), skip_bad=skip_bad
     )
-    found += mask_colors.check_unknown_colors(list(read.values()), options=options, skip_bad=skip_bad)
+    found += mask_colors.check_unknown_colors(
+        list(read.values()),
+        options=options,
+        class_names=chosen.get("class_names", ()),
+        skip_bad=0 if colored else skip_bad,
+    )
     found += split_checks.check_unreadable(read, skip_bad=skip_bad)
     for role, statistics in read.items():
+        if role in colored:
+            continue
         found += split_checks.check_split(role, statistics, options=options)
         found += split_checks.check_value_range(role, statistics, chosen.get("value_range"), options=options)
+    if opened and not splits[0].error and opened[0].ids and training.image_size:
+        found += split_checks.check_image_size("train", opened[0], training.image_size)
     if len(opened) == len(splits):
-        found += _compare_splits(dataset, training, splits, *opened)
+        found += _compare_splits(dataset, splits, opened)
     if opened and not chosen.get("reduce_zero_label"):
         found += mask_values.check_ignored_second_class(
             opened,
@@ -152,26 +160,47 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     return found + _check_inferred_values(dataset, splits[0])
 
 
+def _check_opened(splits: Sequence[Split]) -> list[Finding]:
+    """Reports splits that cannot be opened; those with the same error together."""
+    by_error: dict[str, list[Split]] = {}
+    for split in splits:
+        if split.error:
+            by_error.setdefault(split.error.replace(repr(split.name), "SPLIT"), []).append(split)
+    return [
+        Finding(
+            "error", f"{' and '.join(split.role for split in same)}: cannot be opened: {same[0].error}", _repairs(same)
+        )
+        for same in by_error.values()
+    ]
+
+
+def _repairs(splits: Sequence[Split]) -> tuple[Setting, ...]:
+    """Returns the settings with which splits that have the same error could be opened, or left out."""
+    cause = splits[0].cause
+    if isinstance(cause, MissingMasks) and [split.role for split in splits] == ["eval"]:
+        return (Setting("to train without evaluation", {"eval_split": ""}),)
+    return (Setting("to open them so", cause.options),) if isinstance(cause, DataError) and cause.options else ()
+
+
 def _compare_splits(
-    dataset: DatasetToInspect, training: TrainingSetup, splits: Sequence[Split], train: Statistics,
-    evaluation: Statistics,
-) -> list[Finding]:  # fmt: skip
-    """Runs the checks that need both splits, on the usable examples only."""
-    train_data, eval_data = splits[0].dataset, splits[1].dataset
-    assert train_data is not None and eval_data is not None
+    dataset: DatasetToInspect, splits: Sequence[Split], statistics: Sequence[Statistics]
+) -> list[Finding]:
+    """Checks the classes of all splits, and compares the splits with each other, on the usable examples only."""
+    datasets = {split.name: split.dataset for split in splits if split.dataset is not None}
     try:
-        check_same_classes({splits[0].name: train_data, splits[1].name: eval_data})
+        check_same_classes(datasets)
     except FlaxsegError as error:
         return [Finding("error", str(error))]
-    if not len(train.ids) or not len(evaluation.ids):
+    if not all(len(each.ids) for each in statistics):
         return []
-    return [
-        *comparison_checks.check_missing_classes(train, evaluation, train_data.class_names),
-        *comparison_checks.check_class_balance(train, train_data.class_names),
-        *(split_checks.check_image_size("train", train, training.image_size) if training.image_size else []),
-        *comparison_checks.check_matching_channels(train, evaluation, options=dataset.suggestible),
-        *comparison_checks.check_leakage(train, evaluation),
-    ]
+    (train, *others), class_names = statistics, datasets[splits[0].name].class_names
+    found = comparison_checks.check_class_balance(train, class_names)
+    for evaluation in others or [train]:
+        found = [*comparison_checks.check_missing_classes(train, evaluation, class_names), *found]
+    for evaluation in others:
+        found += comparison_checks.check_matching_channels(train, evaluation, options=dataset.suggestible)
+        found += comparison_checks.check_leakage(train, evaluation)
+    return found
 
 
 def _check_inferred_values(dataset: DatasetToInspect, train: Split) -> list[Finding]:

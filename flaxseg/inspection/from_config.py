@@ -2,13 +2,13 @@
 
 import functools
 import itertools
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from flaxseg.config.files import override_flag
 from flaxseg.config.validate import config_key
 from flaxseg.data import DATASETS
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
@@ -71,6 +71,7 @@ def augmented_batches(config: ConfigDict, train: SegmentationDataset) -> Iterato
 
 
 _KEYS = {
+    "eval_split": "data.eval_split",
     "image_size": "data.image_size",
     "resize": "data.resize",
     "skip_bad": "data.skip_bad",
@@ -85,5 +86,4 @@ _KEYS = {
 def flag(argument: str, value: Any) -> str:
     """Returns the flag that sets an argument, quoted for a shell: `--config.data.options.values='(0,255)'`."""
     key = _KEYS.get(argument, f"data.options.{argument}")
-    text = value if isinstance(value, str) else repr(value).replace(", ", ",")
-    return f"--config.{key}={shlex.quote(text)}"
+    return override_flag(key, value)

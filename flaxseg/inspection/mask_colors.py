@@ -1,7 +1,8 @@
 """A check of colored masks: colors without a class."""
 
+import itertools
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from flaxseg.data.masks.class_colors import Color
 from flaxseg.data.statistics import Statistics
@@ -9,13 +10,42 @@ from flaxseg.errors import UnknownColors
 from flaxseg.inspection.findings import Finding, Setting, abbreviate
 from flaxseg.inspection.mask_values import MAX_FORGOTTEN_CLASSES, severity_of_unusable
 
+_NAMED = {
+    "black": (0, 0, 0),
+    "gray": (128, 128, 128),
+    "white": (255, 255, 255),
+    "red": (255, 0, 0),
+    "dark_red": (128, 0, 0),
+    "orange": (255, 128, 0),
+    "brown": (128, 64, 0),
+    "yellow": (255, 255, 0),
+    "olive": (128, 128, 0),
+    "green": (0, 255, 0),
+    "dark_green": (0, 128, 0),
+    "cyan": (0, 255, 255),
+    "teal": (0, 128, 128),
+    "blue": (0, 0, 255),
+    "dark_blue": (0, 0, 128),
+    "magenta": (255, 0, 255),
+    "purple": (128, 0, 128),
+    "pink": (255, 128, 192),
+}
+"""Colors by name, as first names of classes that only their colors are known of."""
 
-def check_unknown_colors(splits: Sequence[Statistics], *, options: Collection[str], skip_bad: int = 0) -> list[Finding]:
+
+def check_unknown_colors(
+    splits: Sequence[Statistics],
+    *,
+    options: Collection[str],
+    class_names: Sequence[str] | str = (),
+    skip_bad: int = 0,
+) -> list[Finding]:
     """Reports mask colors that belong to no class, with the settings that may repair them.
 
     Args:
       splits: the statistics of all splits.
       options: names of the dataset's options that settings may suggest.
+      class_names: the names of the classes, or the path of a file with them; empty if the user gave none.
       skip_bad: the number of unusable examples that training tolerates, in all splits together.
     """
     errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownColors)]
@@ -29,16 +59,38 @@ def check_unknown_colors(splits: Sequence[Statistics], *, options: Collection[st
         masks.update(error.counts.keys())
     unknown = [color for color, _ in pixels.most_common()]
     shown = abbreviate([f"({r},{g},{b}) ({pixels[r, g, b]:,} pixels, {masks[r, g, b]} masks)" for r, g, b in unknown])
-    text = f"{len(errors)} masks contain {len(unknown)} color(s) that belong to no class: {shown}. "
+    colors, ignored = errors[0].colors, errors[0].ignore_colors
+    what = f"contain {len(unknown)} color(s) that belong to no class"
+    if "colors" in options and not colors:
+        what = "are color images, but the colors of the classes are not set; they contain"
+    text = f"{len(errors)} masks {what}: {shown}. "
     if len(unknown) > MAX_FORGOTTEN_CLASSES:
         text += "So many colors come from masks that were interpolated or saved as JPEG: export them again as PNG"
         return [Finding(severity, text)]
     if "colors" not in options:
         text += "Masks of this dataset contain class numbers: check that these are its own masks, or read them with "
         return [Finding(severity, text + "the dataset 'folder'")]
-    colors, ignored = errors[0].colors, errors[0].ignore_colors
     when = "if these are additional classes" if colors else "if each of them is a class"
-    settings = [Setting(when, {"colors": (*colors, *sorted(unknown))})]
+    settings = [_classes_setting(when, (*colors, *sorted(unknown)), class_names)]
     if colors:
         settings.append(Setting("if these pixels are to be ignored", {"ignore_colors": (*ignored, *unknown)}))
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
+
+
+def _classes_setting(when: str, colors: tuple[Color, ...], class_names: Sequence[str] | str) -> Setting:
+    """Returns the setting of the colors of all classes, with a name for each that has none yet."""
+    if isinstance(class_names, str) and class_names:
+        return Setting(f"{when}, which then need names in {class_names}", {"colors": colors})
+    names = list(class_names)
+    if len(names) == len(colors):
+        return Setting(when, {"colors": colors})
+    for color in colors[len(names) :]:
+        nearest = min(_NAMED, key=lambda name: sum((a - b) ** 2 for a, b in zip(_NAMED[name], color, strict=True)))
+        names.append(next(name for name in _numbered(nearest) if name not in names))
+    return Setting(f"{when}; give them better names", {"colors": colors, "class_names": tuple(names)})
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """Yields a name, and then the name with the numbers from 2."""
+    yield name
+    yield from (f"{name}_{number}" for number in itertools.count(2))

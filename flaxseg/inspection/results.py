@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from flaxseg.data.statistics import Statistics
 from flaxseg.data.types import SegmentationDataset
+from flaxseg.errors import FlaxsegError, UnknownColors
 from flaxseg.inspection.contact_sheet import ContactSheet
 from flaxseg.inspection.findings import Finding, Setting
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One of the two splits of an inspected dataset.
+    """One of the splits of an inspected dataset.
 
     Attributes:
       role: `train` or `eval`.
@@ -21,6 +22,7 @@ class Split:
         be opened either.
       statistics: the statistics of `dataset`; with an error, only image sizes, image values and problems are
         meaningful. None without a dataset.
+      cause: the exception whose message is `error`, if there is one.
     """
 
     role: str
@@ -28,6 +30,14 @@ class Split:
     error: str = ""
     dataset: SegmentationDataset | None = None
     statistics: Statistics | None = None
+    cause: FlaxsegError | None = None
+
+    @property
+    def needs_colors(self) -> bool:
+        """Whether its masks are color images, and the colors of the classes are not known."""
+        if not isinstance(self.cause, UnknownColors) or self.statistics is None:
+            return False
+        return all(isinstance(problem.unknown, UnknownColors) for problem in self.statistics.problems)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Inspection:
 
     Attributes:
       title: what was inspected.
-      splits: the training split and the evaluation split.
+      splits: the training split, and the evaluation split if there is one.
       findings: what the checks report, errors first.
       settings: suggestions computed from the training split: class weights, and the mean and standard deviation of
         its images.
@@ -64,10 +74,13 @@ class Inspection:
 
     @property
     def unusable(self) -> list[str]:
-        """A message for each example that cannot be used, which names its files; the training split comes first."""
+        """A message for each example that cannot be used, which names its files; the training split comes first.
+
+        A split none of whose masks can be used without colors has a finding that covers all of them, and no message.
+        """
         return [
             f"{split.role} {problem.index}: {problem.message}"
             for split in self.splits
-            if split.statistics is not None
+            if split.statistics is not None and not split.needs_colors
             for problem in split.statistics.problems
         ]

@@ -19,7 +19,14 @@ from flaxseg.train.step import TrainState
 
 
 def describe(
-    run: Run, state: TrainState, *, dataset: str, precision: str, name: str = "", is_brief: bool = False
+    run: Run,
+    state: TrainState,
+    *,
+    dataset: str,
+    precision: str,
+    name: str = "",
+    is_brief: bool = False,
+    stops_early: bool = False,
 ) -> dict[str, str]:
     """Prints what is about to run, and returns text tables of the parameters and class weights, by name.
 
@@ -30,8 +37,9 @@ def describe(
       precision: the data type of the activations.
       name: the name of the run among those that are trained together.
       is_brief: print only its steps, because those runs are otherwise the same.
+      stops_early: whether early stopping has ended the run.
     """
-    data, optim, devices, step = run.data, run.optim, run.loop.mesh.devices, int(state.step)
+    data, optim, devices = run.data, run.optim, run.loop.mesh.devices
     tables = {
         "parameters": parameter_overview.get_parameter_overview(state.params, include_stats=False),
         "parameter_groups": format_groups(
@@ -41,15 +49,10 @@ def describe(
             weight_decay=optim.recipe.weight_decay,
         ),
     }
-    steps = (
-        f"steps {step:,} to {run.loop.total_steps:,}, batches of {run.loop.call.batch_size}, an evaluation "
-        f"every {run.loop.evaluation.every:,} steps"
-        if step < run.loop.total_steps
-        else f"complete at step {step:,}; evaluated once more"
-    )
+    steps = _steps(run, int(state.step), stops_early=stops_early)
+    evaluated = "no evaluation" if data.evaluation is None else f"{len(data.evaluation.source):,} to evaluate on"
     lines = [
-        f"{dataset}: {len(data.train.source):,} images to train on, {len(data.evaluation.source):,} to evaluate on, "
-        f"{data.train.num_classes} classes",
+        f"{dataset}: {len(data.train.source):,} images to train on, {evaluated}, {data.train.num_classes} classes",
         f"{run.model.name}: {parameter_overview.count_parameters(state.params):,} parameters, {precision}, "
         f"on {devices.size} x {devices.flat[0].device_kind}",
         f"{name}: {steps}" if name else steps,
@@ -62,6 +65,20 @@ def describe(
     if jax.process_index() == 0:
         tqdm.write(f"{name}: {steps}" if is_brief else "\n".join(lines), file=sys.stderr)
     return tables
+
+
+def _steps(run: Run, step: int, *, stops_early: bool) -> str:
+    """Returns which steps are about to run from a step on, or why none are."""
+    plan = run.loop
+    again = "evaluated once more" if plan.evaluation.every else "nothing is left to do"
+    if step >= plan.total_steps:
+        return f"complete at step {step:,}; {again}. To train on, raise train.steps or train.epochs"
+    if stops_early:
+        return f"stopped early at step {step:,} of {plan.total_steps:,}; {again}. To train on, raise train.early_stop"
+    kind, every = (
+        ("an evaluation", plan.evaluation.every) if plan.evaluation.every else ("a checkpoint", plan.checkpoints.every)
+    )
+    return f"steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} every {every:,} steps"
 
 
 _FIRST = ("model.name", "optimizer.name", "optimizer.learning_rate", "train.batch_size", "seed")

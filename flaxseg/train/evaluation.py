@@ -63,7 +63,7 @@ def evaluate(
     Raises:
       EvaluationStopped: the evaluation was abandoned.
     """
-    plan, length = run.loop.evaluation, len(run.data.evaluation.source)
+    plan, length = run.loop.evaluation, len(run.data.to_show.source)
     images: list[Shown] = []
     indices = fixed_indices(plan.images, length) if shows_images else []
     total = merge_all(_score_batches(run, compiled, state, indices, images, should_stop))

@@ -171,6 +171,9 @@ class Member:
         step, plan, scores = self.step, self._plan, self._scores
         is_best = scores is not None and self._checkpoints.is_best(scores)
         best_step = step if is_best else self._checkpoints.improved_step
+        is_complete = plan.should_stop(step, best_step) and (scores is not None or not plan.should_evaluate(step))
+        if is_complete:
+            self._stopped_by = 0  # By a signal in the last step, or in its evaluation: nothing is left to do.
         self.has_ended = self._stopped_by > 0 or plan.should_stop(step, best_step)
         # A failed save is noticed now, and replaced by a checkpoint of this step.
         has_failed = plan.should_log(step) and self._checkpoints.has_failed()
@@ -187,7 +190,7 @@ class Member:
     def end(self) -> None:
         """Makes the result, once the run has ended."""
         self._batches = iter(())  # Ends the threads that read them.
-        if self._evaluation is None and not self._stopped_by:
+        if self._evaluation is None and not self._stopped_by and self._plan.evaluation.every:
             self._evaluation = evaluate(self.run, self._compiled, self.state, shows_images=False)
         self._events.on_end(self.result())
 
@@ -197,7 +200,7 @@ class Member:
         has_ended = step >= self._plan.total_steps
         return Result(
             scores=evaluation.metrics if evaluation else None,
-            class_names=self.run.data.evaluation.class_names,
+            class_names=self.run.data.train.class_names,
             state=self.state,
             best_step=self._checkpoints.best_step,
             stopped_by=self._stopped_by,

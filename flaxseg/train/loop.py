@@ -195,13 +195,14 @@ def open_run(
         precision=config.train.precision,
         name=progress.name,
         is_brief=bool(progress.row),
+        stops_early=run.loop.should_stop_early(int(state.step), checkpoints.improved_step),
     )
     if run.optim.class_weights and jax.process_index() == 0:
         write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
     # TensorFlow is imported after the step was traced, because Python does one or the other.
     wait = compilation.wait_for_python
     log = {"writer": config.log.writer, "confusion_matrix": config.log.confusion_matrix}
-    summaries = stack.enter_context(Summaries(directory.path, run.data.evaluation, **log, wait=wait))
+    summaries = stack.enter_context(Summaries(directory.path, run.data.to_show, **log, wait=wait))
     # The run was stopped in this evaluation, or killed before its scores were added to the checkpoint.
     repeats = run.loop.should_evaluate(int(state.step)) and checkpoints.lacks_scores(int(state.step))
     hparams = hyper_parameters(config, description)
@@ -209,8 +210,8 @@ def open_run(
     writers = [
         stack.enter_context(progress),
         SampleWriter(directory.samples, description),
-        SummaryWriter(summaries, run.data.evaluation),
-        MetricsWriter(directory.metrics, run.data.evaluation.class_names, repeats_evaluation=repeats),
+        SummaryWriter(summaries, run.data.to_show),
+        MetricsWriter(directory.metrics, run.data.to_show.class_names, repeats_evaluation=repeats),
         HardestExamplesWriter(summaries, run.data.train),
         BatchWriter(summaries, config.log.batch),
         HistogramWriter(summaries, config.log.histograms),

@@ -66,7 +66,7 @@ def predictions(
         index = number * len(logits) + row
         if index not in indices:
             continue
-        example = run.data.evaluation.source[index]
+        example = run.data.to_show.source[index]
         size = example["label"].shape
         extent = size if plan.scale is None else scaled_size(size, plan.scale)
         canvas = (bucket_size(size[0]), bucket_size(size[1]))

@@ -143,7 +143,8 @@ class Workdir:
         if differing:
             raise CheckpointError(
                 f"{self.path} contains a run of another configuration:\n" + "\n".join(differing) + "\n"
-                "Nothing was changed. Give another --workdir, or the configuration of the run that is there"
+                "Nothing was changed. Give another --workdir, or the configuration of the run that is there, as in "
+                f"--config={self.path}"
             )
 
     def check_keep(self, keep: int) -> None:

@@ -141,7 +141,10 @@ class CheckpointWriter(Callback):
 
 
 class SampleWriter(Callback):
-    """Stores a few images of the evaluation set when a run begins, once, for checks of what is made of its network."""
+    """Stores a few images when a run begins, once, for checks of what is made of its network.
+
+    They come from the evaluation set, or from the training set of a run that is not evaluated.
+    """
 
     def __init__(self, path: Path, description: ModelDescription) -> None:
         self._path = path
@@ -151,7 +154,7 @@ class SampleWriter(Callback):
     def on_start(self, run: Run, state: TrainState) -> None:
         if jax.process_index() != 0 or self._path.exists():
             return
-        samples = take_samples(run.data.evaluation, image_size=self._image_size, scale=self._scale)
+        samples = take_samples(run.data.to_show, image_size=self._image_size, scale=self._scale)
         try:
             write_samples(self._path, samples)
         except OSError as error:

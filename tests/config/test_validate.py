@@ -279,3 +279,25 @@ def test_contradictions_of_cached_features_are_named(overrides, message):
     cached = ["data.cache=features", "optimizer.freeze=('encoder',)"]
     assert message in errors(load_config("configs/shapes.py", [*cached, *overrides]))
     validate(load_config("configs/shapes.py", [*cached, "augment.flip=0.5", "data.cache_views=2"]))
+
+
+def test_without_evaluation_nothing_stops_early():
+    config = load_config("shapes", ["data.eval_split="])
+    validate(config)
+    config.train.early_stop = 100
+    with pytest.raises(
+        ConfigError, match=r"config.train.early_stop = 100: without evaluation .*use 0, or name a split"
+    ):
+        validate(config)
+    config.data.train_split = ""
+    with pytest.raises(ConfigError, match="config.data.train_split = '': must name the split to train on"):
+        validate(config)
+
+
+def test_the_number_of_classes_is_no_option():
+    for given in (["model.options.num_classes=3"], ["data.name=folder", "data.options={'num_classes': 3}"]):
+        config = load_config("shapes", ["model.options={}", *given])
+        with pytest.raises(
+            ConfigError, match=r"options.num_classes = 3: no such option; .*the classes are those of the"
+        ):
+            validate(config)

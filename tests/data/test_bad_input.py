@@ -195,13 +195,13 @@ REJECTED = {
     "side by side": Bad(
         {"a.png": encoded(NOISE), "a_mask.png": encoded(CHECKS), "b.png": encoded(NOISE)}
         | {"b_mask.png": encoded(CHECKS)},
-        ("the folder {root}/images does not exist",
+        ("neither the folder {root}/images nor {root}/masks exists ({root} contains a.png, a_mask.png, ",
          "side by side in {root}: use folder(images='.', masks='.', mask_suffix='_mask')"),
         complete=False,
     ),
     "missing folder": Bad(
         {"other/a.png": encoded(CHECKS)},
-        ("has 2 problem(s)", "the folder {root}/images does not exist", "the folder {root}/masks does not exist",
+        ("has 1 problem(s)", "neither the folder {root}/images nor {root}/masks exists ({root} contains other)",
          "`images`"),
         complete=False,
     ),

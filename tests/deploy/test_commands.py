@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,9 @@ def test_masks_are_those_that_the_network_was_trained_on_for_a_run_and_for_its_e
         assert evaluate.main(arguments) == 0
         assert "masks with the values (1, 2): 1 images" in capsys.readouterr().out
         assert json.loads((tmp_path / f"{model}.json").read_text())["confusion"] == expected
+    shutil.rmtree(tmp_path / "data" / "masks")
+    assert predict.main([f"--model={tmp_path / 'run'}", "--split=all", f"--output={tmp_path / 'predicted'}"]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "predicted" / "masks" / "a.png")), mask)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +275,9 @@ def test_images_that_cannot_be_read_are_reported_at_the_end(run, photos, tmp_pat
     [
         (["--input={photos}", "--output={photos}"], "is the folder of the images and of the results"),
         (["--input={photos}/none", "--output={out}"], "none: does not exist"),
+        (["--output={out}"], "give either --input=PATH, or --split=NAME for a split of the dataset"),
+        (["--input={photos}", "--split=test", "--output={out}"], "--input and --split name different images: give one"),
+        (["--split=test", "--output={out}"], "the images of the dataset shapes are not files of their own; give the"),
         (["--input={photos}", "--output={photos}/a.png"], "a.png: is a file; give the name of a folder"),
         (["--input={photos}", "--output={out}", "--batch_size=0"], "batch_size = 0"),
         (["--input={photos}", "--output={out}", "--step=9"], "has no checkpoint of step 9"),

@@ -2,8 +2,9 @@
 
 import pytest
 
-from flaxseg.deploy.prediction_inputs import find_images
-from flaxseg.errors import DataError
+from flaxseg.config.files import load_config
+from flaxseg.deploy.prediction_inputs import find_images, split_images
+from flaxseg.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -67,3 +68,19 @@ def test_mistakes_are_named(folder, tmp_path, monkeypatch, inputs, message):
     (tmp_path / "other" / "a.png").touch()
     with pytest.raises(DataError, match=message):
         stems(*inputs, output=folder)
+
+
+def test_a_split_of_a_dataset_needs_no_masks(tmp_path):
+    for name in ("train/a.png", "test/x/b.jpg", "train_masks/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    layout = ["data.options.images={split}", "data.options.masks={split}_masks"]
+    config = load_config("folder", [f"data.dir={tmp_path}", *layout])
+    found = split_images(config, "test")
+    assert [(image.path, image.stem) for image in found] == [(str(tmp_path / "test/x/b.jpg"), "x/b")]
+    with pytest.raises(DataError, match=r"the folder .*/tset does not exist"):
+        split_images(config, "tset")
+    with pytest.raises(DataError, match="the dataset shapes are not files of their own; give the images to predict as"):
+        split_images(load_config("shapes"), "test")
+    with pytest.raises(ConfigError, match="no such split"):
+        split_images(load_config("folder", [f"data.dir={tmp_path}"]), "test")

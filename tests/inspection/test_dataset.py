@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from list_source import ListSource
 
+from flaxseg.data.masks.class_colors import colored_mask_error
 from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, MissingMasks
 from flaxseg.inspection.dataset import SHEET_FILES, DatasetToInspect, TrainingSetup, inspect_dataset
 
 LABEL = np.repeat([[0, 0, 1, 1]], 4, 0).astype(np.uint8)
@@ -113,10 +114,7 @@ def test_a_split_without_mask_values_is_opened_once(change):
 
     inspection = inspect({"open_split": open_split, "option_names": ("values", "colors"), **change})
     assert opened == ["first", "second"]
-    assert [finding.text for finding in inspection.findings] == [
-        "train: cannot be opened: missing",
-        "eval: cannot be opened: missing",
-    ]
+    assert [finding.text for finding in inspection.findings] == ["train and eval: cannot be opened: missing"]
 
 
 def test_splits_of_different_classes_are_an_error():
@@ -142,3 +140,37 @@ def test_suggestible_options():
     options = ("values", "reduce_zero_label")
     assert dataclasses.replace(DATASET, option_names=options).suggestible == [*options]
     assert dataclasses.replace(DATASET, option_names=options, options={"values": (0, 1)}).suggestible == ["values"]
+
+
+def test_colored_masks_are_one_finding():
+    mask = np.zeros((4, 4, 3), np.uint8)
+    examples = [colored_mask_error(mask, name=f"m{index}") for index in range(3)]
+    colored = SegmentationDataset(ListSource(examples), 2, ("0", "1"), PALETTE)
+
+    def open_split(split, options):
+        if "values" not in options:
+            raise colored_mask_error(mask, name="m0")
+        return colored
+
+    names = ("values", "colors", "class_names")
+    inspection = inspect({"open_split": open_split, "option_names": names}, {"train_batches": no_batches})
+    (finding,) = inspection.findings
+    assert (finding.severity, finding.settings[0].arguments["colors"]) == ("error", ((0, 0, 0),))
+    assert inspection.unusable == [] and inspection.splits[0].statistics.num_examples == 3
+    tolerant = inspect({"open_split": open_split, "option_names": names}, {"skip_bad": 9})
+    assert not tolerant.trainable
+
+
+def test_an_evaluation_split_without_masks_may_be_left_out():
+    def open_split(split, options):
+        if split == "second":
+            raise MissingMasks("no masks")
+        return SPLITS[split]
+
+    (finding,) = (found for found in inspect({"open_split": open_split}).findings if found.severity == "error")
+    assert finding.text == "eval: cannot be opened: no masks"
+    assert [setting.arguments for setting in finding.settings] == [{"eval_split": ""}]
+    alone = inspect({"open_split": open_split, "eval_split": ""}, {"image_size": (40, 40)})
+    assert alone.trainable and [split.role for split in alone.splits] == ["train"]
+    assert [sheet.file for sheet in alone.sheets] == ["train.png", "batch_0.png", "batch_1.png"]
+    assert any("train: " in finding.text and "smaller" in finding.text for finding in alone.findings)

@@ -12,7 +12,7 @@ import pytest
 from flaxseg.config.files import load_config
 from flaxseg.data import memory
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import CheckpointError, ConfigError, DataError
+from flaxseg.errors import CheckpointError, ConfigError, DataError, MissingMasks, UnknownColors
 from flaxseg.models import plain_unet
 from flaxseg.train.build import build, build_data, build_loop, build_mesh, build_model_part, schedule_maker
 from flaxseg.train.loop import train_and_evaluate
@@ -198,3 +198,35 @@ def test_a_batch_that_exceeds_the_free_memory_names_its_key(key, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda: 4095 * 32 * 32 * 3)
     with pytest.raises(ConfigError, match=rf"^config.{key} = 4096: the images of one batch, 32x32x3 uint8 each"):
         build_data(config, build_mesh(config))
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (DataError("x", options={"images": ".", "mask_suffix": "_m"}),
+         "x\nOn the command line, add --config.data.options.images=. --config.data.options.mask_suffix=_m"),
+        (UnknownColors("x", counts={(1, 2, 3): 4}), "x\n`python -m flaxseg.inspect_data`, with the same arguments"),
+        (DataError("x"), "x"),
+    ],
+)  # fmt: skip
+def test_errors_of_the_data_say_what_to_do_on_the_command_line(error, says, monkeypatch):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(data_builder, "open_dataset", fail)
+    with pytest.raises(DataError) as caught:
+        build(tiny())
+    assert str(caught.value).startswith(says) and str(caught.value).count("\n") == says.count("\n")
+
+
+def test_an_evaluation_split_without_masks_may_be_left_out(run, monkeypatch):
+    def open_dataset(name, split, **_):
+        if split == "test":
+            raise MissingMasks("no masks")
+        return run.data.train
+
+    monkeypatch.setattr(data_builder, "open_dataset", open_dataset)
+    with pytest.raises(DataError, match="no masks\nTo train without evaluation, add --config.data.eval_split=$"):
+        build(tiny())
+    data = build(tiny("data.eval_split=")).data
+    assert (data.evaluation, data.eval_batches, [*data.splits]) == (None, (), ["train"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import re
 import signal
 import subprocess
@@ -17,7 +18,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from flaxseg.config.files import load_config
+from flaxseg.data.splits import open_dataset
 from flaxseg.data.stored_samples import read_samples
+from flaxseg.deploy.evaluation_data import open_evaluation_data
+from flaxseg.deploy.saved import read_model
 from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
@@ -275,14 +279,57 @@ def test_callbacks_see_every_event_in_order(seven_steps):
     ]  # fmt: skip
 
 
-def test_a_run_stops_early_without_improvement_and_is_not_resumed(tmp_path):
+def test_a_run_stops_early_without_improvement_and_is_not_resumed(tmp_path, capsys):
     config = load_config("configs/shapes.py:tiny", [*SEVEN_STEPS, "train.early_stop=2"])
     with falling_scores():
         result = train_and_evaluate(config, tmp_path)
         assert (result.best_step, int(result.state.step), result.stopped_early) == (2, 4, True)
         assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
+        capsys.readouterr()
         again = train_and_evaluate(config, tmp_path)
     assert (int(again.state.step), again.stopped_early) == (4, True)
+    assert "stopped early at step 4 of 7; evaluated once more" in capsys.readouterr().err
+
+
+class SignalAt(Callback):
+    """Sends a signal to this process after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step(self, step, metrics):
+        if step == self.step:
+            signal.raise_signal(signal.SIGUSR1)
+
+
+def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
+    settings, recorder = ["data.eval_split=", "checkpoint.every=3", "train.steps=4"], Recorder()
+    result = train_and_evaluate(load_config("configs/shapes.py:tiny", settings), tmp_path, callbacks=[recorder])
+    assert (result.scores, result.best_step, result.stopped_by) == (None, None, 0)
+    assert recorder.events == [
+        ("start", 0),
+        ("step", 1),
+        ("step", 2), ("log", 2),
+        ("step", 3), ("log", 3), ("checkpoint", 3, False),
+        ("step", 4), ("log", 4), ("checkpoint", 4, False),
+        ("end", 4),
+    ]  # fmt: skip
+    text = capsys.readouterr().err
+    assert "16 images to train on, no evaluation, 5 classes" in text
+    assert "steps 0 to 4, batches of 16, a checkpoint every 3 steps" in text
+    first = open_dataset("shapes", "train", options={"size": (32, 32), "count": 16}).source[0]
+    np.testing.assert_array_equal(read_samples(tmp_path / "samples.npz")[0].image, first["image"])
+    assert [*json.loads((tmp_path / "data.json").read_text())] == ["train"]
+    longer = load_config("configs/shapes.py:tiny", [*settings[:2], "train.steps=5"])
+    last = train_and_evaluate(longer, tmp_path, callbacks=[SignalAt(5)])
+    # A signal in the last step changes nothing.
+    assert (int(last.state.step), last.stopped_by, last.scores) == (5, 0, None)
+    assert read_model(tmp_path).step == 5
+    with pytest.raises(
+        ConfigError, match="names no split to evaluate on; give one with --split, such as --split=train"
+    ):
+        open_evaluation_data(longer)
+    assert open_evaluation_data(longer, split="train").name == "shapes, split train"
 
 
 @pytest.mark.parametrize(

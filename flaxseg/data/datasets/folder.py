@@ -71,7 +71,8 @@ def folder(
       split: the name of a split, as described above.
       data_dir: the folder that the other paths are relative to.
       images: folder of the images, searched recursively: jpg, jpeg, png, gif, bmp, tif, tiff, webp, npy.
-      masks: folder of the masks, which contain one number per pixel (gray, palette, TIFF, NPY) or one color per class.
+      masks: folder of the masks, which contain one number per pixel (gray, palette, TIFF, NPY) or one color per class;
+        '' opens images without masks, whose pixels are all ignored, to predict them.
       split_list: text file with an image on each line: its stem or file path, as the whole line or the first column.
       image_suffix: ending of the images' names after the common stem, such as `_leftImg8bit`.
       mask_suffix: ending of the masks' names after the common stem, such as `_mask`; other files are skipped.
@@ -95,12 +96,15 @@ def folder(
 
     Raises:
       ArgumentError: an option outside its range, or options that exclude each other.
-      DataError: folders and files that do not match; the message lists what was found.
+      DataError: folders and files that do not match; the message lists what was found. If none of the images has a
+        mask, it is a `flaxseg.errors.MissingMasks`.
     """
     _check_options(data_dir, val_fraction, value_range, channels, max_megapixels)
     layout = Layout(os.path.expanduser(data_dir), images, masks, split_list, image_suffix, mask_suffix, only_pairs)
     pairs = _split_pairs(layout, split, val_fraction, split_seed)
     names = read_class_names(layout.root, class_names)
+    if not masks and values is None and not names:
+        values = (0, 1)  # There are no masks to find the classes in.
     classes: ClassValues | ClassColors
     if len(colors) or len(ignore_colors):
         if values is not None or ignore_values or reduce_zero_label:
@@ -218,6 +222,8 @@ def _mask_palette(mask: str, classes: ClassValues | ClassColors, max_megapixels:
     if isinstance(classes, ClassColors):
         return classes.colors
     firsts = [flatten_values([value])[0] for value in classes.values]
+    if not mask:
+        return default_palette(len(firsts))
     try:
         colors = read_palette(read_file(mask), name=mask, max_megapixels=max_megapixels)
     except DataError:  # Reported when the example is read, which may skip one bad file among many.

@@ -12,7 +12,7 @@ from flaxseg.data.masks.class_values import ClassValues
 from flaxseg.data.sources.files import UnchangedFiles
 from flaxseg.data.sources.pairs import Pair
 from flaxseg.data.sources.wrappers import digest_ids
-from flaxseg.data.types import Example, Source
+from flaxseg.data.types import IGNORE_LABEL, Example, Source
 from flaxseg.errors import DataError
 
 
@@ -21,7 +21,7 @@ class PairSource(Source):
     """Random access to the examples in pairs of files; a file that changes after it was first read is an error.
 
     Attributes:
-      pairs: the files.
+      pairs: the files; all pixels of an image without a mask are ignored.
       classes: the mask values or colors of the classes.
       files: reads the files; the image of pair i has the number 2 * i, its mask the number 2 * i + 1.
       max_megapixels: images and masks of more million pixels are rejected.
@@ -44,6 +44,8 @@ class PairSource(Source):
     def __getitem__(self, index: int, /) -> Example:
         pair = self.pairs[index]
         image, (height, width) = self._image(index, pair.image)
+        if not pair.mask:
+            return {"image": image, "label": np.full((height, width), IGNORE_LABEL, np.uint8), "id": pair.stem}
         mask = self._mask(index, pair.mask)
         if mask.shape[:2] != (height, width):
             raise DataError(

@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import os
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from flaxseg.data.sources.image_files import (
     SUFFIXES,
@@ -14,16 +15,27 @@ from flaxseg.data.sources.image_files import (
     nearest_content,
 )
 from flaxseg.data.sources.split_lists import read_split_list
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, MissingMasks
 
 _SPLIT = "{split}"
 _MAX_SHOWN = 10
-_ONLY_PAIRS_HINT = "\nTo skip files without a counterpart, use folder(only_pairs=True)"
+_NO_MASKS_HINT = (
+    "\nNone of these {} images has a mask. Images without masks can be predicted, but neither trained nor evaluated on"
+)
+
+_Hint = tuple[str, dict[str, Any]]
+"""A line that an error ends with, and the options of `folder` that it suggests."""
+
+_NO_HINT: _Hint = "", {}
+_ONLY_PAIRS_HINT: _Hint = (
+    "\nTo skip files without a counterpart, use folder(only_pairs=True)",
+    {"only_pairs": True},
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
-    """An image file and its mask file; `stem` is the common part of their names."""
+    """An image file and its mask file, "" if it has none; `stem` is the common part of their names."""
 
     stem: str
     image: str
@@ -37,7 +49,7 @@ class Layout:
     Attributes:
       root: the folder of the dataset.
       images: the folder of the images.
-      masks: the folder of the masks.
+      masks: the folder of the masks; "" if the images have none.
       split_list: a text file with the stem or the path of an image on each line; "" for none.
       image_suffix: the part of an image's name between the common stem and the extension.
       mask_suffix: the same part of a mask's name; files without it are skipped.
@@ -74,11 +86,15 @@ class Layout:
         """Returns the pairs of a split, sorted by stem, so that a seed always gives the same order of training.
 
         Raises:
+          MissingMasks: none of the images has a mask, although masks are to be read; a DataError.
           DataError: missing folders or files, or files that do not match; the message lists up to ten problems.
         """
         self._check_root()
         image_dir, mask_dir = self.path(self.images, split), self.path(self.masks, split)
         problems: list[str] = []
+        if not self.masks:
+            return self._images_only(split, image_dir, problems)
+        stems: list[str] = []
         images, masks = found = self._find_files(image_dir, mask_dir, problems)
         if self.only_pairs and not problems:
             images, masks = _common_stems(images, masks)
@@ -94,8 +110,25 @@ class Layout:
                 extra = [] if is_shared else sorted(set(masks) - set(images))
                 problems += [f"the mask {masks[s]} has no image in {image_dir}" for s in extra]
         if problems:
-            raise self._error(problems, split, _suffix_hint(*found) if all(found) else self._flat_hint(found))
+            hint = _suffix_hint(*found) if all(found) else self._root_hint(found)
+            listed = [stem for stem in stems if stem in found[0]] or list(found[0])
+            if listed and hint == _NO_HINT and not any(stem in found[1] for stem in listed):
+                raise MissingMasks(self._message(problems, split, _NO_MASKS_HINT.format(len(listed))))
+            if hint == _NO_HINT and any("has no" in problem for problem in problems):
+                hint = _ONLY_PAIRS_HINT
+            text, options = hint
+            raise DataError(self._message(problems, split, text), options=options)
         return [Pair(s, os.path.join(image_dir, images[s]), os.path.join(mask_dir, masks[s])) for s in stems]
+
+    def _images_only(self, split: str, image_dir: str, problems: list[str]) -> list[Pair]:
+        """Returns the images of a split, without masks."""
+        images = files_by_stem(image_dir, self.image_suffix, problems)
+        stems = sorted(images)
+        if self.split_list and not problems:
+            stems = self._listed_stems(split, images, images, problems)
+        if problems:
+            raise DataError(self._message(problems, split, ""))
+        return [Pair(stem, os.path.join(image_dir, images[stem]), "") for stem in stems]
 
     def all_masks(self) -> list[str]:
         """Returns the mask files of every split, so that values inferred from them are the same for each split."""
@@ -121,21 +154,25 @@ class Layout:
         what = "is a file" if os.path.exists(self.root) else f"does not exist{nearest_content(self.root)}"
         raise DataError(f"the folder of the dataset, {self.root}, {what}; check the path")
 
-    def _flat_hint(self, found: Sequence[Collection[str]]) -> str:
-        """Returns the options for a folder that contains images and masks side by side, if this one does."""
+    def _root_hint(self, found: Sequence[Collection[str]]) -> _Hint:
+        """Returns what the folder is if it has neither images nor masks where they should be: one of them, or both."""
         if any(found):
-            return ""
+            return _NO_HINT
+        above = os.path.dirname(os.path.abspath(self.root))
+        if _SPLIT not in self.images + self.masks and all(
+            os.path.isdir(os.path.join(above, folder)) for folder in (self.images, self.masks)
+        ):
+            return f"\nThe folder above it, {above}, contains {self.images} and {self.masks}: give that one", {}
         stems = {os.path.splitext(name)[0] for name in os.listdir(self.root) if name.lower().endswith(SUFFIXES)}
         suffixes = collections.Counter(
             stem[len(first) :] for first in stems for stem in stems if stem != first and stem.startswith(first)
         )
         suffix, count = next(iter(suffixes.most_common(1)), ("", 0))
         if 2 * count < len(stems) or not suffix:
-            return ""
-        return (
-            f"\nImages and masks seem to lie side by side in {self.root}: use folder(images='.', masks='.', "
-            f"mask_suffix={suffix!r})"
-        )
+            return _NO_HINT
+        options = {"images": ".", "masks": ".", "mask_suffix": suffix}
+        arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        return f"\nImages and masks seem to lie side by side in {self.root}: use folder({arguments})", options
 
     def _find_files(self, image_dir: str, mask_dir: str, problems: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Returns the paths of the images and of the masks by stem, and appends what is wrong to `problems`."""
@@ -143,6 +180,10 @@ class Layout:
             # In a common folder, a file whose name ends like a mask is not an image.
             images = files_by_stem(image_dir, self.image_suffix, problems, exclude_suffix=self.mask_suffix)
             return images, files_by_stem(mask_dir, self.mask_suffix, problems)
+        contents = [nearest_content(folder) for folder in (image_dir, mask_dir) if not os.path.isdir(folder)]
+        if len(contents) == 2 and contents[0] == contents[1]:
+            problems.append(f"neither the folder {image_dir} nor {mask_dir} exists{contents[0]}")
+            return {}, {}
         # If one folder lies inside the other, its files are not searched there.
         images = files_by_stem(image_dir, self.image_suffix, problems, exclude=mask_dir)
         return images, files_by_stem(mask_dir, self.mask_suffix, problems, exclude=image_dir)
@@ -153,24 +194,24 @@ class Layout:
         """Returns the stems in the split's list, and appends what is wrong to `problems`."""
         path, folders = self.path(self.split_list, split), (self.images, self.masks)
         known = {*images, *masks}
+        kinds = [("image", images), ("mask", masks)] if self.masks else [("image", images)]
         stems = read_split_list(path, known, folders, (self.image_suffix, self.mask_suffix), problems)
         if self.only_pairs:
             stems = [stem for stem in stems if stem in images]
             problems += [] if stems or problems else [f"no entry of the list {path} has an image and a mask"]
             return stems
         for stem in stems:
-            missing = [kind for kind, files in (("image", images), ("mask", masks)) if stem not in files]
+            missing = [kind for kind, files in kinds if stem not in files]
             if missing:
                 problems.append(f"{stem}, listed in {path}, has no {' and no '.join(missing)}")
         return stems
 
-    def _error(self, problems: Sequence[str], split: str, hint: str) -> DataError:
+    def _message(self, problems: Sequence[str], split: str, hint: str) -> str:
         lines = [f"\n  {problem}" for problem in problems[:_MAX_SHOWN]]
         rest = len(problems) - _MAX_SHOWN
         more = f"\n  and {rest} more" if rest > 0 else ""
         known = f"; existing splits: {', '.join(self.splits()) or 'none'}" if self.names_splits else ""
-        hint = hint or _ONLY_PAIRS_HINT * any("has no" in problem for problem in problems)
-        return DataError(
+        return (
             f"the dataset in {self.root} (split {split!r}{known}) has {len(problems)} problem(s):"
             f"{''.join(lines)}{more}\n"
             f"Images and masks are paired by their path without extension below {self.images!r} and {self.masks!r} "
@@ -179,7 +220,7 @@ class Layout:
         )
 
 
-def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> str:
+def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> _Hint:
     """Returns the option that would pair the files, if all names of one kind have a suffix after those of the other."""
     kinds = ("mask_suffix", set(images), set(masks)), ("image_suffix", set(masks), set(images))
     for option, shorter, longer in kinds:
@@ -187,8 +228,8 @@ def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> str:
         for name in sorted(longer):
             suffix = name.removeprefix(first)
             if name.startswith(first) and suffix and "/" not in suffix and {s + suffix for s in shorter} <= longer:
-                return f"\nEvery file has a counterpart with {option}={suffix!r}"
-    return ""
+                return f"\nEvery file has a counterpart with {option}={suffix!r}", {option: suffix}
+    return _NO_HINT
 
 
 def _common_stems(images: dict[str, str], masks: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

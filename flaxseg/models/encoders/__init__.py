@@ -58,7 +58,7 @@ def look_up_encoder(name: str) -> Encoder:
     """
     if name not in ENCODERS:
         nearest = did_you_mean(_TIMM_PREFIX.sub("", str(name)).split(".")[0], ENCODERS)
-        raise ArgumentError("encoder", name, f"unknown{nearest}. Known are {', '.join(ENCODERS)}")
+        raise ArgumentError("encoder", name, f"unknown{nearest or '.'} Known are {', '.join(ENCODERS)}")
     return ENCODERS[name]
 
 

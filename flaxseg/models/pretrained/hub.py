@@ -2,6 +2,8 @@
 
 import errno
 import re
+import threading
+import time
 from pathlib import Path
 
 from flaxseg.errors import WeightsError
@@ -13,18 +15,27 @@ PREFIX = "hf:"
 _DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _MAX_MESSAGE_LENGTH = 200
 _NAME = re.compile(rf"{PREFIX}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SUFFIX = ".safetensors"
 _REMEDY = (
-    "Or download the file elsewhere and give its path instead, or copy the cache of a computer that has it and set "
-    "HF_HUB_CACHE to the copy"
+    "Or download the file elsewhere and give its path instead (of a network of several files, the folder), or copy the "
+    "cache of a computer that has it and set HF_HUB_CACHE to the copy, and HF_HUB_OFFLINE=1 to ask no server"
 )
+
+SECONDS_TO_ANSWER = 5.0
+"""How long the hub may take to answer the first request; afterwards only the cache is searched."""
+
+_SECONDS_TO_REMEMBER = 60.0
+_answers: dict[str, tuple[float, Exception | None]] = {}
+"""When each server was last asked, and why it did not answer; None if it did."""
 
 
 def download(repository: str, filename: str, *, revision: str) -> Path:
     """Returns the path of a file of a model repository on the hub, which is downloaded once and then cached.
 
     The environment variables of huggingface_hub apply: HF_HOME and HF_HUB_CACHE set the location of the cache,
-    HF_HUB_OFFLINE=1 forbids the network, HF_ENDPOINT names another server, and HF_TOKEN logs in.
+    HF_HUB_OFFLINE=1 forbids the network, HF_ENDPOINT names another server, HF_TOKEN logs in, and HF_HUB_ETAG_TIMEOUT is
+    the number of seconds to wait for a first answer, 5 by default. Without an answer, only the cache is searched.
 
     Args:
       repository: such as `timm/resnet18.a1_in1k`.
@@ -79,8 +90,20 @@ def fetch(repository: str, filename: str, *, revision: str, optional: bool = Tru
     import huggingface_hub
     from huggingface_hub import constants, errors
 
+    silence = None
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision, library_name="flaxseg"))
+        path = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
+        if not (_COMMIT.fullmatch(revision) and isinstance(path, str)):
+            silence = None if constants.HF_HUB_OFFLINE else _silence(repository, filename, revision)
+            # The library itself would try again and again for half a minute.
+            path = huggingface_hub.hf_hub_download(
+                repository,
+                filename,
+                revision=revision,
+                library_name="flaxseg",
+                local_files_only=silence is not None,
+            )
+        return Path(path)
     except Exception as error:
         # Any exception: those of the network belong to an HTTP library that depends on the version of huggingface_hub.
         absent = isinstance(error, errors.EntryNotFoundError)
@@ -90,8 +113,37 @@ def fetch(repository: str, filename: str, *, revision: str, optional: bool = Tru
             return None
         raise WeightsError(
             f"{filename} of {repository} at revision {revision} cannot be downloaded from the Hugging Face hub: "
-            f"{_reason(error)}. {_REMEDY}"
+            f"{_reason(error, silence)}. {_REMEDY}"
         ) from error
+
+
+def _silence(repository: str, filename: str, revision: str) -> Exception | None:
+    """Returns why the hub does not answer a request about a file in time; None if it answers anything."""
+    from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(repository, filename, revision=revision)
+    asked, silence = _answers.get(constants.ENDPOINT, (-_SECONDS_TO_REMEMBER, None))
+    if time.monotonic() - asked < _SECONDS_TO_REMEMBER:
+        return silence
+    chosen = constants.HF_HUB_ETAG_TIMEOUT
+    seconds = SECONDS_TO_ANSWER if chosen == constants.DEFAULT_ETAG_TIMEOUT else chosen
+    found: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            get_hf_file_metadata(url, timeout=seconds)
+        except Exception as error:
+            found.append(None if isinstance(error, errors.HfHubHTTPError | ValueError) else error)
+        else:
+            found.append(None)
+
+    # In a thread, because looking up the server's address has no time limit.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    silence = found[0] if found else TimeoutError(f"no answer within {seconds:g} seconds")
+    _answers[constants.ENDPOINT] = time.monotonic(), silence
+    return silence
 
 
 def _is_cached(repository: str, revision: str) -> bool:
@@ -105,8 +157,8 @@ def _is_cached(repository: str, revision: str) -> bool:
     return (folder / "snapshots" / commit).is_dir()
 
 
-def _reason(error: Exception) -> str:
-    """Returns what went wrong, and what can be done about it."""
+def _reason(error: Exception, silence: Exception | None = None) -> str:
+    """Returns what went wrong, and what can be done about it; see `_silence`."""
     from huggingface_hub import constants, errors
 
     server = constants.ENDPOINT
@@ -116,7 +168,7 @@ def _reason(error: Exception) -> str:
                 f"it is not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids the network; unset that"
             )
         case errors.LocalEntryNotFoundError():
-            cause = error.__cause__ or error
+            cause = silence or error.__cause__ or error
             return (
                 f"{server} does not answer with it ({_summary(cause)}), and it is not in the cache "
                 f"{constants.HF_HUB_CACHE}; check the network, HF_ENDPOINT and the proxy"

@@ -221,7 +221,7 @@ def put_arrays(
 def _with_encoder(model: nn.Module, source: str) -> EncoderDecoder:
     if not isinstance(model, EncoderDecoder):
         raise WeightsError(
-            f"source = {source!r}: {type(model).__name__} has no encoder that these weights could be loaded into; give "
+            f"{source!r}: {type(model).__name__} has no encoder that these weights could be loaded into; give "
             "the directory of a run of this network, or choose an architecture with the option `encoder`, such as unet"
         )
     return model

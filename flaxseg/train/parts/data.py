@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flaxseg.augment import canvas_size
+from flaxseg.config.files import override_flag
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.batching import stack_examples
@@ -21,6 +22,7 @@ from flaxseg.data.pipeline import canvas_reader, iterate, train_batches_by_seed
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
+from flaxseg.errors import DataError, MissingMasks, UnknownColors
 from flaxseg.train import device_cache
 from flaxseg.train.parts.augmentation import build_augmentation
 from flaxseg.train.sharding import stacked
@@ -46,9 +48,9 @@ class DataPart:
 
     Attributes:
       train: the training set.
-      evaluation: the evaluation set.
+      evaluation: the evaluation set; None if the run is not evaluated.
       order: the training batches.
-      eval_batches: the sequence of this process's batches of one evaluation.
+      eval_batches: the sequence of this process's batches of one evaluation; empty without an evaluation set.
       cache: what fills the cache that the indices in batches refer to, of examples on the devices or of features;
         None if the batches contain the examples.
       iterate: `iterate(batches, start=0)` yields batches that threads prefetch.
@@ -57,7 +59,7 @@ class DataPart:
     """
 
     train: SegmentationDataset
-    evaluation: SegmentationDataset
+    evaluation: SegmentationDataset | None
     order: TrainingOrder
     eval_batches: Sequence[Batch]
     cache: device_cache.Loader | Views | None
@@ -77,8 +79,13 @@ class DataPart:
 
     @property
     def splits(self) -> dict[str, SegmentationDataset]:
-        """Both datasets by their role, "train" and "eval"."""
-        return {"train": self.train, "eval": self.evaluation}
+        """The datasets by their role, "train" and, if the run is evaluated, "eval"."""
+        return {"train": self.train} | ({} if self.evaluation is None else {"eval": self.evaluation})
+
+    @property
+    def to_show(self) -> SegmentationDataset:
+        """The dataset that examples, class names and colors are shown of: the evaluation set, if there is one."""
+        return self.train if self.evaluation is None else self.evaluation
 
     @property
     def train_batches(self) -> Any:
@@ -132,18 +139,17 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
       ConfigError: an option of the dataset is unknown or out of range.
       DataError: a dataset is missing or cannot be used, or the splits do not fit one another.
     """
-    settings, options = config.data, train_batch_options(config)
-    names, num_threads = (settings.train_split, settings.eval_split), settings.num_threads
-    splits = {}
-    for key, name in zip(("train_split", "eval_split"), names, strict=True):
-        with config_key("data", data_dir="dir", split=key):
-            splits[name] = open_dataset(settings.name, name, data_dir=settings.dir, options=settings.options)
-    check_same_classes(splits)
-    train, evaluation = (splits[name] for name in names)
+    settings, options, num_threads = config.data, train_batch_options(config), config.data.num_threads
+    keys = ("train_split", "eval_split") if settings.eval_split else ("train_split",)
+    opened = {key: _open_split(config, key) for key in keys}
+    check_same_classes({settings[key]: dataset for key, dataset in opened.items()})
     bad_examples = BadExamples(settings.skip_bad, functools.partial(tqdm.write, file=sys.stderr))
     if settings.skip_bad:
-        train = skip_bad_examples(train, bad_examples, names[0])
-        evaluation = skip_bad_examples(evaluation, bad_examples, names[1], ignored=True)
+        opened = {
+            key: skip_bad_examples(dataset, bad_examples, settings[key], ignored=key == "eval_split")
+            for key, dataset in opened.items()
+        }
+    train, evaluation = opened["train_split"], opened.get("eval_split")
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
     _warn_of_large_batch(config.train.batch_size, len(train.source))
     with config_key("train"):
@@ -151,27 +157,53 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
             train, **options, cache=settings.cache, views=settings.cache_views, weights=weights
         )
         order = TrainingOrder(of_seed(config.seed), of_seed)
+    channels = common_channels({settings[key]: dataset for key, dataset in opened.items()})
+    return DataPart(
+        train=train,
+        evaluation=evaluation,
+        order=order,
+        eval_batches=() if evaluation is None else _eval_batches(config, evaluation),
+        cache=_cache(config, train, mesh, channels=channels),
+        iterate=functools.partial(iterate, num_threads=num_threads, prefetch=settings.prefetch),
+        channels=channels,
+        bad_examples=bad_examples,
+    )
+
+
+def _open_split(config: ConfigDict, key: str) -> SegmentationDataset:
+    """Returns the split that a key of `data` names."""
+    settings = config.data
+    try:
+        with config_key("data", data_dir="dir", split=key):
+            return open_dataset(settings.name, settings[key], data_dir=settings.dir, options=settings.options)
+    except DataError as error:
+        if remedy := _remedy(error, key):
+            raise DataError(f"{error}\n{remedy}") from error
+        raise
+
+
+def _remedy(error: DataError, key: str) -> str:
+    """Returns what the user of a configuration can do about an error of the split that a key names; "" if unknown."""
+    if isinstance(error, UnknownColors):
+        return "`python -m flaxseg.inspect_data`, with the same arguments, lists the colors of all masks, with settings"
+    if isinstance(error, MissingMasks) and key == "eval_split":
+        return "To train without evaluation, add --config.data.eval_split="
+    flags = " ".join(override_flag(f"data.options.{name}", value) for name, value in error.options.items())
+    return f"On the command line, add {flags}" if flags else ""
+
+
+def _eval_batches(config: ConfigDict, evaluation: SegmentationDataset) -> Sequence[Batch]:
+    options = train_batch_options(config)
     with config_key("eval"):
-        evaluated = eval_batches(
+        return eval_batches(
             evaluation,
-            image_size=tuple(settings.image_size),
+            image_size=tuple(config.data.image_size),
             batch_size=config.eval.batch_size,
             native=config.eval.resolution == "native",
             scale=options["scale"],
             process_index=options["process_index"],
             process_count=options["process_count"],
         )
-    channels = common_channels({names[0]: train, names[1]: evaluation})
-    return DataPart(
-        train=train,
-        evaluation=evaluation,
-        order=order,
-        eval_batches=evaluated,
-        cache=_cache(config, train, mesh, channels=channels),
-        iterate=functools.partial(iterate, num_threads=num_threads, prefetch=settings.prefetch),
-        channels=channels,
-        bad_examples=bad_examples,
-    )
 
 
 def _cache(

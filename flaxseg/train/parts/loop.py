@@ -17,7 +17,7 @@ class EvaluationPlan:
     """When and how a run is evaluated.
 
     Attributes:
-      every: number of steps between evaluations.
+      every: number of steps between evaluations; 0: never.
       batch_size: number of examples in a batch, over all devices.
       metrics: names of `metrics.METRICS` to compute in addition to the confusion matrix.
       images: number of images to show with their label and prediction.
@@ -129,8 +129,9 @@ class LoopPart:
         return step % self.log_every == 0
 
     def should_evaluate(self, step: int) -> bool:
-        """Returns whether an evaluation is due after a step, as it always is after the last."""
-        return step % self.evaluation.every == 0 or step == self.total_steps
+        """Returns whether an evaluation is due after a step, as it always is after the last of a run that has any."""
+        every = self.evaluation.every
+        return every > 0 and (step % every == 0 or step == self.total_steps)
 
     def should_save(self, step: int) -> bool:
         """Returns whether a checkpoint is due after a step, as it always is after the last."""
@@ -142,8 +143,8 @@ class LoopPart:
 
     def should_stop_early(self, step: int, best_step: int | None) -> bool:
         """Returns whether the best score was at least `patience` steps old at the last evaluation up to a step."""
-        evaluated = step // self.evaluation.every * self.evaluation.every
-        return self.evaluation.patience > 0 and evaluated - (best_step or 0) >= self.evaluation.patience
+        every, patience = self.evaluation.every, self.evaluation.patience
+        return patience > 0 and step // every * every - (best_step or 0) >= patience
 
 
 def step_key(seed: int, rollbacks: int = 0) -> jax.Array:
@@ -203,7 +204,7 @@ def build_loop(config: ConfigDict, mesh: Mesh, *, num_examples: int) -> LoopPart
         call=CallPlan(per_call, config.train.batch_size),
         log_every=config.log.every,
         evaluation=EvaluationPlan(
-            evaluate_every,
+            evaluate_every if config.data.eval_split else 0,
             config.eval.batch_size,
             _metrics(config),
             config.log.images,

@@ -12,7 +12,7 @@ from flaxseg.data.masks.class_values import ClassValues, infer_class_values
 from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.sources.split_lists import choose_fraction
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import DataError, FlaxsegError, UnknownValues
+from flaxseg.errors import DataError, FlaxsegError, MissingMasks, UnknownValues
 
 
 def write(path: pathlib.Path, values: np.ndarray | list, *, palette: list[int] | None = None) -> None:
@@ -82,7 +82,10 @@ def test_splits_by_folder_name(tmp_path: pathlib.Path) -> None:
     # The classes are those of the whole dataset, no matter which split is opened.
     assert train.class_names == val.class_names == ("0", "1", "2")
     text = message("test", **options)
-    assert f"the folder {tmp_path}/test does not exist" in text and "existing splits: train, val)" in text
+    assert (
+        f"neither the folder {tmp_path}/test nor {tmp_path}/testannot exists" in text
+        and "existing splits: train, val)" in text
+    )
 
 
 def test_splits_by_list(tmp_path: pathlib.Path) -> None:
@@ -258,6 +261,9 @@ def test_unpaired_files_suggest_the_suffix_that_pairs_them(tmp_path: pathlib.Pat
         write(tmp_path / "images" / f"{stem}.png", np.zeros((4, 5, 3)))
         write(tmp_path / "masks" / f"{stem}_mask.png", np.zeros((4, 5)))
     assert message("all", data_dir=str(tmp_path)).endswith("Every file has a counterpart with mask_suffix='_mask'")
+    with pytest.raises(DataError) as caught:
+        folder("all", data_dir=str(tmp_path))
+    assert caught.value.options == {"mask_suffix": "_mask"}
     swapped = message("all", data_dir=str(tmp_path), images="masks", masks="images")
     assert swapped.endswith("Every file has a counterpart with image_suffix='_mask'")
     write(tmp_path / "images" / "c.png", np.zeros((4, 5, 3)))
@@ -289,7 +295,9 @@ def test_only_pairs_skips_files_without_a_counterpart(tmp_path: pathlib.Path) ->
 def test_a_missing_folder_is_reported_with_its_siblings(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "a", [[0]], "photos", "labels")
     text = message("all", data_dir=str(tmp_path))
-    assert f"the folder {tmp_path}/images does not exist ({tmp_path} contains labels, photos)" in text
+    assert (
+        f"neither the folder {tmp_path}/images nor {tmp_path}/masks exists ({tmp_path} contains labels, photos)" in text
+    )
 
 
 def test_data_dir_is_required(tmp_path: pathlib.Path) -> None:
@@ -384,3 +392,37 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file, is a file; check the path"):
         folder("train", data_dir=str(tmp_path / "file"))
+
+
+def test_images_without_masks_are_opened_to_predict_them(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1]])
+    write(tmp_path / "images" / "b.png", np.zeros((3, 2, 3)))
+    write(tmp_path / "images" / "c.png", np.zeros((3, 2, 3)))
+    (tmp_path / "test.txt").write_text("c\nb\n")
+    (tmp_path / "train.txt").write_text("a\n")
+    given = {"data_dir": str(tmp_path), "split_list": "{split}.txt"}
+    assert ids(folder("train", **given)) == ["a"]
+    for options in (given, {"data_dir": str(tmp_path), "masks": "none"}):
+        with pytest.raises(MissingMasks, match=r"None of these \d images has a mask. .*can be predicted, but neither"):
+            folder("test" if "split_list" in options else "all", **options)
+    dataset = folder("test", **given, masks="")
+    assert ids(dataset) == ["b", "c"] and dataset.num_classes == 2
+    np.testing.assert_array_equal(dataset.source[0]["label"], np.full((3, 2), IGNORE_LABEL))
+    assert folder("all", data_dir=str(tmp_path), masks="", class_names=("x",)).class_names == ("x",)
+    (tmp_path / "bad.txt").write_text("d\n")
+    assert "d, listed in" in message("bad", **given, masks="")
+    assert "no image and no mask" not in message("bad", **given, masks="")
+
+
+def test_masks_of_other_names_are_not_missing(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / "images" / "a.png", np.zeros((3, 2, 3)))
+    write(tmp_path / "masks" / "a_mask.png", np.zeros((3, 2)))
+    with pytest.raises(DataError, match="mask_suffix='_mask'") as caught:
+        folder("all", data_dir=str(tmp_path))
+    assert not isinstance(caught.value, MissingMasks)
+
+
+def test_the_folder_of_the_images_is_not_that_of_the_dataset(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1]])
+    text = message("all", data_dir=str(tmp_path / "images"))
+    assert text.endswith(f"The folder above it, {tmp_path}, contains images and masks: give that one")

@@ -15,6 +15,7 @@ import pytest
 from huggingface_hub import constants
 
 from flaxseg.errors import WeightsError
+from flaxseg.models.pretrained import hub as hub_module
 from flaxseg.models.pretrained.hub import download
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -85,6 +86,7 @@ def use(monkeypatch: pytest.MonkeyPatch, cache: Path, *, port: int = 9, offline:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
     # Between attempts the library would wait, in total for half a minute.
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(hub_module, "_answers", {})
 
 
 def cached(cache: Path, *, revision: str = "main") -> Path:
@@ -104,9 +106,10 @@ def test_a_file_is_downloaded_once(tmp_path, monkeypatch, hub):
     assert path.read_bytes() == DATA
     assert path.is_relative_to(tmp_path / "cache")
     address = f"/lab/net/resolve/{COMMIT}/{FILE}"
-    assert hub.asked == [("HEAD", address), ("GET", address)]
+    # The first request is whether there is a network.
+    assert hub.asked == [("HEAD", address), ("HEAD", address), ("GET", address)]
     assert download("lab/net", FILE, revision=COMMIT) == path
-    assert len(hub.asked) == 2
+    assert len(hub.asked) == 3
 
 
 @pytest.mark.parametrize("revision", ["main", COMMIT])
@@ -155,6 +158,40 @@ def test_an_unreachable_hub_is_named(tmp_path, monkeypatch):
         download("lab/net", FILE, revision="main")
 
 
+def never(*_: object) -> None:
+    raise AssertionError("the library waits to try again")
+
+
+@pytest.mark.parametrize("is_cached", [True, False], ids=["cached", "not cached"])
+@pytest.mark.parametrize("kind", ["closed port", "silent server"])
+def test_without_an_answer_only_the_cache_is_searched(tmp_path, monkeypatch, kind, is_cached):
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # It accepts connections, and answers nothing.
+        use(monkeypatch, tmp_path, port=listening.getsockname()[1] if kind == "silent server" else 9)
+        monkeypatch.setattr(time, "sleep", never)
+        monkeypatch.setattr(hub_module, "SECONDS_TO_ANSWER", 0.2)
+        path = cached(tmp_path) if is_cached else None
+        asked = []
+        for _ in range(2):
+            if is_cached:
+                assert download("lab/net", FILE, revision="main") == path
+            else:
+                with pytest.raises(WeightsError) as caught:
+                    download("lab/net", FILE, revision="main")
+            asked.append(hub_module._answers[constants.ENDPOINT])
+        assert asked[0] is asked[1] and asked[0][1] is not None  # The server is not asked again at once.
+    if not is_cached:
+        for part in ("does not answer with it", "not in the cache", "check the network", REMEDY, "HF_HUB_OFFLINE=1"):
+            assert part in str(caught.value)
+
+
+def test_a_server_is_asked_again_after_a_while(tmp_path, monkeypatch, hub):
+    use(monkeypatch, tmp_path, port=hub.server_port)
+    silence = TimeoutError("no answer")
+    long_ago = time.monotonic() - 61
+    hub_module._answers[constants.ENDPOINT] = long_ago, silence
+    assert download("lab/net", FILE, revision="main").read_bytes() == DATA
+
+
 @pytest.mark.parametrize("revision", ["v2", COMMIT])
 def test_offline_a_file_that_is_not_cached_is_named(tmp_path, monkeypatch, revision):
     use(monkeypatch, tmp_path, offline=True)
@@ -172,7 +209,9 @@ def test_offline_a_file_that_is_not_cached_is_named(tmp_path, monkeypatch, revis
         (RuntimeError(), "RuntimeError. Or download"),
     ],
 )
-def test_errors_of_the_disk_are_reported(monkeypatch, error, says):
+def test_errors_of_the_disk_are_reported(tmp_path, monkeypatch, error, says):
+    use(monkeypatch, tmp_path)
+
     def fails(*_: object, **__: object) -> None:
         raise error
 
