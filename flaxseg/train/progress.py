@@ -51,8 +51,9 @@ class ProgressBar(Callback):
             self._bar.close()
 
     def on_start(self, run: Run, state: TrainState) -> None:
-        # In a file or a pipe, every update is a new line, so there are fewer of them than in a terminal.
-        interval = 0.2 if sys.stderr.isatty() else 15.0
+        # In a file or a pipe, every update is a new line, so there are fewer of them than in a terminal or a notebook.
+        is_one_line = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
+        interval = 0.2 if is_one_line else 15.0
         self._step = int(state.step)
         self._bar = tqdm(
             total=run.loop.total_steps,
