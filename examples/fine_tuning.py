@@ -71,4 +71,4 @@ def main(source: str = "", folder: str = "runs/fine_tuning", steps: int = 50, *,
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

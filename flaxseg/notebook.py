@@ -112,7 +112,8 @@ def live_figure(
     left, right = parts[0, 0].subplots(1, 2)
     _plot(left, "training loss", {"loss": loss}, steps)
     _plot(right, "evaluation", scores, steps)
-    right.legend(loc="lower right", fontsize=8)
+    if scores:
+        right.legend(loc="lower right", fontsize=8)
     for below in parts[1:, 0]:
         for axis, prediction in zip(below.subplots(1, len(predictions), squeeze=False)[0], predictions, strict=True):
             axis.imshow(prediction)
