@@ -52,7 +52,7 @@ def test_custom_loop_learns(capsys):
 def test_a_dataset_of_ones_own_is_trained_on(example, tmp_path):
     own = example("own_dataset")
     assert own.main(str(tmp_path), steps=20) > 0.5
-    train, val = (own.npz_files(split, data_dir=f"{tmp_path}/files").source for split in ("train", "val"))
+    train, val = (own.npz_files(split, data_dir=f"{tmp_path}/files").source for split in ("train", "test"))
     assert (len(train), len(val)) == (24, 8)
     assert not {train.example_id(i) for i in range(24)} & {val.example_id(i) for i in range(8)}
     assert train[0]["label"][0, 0] == 255 and set(np.unique(train[0]["label"][1:-1, 1:-1])) == {0, 1}
