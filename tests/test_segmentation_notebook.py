@@ -125,7 +125,7 @@ OTHERWISE = {"callbacks", "run_name"}
 
 @pytest.mark.parametrize(("field", "value", "others", "expected"), CASES)
 def test_a_field_sets_a_key(field, value, others, expected):
-    names = configure(**others, **{field: value})
+    names = configure(**{**others, field: value})
     found = dict(leaves(names["config"]))
     assert {key: found[key] for key in expected} == expected
     # Of the options of the network and of the losses, nothing else is set.
