@@ -23,7 +23,7 @@ MODEL = plain_unet(num_classes=5, width=4, depth=1)
 
 def train(members: int, steps: int, *, size: int = 32) -> TrainState:
     """Returns the states of networks that were trained together on the same batches, stacked along the first axis."""
-    tx, loss_fn = optax.adam(1e-2), weighted_sum({"cross_entropy": 1.0})
+    tx, loss_fn = optax.adam(2e-2), weighted_sum({"cross_entropy": 1.0, "dice": 1.0})
     batches = train_batches(shapes("train", size=(size, size)), canvas_size=(size, size), batch_size=8, seed=0)
     create = partial(create_train_state, model=MODEL, tx=tx)
     create_all = jax.jit(jax.vmap(create, in_axes=(0, None)))
@@ -45,7 +45,7 @@ def member_probabilities(states: TrainState, image: jax.Array) -> jax.Array:
     return jax.nn.softmax(logits)
 
 
-def main(members: int = 4, steps: int = 150) -> dict[str, float]:
+def main(members: int = 4, steps: int = 200) -> dict[str, float]:
     """Trains an ensemble; returns the mIoU of its mean and of its members on average, and their disagreement."""
     states = train(members, steps)
     held_out = train_batches(shapes("test", size=(32, 32)), canvas_size=(32, 32), batch_size=64, seed=0)[0]

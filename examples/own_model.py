@@ -64,7 +64,7 @@ def main(workdir: str = "runs/own_model", steps: int = 60) -> float:
     """Checks the network, trains it on the built-in shapes, and returns the mIoU on held-out images."""
     check_contract(context_net(num_classes=5), num_classes=5)
     values: dict[str, object] = {"model.name": "own_model:context_net", "model.options": {"width": 8}}
-    values |= {"optimizer.learning_rate": 1e-2, "train.steps": steps, "eval.every": steps}
+    values |= {"loss.dice": 1.0, "optimizer.learning_rate": 1e-2, "train.steps": steps, "eval.every": steps}
     config = load_config("shapes:tiny", [f"{key}={value}" for key, value in values.items()])
     result = train_and_evaluate(config, workdir)
     print(result.table())
