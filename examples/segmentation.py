@@ -129,7 +129,8 @@ values = {
     option("dropout", "decoder_dropout"): dropout,
     "model.pretrained": pretrained,
     "model.accept_license": accept_license,
-    "loss": dict.fromkeys(names_in(loss, "+"), 1.0),
+    "loss": {},
+    **{f"loss.{name}": 1.0 for name in names_in(loss, "+")},
     "class_weights": class_weights,
     "eval.metrics": names_in(metrics),
     "train.callbacks": names_in(callbacks) or "",
@@ -158,19 +159,19 @@ from flaxseg.inspection.dataset import inspect_dataset
 from flaxseg.inspection.from_config import dataset_to_inspect, flag, training_setup
 from flaxseg.inspection.report import terminal_text
 
-inspection = inspect_dataset(dataset_to_inspect(config), training_setup(config), title=dataset, max_images=12)
+inspection = inspect_dataset(dataset_to_inspect(config), training_setup(config), title=dataset, max_images=8)
 print(terminal_text(inspection, flag))
 
 # %% [markdown]
 # ## Look at it
 #
-# Images with their labels, and the first training batches as the network receives them.
+# Images with their labels, and the first training batch as the network receives it.
 
 # %%
 from IPython.display import display
 from PIL import Image
 
-for sheet in inspection.sheets:
+for sheet in inspection.sheets[:3]:
     display(Image.fromarray(sheet.pixels))
 
 # %% [markdown]

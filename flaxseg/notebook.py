@@ -32,8 +32,8 @@ _MAX_FRACTION = 0.05
 class LiveCurves(Callback):
     """Draws the loss, the scores and the latest predictions of a run below the cell of a notebook that trains it.
 
-    The picture is replaced where it stands. It is drawn at each evaluation, and when losses are logged, unless that
-    would take more than a twentieth of the time; meanwhile the devices compute.
+    The picture appears where the object is created, and is replaced there: at each evaluation, and when losses are
+    logged, unless that would take more than a twentieth of the time. Meanwhile the devices compute.
 
     Args:
       scores: the names of the scores to draw, such as those of `Result.scores.compute()`.
@@ -45,7 +45,6 @@ class LiveCurves(Callback):
 
     def __init__(self, scores: Sequence[str] = ("miou", "pixel_accuracy"), *, images: int = 4) -> None:
         check_integer("images", images, 0)
-        self._display = _ipython("display")
         self._loss: list[tuple[int, float]] = []
         self._scores: dict[str, list[tuple[int, float]]] = {name: [] for name in scores}
         self._num_images = images
@@ -53,7 +52,9 @@ class LiveCurves(Callback):
         self._palette: Sequence[Color] = ()
         self._steps = 0
         self._next_drawing = 0.0
-        self._handle: Any = None
+        # Now, so that everything that the run prints stays together below the picture. None without a notebook.
+        self._display = _ipython("display")
+        self._handle: Any = self._display.display(self._display.HTML(""), display_id=True)
 
     def on_start(self, run: Run, state: TrainState) -> None:
         """Shows an empty picture; after a return to a checkpoint, forgets what came after it."""
@@ -84,11 +85,8 @@ class LiveCurves(Callback):
     def _draw(self) -> None:
         start = time.monotonic()
         figure = live_figure(self._loss, self._scores, steps=self._steps, predictions=self._predictions)
-        picture = self._display.Image(data=_png(figure))
-        if self._handle is None:
-            self._handle = self._display.display(picture, display_id=True)
-        elif self._handle:
-            self._handle.update(picture)
+        if self._handle is not None:
+            self._handle.update(self._display.Image(data=_png(figure)))
         end = time.monotonic()
         self._next_drawing = end + (end - start) / _MAX_FRACTION
 

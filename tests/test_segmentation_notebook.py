@@ -253,7 +253,7 @@ def find(cells, code):
 def assert_complete(cells, folder, run_name):
     """Checks what every run of the notebook shows and writes."""
     assert "This dataset can be trained on" in texts(find(cells, "inspect_dataset("))
-    assert pictures(find(cells, "inspection.sheets")) >= 2
+    assert pictures(find(cells, "inspection.sheets")) == 3
     training = find(cells, "train_and_evaluate(")
     assert pictures(training) == 1, "the curves are drawn in one place"
     assert re.search(r"^mIoU +0\.\d+$", texts(training), re.MULTILINE)
