@@ -16,14 +16,15 @@ import optax
 
 from flaxseg import TrainState, create_train_state, plain_unet, predict_logits, train_step, weighted_sum
 from flaxseg.data import shapes, train_batches
+from flaxseg.losses import cross_entropy
 from flaxseg.metrics import ConfusionMatrix
 
-MODEL = plain_unet(num_classes=5, width=4, depth=1)
+MODEL = plain_unet(num_classes=5, width=8, depth=2)
 
 
 def train(members: int, steps: int, *, size: int = 32) -> TrainState:
     """Returns the states of networks that were trained together on the same batches, stacked along the first axis."""
-    tx, loss_fn = optax.adam(2e-2), weighted_sum({"cross_entropy": 1.0, "dice": 1.0})
+    tx, loss_fn = optax.adam(5e-3), weighted_sum({"cross_entropy": 1.0, "dice": 1.0})
     batches = train_batches(shapes("train", size=(size, size)), canvas_size=(size, size), batch_size=8, seed=0)
     create = partial(create_train_state, model=MODEL, tx=tx)
     create_all = jax.jit(jax.vmap(create, in_axes=(0, None)))
@@ -46,7 +47,7 @@ def member_probabilities(states: TrainState, image: jax.Array) -> jax.Array:
 
 
 def main(members: int = 4, steps: int = 200) -> dict[str, float]:
-    """Trains an ensemble; returns the mIoU of its mean and of its members on average, and their disagreement."""
+    """Trains an ensemble; returns scores of its mean, of its members on average, and their disagreement."""
     states = train(members, steps)
     held_out = train_batches(shapes("test", size=(32, 32)), canvas_size=(32, 32), batch_size=64, seed=0)[0]
     probabilities = member_probabilities(states, held_out["image"])
@@ -57,13 +58,20 @@ def main(members: int = 4, steps: int = 200) -> dict[str, float]:
         )
         return counted.compute()["miou"]
 
-    disagreement = (probabilities.argmax(-1) != probabilities.mean(0).argmax(-1)).mean()
+    def loss(found: jax.Array) -> float:
+        return float(cross_entropy(jnp.log(jnp.maximum(found, 1e-30)), held_out["label"]))
+
+    mean = probabilities.mean(0)
     scores = {
-        "ensemble": miou(probabilities.mean(0)),
-        "members": float(np.mean([miou(each) for each in probabilities])),
-        "disagreement": float(disagreement),
+        "miou": miou(mean),
+        "member_miou": float(np.mean([miou(each) for each in probabilities])),
+        # The loss of the mean is never above the mean of the losses: -log is convex.
+        "loss": loss(mean),
+        "member_loss": float(np.mean([loss(each) for each in probabilities])),
+        "disagreement": float((probabilities.argmax(-1) != mean.argmax(-1)).mean()),
     }
-    print(f"mIoU {scores['ensemble']:.3f}, of single members {scores['members']:.3f} on average")
+    print(f"mIoU {scores['miou']:.3f}, of single members {scores['member_miou']:.3f} on average")
+    print(f"cross-entropy {scores['loss']:.3f}, of single members {scores['member_loss']:.3f} on average")
     return scores
 
 
