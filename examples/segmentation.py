@@ -109,7 +109,7 @@ def names_in(text: str, separator: str = ",") -> tuple[str, ...]:
 
 normalization = option("norm", "use_batchnorm", "batch_norm")
 strength = round(augmentation_strength, 3)
-values = {
+values: dict[str, object] = {
     "data.dir": folder,
     "data.image_size": image_size,
     "train.batch_size": batch_size,
