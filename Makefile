@@ -10,7 +10,7 @@ QUICK = JAX_PLATFORMS=cpu XLA_FLAGS="--xla_backend_optimization_level=0 $$($(BIN
   'from importlib.metadata import version; \
   print("--xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."))')"
 
-.PHONY: help demo test lint types unit soak certificate bench docs parity clean
+.PHONY: help demo test lint types unit soak certificate bench docs notebook parity clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -69,6 +69,9 @@ $(VENV)/.docs: $(VENV)/.run
 
 docs: $(VENV)/.docs  ## build the documentation into build/site; warnings, such as a link to nowhere, are errors
 	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
+
+notebook:  ## write examples/segmentation.ipynb from its source, segmentation.py
+	$(PYTHON) docs/make_notebook.py
 
 parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics, networks and their gradients with PyTorch's (two hours)
 	mkdir -p build

@@ -4,12 +4,15 @@ An architecture that can have any encoder is a decoder in a file of `decoders/` 
 are functions in files of `standalone/`, with a row each.
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 
+from flaxseg.errors import ArgumentError
 from flaxseg.models.architecture import Architecture
+from flaxseg.models.contract import check_contract
 from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.decoders.deeplabv3 import DeepLabV3Decoder
 from flaxseg.models.decoders.deeplabv3plus import DeepLabV3PlusDecoder
@@ -85,6 +88,7 @@ __all__ = [
     "SegmentationModel",
     "attention_unet",
     "build_model",
+    "check_contract",
     "plain_unet",
     "resunet",
     "unet",
@@ -108,4 +112,21 @@ def build_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     Raises:
       ArgumentError: the name or an option is unknown, or an option is out of range.
     """
-    return look_up(name, MODELS)(num_classes=num_classes, **options)
+    entry = look_up(name, MODELS)
+    _check_takes(entry, name, {"num_classes": num_classes, **options})
+    return entry(num_classes=num_classes, **options)
+
+
+def _check_takes(entry: Callable[..., Any], name: str, keywords: Mapping[str, Any]) -> None:
+    """Raises ArgumentError for a function of the user's that does not take the keywords that it is called with."""
+    if name in MODELS:
+        return
+    try:
+        inspect.signature(entry).bind(**keywords)
+    except TypeError as error:
+        raise ArgumentError(
+            "name",
+            name,
+            f"cannot be called with the keywords {', '.join(keywords)} ({error}); a function that returns a network "
+            "takes num_classes, dtype and its options as keywords",
+        ) from error

@@ -17,7 +17,8 @@ class SegmentationModel(Protocol):
     """A segmentation network: a Flax module with a few attributes, or a wrapper that behaves like one.
 
     It is hashable, so that `jax.jit` takes it as a static argument. It computes logits, float32[B, H, W, num_classes],
-    of normalized images, float[B, H, W, C], of any size.
+    of normalized images, float[B, H, W, C], of any size; one size is enough for a run that resizes all images to it.
+    `check_contract` checks all this. See `examples/own_model.py`.
 
     Collections of variables besides "params":
       batch_stats: running statistics of batch normalization. They are updated by `apply(..., train=True,
@@ -26,6 +27,11 @@ class SegmentationModel(Protocol):
         float32[B, H, W, num_classes], for the loss in training.
       image_logits: written, where mutable, by models that also classify whole images: float32[B, image_classes].
     """
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        ...
 
     @property
     def mean(self) -> ChannelValues:
@@ -65,6 +71,11 @@ class ModelWrapper:
     """A model that behaves like another one, for subclasses that change how it is applied."""
 
     model: SegmentationModel
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes of the wrapped model."""
+        return self.model.num_classes
 
     @property
     def mean(self) -> ChannelValues:

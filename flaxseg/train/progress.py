@@ -51,8 +51,9 @@ class ProgressBar(Callback):
             self._bar.close()
 
     def on_start(self, run: Run, state: TrainState) -> None:
-        # In a file or a pipe, every update is a new line, so there are fewer of them than in a terminal.
-        interval = 0.2 if sys.stderr.isatty() else 15.0
+        # In a file or a pipe, every update is a new line, so there are fewer of them than in a terminal or a notebook.
+        is_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
+        interval = 0.2 if is_notebook or sys.stderr.isatty() else 15.0
         self._step = int(state.step)
         self._bar = tqdm(
             total=run.loop.total_steps,
@@ -62,7 +63,8 @@ class ProgressBar(Callback):
             unit="step",
             mininterval=interval,
             smoothing=0.1,
-            file=standard_error(),
+            # Notebooks show standard error on a red background.
+            file=sys.stdout if is_notebook else standard_error(),
             # The processes of a run often share a terminal or a file.
             disable=jax.process_index() > 0,
         )

@@ -1,5 +1,6 @@
 """The progress bar moves over the steps that the device has finished."""
 
+import io
 import types
 
 import numpy as np
@@ -49,3 +50,12 @@ def test_the_bar_waits_for_the_device_only_once(capsys):
 def test_an_error_closes_the_bar():
     with pytest.raises(RuntimeError, match="inside"), ProgressBar("miou"):
         raise RuntimeError("inside")
+
+
+def test_a_notebook_shows_every_move_and_no_error(monkeypatch, capsys):
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})()
+    monkeypatch.setattr("sys.stderr", stream)
+    with ProgressBar("miou") as bar:
+        bar.on_start(types.SimpleNamespace(loop=types.SimpleNamespace(total_steps=10)), types.SimpleNamespace(step=3))
+        assert bar._bar.mininterval == 0.2
+    assert stream.getvalue() == "" and "3/10" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import ConfigError
 from flaxseg.inference.description import ModelDescription, installed_versions, resolved_options
 from flaxseg.inference.forward import inference_logits
-from flaxseg.models import build_model
+from flaxseg.models import MODELS, build_model, check_contract
 from flaxseg.models.arguments import ChannelValues
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import ENCODERS
@@ -104,13 +104,15 @@ def build_model_part(config: ConfigDict, num_classes: int, channels: int, *, pub
       public: the public network that the configuration starts from, from `with_public_network`.
 
     Raises:
-      ConfigError: options that do not fit the images, or a user's network that does not return logits of their size.
+      ConfigError: options that do not fit the images, or a network of the user's that violates `check_contract`.
     """
-    with config_key("model", others="options", name="name"):
+    image_shape = (*config.data.image_size, channels)
+    with config_key("model", others="options", name="name", model="name"):
         module = build_model(
             config.model.name, num_classes=num_classes, dtype=jnp.dtype(config.train.precision), **config.model.options
         )
-    image_shape = (*config.data.image_size, channels)
+        if config.model.name not in MODELS:
+            check_contract(module, num_classes=num_classes, image_shape=image_shape, name=config.model.name)
     with config_key("train", policy="remat"):
         rematerialize(module, config.train.remat)
     variables, layers = _trace(module, config.model.name, image_shape, num_classes)
