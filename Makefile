@@ -68,7 +68,7 @@ $(VENV)/.docs: $(VENV)/.run
 	touch $@
 
 docs: $(VENV)/.docs  ## build the documentation into build/site; warnings, such as a link to nowhere, are errors
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics, networks and their gradients with PyTorch's (two hours)
 	mkdir -p build
