@@ -8,6 +8,7 @@ are, too: docs/images/LICENSE.txt lists them.
 """
 
 import argparse
+import collections
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,13 +142,14 @@ def uncertainty(model: flaxseg.Predictor, results: Sequence[Result]) -> tuple[np
 
 
 def large(model: flaxseg.Predictor, results: Sequence[Result]) -> tuple[np.ndarray, list[Result]]:
-    """Returns a wall of photographs that was predicted in tiles, as one image of 1500 x 2500 pixels."""
-    shape = (375, 500, 3)
+    """Returns a wall of twenty photographs of one size, predicted in tiles as one image, at half that size."""
+    shape, _ = collections.Counter(result.image.shape for result in results).most_common(1)[0]
     chosen = [result for result in sorted(results, key=lambda result: result.name) if result.image.shape == shape][:20]
-    rows = [np.concatenate([result.image for result in chosen[at : at + 5]], axis=1) for at in range(0, 20, 5)]
-    wall = np.concatenate(rows)
+    rows = [chosen[at : at + 5] for at in range(0, len(chosen) - 4, 5)]
+    wall = np.concatenate([np.concatenate([result.image for result in row], axis=1) for row in rows])
     drawn = overlay(wall, model(wall), model.palette, opacity=0.5)
-    return np.asarray(Image.fromarray(drawn).resize((1250, 750), Image.Resampling.LANCZOS)), chosen
+    size = (wall.shape[1] // 2, wall.shape[0] // 2)
+    return np.asarray(Image.fromarray(drawn).resize(size, Image.Resampling.LANCZOS)), chosen[: 5 * len(rows)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
