@@ -17,13 +17,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import flaxseg
+from flaxseg import compile_cache
 from flaxseg.data import DATASETS, IGNORE_LABEL
 from flaxseg.metrics import mean_iou
 from flaxseg.report.drawing import append_legend, colorize, overlay
 
 IMAGES = Path(__file__).resolve().parent / "images"
-HEIGHT = 210
-"""The height in pixels of one panel."""
+HEIGHT, WIDTH = 210, 280
+"""The height in pixels of a panel, and the width of the panels of a table."""
 
 GAP = 6
 MAGMA = ((0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (252, 253, 191))
@@ -82,15 +83,20 @@ def at_quantiles(results: Sequence[Result], quantiles: Sequence[float]) -> list[
     return [results[round(quantile * (len(results) - 1))] for quantile in quantiles]
 
 
-def panel(image: np.ndarray, text: str = "") -> np.ndarray:
-    """Returns an image at the height of a panel, with a text in its upper left corner."""
-    width = round(image.shape[1] * HEIGHT / image.shape[0])
-    resized = Image.fromarray(image).resize((width, HEIGHT), Image.Resampling.LANCZOS)
+def panel(image: np.ndarray, text: str = "", *, width: int = 0) -> np.ndarray:
+    """Returns an image at the height of a panel, or in a white panel of this width, with a text in the upper left."""
+    scale = HEIGHT / image.shape[0]
+    if width:
+        scale = min(scale, width / image.shape[1])
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    resized = Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)
     if text:
-        draw, font = ImageDraw.Draw(resized), ImageFont.load_default(15)
-        draw.rectangle((0, 0, font.getlength(text) + 10, 22), fill="black")
-        draw.text((5, 2), text, fill="white", font=font)
-    return np.asarray(resized)
+        draw, font = ImageDraw.Draw(resized), ImageFont.load_default(13)
+        draw.rectangle((0, 0, font.getlength(text) + 8, 19), fill="black")
+        draw.text((4, 2), text, fill="white", font=font)
+    frame = Image.new("RGB", (width or size[0], HEIGHT), "white")
+    frame.paste(resized, ((frame.width - size[0]) // 2, (HEIGHT - size[1]) // 2))
+    return np.asarray(frame)
 
 
 def joined(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -124,7 +130,8 @@ def best_and_worst(model: flaxseg.Predictor, results: Sequence[Result]) -> tuple
         errors = np.where(wrong[..., None], (220, 30, 50), gray).astype(np.uint8)
         maps = [colorize(result.label, model.palette), colorize(result.prediction, model.palette), errors]
         texts = ("label", f"prediction, IoU {result.score:.2f}", f"errors, {wrong.mean():.0%}")
-        rows.append([panel(result.image), *(panel(*pair) for pair in zip(maps, texts, strict=True))])
+        drawn = zip((result.image, *maps), ("", *texts), strict=True)
+        rows.append([panel(*each, width=WIDTH) for each in drawn])
     return append_legend(joined(rows), model.classes, model.palette), chosen
 
 
@@ -137,16 +144,22 @@ def uncertainty(model: flaxseg.Predictor, results: Sequence[Result]) -> tuple[np
         colors = [np.interp(entropy, np.linspace(0, 1, len(MAGMA)), channel) for channel in zip(*MAGMA, strict=True)]
         heat = np.stack(colors, axis=-1).astype(np.uint8)
         drawn = overlay(result.image, result.prediction, model.palette, opacity=0.5)
-        rows.append([panel(result.image), panel(drawn, f"IoU {result.score:.2f}"), panel(heat, "entropy")])
+        shown = ((result.image, ""), (drawn, f"IoU {result.score:.2f}"), (heat, "entropy"))
+        rows.append([panel(*each, width=WIDTH) for each in shown])
     return joined(rows), chosen
 
 
 def large(model: flaxseg.Predictor, results: Sequence[Result]) -> tuple[np.ndarray, list[Result]]:
-    """Returns a wall of twenty photographs of one size, predicted in tiles as one image, at half that size."""
-    shape, _ = collections.Counter(result.image.shape for result in results).most_common(1)[0]
-    chosen = [result for result in sorted(results, key=lambda result: result.name) if result.image.shape == shape][:20]
+    """Returns a wall of twenty photographs, predicted in tiles as one image, at half its size."""
+    (height, width), _ = collections.Counter(result.label.shape for result in results).most_common(1)[0]
+    fit = [
+        result
+        for result in results
+        if height <= result.label.shape[0] < 1.2 * height and result.label.shape[1] == width
+    ]
+    chosen = sorted(fit, key=lambda result: result.name)[:: max(len(fit) // 20, 1)][:20]
     rows = [chosen[at : at + 5] for at in range(0, len(chosen) - 4, 5)]
-    wall = np.concatenate([np.concatenate([result.image for result in row], axis=1) for row in rows])
+    wall = np.concatenate([np.concatenate([result.image[:height] for result in row], axis=1) for row in rows])
     drawn = overlay(wall, model(wall), model.palette, opacity=0.5)
     size = (wall.shape[1] // 2, wall.shape[0] // 2)
     return np.asarray(Image.fromarray(drawn).resize(size, Image.Resampling.LANCZOS)), chosen[: 5 * len(rows)]
@@ -159,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, metavar="DIR", help="the dataset's folder")
     parser.add_argument("--output", type=Path, default=IMAGES, metavar="DIR", help="default: docs/images")
     arguments = parser.parse_args(argv)
+    compile_cache.enable()
     model = flaxseg.load(arguments.model)
     results = predicted(model, arguments.data)
     arguments.output.mkdir(parents=True, exist_ok=True)

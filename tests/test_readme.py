@@ -65,7 +65,7 @@ def test_commands_are_valid(command, arguments, folder, capsys):
     elif command in ("evaluate", "predict", "export"):
         # The flags are known; only the run, or the folder of images, is missing here.
         assert importlib.import_module(f"flaxseg.{command}").main(words) == 1
-        assert re.search("runs/shapes|runs/folder|DIR: does not exist", capsys.readouterr().err)
+        assert re.search("runs/shapes|runs/folder|(DIR|PHOTOS): does not exist", capsys.readouterr().err)
     elif "--help_config" in words:
         with pytest.raises(SystemExit, match="^0$"):
             main(words)
