@@ -14,10 +14,10 @@ RUN useradd --create-home --uid "$USER_ID" flaxseg \
 
 # The dependencies first, so that a change of the code does not install them again.
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY flaxseg/__init__.py flaxseg/
 COPY configs configs
-RUN pip install --no-cache-dir ".[$EXTRAS]"
+RUN pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]"
 COPY flaxseg flaxseg
 RUN pip install --no-cache-dir --no-deps --force-reinstall . && rm -rf /source
 

@@ -53,7 +53,7 @@ class LiveCurves(Callback):
         self._steps = 0
         self._next_drawing = 0.0
         # Now, so that everything that the run prints stays together below the picture. None without a notebook.
-        self._display = _ipython("display")
+        self._display = _ipython().display
         self._handle: Any = self._display.display(self._display.HTML(""), display_id=True)
 
     def on_start(self, run: Run, state: TrainState) -> None:
@@ -138,7 +138,7 @@ def show_short_errors() -> None:
     Raises:
       FlaxsegError: IPython is not installed.
     """
-    shell = _ipython("core.getipython").get_ipython()
+    shell = _ipython().get_ipython()
     if shell is not None:
         shell.set_custom_exc((FlaxsegError,), _print_error)
 
@@ -171,7 +171,7 @@ def upload(use: Callable[[Path], object]) -> None:
             _use({file["name"]: bytes(file["content"]) for file in change["new"]}, use)
 
     button.observe(on_change, names="value")
-    _ipython("display").display(button, output)
+    _ipython().display.display(button, output)
 
 
 def download(path: str | Path) -> None:
@@ -185,7 +185,7 @@ def download(path: str | Path) -> None:
     if files := _colab_files():
         files.download(str(path))
     else:
-        display = _ipython("display")
+        display = _ipython().display
         display.display(display.FileLink(str(path)))
 
 
@@ -205,13 +205,14 @@ def _colab_files() -> Any:
     return importlib.import_module("google.colab.files") if "google.colab" in sys.modules else None
 
 
-def _ipython(module: str) -> Any:
+def _ipython() -> Any:
     try:
-        return importlib.import_module(f"IPython.{module}")
+        import IPython.display
     except ImportError as error:
         raise FlaxsegError(
             "IPython is not installed, which every notebook has; run this in a notebook, or pip install ipython"
         ) from error
+    return IPython
 
 
 def _png(image: np.ndarray) -> bytes:

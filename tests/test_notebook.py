@@ -35,7 +35,9 @@ def display(monkeypatch):
         return module.handle if display_id else None
 
     module.display = show
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    package = types.ModuleType("IPython")
+    package.display = module
+    monkeypatch.setitem(sys.modules, "IPython", package)
     monkeypatch.setitem(sys.modules, "IPython.display", module)
     return module
 
@@ -120,19 +122,15 @@ def test_without_ipython_the_error_names_it(monkeypatch):
             call()
 
 
-def test_errors_about_input_are_one_message(monkeypatch, capsys):
+def test_errors_about_input_are_one_message(display, capsys):
     found = {}
     shell = types.SimpleNamespace(set_custom_exc=lambda kinds, handler: found.update(kinds=kinds, handler=handler))
-    module = types.ModuleType("IPython.core.getipython")
-    module.get_ipython = lambda: shell
-    for name in ("IPython", "IPython.core"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    sys.modules["IPython"].get_ipython = lambda: shell
     show_short_errors()
     assert issubclass(DataError, found["kinds"]) and not issubclass(ValueError, found["kinds"])
     assert found["handler"](shell, DataError, DataError("x.png: is empty"), None, tb_offset=1) is None
     assert capsys.readouterr().err == "error: x.png: is empty\n"
-    module.get_ipython = lambda: None
+    sys.modules["IPython"].get_ipython = lambda: None
     show_short_errors()  # In a script, nothing.
 
 

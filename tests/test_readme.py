@@ -3,12 +3,14 @@
 import importlib
 import re
 import shlex
+import tomllib
 import unittest.mock
 from pathlib import Path
 
 import jax
 import pytest
 
+from flaxseg.__main__ import COMMANDS as SHORT_NAMES
 from flaxseg.augment import STRENGTHS
 from flaxseg.data import DATASETS
 from flaxseg.losses import LOSSES
@@ -31,7 +33,11 @@ FILES = [
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in FILES}
 ALL = "\n".join(PAGES.values())
 README = PAGES["README.md"]
+NAMES = "|".join(SHORT_NAMES)
 COMMANDS = re.findall(r"^(?:\w+=\S+ )?python -m flaxseg\.(\w+) ?(.*)$", ALL, re.MULTILINE)
+COMMANDS += [
+    (SHORT_NAMES[name][0], words) for name, words in re.findall(rf"^flaxseg ({NAMES})\b ?(.*)$", ALL, re.MULTILINE)
+]
 SNIPPETS = [snippet for page in PAGES.values() for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 
 
@@ -59,7 +65,7 @@ def test_commands_are_valid(command, arguments, folder, capsys):
     elif command in ("evaluate", "predict", "export"):
         # The flags are known; only the run, or the folder of images, is missing here.
         assert importlib.import_module(f"flaxseg.{command}").main(words) == 1
-        assert re.search("runs/shapes|runs/folder|DIR: does not exist", capsys.readouterr().err)
+        assert re.search("runs/shapes|runs/folder|(DIR|PHOTOS): does not exist", capsys.readouterr().err)
     elif "--help_config" in words:
         with pytest.raises(SystemExit, match="^0$"):
             main(words)
@@ -71,7 +77,7 @@ def test_commands_are_valid(command, arguments, folder, capsys):
 
 
 def test_every_command_is_checked():
-    lines = [line for line in ALL.splitlines() if re.match(r"(\w+=\S+ )?python ", line)]
+    lines = [line for line in ALL.splitlines() if re.match(rf"(\w+=\S+ )?(python |flaxseg ({NAMES})\b)", line)]
     assert len(lines) == len(COMMANDS) >= 20
     assert {command for command, _ in COMMANDS} == {
         "main",
@@ -167,3 +173,15 @@ def test_the_numbers_are_right():
 
 def test_the_readme_is_short():
     assert len(README.splitlines()) <= 130
+
+
+def test_the_description_for_package_indexes_has_no_links_to_files():
+    hook = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["metadata"]["hooks"]
+    description = README
+    for substitution in hook["fancy-pypi-readme"]["substitutions"]:
+        description = re.sub(substitution["pattern"], substitution["replacement"], description)
+    assert "![" in README and "![" not in description and "CC BY-SA" not in description
+    assert all(link.startswith("http") for link in re.findall(r"\]\(([^)]+)\)", description))
+    # Nothing else is lost.
+    assert description.startswith("# flaxseg\n") and description.endswith("Apache-2.0; see LICENSE.\n")
+    assert re.findall("^#.*", description, re.MULTILINE) == re.findall("^#.*", README, re.MULTILINE)

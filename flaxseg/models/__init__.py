@@ -40,6 +40,7 @@ from flaxseg.models.standalone.unet_mobilenet import unet_mobilenet
 from flaxseg.registry import look_up
 
 unet = Architecture(UNetDecoder)
+"""The U-Net with any encoder, as in `unet(num_classes=3, encoder="resnet34")`; see `Architecture`."""
 
 MODELS: dict[str, Architecture | Callable[..., nn.Module]] = {
     "unet": unet,

@@ -69,7 +69,7 @@ MARKDOWN_COLUMNS: Mapping[str, Columns] = {
 def architecture_row(name: str, *, size: tuple[int, int], classes: int) -> dict[str, Any]:
     """Returns the facts about a network of MODELS, for three-channel images of this height and width."""
     model = build_model(name, num_classes=classes)
-    parameters, operations = _costs(model, size)
+    parameters, operations = costs(model, size)
     return {
         "name": name,
         "encoder": getattr(model, "encoder_name", None),
@@ -85,7 +85,7 @@ def encoder_row(name: str, *, size: tuple[int, int]) -> dict[str, Any]:
     stride = int(module.output_stride)  # type: ignore[attr-defined]
     # Networks pad images to multiples of the stride.
     height, width = (-(-side // stride) * stride for side in size)
-    parameters, operations = _costs(module, (height, width))
+    parameters, operations = costs(module, (height, width))
     public = encoder.pretrained
     return {
         "name": name,
@@ -98,7 +98,7 @@ def encoder_row(name: str, *, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _costs(module: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
+def costs(module: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     """Returns a network's number of parameters, and its multiply-adds for one three-channel image."""
     initialized = functools.partial(module.init_with_output, train=False)
     key = jax.eval_shape(lambda: jax.random.key(0))

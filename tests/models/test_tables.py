@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from flaxseg.models import MODELS
+from flaxseg.models import MODELS, build_model
 from flaxseg.models.__main__ import main
 from flaxseg.models.encoders import ENCODERS
+from flaxseg.models.tables import costs
 
 PAGE = Path("docs/models.md").read_text(encoding="utf-8")
 TABLES = PAGE.partition("## Tables")[2]
@@ -40,6 +41,29 @@ def test_strides_weights_and_license_of_the_page(name):
 def test_some_rows_are_printed_like_this(capsys):
     names = "plain_unet", "resnet18", "mobilenetv3_large_100"
     assert printed(capsys, *names) == {name: ROWS[name] for name in names}, REMEDY
+
+
+CHOICES = re.findall(r"^\| .* \| (`.*?`.*?) \| ([\d.]+) M \| ([\d.]+) \|.* \| (.*) \|$", PAGE, re.MULTILINE)
+"""The network, its parameters, its FLOPs, and the license of its weights, in the table of choices."""
+
+
+def test_the_choices_have_the_licenses_of_their_weights():
+    assert len(CHOICES) == 8
+    for networks, _, _, license in CHOICES:
+        _, *encoder = re.findall(r"`(\w+)`", networks)
+        found = ENCODERS[encoder[0]].pretrained.license or "see repository" if encoder else "none"
+        assert license == ("non-commercial" if "nvidia" in found else found), networks
+
+
+@pytest.mark.parametrize(
+    "choice", [pytest.param(each, marks=() if "lraspp" in each[0] else pytest.mark.long) for each in CHOICES]
+)
+def test_the_choices_have_these_costs(choice):
+    networks, parameters, operations, _ = choice
+    name, *encoder = re.findall(r"`(\w+)`", networks)
+    model = build_model(name, num_classes=2, **({"encoder": encoder[0]} if encoder else {}))
+    found = costs(model, (512, 512))
+    assert (parameters, operations) == (f"{found[0] / 1e6:.2f}", f"{2 * found[1] / 1e9:.2f}")
 
 
 @pytest.mark.long
