@@ -9,7 +9,9 @@ import pytest
 from flaxseg.config.files import load_config
 from flaxseg.train import loop
 from flaxseg.train.build import build
+from flaxseg.train.compile import Inputs
 from flaxseg.train.early_compilation import EarlyCompilation, _arguments
+from flaxseg.train.parts.optimization import CONSTANTS
 from flaxseg.train.sharding import device_prefetch, replicated
 from flaxseg.train.state import abstract_state
 from flaxseg.train.training_data import training_data
@@ -39,12 +41,13 @@ def test_the_arguments_are_those_of_the_loop(overrides):
     batch = next(device_prefetch(data.calls(start=0, steps=steps), mesh, is_stacked=steps > 1))
     skipped = jax.device_put(np.int32(0), replicated(mesh))
     state = abstract_state(run)
-    found_state, *found, key, found_stored, turn = _arguments(run, state, 0)
-    assert found_state is state
-    assert kinds(found) == kinds([batch])
-    assert kinds(found_stored) == kinds(dict(stored))
-    assert (key.shape, key.dtype) == (run.loop.step_key.shape, run.loop.step_key.dtype)
-    assert kinds(turn.skipped) == kinds(skipped) and (turn.number, turn.max_skipped) == (0, 0)
+    found = Inputs(*_arguments(run, state, 0))
+    assert found.state is state
+    assert kinds(found.batch) == kinds(batch)
+    assert kinds(found.stored) == kinds(dict(stored))
+    assert (found.key.shape, found.key.dtype) == (run.loop.step_key.shape, run.loop.step_key.dtype)
+    assert kinds(found.turn.skipped) == kinds(skipped) and (found.turn.number, found.turn.max_skipped) == (0, 0)
+    assert found.hyperparameters == run.optim.arguments == CONSTANTS
 
 
 def test_an_error_is_left_to_the_call():
