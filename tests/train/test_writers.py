@@ -20,7 +20,7 @@ def run(size=(24, 12)):
         {"image": np.full((*size, 3), i, np.uint8), "label": np.zeros(size, np.uint8), "id": str(i)} for i in (0, 1)
     ]
     dataset = SegmentationDataset(ListSource(examples), num_classes=1, class_names=("a",), palette=((0, 0, 0),))
-    return types.SimpleNamespace(data=types.SimpleNamespace(evaluation=dataset))
+    return types.SimpleNamespace(data=types.SimpleNamespace(to_show=dataset))
 
 
 @pytest.mark.parametrize(("changes", "shape"), [({}, (8, 8)), ({"resize": "keep", "scale": 0.5}, (8, 6))])
