@@ -19,7 +19,7 @@ from flaxseg.data import shapes, train_batches
 from flaxseg.losses import cross_entropy
 from flaxseg.metrics import ConfusionMatrix
 
-MODEL = plain_unet(num_classes=5, width=8, depth=2)
+MODEL = plain_unet(num_classes=5, width=4, depth=2)
 
 
 def train(members: int, steps: int, *, size: int = 32) -> TrainState:

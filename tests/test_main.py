@@ -10,7 +10,7 @@ import types
 import pytest
 
 from flaxseg.config.files import load_config
-from flaxseg.main import NOT_EVALUATED, _report, _report_seeds, main
+from flaxseg.main import NOT_EVALUATED, _report, _report_together, main
 from flaxseg.train.result import Result
 
 
@@ -147,6 +147,6 @@ def test_a_run_without_evaluation_names_its_latest_checkpoint(capsys, tmp_path):
     text = capsys.readouterr().out
     assert text.startswith("\nnot evaluated, because config.data.eval_split is ''\n\ncheckpoints ")
     assert "(latest: step 40)" in text and "images" not in text
-    _report_seeds({7: result}, load_config("shapes", ["data.eval_split="]), tmp_path)
+    _report_together({"seed-7": result}, load_config("shapes", ["data.eval_split="]), tmp_path)
     text = capsys.readouterr().out
     assert text.startswith(f"\n{NOT_EVALUATED}\n") and "(step 40, latest: step 40)" in text

@@ -104,6 +104,7 @@ def check_that_both_stop(workdir, first, number, wait):
     return seconds
 
 
+@pytest.mark.long
 def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path):
     check_that_both_stop(tmp_path / "run", 1, signal.SIGTERM, 0.2)
 

@@ -99,6 +99,7 @@ def test_steps_on_features_equal_steps_on_images(weights, name):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-4), here, there)
 
 
+@pytest.mark.long
 def test_a_call_of_several_steps_takes_the_steps_on_features(weights):
     losses, state = steps_of(weights, "linear", "data.cache=features")
     run, initial, *_ = opened(weights, "linear", "data.cache=features", "train.steps_per_call=2", "eval.every=2")

@@ -129,6 +129,7 @@ def test_a_second_signal_ends_the_process_at_once_without_harm(tmp_path):
     assert not (tmp_path / "run" / ".lock").exists()
 
 
+@pytest.mark.long
 def test_a_signal_during_an_evaluation_abandons_it_until_the_run_is_resumed(tmp_path, monkeypatch):
     settings = ["train.steps=6", "eval.every=3", "log.every=1", "data.options.count=40"]
     with start(tmp_path / "run", "evaluation", *settings) as process:

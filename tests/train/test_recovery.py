@@ -186,6 +186,7 @@ class Kill(Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_a_run_returns_to_its_checkpoint_and_can_be_killed_meanwhile(tmp_path, at):
     """Step 5 fails; then, in another order, step 8, and the run returns to step 6; the third order has no failure."""
     overrides = ["train.non_finite=rollback", "checkpoint.every=2", "log.every=2"]
