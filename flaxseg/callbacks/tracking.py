@@ -146,9 +146,10 @@ class Tracking(Callback):
 
 
 def run_name(workdir: Path) -> str:
-    """Returns the name of a run: that of its working directory, and of the directory above for one of several seeds."""
+    """Returns the name of a run: that of its working directory, and of the one above if runs are trained together."""
     path = workdir.absolute()
-    return f"{path.parent.name}/{path.name}" if re.fullmatch(r"seed-\d+", path.name) else path.name
+    is_member = re.fullmatch(r"seed-\d+(_(learning_rate|loss)-.*)?", path.name)
+    return f"{path.parent.name}/{path.name}" if is_member else path.name
 
 
 def _existing(files: Mapping[str, Path]) -> dict[str, Path]:

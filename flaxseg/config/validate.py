@@ -133,6 +133,14 @@ def _cross_key_errors(values: Mapping[str, Any]) -> list[str]:
             f"config.train.early_stop = {values['train.early_stop']}: without evaluation (data.eval_split = '') there "
             "is no score that could stop improving; use 0, or name a split"
         )
+    messages += [
+        f"config.log.histograms = {values['log.histograms']}: {why} ({key} = {shown(off)}); use (), or {remedy}"
+        for key, off, why, remedy in (
+            ("data.eval_split", "", "are written at evaluations, and there are none", "name a split"),
+            ("log.writer", "none", "are written to event files, and there are none", "another log.writer"),
+        )
+        if values.get("log.histograms") and values.get(key) == off
+    ]
     if values.get("data.train_split") == "":
         messages.append("config.data.train_split = '': must name the split to train on, such as train")
     if values.get("data.resize") == "keep":

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +25,9 @@ MAX_LEGEND = 23
 
 ERROR_COLOR = (255, 0, 90)
 """The color of wrong pixels in `error_map`."""
+
+_UNDRAWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that fonts lack; a line break even makes Pillow raise an error."""
 
 _STRIPE = 4
 """Width in pixels of the stripes over ignored pixels, and of the gaps between them."""
@@ -59,7 +63,7 @@ def overlay(
       uint8[H, W, 3].
     """
     colors = colorize(label, palette)
-    striped = (label == IGNORE_LABEL) & _stripes(label.shape)
+    striped = (label == IGNORE_LABEL) & stripes(label.shape)
     alpha = np.where(_outline(label) | striped, 1.0, opacity)[..., None]
     return np.rint((1 - alpha) * to_rgb(image) + alpha * colors).astype(np.uint8)
 
@@ -78,11 +82,15 @@ def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> n
     gray = to_rgb(image).mean(-1, keepdims=True) / 2
     ignored = label == IGNORE_LABEL
     shown = np.where(((prediction != label) & ~ignored)[..., None], ERROR_COLOR, np.rint(gray))
-    return np.where((ignored & _stripes(label.shape))[..., None], IGNORE_COLOR, shown).astype(np.uint8)
+    return np.where((ignored & stripes(label.shape))[..., None], IGNORE_COLOR, shown).astype(np.uint8)
 
 
-def _stripes(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns bool[H, W]: the diagonal stripes over ignored pixels."""
+def stripes(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns bool[H, W]: the diagonal stripes that are drawn over ignored pixels.
+
+    Args:
+      shape: (H, W).
+    """
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     return (rows + columns) // _STRIPE % 2 == 0
 
@@ -150,7 +158,7 @@ def append_legend(
     Returns:
       uint8[H + h, W, 3].
     """
-    entries = [*zip(class_names[:MAX_LEGEND], palette, strict=False), *others.items()]
+    entries = [*zip(map(drawable, class_names[:MAX_LEGEND]), palette, strict=False), *others.items()]
     entries += [(ignored, IGNORE_COLOR)] if ignored else []
     text_font, gap, width = font(size), size // 2, image.shape[1]
     places, x, y = [], gap, gap
@@ -167,9 +175,14 @@ def append_legend(
         draw.text((x + size + gap, y - 1), name, fill="black", font=text_font)
     if ignored:
         x, y = places[-1]
-        dark = Image.fromarray(~_stripes((size - 1, size - 1)))
+        dark = Image.fromarray(~stripes((size - 1, size - 1)))
         strip.paste((110, 110, 110), (x + 1, y + 1), dark)
     return np.concatenate([image, np.asarray(strip)])
+
+
+def drawable(text: str) -> str:
+    """Returns a text with U+FFFD for line breaks, control characters and lone surrogates, which cannot be drawn."""
+    return _UNDRAWABLE.sub("\ufffd", text)
 
 
 @functools.cache

@@ -40,7 +40,9 @@ def event_files(directory: Path) -> list[Path]:
     return sorted(directory.glob("events.out.tfevents.*"))
 
 
-def drop_repeated_events(files: Iterable[Path], step: int, *, repeats_evaluation: bool = False) -> None:
+def drop_repeated_events(
+    files: Iterable[Path], step: int, *, repeats_evaluation: bool = False, writes_config: bool = True
+) -> None:
     """Removes the summaries that a run repeats when it is resumed at a step; each file is replaced atomically.
 
     These are the summaries of later steps, and those that belong to no step, and all of them at step 0. A marker of a
@@ -51,14 +53,16 @@ def drop_repeated_events(files: Iterable[Path], step: int, *, repeats_evaluation
       files: event files that nothing writes to.
       step: the step of the checkpoint that the run is resumed from; 0 for a run that begins anew.
       repeats_evaluation: whether the run begins with the evaluation of this step.
+      writes_config: whether the run writes the summaries that belong to no step again; otherwise they stay.
 
     Raises:
       CheckpointError: a file cannot be read or written.
     """
+    repeated = (_OF_A_PART if writes_config else ()), (_AT_EVALUATIONS if repeats_evaluation else ())
     for file in files:
         new = file.with_name(".events.new")
         try:
-            if _copy_others(file, new, step, repeats_evaluation):
+            if _copy_others(file, new, step, *repeated):
                 new.replace(file)
         except OSError as error:
             raise CheckpointError(
@@ -68,7 +72,7 @@ def drop_repeated_events(files: Iterable[Path], step: int, *, repeats_evaluation
             new.unlink(missing_ok=True)
 
 
-def _copy_others(file: Path, new: Path, step: int, repeats_evaluation: bool) -> bool:
+def _copy_others(file: Path, new: Path, step: int, always: tuple[str, ...], of_step: tuple[str, ...]) -> bool:
     """Copies all events but the repeated ones; returns whether there were any to omit."""
     with IMPORTS:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -76,7 +80,7 @@ def _copy_others(file: Path, new: Path, step: int, repeats_evaluation: bool) -> 
     omitted = False
     with file.open("rb") as old, new.open("wb") as copy:
         for record in _records(old):
-            if _is_repeated(Event.FromString(record[_HEADER:-_CRC]), step, repeats_evaluation):
+            if _is_repeated(Event.FromString(record[_HEADER:-_CRC]), step, always, of_step):
                 omitted = True
             else:
                 copy.write(record)
@@ -103,8 +107,8 @@ def _records(file: BinaryIO) -> Iterator[bytes]:
         yield header + rest
 
 
-def _is_repeated(event: Any, step: int, repeats_evaluation: bool) -> bool:
+def _is_repeated(event: Any, step: int, always: tuple[str, ...], of_step: tuple[str, ...]) -> bool:
     if not event.HasField("summary"):
         return False
-    repeated = _OF_A_PART + (_AT_EVALUATIONS if repeats_evaluation and event.step == step else ())
+    repeated = always + (of_step if event.step == step else ())
     return step == 0 or event.step > step or any(value.tag.startswith(repeated) for value in event.summary.value)

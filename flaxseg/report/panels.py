@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.types import Example
-from flaxseg.report.drawing import ERROR_COLOR, append_legend, error_map, font, overlay, to_rgb
+from flaxseg.report.drawing import ERROR_COLOR, append_legend, drawable, error_map, font, overlay, to_rgb
 
 MAX_SIDE = 1024
 """The largest height and width of an image in a panel, in pixels; larger ones are reduced."""
@@ -153,7 +153,8 @@ def _text_strip(texts: Sequence[tuple[int, int, str]], width: int, size: int) ->
     strip = Image.new("RGB", (width, round(1.5 * size)), "white")
     draw = ImageDraw.Draw(strip)
     for left, room, text in texts:
-        draw.text((left, 0.1 * size), _shortened(text, room, font(size)), fill="black", font=font(size))
+        shown = _shortened(drawable(text), room, font(size))
+        draw.text((left, 0.1 * size), shown, fill="black", font=font(size))
     return np.asarray(strip)
 
 

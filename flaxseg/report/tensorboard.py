@@ -75,7 +75,7 @@ class Summaries:
     ) -> None:
         self._dataset = dataset
         self._draws_confusion_matrix = confusion_matrix
-        self._is_writing = jax.process_index() == 0
+        self._is_writing, self._writes_events = jax.process_index() == 0, writer != "none"
         self._images = workdir / "images"
         self._has_warned = False
         self._per_image = workdir / "per_image.csv"
@@ -117,7 +117,9 @@ class Summaries:
         Raises:
           CheckpointError: a file of an earlier part cannot be read, written or removed.
         """
-        drop_repeated_events(self._earlier, step, repeats_evaluation=repeats_evaluation)
+        drop_repeated_events(
+            self._earlier, step, repeats_evaluation=repeats_evaluation, writes_config=self._writes_events
+        )
         if self._is_writing:
             self._hardest.cut_after(step)
             self._remove_later_files(step)

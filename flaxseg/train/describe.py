@@ -87,6 +87,9 @@ _FIRST = ("model.name", "optimizer.name", "optimizer.learning_rate", "train.batc
 _OF_LEARNING = ("class_weights", "loss", "model.", "optimizer.", "train.")
 """What the names of keys begin with that are shown where a run changes them."""
 
+_OF_REPORTS = ("train.callbacks", "train.callback_options.")
+"""What the names of those begin with that are not."""
+
 
 def hyper_parameters(config: ConfigDict, description: ModelDescription) -> HyperParameters:
     """Returns the configuration of a run as hyper-parameters, with every option of its network.
@@ -96,7 +99,9 @@ def hyper_parameters(config: ConfigDict, description: ModelDescription) -> Hyper
       description: describes the network.
     """
     options = {f"model.options.{name}": value for name, value in description.options.items()}
-    changed = [name for name in changed_keys(config) if name.startswith(_OF_LEARNING)]
+    changed = [
+        name for name in changed_keys(config) if name.startswith(_OF_LEARNING) and not name.startswith(_OF_REPORTS)
+    ]
     tags = (config.checkpoint.best_metric, "miou", "mean_dice", "pixel_accuracy")
     metrics = [*dict.fromkeys(f"{EVALUATION}{tag}" for tag in tags), "train/loss"]
     return HyperParameters(options | dict(leaves(config)), {*_FIRST, *changed}, metrics)

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from flaxseg.errors import reason
+from flaxseg.report.console import print_line
 from flaxseg.report.event_files import GRADIENTS, PARAMETERS
 from flaxseg.report.tensorboard import Summaries
 from flaxseg.train.batches_seen import BatchesSeen
@@ -19,7 +21,8 @@ from flaxseg.train.step import TrainState
 class HistogramWriter(Callback):
     """Writes histograms at each evaluation, of the parameters and of the gradient that the next step takes.
 
-    The gradient is computed by a program of its own, so that the training step is the same with and without it.
+    The gradient is computed by a program of its own, so that the training step is the same with and without it. If the
+    devices cannot run it, this is printed, and the run continues without it; with several processes, the run ends.
 
     Args:
       summaries: receives the histograms.
@@ -41,9 +44,22 @@ class HistogramWriter(Callback):
         if "parameters" in self._names:
             arrays |= _on_host(state.params, PARAMETERS)
         if "gradients" in self._names:
-            arrays |= _on_host(self._batches.gradient(state), GRADIENTS)
+            arrays |= self._gradients(state)
         if arrays:
             self._summaries.histograms(step, arrays)
+
+    def _gradients(self, state: TrainState) -> dict[str, np.ndarray]:
+        try:
+            return _on_host(self._batches.gradient(state), GRADIENTS)
+        except jax.errors.JaxRuntimeError as error:  # Such as too little memory on the devices for this program, too.
+            if jax.process_count() > 1:
+                raise  # The other processes wait for this one.
+            self._names = [name for name in self._names if name != "gradients"]
+            print_line(
+                f"histograms of gradients cannot be computed ({reason(error)}); training continues without them. To "
+                "avoid the attempt, leave 'gradients' out of config.log.histograms"
+            )
+            return {}
 
 
 def _on_host(tree: Any, prefix: str) -> dict[str, np.ndarray]:

@@ -111,7 +111,7 @@ def train_together(
         def on_failure(member: Member, error: NonFiniteStep) -> None:
             name = next(name for name, each in members.items() if each is member)
             errors[name] = recovery(member.run, configs[name], directories[name], error)
-            report_error(reacting[name], errors[name])
+            report_error([*opened[name].writers, *reacting[name]], errors[name])
             reacting[name].clear()  # It has ended, whatever happens to the others.
             tqdm.write(f"{name} has ended: {errors[name]}", file=sys.stderr)
 

@@ -68,6 +68,10 @@ class Profiler(Callback):
     def on_end(self, result: Result) -> None:
         self._stop()
 
+    def on_error(self, error: BaseException) -> None:
+        # One of several runs that are trained together may end long before the others.
+        self._stop()
+
     def _start_if_due(self, step: int, latest: Any) -> None:
         """Begins the trace if the next call contains the first step, or a later one; `latest` is waited for."""
         if not self._steps or step >= min(self._steps[1], self._total):

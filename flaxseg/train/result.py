@@ -11,7 +11,8 @@ class Result:
     """The outcome of a run: its final state, and its last evaluation.
 
     Attributes:
-      scores: the metrics of the last evaluation; None for a run that was stopped before its first one.
+      scores: the metrics of the last evaluation; None for a run that was stopped before its first one, or has no
+        evaluation.
       class_names: one name per class.
       state: the final state.
       best_step: the step of the best checkpoint, or, if none is saved, of the best evaluation; None if none has scores.

@@ -56,6 +56,9 @@ class Views:
 
     def example(self, index: int, view: int) -> Mapping[str, np.ndarray]:
         """Returns `image` and `label` of one view, as they are encoded."""
+        if self.augment_fn is None:
+            example = self.read(index)
+            return {"image": example["image"], "label": example["label"]}
         start = index // self.batch_size * self.batch_size
         batch = self._jitted_augment(self._read(start), view, start)
         return {name: np.asarray(batch[name][index - start]) for name in ("image", "label")}

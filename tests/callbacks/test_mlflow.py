@@ -88,6 +88,8 @@ def test_different_names_stay_different():
 def test_the_name_of_a_run_is_that_of_its_directory(tmp_path):
     assert run_name(tmp_path / "pets") == "pets"
     assert run_name(tmp_path / "pets" / "seed-12") == "pets/seed-12"
+    for name in ("seed-0_learning_rate-0.003", "seed-0_loss-dice-0.5", "seed-1_learning_rate-0.1_loss-dice-1"):
+        assert run_name(tmp_path / "pets" / name) == f"pets/{name}"
 
 
 def test_a_missing_package_is_one_error(tmp_path, monkeypatch):

@@ -294,6 +294,24 @@ def test_without_evaluation_nothing_stops_early():
         validate(config)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "data.eval_split=",
+            "are written at evaluations, and there are none (data.eval_split = ''); use (), or name a split",
+        ),
+        (
+            "log.writer=none",
+            "are written to event files, and there are none (log.writer = 'none'); use (), or another log.writer",
+        ),
+    ],
+)
+def test_histograms_that_would_not_be_written_are_an_error(override, message):
+    found = errors(load_config("configs/shapes.py", ["log.histograms=('gradients',)", override]))
+    assert found == f"1 error in the configuration:\n  config.log.histograms = ('gradients',): {message}"
+
+
 def test_the_number_of_classes_is_no_option():
     for given in (["model.options.num_classes=3"], ["data.name=folder", "data.options={'num_classes': 3}"]):
         config = load_config("shapes", ["model.options={}", *given])

@@ -55,6 +55,8 @@ def test_the_configuration_is_removed_because_each_part_of_a_run_writes_it(tmp_p
     opened = open_writer(tmp_path, writer=writer)
     opened.write_texts(0, {"config": "text", "parameters": "text"})
     opened.close()
+    drop_repeated_events(event_files(tmp_path), 2, writes_config=False)
+    assert steps(tmp_path) == {"config": [0], "parameters": [0]}
     drop_repeated_events(event_files(tmp_path), 2)
     assert steps(tmp_path) == {"parameters": [0]}
 

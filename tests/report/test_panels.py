@@ -81,3 +81,13 @@ def test_a_batch_is_shown_in_pairs_of_lines():
         assert contains(panel, image) == [(top, left)]
         assert contains(panel, overlay(image, label, PALETTE)) == [(top + 204, left)]
     np.testing.assert_array_equal(batch_panel(images.astype(np.float32), labels, NAMES, PALETTE), panel)
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x85", "\u2029", "\udce9"])
+def test_names_that_cannot_be_drawn_have_a_replacement_character(character):
+    shown = example(20, 20)
+
+    def panel(text):
+        return prediction_panel([shown._replace(title=f"a{text}b")], (f"c{text}", "d"), PALETTE)
+
+    np.testing.assert_array_equal(panel(character), panel("\ufffd"))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from list_source import ListSource
+from logged_events import events
 
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError
@@ -70,3 +71,12 @@ def test_a_figure_that_cannot_be_removed_is_one_error(tmp_path, summaries):
     (tmp_path / "images" / "0000002_predictions.png").mkdir()
     with pytest.raises(CheckpointError, match=r"0000002_predictions\.png: cannot be read and removed \(.+\); make it"):
         summaries.start(HyperParameters({}), "", {}, step=1)
+
+
+def test_the_configuration_stays_where_a_resumed_run_writes_no_events(tmp_path, summaries):
+    summaries.start(HyperParameters({"a": 1}), "text", {})
+    summaries.flush()
+    before = events(tmp_path)
+    with Summaries(tmp_path, summaries._dataset, writer="none") as later:
+        later.start(HyperParameters({"a": 1}), "text", {}, step=2)
+    assert "config" in before and events(tmp_path).keys() == before.keys()

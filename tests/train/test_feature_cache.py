@@ -169,8 +169,10 @@ def test_views_do_not_depend_on_the_devices_and_follow_the_examples():
     assert len(views) == 10 and len(dataclasses.replace(views, number=0)) == 5
     found = [(view, start, batch["label"][:, 0, 0].tolist()) for view, start, batch in views.batches()]
     assert found == [(view, start, rows) for view in (0, 1) for start, rows in ((0, [0, 1, 2, 3]), (4, [4, 4, 4, 4]))]
-    plain = views.example(3, 1)
+    read = []
+    plain = dataclasses.replace(views, read=lambda index: read.append(index) or examples[index]).example(3, 1)
     assert (plain["image"][0, 0, 0], plain["label"][0, 0]) == (30, 3)
+    assert read == [3]  # Only augmentation depends on the other examples of the batch.
     brightened = dataclasses.replace(views, augment_fn=make_augment(crop_size=(4, 4), brightness=0.5))
     one, other = (brightened.example(3, view)["image"] for view in (0, 1))
     assert np.abs(one - other).max() > 1

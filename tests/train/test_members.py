@@ -22,6 +22,7 @@ from flaxseg.train.compile import compile_run
 from flaxseg.train.evaluation import Evaluation
 from flaxseg.train.loop import train_and_evaluate
 from flaxseg.train.members import FailedRuns, train_together
+from flaxseg.train.profiler import Profiler
 from flaxseg.train.supervision import Supervision
 from flaxseg.train.together import Batched
 
@@ -254,8 +255,10 @@ def test_a_run_with_a_step_that_is_not_finite_ends_alone(runs, tmp_path, capfd):
     with (
         unittest.mock.patch.object(fit.Member, "receive", spoiled),
         unittest.mock.patch.object(loop, "Summaries", unittest.mock.MagicMock()),
+        unittest.mock.patch.object(Profiler, "on_error") as told,
     ):
         status = main(["--config=shapes:tiny", *(f"--config.{key}" for key in KEYS), f"--workdir={tmp_path}"])
+        told.assert_called_once()  # So that a trace ends with the run.
         printed = capfd.readouterr()
         assert status == 1 and "error: seed-1: step 4: the gradient is not finite" in printed.err
         assert printed.err.index("seed-1 has ended: step 4: the gradient") < printed.err.index("error: seed-1")

@@ -108,3 +108,11 @@ def test_a_trace_holds_its_steps_where_the_profile_tab_finds_it(tmp_path):
     names = [event.name for event in events]
     assert sorted(name for name in names if name.startswith("call ")) == ["call 2", "call 3", "call 4"]
     assert sorted(dict(event.stats)["step_num"] for event in events if event.name == "train") == [2, 3, 4]
+
+
+def test_a_trace_ends_with_a_run_that_fails_while_others_continue(tmp_path, calls):
+    with Profiler(tmp_path, (1, 5)) as failing, Profiler(tmp_path, (1, 5)) as other:
+        failing._start_if_due(0, jnp.zeros(()))
+        failing.on_error(ZeroDivisionError())
+        other.on_error(ZeroDivisionError())
+        assert calls == ["start", "stop"]

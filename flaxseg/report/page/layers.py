@@ -9,7 +9,7 @@ from PIL import Image
 
 from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.types import IGNORE_LABEL, Color
-from flaxseg.report.drawing import IGNORE_COLOR, to_rgb
+from flaxseg.report.drawing import IGNORE_COLOR, colorize, stripes, to_rgb
 
 _SIDES = (400, 300, 220, 150)
 """The longest side of images; the next one is tried while a set of images is too large."""
@@ -21,7 +21,6 @@ _MIN_SIDE = 240
 """Layers of smaller images are enlarged, so that their outlines are thin."""
 
 _QUALITY = 82
-_STRIPE = 4
 _TINT, _VEIL = 120, 190
 """The opacity, 0..255, of the colors of classes, and of the veil over correct pixels."""
 
@@ -64,10 +63,8 @@ def class_layer(label: np.ndarray, palette: Sequence[Color]) -> np.ndarray:
       label: uint8[H, W], class indices or IGNORE_LABEL.
       palette: one color per class.
     """
-    colors = np.full((256, 3), IGNORE_COLOR, np.uint8)
-    colors[: len(palette)] = palette
     alpha = np.where(_outline(label), 255, _TINT)
-    return _with_stripes(np.dstack([colors[label], alpha]).astype(np.uint8), label == IGNORE_LABEL)
+    return _with_stripes(np.dstack([colorize(label, palette), alpha]).astype(np.uint8), label == IGNORE_LABEL)
 
 
 def error_layer(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -98,9 +95,8 @@ def png(layer: np.ndarray) -> bytes:
 
 def _with_stripes(layer: np.ndarray, ignored: np.ndarray) -> np.ndarray:
     """Replaces ignored pixels by diagonal stripes of light gray and of none."""
-    rows, columns = np.indices(ignored.shape)
     layer[ignored] = (*IGNORE_COLOR, 0)
-    layer[ignored & ((rows + columns) // _STRIPE % 2 == 0), 3] = 255
+    layer[ignored & stripes(ignored.shape), 3] = 255
     return layer
 
 
