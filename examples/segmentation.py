@@ -189,8 +189,13 @@ print(result.table())
 # @title TensorBoard
 show_tensorboard = True  # @param {type: "boolean"}
 if show_tensorboard:
+    import os
+    from pathlib import Path
+
     from tensorboard import notebook
 
+    # The program beside this notebook's Python, which need not be on the PATH.
+    os.environ.setdefault("TENSORBOARD_BINARY", str(Path(sys.executable).with_name("tensorboard")))
     notebook.start(f"--logdir {shlex.quote(workdir)}")
 
 # %% [markdown]

@@ -301,7 +301,7 @@ OTHER_VALUES = [
         "evaluate_every": 0, "formats": "safetensors, stablehlo", "image_size": "32, 48",
     },
     {"dataset": "folder", "model": "unet", "encoder": "resnet18", "depth": "", "width": "", "metrics": "calibration"},
-    {"dataset": "folder", "model": "fpn", "encoder": "mobilenet_v2", "depth": "4", "width": "16", "dropout": "0.1"},
+    {"dataset": "folder", "model": "fpn", "encoder": "mobilenet_v2", "depth": "4", "width": "32", "dropout": "0.1"},
 ]  # fmt: skip
 """Values of fields, other than those of SMALL, that networks are trained with; every field occurs."""
 

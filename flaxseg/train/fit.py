@@ -14,6 +14,7 @@ from flaxseg.train.compile import Call, Compiled, Inputs, Turn
 from flaxseg.train.device_cache import Stored
 from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.evaluation import Evaluation, EvaluationStopped, evaluate
+from flaxseg.train.in_flight import InFlight
 from flaxseg.train.lockstep import TakeStep, fit_members
 from flaxseg.train.non_finite import NonFiniteStep
 from flaxseg.train.recovery import SKIPPED, announce_skip
@@ -115,6 +116,7 @@ class Member:
         self._log = StepLog(run.optim.schedule, batch_size=run.loop.call.batch_size, skipped=skipped, on_skip=on_skip)
         self._key = run.loop.step_key
         self._batches: Iterator[Batch] = iter(())
+        self._in_flight = InFlight()
         self._stored: Stored = {}
         self.has_ended = self._plan.should_stop(self.step, checkpoints.improved_step)
         self.has_failed = False
@@ -135,6 +137,7 @@ class Member:
     def receive(self, call: Call) -> None:
         """Takes over what the training program returned, which the devices may still be computing."""
         self.state, metrics, self._skipped = call
+        self._in_flight.add(self._skipped)
         # The log is read only now, so that the device works on this step while the host reads earlier ones.
         if self._plan.should_log(self.step):
             self._write_log()
