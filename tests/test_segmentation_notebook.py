@@ -330,16 +330,15 @@ def test_the_notebook_trains_a_public_network(run, tmp_path, photo, kind):
 
 @pytest.mark.long
 def test_the_notebook_shows_tensorboard(run, tmp_path, photo, monkeypatch):
-    """TensorBoard is started as the notebook does; its process is ended by its number."""
+    """TensorBoard is a child of the notebook's process, with which it ends; otherwise it is ended by its number."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    cells = run(**SMALL, run_name="board", photo=photo, show_tensorboard=True)
-    started = [json.loads(path.read_text()) for path in (tmp_path / ".tensorboard-info").glob("pid-*.info")]
     try:
-        assert [each["logdir"] for each in started] == ["runs/board"]
-        assert any("text/html" in output.get("data", {}) for output in find(cells, "show_tensorboard").outputs)
+        cells = run(**SMALL, run_name="board", photo=photo, show_tensorboard=True)
+        shown = [each["data"]["text/html"] for each in find(cells, "show_tensorboard").outputs if "data" in each]
+        assert any("iframe" in each for each in shown), shown
     finally:
-        for each in started:
-            os.kill(each["pid"], signal.SIGTERM)
+        for path in (tmp_path / ".tensorboard-info").glob("pid-*.info"):
+            os.kill(json.loads(path.read_text())["pid"], signal.SIGTERM)
 
 
 def test_every_field_is_trained_with_two_values():
