@@ -32,8 +32,8 @@ _MAX_FRACTION = 0.05
 class LiveCurves(Callback):
     """Draws the loss, the scores and the latest predictions of a run below the cell of a notebook that trains it.
 
-    The picture appears where the object is created, and is replaced there: at each evaluation, and when losses are
-    logged, unless that would take more than a twentieth of the time. Meanwhile the devices compute.
+    The figure appears in the cell that creates the object, and is updated at each evaluation and when losses are
+    logged, except where drawing would take more than a twentieth of the time. The devices compute meanwhile.
 
     Args:
       scores: the names of the scores to draw, such as those of `Result.scores.compute()`.
@@ -52,12 +52,12 @@ class LiveCurves(Callback):
         self._palette: Sequence[Color] = ()
         self._steps = 0
         self._next_drawing = 0.0
-        # Now, so that everything that the run prints stays together below the picture. None without a notebook.
+        # Displayed now, so that what the run prints comes below the figure. The handle is None outside of a notebook.
         self._display = _ipython().display
         self._handle: Any = self._display.display(self._display.HTML(""), display_id=True)
 
     def on_start(self, run: Run, state: TrainState) -> None:
-        """Shows an empty picture; after a return to a checkpoint, forgets what came after it."""
+        """Shows an empty figure; after a return to a checkpoint, drops the points of later steps."""
         self._steps, self._palette = run.loop.total_steps, run.data.to_show.palette
         for curve in (self._loss, *self._scores.values()):
             curve[:] = [point for point in curve if point[0] <= int(state.step)]

@@ -16,7 +16,7 @@ from flaxseg.train.build import Run
 from flaxseg.train.partitioner import partition_safely, reduce_once
 from flaxseg.train.parts.optimization import CONSTANTS, Hyperparameters, OptimizationPart
 from flaxseg.train.sharding import batch_divisor, place_batch, replicated
-from flaxseg.train.step import TrainState, predict_logits, train_step
+from flaxseg.train.step import TrainState, predict_logits
 from flaxseg.train.step_check import NOT_TAKEN, select
 from flaxseg.train.step_metrics import TrainMetrics
 
@@ -124,17 +124,7 @@ def training_program(run: Run) -> Callable[..., Call]:
         if stored:
             batch = {**batch, **device_cache.take(stored, batch["index"], mesh)}
         with reduce_once(mesh):
-            new = train_step(
-                state,
-                batch,
-                key,
-                model=model,
-                loss_fn=optim.loss_fn,
-                tx=optim.tx,
-                augment_fn=optim.augment_fn,
-                options=optim.step_options,
-            )
-            return _in_turn(state, *new, turn)
+            return _in_turn(state, *optim.step_of(model)(state, batch, key), turn)
 
     def train(
         state: TrainState,

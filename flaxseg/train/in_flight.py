@@ -1,18 +1,18 @@
-"""The steps that have been dispatched, and that the devices may still be computing."""
+"""A limit on how far the host runs ahead of the devices."""
 
 import collections
 
 import jax
 
 LIMIT = 2
-"""Number of calls that are dispatched ahead: one that the devices compute, and one that they begin at once after it."""
+"""Number of calls in flight: the one that the devices compute, and the next, so that they never wait for the host."""
 
 
 class InFlight:
-    """Keeps the host from running further ahead of the devices than LIMIT calls, without which they would wait.
+    """Keeps at most LIMIT calls of the training program in flight.
 
-    JAX dispatches steps without waiting for them. If dozens were queued, a run that is to stop would take all of them
-    first, and its progress would be that of the queue.
+    JAX dispatches steps without waiting for them. If dozens were queued, a run that is asked to stop would have to
+    finish all of them first, and the progress bar would show steps that are not computed yet.
     """
 
     def __init__(self) -> None:

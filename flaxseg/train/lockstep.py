@@ -15,7 +15,7 @@ TakeStep = Callable[[Sequence["Member"]], Sequence[Call]]
 """Takes the next step of some runs, which have taken the same number of steps."""
 
 OnFailure = Callable[["Member", NonFiniteStep], None]
-"""Is told that a run cannot continue."""
+"""Called with a run that cannot continue, and the error."""
 
 
 def fit_members(

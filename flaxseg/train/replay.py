@@ -21,7 +21,7 @@ from flaxseg.train.parts.loop import step_key
 from flaxseg.train.parts.model import ModelPart, build_model_part
 from flaxseg.train.parts.optimization import OptimizationPart, build_optimization, schedule_maker
 from flaxseg.train.sharding import make_mesh, place_batch, replicated
-from flaxseg.train.step import TrainState, create_train_state, loss_and_gradient, step_keys, train_step
+from flaxseg.train.step import TrainState, create_train_state, loss_and_gradient, step_keys
 from flaxseg.train.step_metrics import TrainMetrics
 from flaxseg.train.step_record import StepRecord, read_record
 
@@ -142,16 +142,7 @@ def _examine(
     state: TrainState, batch: Batch, key: jax.Array, *, network: Any, optim: OptimizationPart
 ) -> tuple[TrainMetrics, dict[str, Any]]:
     """Returns the metrics of a step, and whether its images, logits, gradient and update are not finite."""
-    _, metrics = train_step(
-        state,
-        batch,
-        key,
-        model=network,
-        loss_fn=optim.loss_fn,
-        tx=optim.tx,
-        augment_fn=optim.augment_fn,
-        options=optim.step_options,
-    )
+    _, metrics = optim.step_of(network)(state, batch, key)
     augment_key, dropout_key = step_keys(key, state.step)
     augmented = optim.augment_fn(augment_key, batch) if optim.augment_fn else batch
     (loss, (_, batch_stats, logits)), grads = loss_and_gradient(

@@ -15,12 +15,14 @@ from flaxseg.augment import AugmentFn
 from flaxseg.config.validate import config_key
 from flaxseg.errors import ConfigError
 from flaxseg.losses import LossFn, weighted_sum
+from flaxseg.models.protocol import SegmentationModel
 from flaxseg.optimizers import LearningRateMultipliers, make_optimizer, make_schedule
 from flaxseg.optimizers.groups import check_patterns
 from flaxseg.train.hard_examples import hardest_examples
 from flaxseg.train.parts.augmentation import build_augmentation, notify
 from flaxseg.train.parts.model import ModelPart
-from flaxseg.train.step import MetricsFn, StepOptions
+from flaxseg.train.step import MetricsFn, StepOptions, TrainState, train_step
+from flaxseg.train.step_metrics import TrainMetrics
 
 
 class Hyperparameters(NamedTuple):
@@ -105,6 +107,17 @@ class OptimizationPart:
           ConfigError: see `of`.
         """
         return dataclasses.replace(self.of(hyperparameters), arguments=hyperparameters)
+
+    def step_of(self, model: SegmentationModel) -> Callable[..., tuple[TrainState, TrainMetrics]]:
+        """Returns the training step of a network, (state, batch, key) -> (state, metrics); see `train_step`."""
+        return functools.partial(
+            train_step,
+            model=model,
+            loss_fn=self.loss_fn,
+            tx=self.tx,
+            augment_fn=self.augment_fn,
+            options=self.step_options,
+        )
 
 
 def schedule_maker(config: ConfigDict, total_steps: int) -> Callable[[float | jax.Array], optax.Schedule]:
