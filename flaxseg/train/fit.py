@@ -117,6 +117,7 @@ class Member:
         self._key = run.loop.step_key
         self._batches: Iterator[Batch] = iter(())
         self._in_flight = InFlight()
+        self._is_first_call = True
         self._stored: Stored = {}
         self.has_ended = self._plan.should_stop(self.step, checkpoints.improved_step)
         self.has_failed = False
@@ -137,7 +138,6 @@ class Member:
     def receive(self, call: Call) -> None:
         """Takes over what the training program returned, which the devices may still be computing."""
         self.state, metrics, self._skipped = call
-        self._in_flight.add(self._skipped)
         # The log is read only now, so that the device works on this step while the host reads earlier ones.
         if self._plan.should_log(self.step):
             self._write_log()
@@ -145,6 +145,10 @@ class Member:
         metrics = metrics.of_losses(self.run.optim.arguments.loss_weights)
         self._log.add(metrics)
         self._events.on_step(self.step, metrics)
+        self._in_flight.add(self._skipped)
+        if self._is_first_call:
+            self._log.restart_clock()  # It includes the time in which the run started.
+            self._is_first_call = False
 
     def evaluate(self) -> None:
         """Evaluates the state if this is due, unless the run is stopped meanwhile."""

@@ -35,8 +35,8 @@ class StepLog:
         self._batch_size = batch_size
         self._on_skip = on_skip
         self._pending: list[TrainMetrics] = []
-        self._since = time.perf_counter()
         self.skipped = skipped
+        self.restart_clock()
 
     def __bool__(self) -> bool:
         """Whether there are steps that have not been read yet."""
@@ -49,7 +49,8 @@ class StepLog:
     def read(self, step: int) -> tuple[dict[str, float], TrainMetrics]:
         """Waits for the steps added since the last call and returns their averages, and their merged metrics.
 
-        Skipped steps are excluded, unless there are no others.
+        Skipped steps are excluded, unless there are no others. The throughput is that of the steps since the clock was
+        restarted; it is left out if there are none.
 
         Args:
           step: the number of the last of them.
@@ -68,18 +69,20 @@ class StepLog:
         ]
         merged = functools.reduce(TrainMetrics.merge, taken or finished).replace(check=finished[-1].check)  # type: ignore[attr-defined]
         scalars = merged.compute()
-        seconds = time.perf_counter() - self._since
+        timed = finished[self._untimed :]
+        if timed:
+            scalars["steps_per_second"] = len(timed) / (time.perf_counter() - self._since)
+            scalars["images_per_second"] = self._batch_size * scalars["steps_per_second"]
         self.restart_clock()
         scalars["learning_rate"] = self._rate_after(step - 1 - self.skipped) * scalars.pop("plateau_multiplier")
-        scalars["steps_per_second"] = len(finished) / seconds
-        scalars["images_per_second"] = self._batch_size * len(finished) / seconds
         if self._on_skip is not None or self.skipped:
             scalars["skipped_steps"] = float(self.skipped)
         return scalars, merged
 
     def restart_clock(self) -> None:
-        """Excludes the time since the last read from the throughput."""
+        """Excludes the time until now, and the steps added until now, from the throughput."""
         self._since = time.perf_counter()
+        self._untimed = sum(np.size(metrics.loss.total) for metrics in self._pending)
 
     def _rate_after(self, updates: int) -> float:
         """Returns the learning rate after a number of updates."""

@@ -18,10 +18,11 @@ from flaxseg.train.checkpoint_damage import check_unchanged
 from flaxseg.train.checkpoints import Checkpoints
 
 PROGRAM = """
-import ctypes, os, sys, unittest.mock
+import ctypes, os, sys, time, unittest.mock
+import jax
 from flaxseg import interrupts
 from flaxseg.config.files import load_config
-from flaxseg.train import evaluation, loop
+from flaxseg.train import compile, evaluation, loop
 from flaxseg.train.callbacks import Callback
 
 workdir, where, is_command, overrides = sys.argv[1], sys.argv[2], sys.argv[3] == "command", sys.argv[4:]
@@ -58,6 +59,25 @@ def score_one_batch_and_wait(*arguments):
 
 if where == "evaluation":
     evaluation._score_batches = score_one_batch_and_wait
+
+training_program = compile.training_program
+
+def program_of_long_steps(run):
+    program = training_program(run)
+
+    def train(state, *others):
+        call = program(state, *others)
+        return call._replace(skipped=jax.pure_callback(take_a_second, call.skipped, call.skipped, state.step))
+
+    return train
+
+def take_a_second(skipped, step):
+    print("taking step", int(step) + 1, flush=True)
+    time.sleep(1.0)
+    return skipped
+
+if where == "long steps":
+    compile.training_program = program_of_long_steps
 
 config = load_config("configs/shapes.py:tiny", overrides)
 result = loop.train_and_evaluate(config, workdir, callbacks=[Blocker()])
@@ -127,6 +147,16 @@ def test_a_second_signal_ends_the_process_at_once_without_harm(tmp_path):
         assert checkpoints.latest_step == 3
     check_unchanged(tmp_path / "run" / "checkpoints" / "3", others_have_manifests=True)
     assert not (tmp_path / "run" / ".lock").exists()
+
+
+@pytest.mark.long
+def test_a_signal_in_a_long_step_stops_the_run_after_this_step(tmp_path):
+    with start(tmp_path / "run", "long steps", "train.steps=50", "eval.every=50", "log.every=10") as process:
+        wait_for(process, "taking step 3")
+        process.send_signal(signal.SIGTERM)
+        output, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, error
+    assert output.endswith("stopped at 3\n")
 
 
 @pytest.mark.long

@@ -134,6 +134,11 @@ def schedule_maker(config: ConfigDict, total_steps: int) -> Callable[[float | ja
             f"optimizer.warmup_steps = {settings.warmup_steps} is shortened to {warmup_steps}, a tenth of the "
             f"run's {total_steps} steps"
         )
+    elif 2 * warmup_steps > total_steps:
+        notify(
+            f"optimizer.warmup_steps = {warmup_steps} is most of the run's {total_steps} steps; its learning rates stay "
+            "low, so a tenth of the steps or less is usual"
+        )
 
     def schedule(learning_rate: float | jax.Array) -> optax.Schedule:
         with config_key("optimizer", name="schedule", options="schedule_options"):
