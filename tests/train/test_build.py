@@ -118,6 +118,10 @@ def test_a_warm_up_longer_than_the_run_is_shortened(capfd):
     schedule = schedule_maker(config, 20)(config.optimizer.learning_rate)
     assert "optimizer.warmup_steps = 50 is shortened to 2, a tenth of the run's 20 steps" in capfd.readouterr().err
     rates = [float(schedule(step)) for step in range(4)]
+    schedule_maker(config, 90)
+    assert "optimizer.warmup_steps = 50 is most of the run's 90 steps" in capfd.readouterr().err
+    schedule_maker(config, 100)
+    assert capfd.readouterr().err == ""
     assert rates[0] < rates[1] < rates[2] == pytest.approx(config.optimizer.learning_rate) and rates[3] < rates[2]
 
 

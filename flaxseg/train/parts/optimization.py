@@ -136,8 +136,8 @@ def schedule_maker(config: ConfigDict, total_steps: int) -> Callable[[float | ja
         )
     elif 2 * warmup_steps > total_steps:
         notify(
-            f"optimizer.warmup_steps = {warmup_steps} is most of the run's {total_steps} steps; its learning rates stay "
-            "low, so a tenth of the steps or less is usual"
+            f"optimizer.warmup_steps = {warmup_steps} is most of the run's {total_steps} steps, which then have a low "
+            "learning rate; a tenth of the steps or less is usual"
         )
 
     def schedule(learning_rate: float | jax.Array) -> optax.Schedule:
