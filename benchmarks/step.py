@@ -35,8 +35,6 @@ PHASES = ("train", "infer")
 def clock(call: Callable[[], Any], steps: int) -> dict[str, float]:
     """Returns the seconds of wall time (least, median) and CPU time (least) of a call, whose result is waited for."""
     walls, cpus = [], []
-    jax.block_until_ready(call())
-    host_memory.give_back()  # As the commands do after compilation.
     for _ in range(WARM_UP_CALLS + steps):
         wall, cpu = time.perf_counter(), time.process_time()
         jax.block_until_ready(call())
@@ -141,8 +139,8 @@ def measure(
 
     calls: dict[str, Callable[[], Any]] = {"train": train, "infer": lambda: infer(state, given["image"])}
     traced = {
-        "train": lambda: step.trace(state, given, key).jaxpr,
-        "infer": lambda: infer.trace(state, given["image"]).jaxpr,
+        "train": lambda: step.trace(state, given, key),
+        "infer": lambda: infer.trace(state, given["image"]),
     }
     found: dict[str, Any] = {
         "library": f"jax {jax.__version__}",
@@ -157,7 +155,10 @@ def measure(
         "start_rss_mib": resident_mib("VmRSS"),
     }
     for phase in phases:
-        flops = 2 * multiply_adds(traced[phase]())
+        trace = traced[phase]()
+        flops = 2 * multiply_adds(trace.jaxpr)
+        trace.lower().compile()
+        host_memory.give_back()  # As the commands do.
         found[phase] = {**clock(calls[phase], steps), "gflop": round(flops / 1e9, 3)}
         found[phase]["peak_rss_mib"] = resident_mib("VmHWM")
     return {**found, "peak_rss_mib": resident_mib("VmHWM"), "peak_device_mib": _peak_device_mib()}
