@@ -8,7 +8,8 @@ import optax
 from flaxseg.errors import NON_NEGATIVE, ArgumentError
 from flaxseg.optimizers.algorithms import OPTIMIZERS, decay_mask
 from flaxseg.optimizers.groups import IsFrozen, LearningRateMultipliers, freezing, with_frozen_parameters
-from flaxseg.optimizers.schedules import SCHEDULES, Plateau, make_schedule, plateau_multiplier
+from flaxseg.optimizers.plateau import Plateau, plateau_multiplier
+from flaxseg.optimizers.schedules import SCHEDULES, make_schedule
 from flaxseg.registry import look_up
 
 __all__ = [
