@@ -432,3 +432,15 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     assert states[0].ema_params is not None
     jax.tree.map(np.testing.assert_array_equal, *states)
     np.testing.assert_array_equal(whole.scores.confusion.counts, parts.scores.confusion.counts)
+
+
+@pytest.mark.long
+def test_a_run_without_evaluation_resumes_bit_for_bit(tmp_path):
+    config = load_config("configs/shapes.py:tiny", [*OVERRIDES, "data.eval_split="])
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    stopped = train_and_evaluate(config, tmp_path / "parts", callbacks=[SignalAt(3)])
+    assert 3 <= int(stopped.state.step) <= 4, "a thread receives the signal, perhaps in the next step"
+    assert stopped.stopped_by == signal.SIGUSR1
+    resumed = train_and_evaluate(config, tmp_path / "parts")
+    assert (int(resumed.state.step), resumed.stopped_by) == (6, 0)
+    jax.tree.map(np.testing.assert_array_equal, *jax.device_get((whole.state, resumed.state)))
