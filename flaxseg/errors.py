@@ -242,6 +242,12 @@ def is_number(value: Any) -> bool:
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Returns `; did you mean 'x'?` for the candidate nearest to a name, or nothing when none is near."""
+    near = nearest(name, candidates)
+    return f"; did you mean {near!r}?" if near else ""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Returns the candidate nearest to a name; "" when none is near."""
     by_lower_case = {candidate.lower(): candidate for candidate in candidates}
     near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.55)
-    return f"; did you mean {by_lower_case[near[0]]!r}?" if near else ""
+    return by_lower_case[near[0]] if near else ""

@@ -126,12 +126,14 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
     if jax.process_index() > 0:
         return
     if config.data.eval_split:
+        if result.evaluated_step is not None:
+            print(f"\nstep {result.evaluated_step:,}, {config.data.eval_split}:", end="")
         print(f"\n{result.table()}\n")
         print(f"images        {workdir / 'images'}")
     else:
         print(f"\n{NOT_EVALUATED}\n")
     saved = workdir / "checkpoints" if config.checkpoint.keep else "none was saved"
-    print(f"checkpoints   {saved} ({_best(result, config)})")
+    print(f"checkpoints   {saved} ({_best(result, config)}{_size(workdir / 'checkpoints')})")
     _report_tensorboard(config, workdir)
     _report_incidents(result, config)
 
@@ -161,6 +163,12 @@ def _best(result: "Result", config: "ConfigDict") -> str:
     if not config.data.eval_split:
         return f"latest: step {int(result.state.step)}"
     return "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
+
+
+def _size(checkpoints: Path) -> str:
+    """Returns the size of a folder of checkpoints, as `, 425 MB`; "" if there are none."""
+    total = sum(path.stat().st_size for path in checkpoints.rglob("*") if path.is_file())
+    return f", {total / 1e6:,.0f} MB" if total else ""
 
 
 def _report_incidents(result: "Result", config: "ConfigDict") -> None:

@@ -14,9 +14,9 @@ from flaxseg.config.callbacks import callback_errors
 from flaxseg.config.feature_cache import feature_cache_errors
 from flaxseg.config.members import member_errors
 from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
-from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number, shown
+from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number, nearest, shown
 from flaxseg.losses import LOSSES
-from flaxseg.registry import look_up, option_errors
+from flaxseg.registry import look_up, option_errors, option_names
 
 
 def validate(config: ConfigDict) -> None:
@@ -82,6 +82,12 @@ def key_hint(key: str, known: Iterable[str]) -> str:
             "; the classes are those of the dataset; for the dataset `folder`, data.options.values, "
             "data.options.class_names or data.options.colors set them"
         )
+    known = list(known)
+    section, dot, rest = key.partition(".")
+    near = nearest(section, {each.partition(".")[0] for each in known})
+    # A group such as `loss` takes other names than those that are set.
+    if dot and near in GROUP_KEYS and near != section:
+        return f"; did you mean '{near}.{rest}'?"
     return did_you_mean(key, known)
 
 
@@ -194,10 +200,9 @@ def _option_errors(values: Mapping[str, Any]) -> list[str]:
             continue
         name, options = values[allowed.entry_key], values[key.name]
         entry = look_up(name, allowed.table)
+        hints = {f"config.{key.name}.{option} = ": _option_hint(option, name, allowed) for option in options}
         found = [
-            f"{message}{key_hint('num_classes', ())}"
-            if message.startswith(f"config.{key.name}.num_classes ")
-            else message
+            message + next((hint for start, hint in hints.items() if message.startswith(start)), "")
             for message in option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in)
         ]
         if not found and key.name in _BUILD and name in allowed.table:
@@ -207,6 +212,17 @@ def _option_errors(values: Mapping[str, Any]) -> list[str]:
                 found = [_with_key(error, key.name)]
         messages += found
     return messages
+
+
+def _option_hint(option: str, name: str, allowed: Options) -> str:
+    """Returns what an error adds about an option that an entry lacks: what to set instead, or which entries have it."""
+    if option == "num_classes":
+        return key_hint(option, ())
+    owners = [other for other, entry in allowed.table.items() if option in option_names(entry)]
+    if not owners or name in owners:
+        return ""
+    listing = ", ".join(owners[:3]) + (f" and {len(owners) - 3} more" if len(owners) > 3 else "")
+    return f"; {allowed.entry_key} = {name!r} lacks it, and {listing} {'have' if len(owners) > 1 else 'has'} it"
 
 
 def _loss_errors(values: Mapping[str, Any]) -> list[str]:

@@ -74,6 +74,11 @@ class LearningRateMultipliers:
     layer_decay: float = 1.0
     layers: tuple[str, ...] = ()
 
+    @property
+    def is_identity(self) -> bool:
+        """Whether every parameter has the base learning rate."""
+        return not self.by_pattern and self.layer_decay == 1
+
     def multiplier(self, path: str) -> float:
         """Returns the learning-rate multiplier of the parameter at a path."""
         factors = [factor for pattern, factor in self.by_pattern if matches(pattern, path)]

@@ -56,8 +56,9 @@ def describe(
         f"{run.model.name}: {parameter_overview.count_parameters(state.params):,} parameters, {precision}, "
         f"on {devices.size} x {devices.flat[0].device_kind}",
         f"{name}: {steps}" if name else steps,
-        f"\n{tables['parameter_groups']}\n",
     ]
+    if run.model.frozen is not None or not optim.recipe.multipliers.is_identity:
+        lines.append(f"\n{tables['parameter_groups']}\n")
     if optim.class_weights:
         classes = optim.class_weights, data.train.class_names, data.train.palette
         tables["class_weights"] = format_class_weights(*classes, colors=False)
@@ -78,7 +79,11 @@ def _steps(run: Run, step: int, *, stops_early: bool) -> str:
     kind, every = (
         ("an evaluation", plan.evaluation.every) if plan.evaluation.every else ("a checkpoint", plan.checkpoints.every)
     )
-    return f"steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} every {every:,} steps"
+    resumed = f"resumed from the checkpoint of step {step:,}: " if step else ""
+    return (
+        f"{resumed}steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} every {every:,} "
+        "steps"
+    )
 
 
 _FIRST = ("model.name", "optimizer.name", "optimizer.learning_rate", "train.batch_size", "seed")

@@ -108,6 +108,7 @@ class Member:
         checkpoints.should_stop = supervision.is_stopping
         self._compiled = compiled
         self._evaluation: Evaluation | None = None
+        self._evaluated_step: int | None = None
         self._scores: Mapping[str, float] | None = None
         self._stopped_by = 0
         skipped = checkpoints.counts(self.step).get(SKIPPED, 0)
@@ -164,6 +165,7 @@ class Member:
             )
         except EvaluationStopped:
             return
+        self._evaluated_step = self.step
         self._events.on_evaluation(self.step, self._evaluation)
         self._log.restart_clock()
         self._scores = self._evaluation.scores
@@ -199,6 +201,7 @@ class Member:
         self._batches = iter(())  # Ends the threads that read them.
         if self._evaluation is None and not self._stopped_by and self._plan.evaluation.every:
             self._evaluation = evaluate(self.run, self._compiled, self.state, shows_images=False)
+            self._evaluated_step = self.step
         self._events.on_end(self.result())
 
     def result(self) -> Result:
@@ -210,6 +213,7 @@ class Member:
             class_names=self.run.data.train.class_names,
             state=self.state,
             best_step=self._checkpoints.best_step,
+            evaluated_step=self._evaluated_step,
             stopped_by=self._stopped_by,
             stopped_early=not has_ended and self._plan.should_stop_early(step, self._checkpoints.improved_step),
             skipped=self.run.data.bad_examples.messages,

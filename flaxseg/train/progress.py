@@ -21,8 +21,9 @@ from flaxseg.train.step_metrics import TrainMetrics
 class ProgressBar(Callback):
     """A bar that moves as the device finishes steps, with the loss and the latest score; use it in a `with` block.
 
-    It shows the loss of the first step of this process as soon as it is known, for which it waits, and later losses
-    when they are logged.
+    It says that the first step is compiled, shows its loss as soon as it is known, for which it waits, and later losses
+    when they are logged. The speed and the remaining time leave the first step out. Each evaluation leaves a line with
+    its score.
 
     Args:
       best_metric: the score to show.
@@ -58,7 +59,7 @@ class ProgressBar(Callback):
         self._bar = tqdm(
             total=run.loop.total_steps,
             initial=self._step,
-            desc=self._title,
+            desc=f"{self._title}, compiling" if self._step < run.loop.total_steps else self._title,
             position=self.row,
             unit="step",
             mininterval=interval,
@@ -76,6 +77,7 @@ class ProgressBar(Callback):
             # With several steps per call, there is an axis of steps.
             total, count = (np.ravel(value)[0] for value in (metrics.loss.total, metrics.loss.count))
             self._show_loss(total / count, refresh=True)
+            self._bar.unpause()  # So that the speed is that of steps without compilation.
         self._move()
 
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
@@ -83,7 +85,10 @@ class ProgressBar(Callback):
         self._move()
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
-        self._bar.set_postfix({self._best_metric: f"{evaluation.scores[self._best_metric]:.4f}"})
+        score = f"{evaluation.scores[self._best_metric]:.4f}"
+        if not self._bar.disable:
+            self._bar.write(f"{self._title}: step {step:,}, {self._best_metric} {score}", file=self._bar.fp)
+        self._bar.set_postfix({self._best_metric: score})
 
     def _show_loss(self, loss: float, *, refresh: bool) -> None:
         self._shows_loss = True

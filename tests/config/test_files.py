@@ -31,10 +31,11 @@ def test_overrides_set_values_of_every_kind():
 
 def test_overrides_of_unknown_keys_are_all_named():
     with pytest.raises(ConfigError) as raised:
-        override(default_config(), ("optimzier.learning_rate=1", "train.step=3", "seed"))
+        override(default_config(), ("optimzier.learning_rate=1", "train.step=3", "los.dice=1", "seed"))
     message = str(raised.value)
     assert "config.optimzier.learning_rate: no such key; did you mean 'optimizer.learning_rate'?" in message
     assert "config.train.step: no such key; did you mean 'train.steps'?" in message
+    assert "config.los.dice: no such key; did you mean 'loss.dice'?" in message
     assert "--config.seed: has no value; write --config.seed=VALUE" in message
     with pytest.raises(ConfigError) as raised:
         override(

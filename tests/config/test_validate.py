@@ -152,6 +152,8 @@ def test_names_and_options_are_checked_against_the_tables():
     config = default_config()
     config.data.name = "shape"
     config.model.options.widht = 8
+    config.model.options.gate = True
+    config.model.options.encoder = "resnet34"
     config.loss = {"cross_entropi": 1.0, "cross_entropy": -1}
     config.loss_options.focal = {"gamma": 2}
     message = errors(config)
@@ -160,6 +162,11 @@ def test_names_and_options_are_checked_against_the_tables():
         "oxford_iiit_pet, shapes, tfds, voc, and" in message
     )
     assert "config.model.options.widht = 8: no such option; did you mean 'width'?" in message
+    of_others = (
+        r"encoder = 'resnet34': no such option; .*; model.name = 'plain_unet' lacks it, and unet, .* \d+ more have"
+    )
+    assert re.search(of_others, message)
+    assert re.search(r"gate = True: no such option; did you mean 'gate_from'\?; options [a-z_, ]*$", message, re.M)
     assert "config.loss = 'cross_entropi': unknown" in message
     assert "config.loss.cross_entropy = -1: must be a number of at least 0" in message
     assert "config.loss_options.focal: config.loss has no weight for this loss" in message

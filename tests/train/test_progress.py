@@ -34,15 +34,21 @@ def test_the_bar_waits_for_the_device_only_once(capsys):
     first = metrics(3.0)
     with ProgressBar("miou") as bar:
         bar.on_start(run, types.SimpleNamespace(step=3))
+        assert "train, compiling:  30%" in capsys.readouterr().err
+        bar._bar.start_t -= 100.0  # As if the first step had taken so long.
+        bar._bar.last_print_t -= 100.0
         bar.on_step(4, first)
         assert "train, loss 1.5000" in capsys.readouterr().err
+        assert bar._bar.format_dict["elapsed"] < 50.0
         for number, step in enumerate(steps, 5):
             bar.on_step(number, step)
         bar.on_log(5, {"loss": 0.25}, None)
         steps[0].loss.total.finished = steps[1].loss.total.finished = True
         bar.on_log(6, {"loss": 0.125}, None)
         bar.on_evaluation(6, types.SimpleNamespace(scores={"miou": 0.75}))
-    shown = capsys.readouterr().err.strip().split("\r")
+    output = capsys.readouterr().err
+    assert "\rtrain: step 6, miou 0.7500\n" in output
+    shown = output.strip().split("\r")
     assert "train, loss 0.1250" in shown[-1]
     assert "6/10" in shown[-1] and "miou=0.7500" in shown[-1]
 
@@ -59,3 +65,9 @@ def test_a_notebook_shows_every_move_and_no_error(monkeypatch, capsys):
         bar.on_start(types.SimpleNamespace(loop=types.SimpleNamespace(total_steps=10)), types.SimpleNamespace(step=3))
         assert bar._bar.mininterval == 0.2
     assert stream.getvalue() == "" and "3/10" in capsys.readouterr().out
+
+
+def test_a_run_that_is_complete_compiles_nothing(capsys):
+    with ProgressBar("miou") as bar:
+        bar.on_start(types.SimpleNamespace(loop=types.SimpleNamespace(total_steps=3)), types.SimpleNamespace(step=3))
+    assert "train: 100%" in capsys.readouterr().err

@@ -123,21 +123,16 @@ class OptimizationPart:
 def schedule_maker(config: ConfigDict, total_steps: int) -> Callable[[float | jax.Array], optax.Schedule]:
     """Returns the function from a peak learning rate to the learning rate at each step of a run of `total_steps`.
 
-    A warm-up that is not shorter than the run is shortened to a tenth of it, with a notice on stderr, so that a short
-    trial run needs no other change. The function raises ConfigError where an option of the schedule is out of range, or
+    A warm-up of more than half of the run is shortened to a tenth of it, with a notice on stderr, so that a short trial
+    run needs no other change. The function raises ConfigError where an option of the schedule is out of range, or
     does not fit the length of the run.
     """
     settings, warmup_steps = config.optimizer, config.optimizer.warmup_steps
-    if warmup_steps >= total_steps:
+    if 2 * warmup_steps > total_steps:
         warmup_steps = total_steps // 10
         notify(
             f"optimizer.warmup_steps = {settings.warmup_steps} is shortened to {warmup_steps}, a tenth of the "
             f"run's {total_steps} steps"
-        )
-    elif 2 * warmup_steps > total_steps:
-        notify(
-            f"optimizer.warmup_steps = {warmup_steps} is most of the run's {total_steps} steps, which then have a low "
-            "learning rate; a tenth of the steps or less is usual"
         )
 
     def schedule(learning_rate: float | jax.Array) -> optax.Schedule:
