@@ -162,13 +162,17 @@ def _best(result: "Result", config: "ConfigDict") -> str:
     """Returns which checkpoint is the best."""
     if not config.data.eval_split:
         return f"latest: step {int(result.state.step)}"
-    return "none evaluated yet" if result.best_step is None else f"best: step {result.best_step}"
+    if result.best_step is None:
+        return "none evaluated yet"
+    return f"best: step {result.best_step}, {config.checkpoint.best_metric} {result.best_score:.4f}"
 
 
 def _size(checkpoints: Path) -> str:
-    """Returns the size of a folder of checkpoints, as `, 425 MB`; "" if there are none."""
+    """Returns the size of a folder of checkpoints, as `; 425 MB in all`; "" if there are none."""
+    from flaxseg.data.memory import size_text
+
     total = sum(path.stat().st_size for path in checkpoints.rglob("*") if path.is_file())
-    return f", {total / 1e6:,.0f} MB" if total else ""
+    return f"; {size_text(total)} in all" if total else ""
 
 
 def _report_incidents(result: "Result", config: "ConfigDict") -> None:

@@ -167,7 +167,14 @@ def takes_option(entry: Entry, name: str) -> bool:
     return _takes_any_option(entry) or name in option_names(entry)
 
 
-def option_errors(entry: Entry, options: Mapping[str, Any], *, key: str, given: Iterable[str] = ()) -> list[str]:
+def option_errors(
+    entry: Entry,
+    options: Mapping[str, Any],
+    *,
+    key: str,
+    given: Iterable[str] = (),
+    hint: Callable[[str], str] = lambda name: "",
+) -> list[str]:
     """Returns a message for each option that is missing, unknown, or of the wrong type; none if all are valid.
 
     Args:
@@ -175,6 +182,7 @@ def option_errors(entry: Entry, options: Mapping[str, Any], *, key: str, given: 
       options: names and values of the options.
       key: what the messages put before an option's name, such as the configuration key that holds the options.
       given: options that flaxseg sets itself, which are therefore neither missing nor allowed.
+      hint: returns what a message adds about an unknown option; "" for the nearest name.
     """
     if _takes_any_option(entry):
         return []
@@ -183,7 +191,8 @@ def option_errors(entry: Entry, options: Mapping[str, Any], *, key: str, given: 
         return [f"{key} = {shown(options)}: must be a group of options, as in {key}.NAME = VALUE"]
     listing = ", ".join(allowed) if allowed else "none"
     messages = [
-        f"{key}.{name} = {shown(value)}: no such option{did_you_mean(name, allowed)}; options are {listing}"
+        f"{key}.{name} = {shown(value)}: no such option{hint(name) or did_you_mean(name, allowed)}; "
+        f"options are {listing}"
         for name, value in options.items()
         if name not in allowed
     ]

@@ -1,6 +1,7 @@
 """Validation of a configuration, which reports every error at once, before any device or file is touched."""
 
 import contextlib
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from flaxseg.config.allowed import Options, as_plain, unusable_parts
 from flaxseg.config.callbacks import callback_errors
 from flaxseg.config.feature_cache import feature_cache_errors
 from flaxseg.config.members import member_errors
+from flaxseg.config.other_names import called_here
 from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
 from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number, nearest, shown
 from flaxseg.losses import LOSSES
@@ -77,18 +79,13 @@ def _with_key(
 
 def key_hint(key: str, known: Iterable[str]) -> str:
     """Returns what an error adds about a key that does not exist: what to set instead, or the nearest key."""
-    if key.rpartition(".")[2] == "num_classes":
-        return (
-            "; the classes are those of the dataset; for the dataset `folder`, data.options.values, "
-            "data.options.class_names or data.options.colors set them"
-        )
     known = list(known)
     section, dot, rest = key.partition(".")
     near = nearest(section, {each.partition(".")[0] for each in known})
     # A group such as `loss` takes other names than those that are set.
-    if dot and near in GROUP_KEYS and near != section:
+    if dot and near != section and (f"{near}.{rest}" in known or near in GROUP_KEYS):
         return f"; did you mean '{near}.{rest}'?"
-    return did_you_mean(key, known)
+    return called_here(key.rpartition(".")[2]) or did_you_mean(key, known)
 
 
 def _key_errors(config: ConfigDict) -> tuple[list[str], dict[str, Any]]:
@@ -200,11 +197,8 @@ def _option_errors(values: Mapping[str, Any]) -> list[str]:
             continue
         name, options = values[allowed.entry_key], values[key.name]
         entry = look_up(name, allowed.table)
-        hints = {f"config.{key.name}.{option} = ": _option_hint(option, name, allowed) for option in options}
-        found = [
-            message + next((hint for start, hint in hints.items() if message.startswith(start)), "")
-            for message in option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in)
-        ]
+        hint = functools.partial(_option_hint, name=name, allowed=allowed)
+        found = option_errors(entry, options, key=f"config.{key.name}", given=allowed.filled_in, hint=hint)
         if not found and key.name in _BUILD and name in allowed.table:
             try:
                 _BUILD[key.name](entry, options)
@@ -214,13 +208,11 @@ def _option_errors(values: Mapping[str, Any]) -> list[str]:
     return messages
 
 
-def _option_hint(option: str, name: str, allowed: Options) -> str:
+def _option_hint(option: str, *, name: str, allowed: Options) -> str:
     """Returns what an error adds about an option that an entry lacks: what to set instead, or which entries have it."""
-    if option == "num_classes":
-        return key_hint(option, ())
     owners = [other for other, entry in allowed.table.items() if option in option_names(entry)]
-    if not owners or name in owners:
-        return ""
+    if not owners or called_here(option):
+        return called_here(option)
     listing = ", ".join(owners[:3]) + (f" and {len(owners) - 3} more" if len(owners) > 3 else "")
     return f"; {allowed.entry_key} = {name!r} lacks it, and {listing} {'have' if len(owners) > 1 else 'has'} it"
 

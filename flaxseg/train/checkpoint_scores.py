@@ -29,6 +29,11 @@ class CheckpointScores:
     def __getitem__(self, step: int) -> Mapping[str, float]:
         return self._scores.get(step, {})
 
+    @property
+    def best_score(self) -> float | None:
+        """The best score; None if there is none."""
+        return None if self.best is None else self._scores[self.best][self._best_metric]
+
     def is_best(self, scores: Mapping[str, float]) -> bool:
         """Returns whether these scores are better than those of every checkpoint; NaN never is."""
         score = scores[self._best_metric]

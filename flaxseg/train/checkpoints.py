@@ -80,6 +80,11 @@ class Checkpoints:
         return self._scores.best
 
     @property
+    def best_score(self) -> float | None:
+        """The score of the best checkpoint; None if none has scores."""
+        return self._scores.best_score
+
+    @property
     def improved_step(self) -> int | None:
         """The step of the best score, even if saving its checkpoint has failed since; None if there is none."""
         return self._scores.improved

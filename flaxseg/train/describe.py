@@ -15,6 +15,7 @@ from flaxseg.optimizers.groups import format_groups
 from flaxseg.report.event_files import EVALUATION
 from flaxseg.report.hparams import HyperParameters
 from flaxseg.train.build import Run
+from flaxseg.train.parts.model import ModelPart
 from flaxseg.train.step import TrainState
 
 
@@ -53,8 +54,9 @@ def describe(
     evaluated = "no evaluation" if data.evaluation is None else f"{len(data.evaluation.source):,} to evaluate on"
     lines = [
         f"{dataset}: {len(data.train.source):,} images to train on, {evaluated}, {data.train.num_classes} classes",
-        f"{run.model.name}: {parameter_overview.count_parameters(state.params):,} parameters, {precision}, "
-        f"on {devices.size} x {devices.flat[0].device_kind}",
+        f"{_network(run.model)}: {parameter_overview.count_parameters(state.params):,} parameters"
+        f"{'' if state.step else _initial_weights(run.model)}, {precision}, on {devices.size} x "
+        f"{devices.flat[0].device_kind}",
         f"{name}: {steps}" if name else steps,
     ]
     if run.model.frozen is not None or not optim.recipe.multipliers.is_identity:
@@ -66,6 +68,15 @@ def describe(
     if jax.process_index() == 0:
         tqdm.write(f"{name}: {steps}" if is_brief else "\n".join(lines), file=sys.stderr)
     return tables
+
+
+def _network(model: ModelPart) -> str:
+    encoder = getattr(model.module, "encoder_name", "")
+    return f"{model.name} with {encoder}" if encoder else model.name
+
+
+def _initial_weights(model: ModelPart) -> str:
+    return f", weights from {model.pretrained.source}" if model.pretrained else ", random weights"
 
 
 def _steps(run: Run, step: int, *, stops_early: bool) -> str:

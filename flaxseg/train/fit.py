@@ -213,6 +213,7 @@ class Member:
             class_names=self.run.data.train.class_names,
             state=self.state,
             best_step=self._checkpoints.best_step,
+            best_score=self._checkpoints.best_score,
             evaluated_step=self._evaluated_step,
             stopped_by=self._stopped_by,
             stopped_early=not has_ended and self._plan.should_stop_early(step, self._checkpoints.improved_step),

@@ -16,6 +16,7 @@ class Result:
       class_names: one name per class.
       state: the final state.
       best_step: the step of the best checkpoint, or, if none is saved, of the best evaluation; None if none has scores.
+      best_score: the score of `best_step` that selects the best; None if none has scores.
       evaluated_step: the step of `scores`; None if there are none.
       stopped_by: the number of the signal that stopped the run; 0 if none did.
       stopped_early: whether early stopping ended the run.
@@ -28,6 +29,7 @@ class Result:
     class_names: tuple[str, ...]
     state: TrainState
     best_step: int | None
+    best_score: float | None = None
     evaluated_step: int | None = None
     stopped_by: int = 0
     stopped_early: bool = False

@@ -135,16 +135,16 @@ class Workdir:
         defaults = json.loads(json.dumps({name: key.default for name, key in KEYS.items() if not key.is_group}))
         there = {name: value for name, value in defaults.items() if name in now} | there
         differing = [
-            f"  config.{key}: {shown(there.get(key, 'absent'))} in the directory, "
-            f"{shown(now.get(key, 'absent'))} in this run"
+            f"  config.{key}: {_shown_at(there, key)} in the directory, {_shown_at(now, key)} in this run"
             for key in sorted(there.keys() | now.keys())
             if there.get(key) != now.get(key) and not _free_to_change(key)
         ]
         if differing:
             raise CheckpointError(
                 f"{self.path} contains a run of another configuration:\n" + "\n".join(differing) + "\n"
-                "Nothing was changed. Give another --workdir, or the configuration of the run that is there, as in "
-                f"--config={self.path}"
+                "Nothing was changed. Give another --workdir, where "
+                f"--config.model.pretrained={self.path} starts from the weights learned here, or the configuration of "
+                f"the run that is there, as in --config={self.path}"
             )
 
     def check_keep(self, keep: int) -> None:
@@ -214,6 +214,10 @@ def _may_be_in_a_new_run(entry: Path) -> bool:
     if entry.name.startswith(".") or entry.name in ("lost+found", _UNFINISHED):
         return True
     return entry.is_file() and any(entry.match(pattern) for pattern in _OF_ANYONE)
+
+
+def _shown_at(values: Mapping[str, Any], key: str) -> str:
+    return shown(values[key]) if key in values else "not set"
 
 
 def _record(splits: Mapping[str, SegmentationDataset]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_two_processes_of_a_slurm_job_train_as_one_run(tmp_path):
     (first, error), (second, other_error) = (process.communicate(timeout=300) for process in processes)
     assert [process.returncode for process in processes] == [0, 0], error + other_error
     assert "on 2 x cpu" in error and "train:" in error
-    assert f"checkpoints   {tmp_path / 'checkpoints'} (best: step 2)" in first and "class  " in first
+    assert f"checkpoints   {tmp_path / 'checkpoints'} (best: step 2, " in first and "class  " in first
     # The second only introduces itself (and Gloo does).
     assert "class  " not in second and "train:" not in other_error
     assert "process 1 of 2; process 0 (" in other_error

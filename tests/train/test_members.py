@@ -171,7 +171,7 @@ def test_the_command_prints_each_run_and_the_spread(runs, stopped_by, capsys):
         [name, f"{value:.4f}"] for name, value in zip(NAMES, miou, strict=True)
     ]
     assert lines[4].split()[1] == f"{sum(miou) / 3:.4f}" and lines[5].startswith("standard deviation (n = 3)")
-    assert lines[7] == f"{folder / 'seed-0'} (step 6, best: step 6)"
+    assert lines[7] == f"{folder / 'seed-0'} (step 6, best: step 6, miou {miou[0]:.4f})"
     assert printed.err.count("stopped at step 6; repeat the command to resume") == (3 if stopped_by else 0)
 
 

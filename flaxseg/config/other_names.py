@@ -1,0 +1,46 @@
+"""What settings of other libraries are called here, for the errors about keys that do not exist."""
+
+_CLASSES = (
+    "the classes are those of the dataset; for the dataset `folder`, data.options.values, data.options.class_names or "
+    "data.options.colors set them"
+)
+_ENCODER = "the encoder is model.options.encoder"
+_CHANNELS = "the number of channels is that of the images"
+_LEARNING_RATE = "the learning rate is optimizer.learning_rate"
+_LENGTH = "the length of a run is train.epochs or train.steps"
+
+_CALLED_HERE = {
+    "num_classes": _CLASSES,
+    "classes": _CLASSES,
+    "n_classes": _CLASSES,
+    "in_channels": _CHANNELS,
+    "channels": _CHANNELS,
+    "encoder_name": _ENCODER,
+    "backbone": _ENCODER,
+    "encoder_weights": "initial weights are model.pretrained, as in model.pretrained=imagenet",
+    "weights": "initial weights are model.pretrained, as in model.pretrained=imagenet",
+    "checkpoint": "initial weights are model.pretrained, the directory of another run or a file",
+    "activation": "networks return logits; flaxseg.load applies the softmax for probabilities",
+    "lr": _LEARNING_RATE,
+    "learning_rate": _LEARNING_RATE,
+    "epochs": _LENGTH,
+    "num_epochs": _LENGTH,
+    "max_epochs": _LENGTH,
+    "max_iters": _LENGTH,
+    "steps": _LENGTH,
+    "batch_size": "the batch size is train.batch_size",
+    "num_workers": "the number of threads that read images is data.num_threads",
+    "image_size": "the size of images is data.image_size",
+    "momentum": "the momentum is optimizer.options.momentum",
+    "wd": "weight decay is optimizer.weight_decay",
+    "amp": "mixed precision is train.precision=bfloat16",
+    "fp16": "mixed precision is train.precision=bfloat16",
+    "ignore_index": "ignored mask values are data.options.ignore_values",
+    "output": "the directory of a run is --workdir",
+    "gpus": "all devices are used; mesh.data limits their number",
+}
+
+
+def called_here(name: str) -> str:
+    """Returns what an error adds about a name that other libraries use: `; ` and what is set instead; "" if unknown."""
+    return f"; {_CALLED_HERE[name]}" if name in _CALLED_HERE else ""
