@@ -148,7 +148,7 @@ class Member:
         self._events.on_step(self.step, metrics)
         self._in_flight.add(self._skipped)
         if self._is_first_call:
-            self._log.restart_clock()  # It includes the time in which the run started.
+            self._log.leave_out()  # It took the time in which the run started.
             self._is_first_call = False
 
     def evaluate(self) -> None:

@@ -49,8 +49,7 @@ class StepLog:
     def read(self, step: int) -> tuple[dict[str, float], TrainMetrics]:
         """Waits for the steps added since the last call and returns their averages, and their merged metrics.
 
-        Skipped steps are excluded, unless there are no others. The throughput is that of the steps since the clock was
-        restarted; it is left out if there are none.
+        Skipped steps are excluded, unless there are no others.
 
         Args:
           step: the number of the last of them.
@@ -69,20 +68,27 @@ class StepLog:
         ]
         merged = functools.reduce(TrainMetrics.merge, taken or finished).replace(check=finished[-1].check)  # type: ignore[attr-defined]
         scalars = merged.compute()
-        timed = finished[self._untimed :]
-        if timed:
-            scalars["steps_per_second"] = len(timed) / (time.perf_counter() - self._since)
-            scalars["images_per_second"] = self._batch_size * scalars["steps_per_second"]
+        rate = self._steps_per_second(len(finished))
         self.restart_clock()
         scalars["learning_rate"] = self._rate_after(step - 1 - self.skipped) * scalars.pop("plateau_multiplier")
+        scalars["steps_per_second"], scalars["images_per_second"] = rate, self._batch_size * rate
         if self._on_skip is not None or self.skipped:
             scalars["skipped_steps"] = float(self.skipped)
         return scalars, merged
 
     def restart_clock(self) -> None:
-        """Excludes the time until now, and the steps added until now, from the throughput."""
+        """Excludes the time until now from the throughput."""
+        self._began = self._since = time.perf_counter()
+        self._slow = 0
+
+    def leave_out(self) -> None:
+        """Excludes the steps added so far and their time from the throughput, unless no others are added."""
         self._since = time.perf_counter()
-        self._untimed = sum(np.size(metrics.loss.total) for metrics in self._pending)
+        self._slow = sum(np.size(metrics.loss.total) for metrics in self._pending)
+
+    def _steps_per_second(self, count: int) -> float:
+        steps, since = (count - self._slow, self._since) if count > self._slow else (count, self._began)
+        return steps / (time.perf_counter() - since)
 
     def _rate_after(self, updates: int) -> float:
         """Returns the learning rate after a number of updates."""

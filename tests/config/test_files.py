@@ -1,9 +1,12 @@
 """Configuration files and overrides of single keys."""
 
+import re
+
 import pytest
 
 from flaxseg.config.files import load_config, override, own_files
-from flaxseg.config.schema import default_config, leaves
+from flaxseg.config.other_names import _CALLED_HERE
+from flaxseg.config.schema import GROUP_KEYS, KEYS, default_config, leaves
 from flaxseg.config.validate import validate
 from flaxseg.errors import ConfigError
 
@@ -44,6 +47,29 @@ def test_overrides_of_unknown_keys_are_all_named():
     message = str(raised.value)
     assert "config.data.nmae: no such key; did you mean 'data.name'?" in message
     assert "config.train.steps = -1: must be an integer of at least 0" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("lr", "the learning rate is optimizer.learning_rate"),
+        ("optimizer.lr", "the learning rate is optimizer.learning_rate"),
+        ("batch_size", "the batch size is train.batch_size"),
+        ("model.encoder_name", "the encoder is model.options.encoder"),
+        ("model.encoder_weights", "initial weights are model.pretrained, as in model.pretrained=imagenet"),
+    ],
+)
+def test_names_of_other_libraries_are_translated(key, hint):
+    with pytest.raises(ConfigError, match=f"config.{key}: no such key; {hint}$"):
+        override(default_config(), [f"{key}=1"])
+
+
+def test_translations_name_keys_that_exist():
+    named = {
+        key for text in _CALLED_HERE.values() for key in re.findall(r"(?:data|model|optimizer|train)\.[\w.]*\w", text)
+    }
+    options = tuple(f"{group}." for group in GROUP_KEYS)
+    assert named and all(key in KEYS or key.startswith(options) for key in named)
 
 
 def test_a_string_key_stays_a_string_and_a_value_has_no_keys():

@@ -126,6 +126,10 @@ def test_invalid_values_are_reported_together():
             "optimizer.name = 'adan': unknown; did you mean 'adam'? Known are adafactor, ",
         ),
         ({"optimizer.options": {"beta": 1}}, "optimizer.options.beta = 1: no such option"),
+        (
+            {"model.name": "unet", "model.options": {"activation": "sigmoid"}},
+            "model.options.activation = 'sigmoid': no such option; networks return logits; flaxseg.load .*; options are encoder, ",
+        ),
         ({"optimizer.options": {"b1": "0.9"}}, "optimizer.options.b1 = '0.9': must be of type float"),
         (
             {"optimizer.schedule_options": {"end": 2.0}},
@@ -162,9 +166,7 @@ def test_names_and_options_are_checked_against_the_tables():
         "oxford_iiit_pet, shapes, tfds, voc, and" in message
     )
     assert "config.model.options.widht = 8: no such option; did you mean 'width'?" in message
-    of_others = (
-        r"encoder = 'resnet34': no such option; .*; model.name = 'plain_unet' lacks it, and unet, .* \d+ more have"
-    )
+    of_others = r"encoder = 'resnet34': no such option; model.name = 'plain_unet' lacks it, and unet, .* \d+ more have"
     assert re.search(of_others, message)
     assert re.search(r"gate = True: no such option; did you mean 'gate_from'\?; options [a-z_, ]*$", message, re.M)
     assert "config.loss = 'cross_entropi': unknown" in message
