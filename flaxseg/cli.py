@@ -187,6 +187,11 @@ def _as_typed(prog: str) -> str:
 
 def _key_hint(arguments: Sequence[str]) -> str:
     """Returns how the first of these arguments that looks like a key of the configuration is set."""
+    from flaxseg.config.other_names import called_here
+
+    names = (re.fullmatch(r"-{1,2}(\w+)(?:=.*)?", each, re.DOTALL) for each in arguments)
+    if hint := next(filter(None, (called_here(name[1]) for name in names if name)), ""):
+        return f"{hint}; keys of the configuration are set by --config.KEY=VALUE"
     keys = (re.fullmatch(r"-{0,2}(?:config\.)?(\w+(?:\.\w+)+)(?:=(.*))?", each, re.DOTALL) for each in arguments)
     key = next(filter(None, keys), None)
     return (

@@ -93,6 +93,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     if arguments.dry_run:
         from flaxseg.train.dry_run import dry_run
 
+        print("compiling a step for three sizes of the batch; none is run", file=sys.stderr)
         print(dry_run(config))
         return 0
     workdir = Path(arguments.workdir or Path("runs") / cli.run_name(arguments.config))

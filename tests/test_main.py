@@ -102,6 +102,7 @@ def test_a_key_without_a_value_does_not_take_the_next_flag_as_its_value(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--lr=3"], "unrecognized arguments: --lr=3; the learning rate is optimizer.learning_rate; keys of the "),
         (["--data.dir=my photos"], "unrecognized arguments: --data.dir=my photos; keys of the configuration are set by "
          "--config.KEY=VALUE, as in --config.data.dir=my photos\n"),
         (["config.train.steps"], "as in --config.train.steps=VALUE\n"),

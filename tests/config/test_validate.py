@@ -128,7 +128,7 @@ def test_invalid_values_are_reported_together():
         ({"optimizer.options": {"beta": 1}}, "optimizer.options.beta = 1: no such option"),
         (
             {"model.name": "unet", "model.options": {"activation": "sigmoid"}},
-            "model.options.activation = 'sigmoid': no such option; networks return logits; flaxseg.load .*; options are encoder, ",
+            "model.options.activation = 'sigmoid': no such option; networks return logits; .*; options are encoder, ",
         ),
         ({"optimizer.options": {"b1": "0.9"}}, "optimizer.options.b1 = '0.9': must be of type float"),
         (
