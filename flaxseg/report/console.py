@@ -8,10 +8,16 @@ from tqdm import tqdm
 from tqdm.utils import ObjectWrapper
 
 
-def print_line(message: str) -> None:
-    """Prints a line to standard error, above the progress bars; does nothing if that is not possible."""
+def print_line(message: str, file: Any = None) -> None:
+    """Prints a line above the progress bars; does nothing if that is not possible.
+
+    Args:
+      message: the line.
+      file: that of the bars; None for standard error.
+    """
     with contextlib.suppress(OSError):
-        tqdm.write(message, file=sys.stderr)
+        # tqdm compares what the files of its bars wrap with what this one wraps, and clears those bars before.
+        tqdm.write(message, file=ObjectWrapper(file or standard_error()))
 
 
 def standard_error() -> Any:
@@ -27,3 +33,9 @@ class _Forgiving(ObjectWrapper):
     def flush(self) -> None:
         with contextlib.suppress(OSError):
             self._wrapped.flush()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Forgiving) and self._wrapped is other._wrapped
+
+    def __hash__(self) -> int:
+        return hash(self._wrapped)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from flaxseg.report.console import standard_error
+from flaxseg.report.console import print_line, standard_error
 from flaxseg.train.build import Run
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.evaluation import Evaluation
@@ -41,6 +41,7 @@ class ProgressBar(Callback):
         self._step = 0
         self._shows_loss = False
         self._bar: Any = None
+        self._file: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -52,9 +53,10 @@ class ProgressBar(Callback):
             self._bar.close()
 
     def on_start(self, run: Run, state: TrainState) -> None:
-        # In a file or a pipe, every update is a new line, so there are fewer of them than in a terminal or a notebook.
         is_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
-        interval = 0.2 if is_notebook or sys.stderr.isatty() else 15.0
+        is_redrawn = is_notebook or sys.stderr.isatty()
+        # Notebooks show standard error on a red background.
+        self._file = sys.stdout if is_notebook else standard_error()
         self._step = int(state.step)
         self._bar = tqdm(
             total=run.loop.total_steps,
@@ -62,12 +64,12 @@ class ProgressBar(Callback):
             desc=f"{self._title}, compiling" if self._step < run.loop.total_steps else self._title,
             position=self.row,
             unit="step",
-            mininterval=interval,
+            # In a file or a pipe, every update is a new line, so there are fewer of them, and those of one run only.
+            mininterval=0.2 if is_redrawn else 15.0,
             smoothing=0.1,
-            # Notebooks show standard error on a red background.
-            file=sys.stdout if is_notebook else standard_error(),
+            file=self._file,
             # The processes of a run often share a terminal or a file.
-            disable=jax.process_index() > 0,
+            disable=jax.process_index() > 0 or (bool(self.row) and not is_redrawn),
         )
         self._shows_loss = False
 
@@ -86,8 +88,8 @@ class ProgressBar(Callback):
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
         score = f"{evaluation.scores[self._best_metric]:.4f}"
-        if not self._bar.disable:
-            self._bar.write(f"{self._title}: step {step:,}, {self._best_metric} {score}", file=self._bar.fp)
+        if jax.process_index() == 0:
+            print_line(f"{self._title}: step {step:,}, {self._best_metric} {score}", self._file)
         self._bar.set_postfix({self._best_metric: score})
 
     def _show_loss(self, loss: float, *, refresh: bool) -> None:

@@ -33,4 +33,5 @@ def test_a_line_and_a_bar_are_written(monkeypatch):
     with tqdm(total=3, file=standard_error(), mininterval=0) as bar:
         bar.update(2)
         print_line("a line")
-    assert "a line\n" in stream.getvalue() and "2/3" in stream.getvalue()
+    assert "2/3" in stream.getvalue()
+    assert "\ra line\n" in stream.getvalue(), "the bar was cleared before"

@@ -71,3 +71,14 @@ def test_a_run_that_is_complete_compiles_nothing(capsys):
     with ProgressBar("miou") as bar:
         bar.on_start(types.SimpleNamespace(loop=types.SimpleNamespace(total_steps=3)), types.SimpleNamespace(step=3))
     assert "train: 100%" in capsys.readouterr().err
+
+
+def test_in_a_file_only_one_of_several_runs_has_a_bar_and_all_have_their_scores(capsys):
+    run = types.SimpleNamespace(loop=types.SimpleNamespace(total_steps=4))
+    with ProgressBar("miou", name="seed-0", row=0) as first, ProgressBar("miou", name="seed-1", row=1) as second:
+        for bar, score in ((first, 0.25), (second, 0.5)):
+            bar.on_start(run, types.SimpleNamespace(step=0))
+            bar.on_evaluation(4, types.SimpleNamespace(scores={"miou": score}))
+    output = capsys.readouterr().err
+    assert "\x1b[A" not in output and "seed-1, compiling" not in output
+    assert "seed-0: step 4, miou 0.2500\n" in output and "seed-1: step 4, miou 0.5000\n" in output
