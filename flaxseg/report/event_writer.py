@@ -2,15 +2,14 @@
 
 import contextlib
 import re
-import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
+from flaxseg.report.console import print_line
 from flaxseg.report.event_files import event_files
 from flaxseg.report.metric_writers import check_writer, open_writer
 
@@ -113,7 +112,7 @@ class EventWriter:
                 reason = re.sub(r"^\{\{.*?\}\} ", "", (str(error).splitlines() or [type(error).__name__])[0])
                 message = f"{self._directory}: TensorBoard's events cannot be written ({reason}); training continues"
                 with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.
-                    tqdm.write(f"{message}, and they are written as soon as this is possible", file=sys.stderr)
+                    print_line(f"{message}, and they are written as soon as this is possible")
 
     def _open(self) -> None:
         before, self._whole_bytes = set(event_files(self._directory)), 0

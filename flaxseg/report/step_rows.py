@@ -4,13 +4,11 @@ import contextlib
 import errno
 import io
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from flaxseg.errors import CheckpointError
+from flaxseg.report.console import print_line
 
 
 class StepRows:
@@ -108,7 +106,7 @@ def report_unwritable(path: Path, error: OSError) -> None:
     """Prints that rows of a file cannot be written now."""
     message = f"{path}: cannot be written ({error.strerror}); training continues, and its rows are"
     with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.
-        tqdm.write(f"{message} written as soon as this is possible", file=sys.stderr)
+        print_line(f"{message} written as soon as this is possible")
 
 
 def inaccessible(path: Path, error: OSError) -> CheckpointError:

@@ -6,7 +6,6 @@ import functools
 import io
 import itertools
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +13,12 @@ from typing import Self
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from flaxseg import metrics
 from flaxseg.data.types import Example, SegmentationDataset
 from flaxseg.errors import CheckpointError
 from flaxseg.report.charts import chart_layout
+from flaxseg.report.console import print_line
 from flaxseg.report.drawing import save_png
 from flaxseg.report.event_files import BATCH, CONFIG, EVALUATION, drop_repeated_events, event_files
 from flaxseg.report.event_writer import EventWriter
@@ -231,4 +230,4 @@ class Summaries:
             if not self._has_warned:
                 self._has_warned = True
                 with contextlib.suppress(OSError):  # Standard error may be a file on the same full disk.
-                    tqdm.write(f"{path}: cannot be written ({error.strerror}); training continues", file=sys.stderr)
+                    print_line(f"{path}: cannot be written ({error.strerror}); training continues")

@@ -5,13 +5,13 @@ import sys
 import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from flaxseg.config.changes import changed_keys
 from flaxseg.config.schema import leaves
 from flaxseg.data.class_weights import format_class_weights
 from flaxseg.inference.description import ModelDescription
 from flaxseg.optimizers.groups import format_groups
+from flaxseg.report.console import print_line
 from flaxseg.report.event_files import EVALUATION
 from flaxseg.report.hparams import HyperParameters
 from flaxseg.train.build import Run
@@ -66,7 +66,7 @@ def describe(
         tables["class_weights"] = format_class_weights(*classes, colors=False)
         lines.append(f"{format_class_weights(*classes, colors=sys.stderr.isatty())}\n")
     if jax.process_index() == 0:
-        tqdm.write(f"{name}: {steps}" if is_brief else "\n".join(lines), file=sys.stderr)
+        print_line(f"{name}: {steps}" if is_brief else "\n".join(lines))
     return tables
 
 

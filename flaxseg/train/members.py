@@ -2,19 +2,18 @@
 
 import contextlib
 import functools
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from flaxseg.config.members import base_config, member_configs, named_together
 from flaxseg.config.schema import leaves
 from flaxseg.config.validate import config_key, validate
 from flaxseg.errors import CheckpointError, ConfigError, TrainingError
+from flaxseg.report.console import print_line
 from flaxseg.report.metric_writers import check_writer
 from flaxseg.train.build import Run, build
 from flaxseg.train.callbacks import Callback, report_error, reporting_errors
@@ -113,7 +112,7 @@ def train_together(
             errors[name] = recovery(member.run, configs[name], directories[name], error)
             report_error([*opened[name].writers, *reacting[name]], errors[name])
             reacting[name].clear()  # It has ended, whatever happens to the others.
-            tqdm.write(f"{name} has ended: {errors[name]}", file=sys.stderr)
+            print_line(f"{name} has ended: {errors[name]}")
 
         together = list(members.values())
         take_step = step_together(together, compilation)

@@ -1,14 +1,13 @@
 """The callback that records a trace of chosen steps for TensorBoard's Profile tab."""
 
 import contextlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
-from tqdm import tqdm
 
+from flaxseg.report.console import print_line
 from flaxseg.train.build import Run
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.result import Result
@@ -111,4 +110,4 @@ class Profiler(Callback):
 
     def _report(self, message: str) -> None:
         with contextlib.suppress(OSError):  # Standard error may be a file on a full disk.
-            tqdm.write(f"{self._directory / 'plugins' / 'profile'}: {message}", file=sys.stderr)
+            print_line(f"{self._directory / 'plugins' / 'profile'}: {message}")

@@ -1,7 +1,6 @@
 """What a run does about a step that is not finite: it records it, and stops, skips it, or returns to a checkpoint."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +8,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from flaxseg.data.types import Batch
 from flaxseg.errors import TrainingError
+from flaxseg.report.console import print_line
 from flaxseg.train.build import Run
 from flaxseg.train.non_finite import NonFinite, NonFiniteStep, stopping_error
 from flaxseg.train.step_record import StepRecord, arrays_of_state, write_record
@@ -42,7 +41,7 @@ def announce_skip(run: Run, finding: NonFinite) -> None:
     """Prints that a step was skipped."""
     ids, _ = _read(run, finding.step)
     if jax.process_index() == 0:
-        tqdm.write(f"skipped {finding.describe(ids)}", file=sys.stderr)
+        print_line(f"skipped {finding.describe(ids)}")
 
 
 def recovery(run: Run, config: ConfigDict, directory: Workdir, error: NonFiniteStep) -> TrainingError | RollBack:
@@ -60,10 +59,9 @@ def recovery(run: Run, config: ConfigDict, directory: Workdir, error: NonFiniteS
     ids, record = _record(run, config, directory, error)
     if count < plan.max_rollbacks:
         if jax.process_index() == 0:
-            tqdm.write(
+            print_line(
                 f"{finding.describe(ids)}. {record}. Returning to the last checkpoint, {count + 1} of at most "
-                f"{plan.limit} times",
-                file=sys.stderr,
+                f"{plan.limit} times"
             )
         return RollBack(count + 1)
     reason = {

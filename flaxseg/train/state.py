@@ -1,7 +1,6 @@
 """The initial state of a run: restored from its latest checkpoint, pretrained, or freshly initialized."""
 
 import functools
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ import flax.linen as nn
 import jax
 import numpy as np
 from flax import traverse_util
-from tqdm import tqdm
 
 from flaxseg.errors import ConfigError, WeightsError
 from flaxseg.models.pretrained.encoder_weights import PUBLIC
 from flaxseg.models.pretrained.load import load_pretrained
 from flaxseg.models.pretrained.public_source import is_public
 from flaxseg.models.protocol import Variables
+from flaxseg.report.console import print_line
 from flaxseg.train.build import Run
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.sharding import replicated, state_sharding
@@ -144,4 +143,4 @@ def _announce(variables: Loaded, source: str) -> None:
         loaded.setdefault(path[0], []).append(_is_loaded(leaf))
     parts = ", ".join(f"{part} {sum(found)} of {len(found)}" for part, found in loaded.items())
     if jax.process_index() == 0:
-        tqdm.write(f"parameters loaded from {source}: {parts}", file=sys.stderr)
+        print_line(f"parameters loaded from {source}: {parts}")

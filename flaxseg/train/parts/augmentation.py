@@ -1,14 +1,12 @@
 """The augmentation of a run."""
 
-import sys
-
 import jax
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from flaxseg.augment import AugmentFn, is_off, make_augment
 from flaxseg.augment.color import ineffective_changes
 from flaxseg.config.validate import config_key
+from flaxseg.report.console import print_line
 
 
 def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
@@ -28,4 +26,4 @@ def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
 def notify(message: str) -> None:
     """Prints a notice on stderr, from one process."""
     if jax.process_index() == 0:
-        tqdm.write(message, file=sys.stderr)
+        print_line(message)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,7 +9,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from flaxseg.augment import canvas_size
 from flaxseg.config.files import override_flag
@@ -23,6 +21,7 @@ from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import check_same_classes, common_channels, open_dataset
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.errors import DataError, MissingMasks, UnknownColors
+from flaxseg.report.console import print_line
 from flaxseg.train import device_cache
 from flaxseg.train.parts.augmentation import build_augmentation
 from flaxseg.train.sharding import stacked
@@ -143,7 +142,7 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     keys = ("train_split", "eval_split") if settings.eval_split else ("train_split",)
     opened = {key: _open_split(config, key) for key in keys}
     check_same_classes({settings[key]: dataset for key, dataset in opened.items()})
-    bad_examples = BadExamples(settings.skip_bad, functools.partial(tqdm.write, file=sys.stderr))
+    bad_examples = BadExamples(settings.skip_bad, print_line)
     if settings.skip_bad:
         opened = {
             key: skip_bad_examples(dataset, bad_examples, settings[key], ignored=key == "eval_split")
@@ -228,10 +227,9 @@ def _cache(
 
 def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:
     if 0 < num_examples < batch_size and jax.process_index() == 0:
-        tqdm.write(
+        print_line(
             f"warning: config.train.batch_size = {batch_size:,}, but the training set has {num_examples:,} examples, "
-            "so every batch repeats some; use at most as many",
-            file=sys.stderr,
+            "so every batch repeats some; use at most as many"
         )
 
 
