@@ -155,6 +155,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
     """Returns the images and videos that --input or --split names."""
     from flaxseg.config.files import load_config
+    from flaxseg.deploy.evaluation_data import check_recorded_folder
     from flaxseg.deploy.prediction_inputs import find_images, split_images
     from flaxseg.errors import ArgumentError, DataError
 
@@ -170,7 +171,9 @@ def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
     if not config.is_file():
         problem = f"{arguments.model[0]} is not the directory of a run, which records its dataset; give --input instead"
         raise ArgumentError("--split", arguments.split, problem)
-    return split_images(load_config(str(config)), arguments.split, max_megapixels=arguments.max_megapixels)
+    settings = load_config(str(config))
+    check_recorded_folder(settings, str(config))
+    return split_images(settings, arguments.split, max_megapixels=arguments.max_megapixels)
 
 
 if __name__ == "__main__":
