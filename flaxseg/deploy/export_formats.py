@@ -117,7 +117,7 @@ def summary(entry: dict[str, Any]) -> str:
     if entry.get("miou_before") is not None:
         before, after = entry["miou_before"], entry["miou_after"]
         text += (
-            f"\n  mIoU of the network {before:.4f}, of the file {after:.4f}: compare these two alone, on images cropped,\n"
+            f"\n  mIoU of the network {before:.4f}, of the file {after:.4f}: compare these alone, on images cropped,\n"
             "  padded or resized to fit the file; the score of the network is that of its evaluation"
         )
     return text + (f"\n  one size only: {entry['note']}" if "note" in entry else "")
