@@ -121,11 +121,11 @@ class PerImage(PerImageMetric):
         percentiles = ", ".join(f"{found[f'miou_p{q}']} ({q} %)" for q in PERCENTILES)
         lines = (
             "means over {images} images: mIoU {miou} (95 % interval {miou_low} to {miou_high}),",
-            "mean Dice {mean_dice}, micro IoU {micro_iou}; mean of the IoU of classes below {class_miou}",
+            "mean Dice {mean_dice}, micro IoU {micro_iou}, mean of the classes' IoU {class_miou}",
             f"percentiles of the mIoU of images: {percentiles}",
             "95 % interval of the mIoU of all pixels: {dataset_miou_low} to {dataset_miou_high}",
         )
-        return "\n  ".join(lines).format(**found | {"images": len(self.rows.any((1, 2)).nonzero()[0])})
+        return "\n  ".join(lines).format(**found | {"images": int(np.count_nonzero(self.rows.any((1, 2))))})
 
     def table(self, class_names: Sequence[str]) -> str:
         """Returns a text table: each class's mean IoU and Dice over the images that contain it, and their number."""

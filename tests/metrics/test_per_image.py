@@ -61,7 +61,7 @@ def test_the_summary_has_every_score_in_words():
     first, second, third, fourth = metric.summary().split("\n  ")
     images = int(float(scores.pop("per_image/images")))
     assert first.startswith(f"means over {images} images: mIoU {scores['per_image/miou']} (95 % interval ")
-    assert f"micro IoU {scores['per_image/micro_iou']}; " in second
+    assert f"micro IoU {scores['per_image/micro_iou']}, mean" in second
     assert third.endswith(f"{scores['per_image/miou_p75']} (75 %), {scores['per_image/miou_p95']} (95 %)")
     assert fourth.endswith(f": {scores['per_image/dataset_miou_low']} to {scores['per_image/dataset_miou_high']}")
     assert all(value in metric.summary() for value in scores.values())
