@@ -128,8 +128,8 @@ def check_recorded_folder(config: ConfigDict, file: str) -> None:
     if path and not os.path.isabs(path) and "://" not in path and not os.path.exists(path):
         raise DataError(
             f"{file}: the data of this run is in {path}, which is relative to the folder that it was trained from and "
-            f"does not exist in {os.getcwd()}; run the command in the former folder, or, of evaluate, add "
-            "--config.data.dir=DIR with the folder of the data"
+            f"does not exist in {os.getcwd()}; run the command in the former folder, or add "
+            "--config.data.dir=DIR to evaluate, or give the images to predict as --input"
         )
 
 

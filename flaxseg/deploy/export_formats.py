@@ -117,8 +117,8 @@ def summary(entry: dict[str, Any]) -> str:
     if entry.get("miou_before") is not None:
         before, after = entry["miou_before"], entry["miou_after"]
         text += (
-            f"\n  mIoU of the network {before:.4f}, of the file {after:.4f}: compare these alone, on images cropped,\n"
-            "  padded or resized to fit the file; the score of the network is that of its evaluation"
+            f"\n  mIoU of the network {before:.4f}, of the file {after:.4f}, only to compare the two: images are"
+            "\n  cropped, padded or resized to fit the file; `flaxseg evaluate` has the score of the network"
         )
     return text + (f"\n  one size only: {entry['note']}" if "note" in entry else "")
 
