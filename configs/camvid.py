@@ -1,6 +1,6 @@
 """Trains a U-Net from scratch on CamVid in SegNet's selection (367 training images of 480x360, 11 classes).
 
-    python -m flaxseg.main --config=camvid --config.data.dir=DIR
+    flaxseg train --config=camvid --config.data.dir=DIR
 
 DIR contains train/, trainannot/, val/, valannot/, test/ and testannot/. The best checkpoint is selected on `val`.
 Training uses random crops of 224x224, like the FC-DenseNet of Jégou et al. 2017, https://arxiv.org/abs/1611.09326.

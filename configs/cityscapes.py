@@ -1,6 +1,6 @@
 """Trains a U-Net from scratch on Cityscapes, on crops at full resolution (2,975 training images, 19 classes).
 
-    python -m flaxseg.main --config=cityscapes --config.data.dir=DIR
+    flaxseg train --config=cityscapes --config.data.dir=DIR
 
 DIR contains leftImg8bit/ and gtFine/, or it is a tfds folder, in which the dataset is prepared on first use from
 leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip in DIR/downloads/manual. Scores are those of `val` at full

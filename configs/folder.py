@@ -1,6 +1,6 @@
 """Trains a U-Net on any folder of images and masks.
 
-    python -m flaxseg.main --config=folder --config.data.dir=DIR
+    flaxseg train --config=folder --config.data.dir=DIR
 
 DIR contains images/ and masks/ with files of the same names. A fifth of them, selected by a seed, is used for
 evaluation. Options of the dataset describe other layouts; see `flaxseg.data.datasets.folder`. For CamVid's layout:

@@ -1,6 +1,6 @@
 """Trains a U-Net on Oxford-IIIT Pet (3,680 training images; classes pet, background, border).
 
-    python -m flaxseg.main --config=pet --config.data.dir=DIR
+    flaxseg train --config=pet --config.data.dir=DIR
 
 DIR is a tfds folder, in which the dataset is prepared on first use, or it contains the dataset's original folders
 images/ and annotations/.

@@ -1,6 +1,6 @@
 """Trains a small U-Net on the built-in shapes dataset, which is generated on the fly; a few minutes on a CPU.
 
-python -m flaxseg.main --config=shapes
+flaxseg train --config=shapes
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """Trains a U-Net on a dataset of TensorFlow Datasets, by default Oxford-IIIT Pet.
 
-    python -m flaxseg.main --config=tfds --config.data.dir=DIR
+    flaxseg train --config=tfds --config.data.dir=DIR
 
 DIR is a tfds folder, into which a dataset is downloaded and prepared on first use. To select another dataset, set its
 name, the features that hold images and masks, and the classes, which have the mask values 0, 1, 2, ... unless `values`

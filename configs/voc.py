@@ -1,6 +1,6 @@
 """Trains a U-Net from scratch on Pascal VOC 2012 (1,464 training images, 21 classes).
 
-    python -m flaxseg.main --config=voc --config.data.dir=DIR
+    flaxseg train --config=voc --config.data.dir=DIR
 
 DIR is the folder VOC2012, or the folder that VOCtrainval_11-May-2012.tar was unpacked into. The dataset is small for
 its number of classes; expect a low score without a pretrained encoder. Images keep their size, up to 500x500; crops of

@@ -5,7 +5,7 @@
 A dataset is a function from the name of a split to a `SegmentationDataset`. Its keyword-only arguments are the options
 `data.options`, and `data_dir` receives `data.dir`. Where this file is on PYTHONPATH, a configuration names it:
 
-    python -m flaxseg.main --config=shapes --config.data.name=own_dataset:npz_files --config.data.dir=DIR
+    flaxseg train --config=shapes --config.data.name=own_dataset:npz_files --config.data.dir=DIR
 """
 
 import dataclasses

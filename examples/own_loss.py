@@ -5,7 +5,7 @@
 A loss is a function of logits and labels that returns a scalar; its keyword-only arguments are its options. It is one
 term of the sum that training minimizes, beside those of flaxseg:
 
-    PYTHONPATH=examples python -m flaxseg.main --config=shapes --config.loss.own_loss:symmetric_cross_entropy=0.5
+    PYTHONPATH=examples flaxseg train --config=shapes --config.loss.own_loss:symmetric_cross_entropy=0.5
 
 Paper: https://arxiv.org/abs/1908.06112
 """

@@ -12,7 +12,7 @@ A network is a Flax module with
 A function with the keyword-only arguments `num_classes`, `dtype` and options of its own returns it. `check_contract`
 says what is wrong with one, as do the commands before they train:
 
-    PYTHONPATH=examples python -m flaxseg.main --config=shapes --config.model.name=own_model:context_net
+    PYTHONPATH=examples flaxseg train --config=shapes --config.model.name=own_model:context_net
 """
 
 from typing import Any

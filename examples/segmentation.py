@@ -18,9 +18,13 @@ requirement = "flaxseg"  # @param ["flaxseg", "flaxseg[cuda12]", "flaxseg[cuda13
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
-if importlib.util.find_spec("flaxseg") is None:
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", requirement], check=True)
+if any(importlib.util.find_spec(name) is None for name in ("flaxseg", "jax")):
+    # In a clone of the repository, whose folder examples/ holds this notebook, the clone is installed.
+    clones = [folder for folder in (Path.cwd(), Path.cwd().parent) if (folder / "flaxseg" / "__init__.py").is_file()]
+    source = requirement.replace("flaxseg", str(clones[0]), 1) if clones else requirement
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
 import flaxseg
 from flaxseg.notebook import LiveCurves, download, show_short_errors, upload
 
@@ -30,7 +34,7 @@ print("flaxseg", flaxseg.__version__)
 # %% [markdown]
 # ## Settings
 #
-# `dataset` names a configuration: `oxford_iiit_pet` is downloaded to `folder` (this needs `flaxseg[tensorflow]`),
+# `dataset` names a configuration: `oxford_iiit_pet` is downloaded to `folder` (this needs the extra `tensorflow`),
 # `cityscapes` and a `folder` of your own lie there, and `shapes` needs none. A folder of your own contains `images/` and
 # `masks/` with files of the same names; in Colab, mount your drive first: `from google.colab import drive;
 # drive.mount("/content/drive")`.
@@ -45,7 +49,7 @@ seed = 0  # @param {type: "integer"}
 augmentation_strength = 0.0  # @param {type: "slider", min: 0, max: 1, step: 0.1}
 
 # %% [markdown]
-# `python -m flaxseg.models` lists all networks and encoders. `encoder` is for networks that can have any encoder, and
+# `flaxseg models` lists all networks and encoders. `encoder` is for networks that can have any encoder, and
 # `pretrained` is `imagenet` for the encoder's public weights, the directory of another run, or a public network such as
 # `hf:smp-hub/segformer-b0-512x512-ade-160k`, which also decides about the fields above it: leave those empty.
 
@@ -147,7 +151,7 @@ workdir = f"runs/{run_name}"
 config = load_config(file, overrides)
 validate(with_public_network(config)[0])
 flags = [f"--config={file}", f"--workdir={workdir}", *(f"--config.{each}" for each in overrides)]
-print("python -m flaxseg.main", shlex.join(flags))
+print("flaxseg train", shlex.join(flags))
 
 # %% [markdown]
 # ## Check the data
@@ -214,7 +218,7 @@ for name in ("predictions", "confusion_matrix"):
 # ## Save and export
 #
 # The run is saved already: its checkpoints are in its folder, and `flaxseg.load` opens them. An exported folder is smaller
-# and complete in itself; `onnx` needs the extra `flaxseg[onnx]`.
+# and complete in itself; `onnx` needs the extra `onnx`.
 
 # %%
 # @title Export

@@ -1,7 +1,7 @@
 """Serving an exported network over HTTP, with ONNX Runtime and the standard library; the server needs no flaxseg.
 
-pip install 'flaxseg[onnx]'
-python -m flaxseg.export --model=runs/shapes --output=exported/shapes --format=onnx --argmax --image_size=64,64
+pip install -e '.[onnx]'  # in a clone; elsewhere 'flaxseg[onnx]'
+flaxseg export --model=runs/shapes --output=exported/shapes --format=onnx --argmax --image_size=64,64
 python examples/serve_onnx.py exported/shapes
 curl --data-binary @photo.png http://127.0.0.1:8000/ > mask.png
 """

@@ -6,7 +6,7 @@ The tiles overlap so far that the result equals that of the whole image, for net
 `BlendTiling` averages overlapping tiles. With a run that kept the scale of its images (data.resize=keep), all of this
 is `flaxseg.load(RUN, tiling="exact").predict_into(image, mask)`, or, for TIFF and NPY files,
 
-    python -m flaxseg.predict --model=RUN --input=huge.tif --output=predictions --tiling=exact
+    flaxseg predict --model=RUN --input=huge.tif --output=predictions --tiling=exact
 """
 
 from pathlib import Path

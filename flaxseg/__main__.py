@@ -1,6 +1,7 @@
 """All commands as one: `flaxseg COMMAND`, or `python -m flaxseg COMMAND`."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
       argv: the name of the command, and its arguments; None: those of this process.
     """
+    if argv is None and not sys.flags.safe_path and os.getcwd() not in (os.path.abspath(each) for each in sys.path):
+        # Modules of one's own are found there, as with `python -m`, but take the place of no others.
+        sys.path.append(os.getcwd())
     name, *arguments = [*(sys.argv[1:] if argv is None else argv), ""]
     arguments = arguments[:-1]
     if name in ("", "-h", "--help"):

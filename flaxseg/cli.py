@@ -21,12 +21,12 @@ def command_parser(prog: str, *, description: str, epilog: str) -> argparse.Argu
     """Returns a parser whose help shows the description and the examples as they are.
 
     Args:
-      prog: the command as typed in a shell.
+      prog: the command as typed in a shell, such as `flaxseg train`.
       description: what the command does.
       epilog: examples.
     """
     return argparse.ArgumentParser(
-        prog=_as_typed(prog),
+        prog=prog,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +38,7 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
     """Returns a parser of `--config`, `--config.KEY`, `--help_config` and `--verbose`, for use with parse().
 
     Args:
-      prog: the command as typed in a shell.
+      prog: the command as typed in a shell, such as `flaxseg train`.
       description: what the command does.
       epilog: examples.
       required: whether `--config` is required.
@@ -177,12 +177,6 @@ def prepare(*, verbose: bool) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow announces oneDNN on stderr; unused here.
     compile_cache.enable()
-
-
-def _as_typed(prog: str) -> str:
-    """Returns how a command was called: `flaxseg train` where that was it."""
-    program, *words = sys.argv or [""]
-    return f"flaxseg {words[0]}" if words and Path(program).stem == "flaxseg" else prog
 
 
 def _key_hint(arguments: Sequence[str]) -> str:

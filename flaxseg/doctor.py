@@ -1,4 +1,4 @@
-"""Examines the installation, the devices and a run: `python -m flaxseg.doctor runs/pet`."""
+"""Examines the installation, the devices and a run: `flaxseg doctor runs/pet`."""
 
 import argparse
 import json
@@ -20,20 +20,20 @@ is not finite in the same way as in the run; 1, it is not.
 
 EPILOG = """\
 examples:
-  python -m flaxseg.doctor
+  flaxseg doctor
         the installation, the devices, and the storage of the current folder
-  python -m flaxseg.doctor runs/pet
+  flaxseg doctor runs/pet
         also a run, which may be training right now
-  python -m flaxseg.doctor runs/pet --skip_devices --json > report.json
+  flaxseg doctor runs/pet --skip_devices --json > report.json
         leave the devices alone, as they are in use; a report for programs
-  python -m flaxseg.doctor --replay runs/pet/non_finite/step_0000123.npz
+  flaxseg doctor --replay runs/pet/non_finite/step_0000123.npz
         run a training step again that was not finite, and show where such values begin
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
-    parser = cli.command_parser("python -m flaxseg.doctor", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.command_parser("flaxseg doctor", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("workdir", metavar="WORKDIR", nargs="?", type=Path, help="directory of a run")
     parser.add_argument("--replay", metavar="FILE", type=Path, help="run a recorded training step again, and only this")
     parser.add_argument("--skip_devices", action="store_true", help="do not use the devices, only list the software")

@@ -1,4 +1,4 @@
-"""Evaluates a trained network: `python -m flaxseg.evaluate runs/pet`."""
+"""Evaluates a trained network: `flaxseg evaluate runs/pet`."""
 
 import argparse
 import shlex
@@ -17,33 +17,35 @@ to those of its training.
 
 EPILOG = """\
 examples:
-  python -m flaxseg.evaluate runs/pet
+  flaxseg evaluate runs/pet
         the best checkpoint of a run, on the data of the run
-  python -m flaxseg.evaluate runs/pet --step=700 --split=train --metrics=per_image,boundary
+  flaxseg evaluate runs/pet --step=700 --split=train --metrics=per_image,boundary
         another checkpoint and split, with further metrics
-  python -m flaxseg.evaluate runs/pet --config.data.dir=DIR --json=scores.json --csv=images.csv
+  flaxseg evaluate runs/pet --config.data.dir=DIR --json=scores.json --csv=images.csv
         the same dataset in another place; scores as files
-  python -m flaxseg.evaluate runs/pet --report=report.html
+  flaxseg evaluate runs/pet --report=report.html
         scores with intervals, curves, and the worst and best images as one HTML page
-  python -m flaxseg.evaluate runs/pet --data=DIR
-        a folder with images/ and masks/, whose masks are like those of the folder that the network was trained on, or
+  flaxseg evaluate runs/pet --data=DIR
+        a folder of images and masks, whose masks are like those of the folder that the network was trained on, or
         contain the indices of its classes if it was trained on another dataset
-  python -m flaxseg.evaluate hf:OWNER/NAME --data=DIR --whole
+  flaxseg evaluate hf:OWNER/NAME --data=DIR --whole
         a public network, on images that are predicted at their own size
-  python -m flaxseg.evaluate runs/pet-1 runs/pet-2 --scales=0.75,1,1.25 --flips=horizontal
+  flaxseg evaluate runs/pet-1 runs/pet-2 --scales=0.75,1,1.25 --flips=horizontal
         an ensemble with test-time augmentation
 """
+
+_DATA = "evaluate on the folder DIR: with images/ and masks/, or laid out as the folder that the network was trained on"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, or 1 for an error whose message is on stderr."""
-    parser = cli.config_parser("python -m flaxseg.evaluate", description=DESCRIPTION, epilog=EPILOG, required=False)
+    parser = cli.config_parser("flaxseg evaluate", description=DESCRIPTION, epilog=EPILOG, required=False)
     parser.add_argument(
         "model", metavar="MODEL", nargs="+", help="a run, checkpoint, exported folder, weights, or hf:OWNER/NAME"
     )
     cli.add_inference_options(parser)
     parser.add_argument("--whole", action="store_true", help="predict large images whole instead of in tiles")
-    parser.add_argument("--data", metavar="DIR", default="", help="evaluate on the folder DIR of images/ and masks/")
+    parser.add_argument("--data", metavar="DIR", default="", help=_DATA)
     parser.add_argument("--split", metavar="NAME", default="", help="split (default: the run's evaluation split)")
     parser.add_argument("--metrics", metavar="NAMES", help="further metrics, as in per_image,boundary")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all scores to a JSON file")
@@ -51,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", metavar="FILE", type=Path, help="write a report of everything as one HTML page")
     parser.add_argument("--overwrite", action="store_true", help="overwrite existing files")
     arguments, overrides = cli.parse(parser, argv)
-    command = shlex.join(["python", "-m", "flaxseg.evaluate", *(sys.argv[1:] if argv is None else argv)])
+    command = shlex.join(["flaxseg", "evaluate", *(sys.argv[1:] if argv is None else argv)])
     return cli.exit_status(lambda: _run(arguments, overrides, command), interrupted="stopped; nothing was written")
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> int:
     cli.prepare(verbose=arguments.verbose)
-    from flaxseg.deploy.evaluation_data import evaluation_config, open_evaluation_data
+    from flaxseg.deploy.evaluation_data import evaluation_config, note_on_training_images, open_evaluation_data
     from flaxseg.deploy.evaluation_report import evaluate_for_report, write_report
     from flaxseg.deploy.files import check_new
     from flaxseg.deploy.predictor import load
@@ -83,6 +85,9 @@ def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> i
     classes, images = model.classes, len(data.dataset.source)
     if data.dataset.class_names != classes:
         print(f"note: the dataset calls the classes {', '.join(data.dataset.class_names)}", file=sys.stderr)
+    for member in model.members:
+        if note := note_on_training_images(member, config, arguments.split or config.data.eval_split):
+            print(note, file=sys.stderr)
     of_masks = f", {data.masks}" if arguments.data else ""
     print(f"{model.name} on {data.name}{of_masks}: {images:,} images\n\n{scores.table(classes)}", flush=True)
     if arguments.json:

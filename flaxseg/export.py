@@ -1,4 +1,4 @@
-"""Exports a trained network: `python -m flaxseg.export --model=runs/pet --format=onnx --output=exported/pet`."""
+"""Exports a trained network: `flaxseg export --model=runs/pet --format=onnx --output=exported/pet`."""
 
 import argparse
 import sys
@@ -25,22 +25,22 @@ does, and nothing was written; 2, an unknown argument; 130, stopped by Ctrl-C.
 
 EPILOG = """\
 examples:
-  python -m flaxseg.export --model=runs/pet --output=exported/pet
+  flaxseg export --model=runs/pet --output=exported/pet
         weights, their description and a model card, for flaxseg.load
-  python -m flaxseg.export --model=runs/pet --output=exported/pet --format=onnx --argmax
+  flaxseg export --model=runs/pet --output=exported/pet --format=onnx --argmax
         also an ONNX file that returns class indices
-  python -m flaxseg.export --model=runs/pet --output=exported/pet --format=stablehlo,onnx --data=images
+  flaxseg export --model=runs/pet --output=exported/pet --format=stablehlo,onnx --data=images
         compare on the images of a folder
-  python -m flaxseg.export --model=runs/pet --output=exported/pet --format=onnx --weights=int8 --data=DIR
+  flaxseg export --model=runs/pet --output=exported/pet --format=onnx --weights=int8 --data=DIR
         store kernels as 8-bit integers; with DIR/images and DIR/masks, report the mIoU before and after
-  python -m flaxseg.export --model=runs/pet --output=exported/pet --push=OWNER/NAME --license=cc-by-4.0
+  flaxseg export --model=runs/pet --output=exported/pet --push=OWNER/NAME --license=cc-by-4.0
         also upload the folder to the Hugging Face hub
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
-    parser = cli.command_parser("python -m flaxseg.export", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.command_parser("flaxseg export", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("--model", metavar="DIR", required=True, help="the --workdir of a run, an exported folder, or hf:OWNER/NAME")
     add("--output", metavar="DIR", required=True, help="the folder to write")

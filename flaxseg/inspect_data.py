@@ -1,4 +1,4 @@
-"""Checks and shows a dataset without training: `python -m flaxseg.inspect_data --config=pet`."""
+"""Checks and shows a dataset without training: `flaxseg inspect --config=pet`."""
 
 import argparse
 import sys
@@ -26,16 +26,16 @@ exit status: 0, the dataset can be trained on, perhaps with warnings; 1, it cann
 
 EPILOG = """\
 examples:
-  python -m flaxseg.inspect_data --config=shapes
+  flaxseg inspect --config=shapes
         the built-in dataset
-  python -m flaxseg.inspect_data --config=folder --config.data.dir=DIR --output=runs/look
-        images and masks of your own; any key of the configuration can be set, as for flaxseg.main
+  flaxseg inspect --config=folder --config.data.dir=DIR --output=runs/look
+        images and masks of your own; any key of the configuration can be set, as for flaxseg train
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
-    parser = cli.config_parser("python -m flaxseg.inspect_data", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.config_parser("flaxseg inspect", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--output", metavar="DIR", help="where to write the page (default: runs/inspect-CONFIG)")
     parser.add_argument("--images", metavar="N", type=int, default=24, help="images shown of each split (default: 24)")
     arguments, overrides = cli.parse(parser, argv)

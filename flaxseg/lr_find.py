@@ -1,4 +1,4 @@
-"""Finds a learning rate by a range test: `python -m flaxseg.lr_find --config=pet`."""
+"""Finds a learning rate by a range test: `flaxseg lr-find --config=pet`."""
 
 import argparse
 import csv
@@ -21,9 +21,9 @@ loss at each rate (the range test of Smith 2017). Writes a plot and the losses; 
 
 EPILOG = """\
 examples:
-  python -m flaxseg.lr_find --config=pet
-  python -m flaxseg.lr_find --config=pet --lowest=1e-5 --highest=1 --steps=200 --config.optimizer.name=sgd
-        any key of the configuration can be set, as for flaxseg.main
+  flaxseg lr-find --config=pet
+  flaxseg lr-find --config=pet --lowest=1e-5 --highest=1 --steps=200 --config.optimizer.name=sgd
+        any key of the configuration can be set, as for flaxseg train
 """
 
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: invalid input, with a message on stderr; 130: stopped by Ctrl-C.
     """
-    parser = cli.config_parser("python -m flaxseg.lr_find", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.config_parser("flaxseg lr-find", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--lowest", type=float, default=1e-6, metavar="RATE", help="first rate (default: 1e-6)")
     parser.add_argument("--highest", type=float, default=1.0, metavar="RATE", help="last rate (default: 1)")
     parser.add_argument("--steps", type=int, default=100, metavar="N", help="number of rates (default: 100)")

@@ -1,4 +1,4 @@
-"""Trains a network: `python -m flaxseg.main --config=pet --workdir=DIR`."""
+"""Trains a network: `flaxseg train --config=pet --workdir=DIR`."""
 
 import argparse
 import sys
@@ -20,17 +20,17 @@ Repeat the command to resume a run that was stopped.
 
 EPILOG = """\
 examples:
-  python -m flaxseg.main --config=shapes
+  flaxseg train --config=shapes
         train on the built-in dataset, which needs no download
-  python -m flaxseg.main --config=pet:small --workdir=runs/try
+  flaxseg train --config=pet:small --workdir=runs/try
         use a variant of a configuration
-  python -m flaxseg.main --config=folder --config.data.dir=DIR --config.train.epochs=20
+  flaxseg train --config=folder --config.data.dir=DIR --config.train.epochs=20
         train on your own images and masks; every key of the configuration can be set
-  srun python -m flaxseg.main --config=pet --workdir=DIR --distributed=auto
+  srun flaxseg train --config=pet --workdir=DIR --distributed=auto
         train on all devices of a SLURM job; DIR is on a disk that all its machines share
-  python -m flaxseg.main --help_config optimizer
+  flaxseg train --help_config optimizer
         describe the keys of a section
-  python -m flaxseg.main --config=pet --print_config
+  flaxseg train --config=pet --print_config
         print every key with its value
 """
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: success; 1: invalid input, with a message on stderr; 128 plus the number of a signal: stopped by that signal.
     """
-    parser = cli.config_parser("python -m flaxseg.main", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.config_parser("flaxseg train", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
         "--workdir", metavar="DIR", help="directory of the run (default: runs/ and the configuration's name)"
     )

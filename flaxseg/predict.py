@@ -1,4 +1,4 @@
-"""Predicts images with a trained network: `python -m flaxseg.predict --model=runs/pet --input=DIR --output=DIR`."""
+"""Predicts images with a trained network: `flaxseg predict --model=runs/pet --input=DIR --output=DIR`."""
 
 import argparse
 import sys
@@ -40,22 +40,22 @@ unknown argument; 130, Ctrl-C.
 
 EPILOG = """\
 examples:
-  python -m flaxseg.predict --model=runs/pet --input=photos --output=predictions
+  flaxseg predict --model=runs/pet --input=photos --output=predictions
         all images in a folder and its subfolders, with the best checkpoint of a run
-  python -m flaxseg.predict --model=runs/pet --step=700 --input a.jpg 'more/*.png' --output=predictions --overlay
+  flaxseg predict --model=runs/pet --step=700 --input a.jpg 'more/*.png' --output=predictions --overlay
         single files, and those that a pattern finds
-  python -m flaxseg.predict --model=runs/pet --split=test --output=predictions
+  flaxseg predict --model=runs/pet --split=test --output=predictions
         a split of the dataset that the network was trained on; its images need no masks
-  python -m flaxseg.predict --model=runs/pet --input=cat.mp4 --output=predictions
+  flaxseg predict --model=runs/pet --input=cat.mp4 --output=predictions
         a video
-  python -m flaxseg.predict --model runs/a runs/b --input=photos --output=predictions --uncertainty=disagreement
+  flaxseg predict --model runs/a runs/b --input=photos --output=predictions --uncertainty=disagreement
         an ensemble of two runs, and where its members disagree
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
-    parser = cli.command_parser("python -m flaxseg.predict", description=DESCRIPTION, epilog=EPILOG)
+    parser = cli.command_parser("flaxseg predict", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True}
     add("--model", metavar="MODEL", **several, help="a run, export or weights; several for an ensemble")
@@ -155,6 +155,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
     """Returns the images and videos that --input or --split names."""
     from flaxseg.config.files import load_config
+    from flaxseg.deploy.evaluation_data import check_recorded_folder
     from flaxseg.deploy.prediction_inputs import find_images, split_images
     from flaxseg.errors import ArgumentError, DataError
 
@@ -170,7 +171,9 @@ def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
     if not config.is_file():
         problem = f"{arguments.model[0]} is not the directory of a run, which records its dataset; give --input instead"
         raise ArgumentError("--split", arguments.split, problem)
-    return split_images(load_config(str(config)), arguments.split, max_megapixels=arguments.max_megapixels)
+    settings = load_config(str(config))
+    check_recorded_folder(settings, str(config))
+    return split_images(settings, arguments.split, max_megapixels=arguments.max_megapixels)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from flaxseg.cli import command_parser, config_parser, exit_status, parse, run_name
+from flaxseg.cli import config_parser, exit_status, parse, run_name
 from flaxseg.errors import DataError
 
 
@@ -60,15 +60,6 @@ def test_help_on_an_unknown_key_is_an_error(capsys):
     )  # fmt: skip
     status, output, error = help_of(capsys, "--help_config", "--config=configs/no.py")
     assert (status, output) == (1, "") and "there is no file configs/no.py" in error
-
-
-@pytest.mark.parametrize(
-    ("words", "shown"),
-    [(["/bin/flaxseg", "train"], "flaxseg train"), (["/x/flaxseg/main.py"], "python -m flaxseg.main")],
-)
-def test_the_usage_shows_the_command_that_was_called(words, shown, monkeypatch):
-    monkeypatch.setattr(sys, "argv", words)
-    assert command_parser("python -m flaxseg.main", description="", epilog="").prog == shown
 
 
 def test_help_piped_into_head_prints_no_error():

@@ -17,7 +17,7 @@ FOLDER = Path("examples/cluster")
 def arguments_of(text, **variables):
     """Returns the arguments of the one command of flaxseg in a text, with variables of the shell replaced."""
     text = re.sub(r"\\\n\s*", "", text)
-    (command,) = re.findall(r"python -m flaxseg\.main (.*)", text)
+    (command,) = re.findall(r"flaxseg train (.*)", text)
     for name, value in variables.items():
         command = re.sub(rf"\${{?{name}\b}}?", value, command)
     assert "$" not in command

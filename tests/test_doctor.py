@@ -50,4 +50,4 @@ def test_ctrl_c_ends_it_with_its_status(monkeypatch, capsys):
 def test_help_has_examples(capsys):
     with pytest.raises(SystemExit, match="^0$"):
         main(["--help"])
-    assert "python -m flaxseg.doctor runs/pet --skip_devices --json > report.json" in capsys.readouterr().out
+    assert "flaxseg doctor runs/pet --skip_devices --json > report.json" in capsys.readouterr().out

@@ -53,7 +53,7 @@ def test_an_export_is_compared_on_the_samples_of_its_run(run, tmp_path, capsys):
     write_samples(tmp_path / "run" / "samples.npz", samples)
     assert main(flags(tmp_path / "run", tmp_path / "out", "--weights=int8")) == 0
     printed = capsys.readouterr().out
-    assert "comparing on 2 of the run's stored samples\n" in printed and "; mIoU 0." in printed
+    assert "comparing on 2 of the run's stored samples\n" in printed and "\n  mIoU of the network 0." in printed
     # They may not be published, so that they are no part of an export.
     assert not (tmp_path / "out" / "samples.npz").exists()
 

@@ -36,7 +36,8 @@ README = PAGES["README.md"]
 NAMES = "|".join(SHORT_NAMES)
 COMMANDS = re.findall(r"^(?:\w+=\S+ )?python -m flaxseg\.(\w+) ?(.*)$", ALL, re.MULTILINE)
 COMMANDS += [
-    (SHORT_NAMES[name][0], words) for name, words in re.findall(rf"^flaxseg ({NAMES})\b ?(.*)$", ALL, re.MULTILINE)
+    (SHORT_NAMES[name][0], words)
+    for name, words in re.findall(rf"^(?:\w+=\S+ )?flaxseg ({NAMES})(?= |$) ?(.*)$", ALL, re.MULTILINE)
 ]
 SNIPPETS = [snippet for page in PAGES.values() for snippet in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 
@@ -77,7 +78,7 @@ def test_commands_are_valid(command, arguments, folder, capsys):
 
 
 def test_every_command_is_checked():
-    lines = [line for line in ALL.splitlines() if re.match(rf"(\w+=\S+ )?(python |flaxseg ({NAMES})\b)", line)]
+    lines = [line for line in ALL.splitlines() if re.match(rf"(\w+=\S+ )?(python |flaxseg ({NAMES})( |$))", line)]
     assert len(lines) == len(COMMANDS) >= 20
     assert {command for command, _ in COMMANDS} == {
         "main",

@@ -8,6 +8,8 @@ import re
 import runpy
 import shlex
 import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -179,11 +181,29 @@ def test_what_does_not_go_together_is_the_error_of_the_command(fields, problem):
     assert type(caught.value).__module__ == "flaxseg.errors"
 
 
+@pytest.mark.parametrize(
+    ("folder", "source"), [("examples", "{clone}[cuda12]"), ("", "{clone}[cuda12]"), ("..", "flaxseg[cuda12]")]
+)
+def test_the_notebook_installs_the_clone_that_it_lies_in(folder, source, tmp_path, monkeypatch):
+    clone = tmp_path / "clone"
+    for name in ("examples", "flaxseg"):
+        (clone / name).mkdir(parents=True)
+    (clone / "flaxseg" / "__init__.py").touch()
+    monkeypatch.chdir(clone / folder)
+    ran = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda words, check: ran.append(words))
+    (cell,) = ("".join(cell["source"]) for cell in CELLS if "# @title Install" in "".join(cell["source"]))
+    install = re.sub("requirement = .*", 'requirement = "flaxseg[cuda12]"', cell.partition("import flaxseg\n")[0])
+    exec(compile(install, "install", "exec"), {})
+    assert ran == [[sys.executable, "-m", "pip", "install", "--quiet", source.format(clone=clone)]]
+
+
 def test_the_printed_command_trains_the_same(capsys):
     names = configure(**SMALL, loss="cross_entropy + dice", folder="a b", augmentation_strength=0.3)
     words = shlex.split(capsys.readouterr().out)
-    assert words[:3] == ["python", "-m", "flaxseg.main"]
-    assert main([*words[3:], "--print_config"]) == 0
+    assert words[:2] == ["flaxseg", "train"]
+    assert main([*words[2:], "--print_config"]) == 0
     printed = capsys.readouterr().out.split("\n\n")[0].splitlines()
     assert printed == [f"{key} = {value!r}" for key, value in leaves(names["config"])]
 

@@ -16,7 +16,7 @@
 # A directory that all machines share, with the data and the runs.
 SHARED=${SHARED:-$SLURM_SUBMIT_DIR}
 
-srun python -m flaxseg.main \
+srun flaxseg train \
     --config=pet \
     --config.data.dir="$SHARED/oxford_iiit_pet" \
     --config.train.batch_size=64 \

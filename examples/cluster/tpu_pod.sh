@@ -7,7 +7,7 @@ set -eu
 # Each worker has a clone of flaxseg, installed with `pip install -e '.[tpu]'`, and the bucket mounted at ~/shared, as
 # with gcsfuse.
 read -r -d '' COMMAND <<'END' || true
-cd flaxseg && python -m flaxseg.main \
+cd flaxseg && flaxseg train \
     --config=pet \
     --config.data.dir=$HOME/shared/oxford_iiit_pet \
     --config.train.precision=bfloat16 \

@@ -30,7 +30,7 @@ _INTRODUCTION = """\
 # Configuration
 
 Set a key in a configuration file, as in `config.train.batch_size = 16`, or on the command line, as in
-`--config.train.batch_size=16`. `python -m flaxseg.main --help_config [PREFIX]` prints the descriptions below. It also
+`--config.train.batch_size=16`. `flaxseg train --help_config [PREFIX]` prints the descriptions below. It also
 describes the options of the configured dataset (`--help_config data.options`), network (`model.options`), losses
 (`loss_options`), optimizer (`optimizer.options`), schedule (`optimizer.schedule_options`) and callbacks
 (`train.callback_options`).

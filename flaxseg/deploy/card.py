@@ -3,12 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from flaxseg.deploy.program import stride_of
+from flaxseg.deploy.card_usage import usage
 from flaxseg.deploy.trained import TrainingRecord
 from flaxseg.inference.description import ModelDescription
-from flaxseg.inference.forward import padding_value
 from flaxseg.models.pretrained.hub import PREFIX
 from flaxseg.models.pretrained.licenses import NOT_STATED
 
@@ -32,7 +29,7 @@ def model_card(
     sections = (
         _metadata(description, license),
         _title(description, license),
-        _usage(description, report),
+        usage(description, report),
         _classes(description),
         _training(record),
         _scores(record),
@@ -75,73 +72,6 @@ def _is_on_hub(given: ModelDescription) -> bool:
     return given.source.startswith(PREFIX) and given.source.isprintable()
 
 
-_USAGE = {
-    "safetensors": """\
-import flaxseg
-
-model = flaxseg.load("FOLDER")
-mask = model(image)  # uint8[H, W], class indices
-""",
-    "stablehlo": """\
-import jax
-from flaxseg.deploy.stablehlo import read_stablehlo
-
-predict = jax.jit(read_stablehlo("FOLDER/model.stablehlo"))
-{output} = predict(images)  # float32[batch, height, width, channels]
-""",
-    "onnx": """\
-{prepare}
-session = onnxruntime.InferenceSession("FOLDER/model.onnx")
-({output},) = session.run(None, {{"image": image[None]}})
-""",
-}
-
-_PHOTO = """\
-import numpy as np
-import onnxruntime
-from PIL import Image
-
-photo = Image.open("photo.jpg").convert("RGB")
-"""
-
-_STRETCH = """\
-# The network was trained on images of one size: resize them, and the result back to the size of the photo.
-image = np.asarray(photo.resize(({width}, {height}), Image.Resampling.BILINEAR), np.float32)
-"""
-
-_KEEP = """\
-# The network was trained on images at {scale:g} times their own size. Crop the result to the size before the padding.
-image = np.asarray(photo.resize((round(photo.width * {scale:g}), round(photo.height * {scale:g}))), np.float32)
-padding = ((0, -image.shape[0] % {stride}), (0, -image.shape[1] % {stride}), (0, 0))
-image = np.pad(image, padding, constant_values={fill})
-"""
-
-_ANY = """\
-import onnxruntime
-
-image = ...  # float32[height, width, channels]
-"""
-
-
-def _usage(given: ModelDescription, report: Mapping[str, Any]) -> str:
-    parts = ["## Use"]
-    (height, width), model = given.image_size, given.build()
-    fill = round(float(np.mean(padding_value(model, given.channels))), 3)
-    values = {"height": height, "width": width, "scale": given.scale, "stride": stride_of(model), "fill": fill}
-    prepare = (_PHOTO + (_STRETCH if given.resize == "stretch" else _KEEP)).format(**values)
-    prepare = prepare if given.channels == 3 else _ANY
-    for name, entry in report["formats"].items():
-        code = _USAGE[name].format(output=entry["output"], prepare=prepare)
-        parts.append(f"`{entry['file']}`:\n\n```python\n{code}```")
-        if name != "safetensors":
-            program = report["input"]
-            parts.append(
-                f"The input is `{program['layout']}` with values {program['values']}, of size: {entry['image_size']}; "
-                f"the output is the {entry['output']}."
-            )
-    return "\n\n".join(parts)
-
-
 def _classes(given: ModelDescription) -> str:
     rows = [
         (index, _plain(name), "#{:02x}{:02x}{:02x}".format(*color))
@@ -168,6 +98,12 @@ def _scores(record: TrainingRecord) -> str:
     return "## Scores\n\nOn the evaluation split, in training's own evaluation:\n\n" + _table(("score", "value"), rows)
 
 
+_ONLY_TO_COMPARE = (
+    "The mIoU was measured on {}, cropped, padded or resized to sizes that the file accepts, only to compare the file "
+    "with the network; the scores of the network are those above."
+)
+
+
 def _checks(report: Mapping[str, Any]) -> str:
     entries = report["formats"].values()
     columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
@@ -183,7 +119,8 @@ def _checks(report: Mapping[str, Any]) -> str:
             ("mIoU of the file", lambda entry: _score(entry.get("miou_after"))),
         ]
     table = _table([name for name, _ in columns], [[cell(entry) for _, cell in columns] for entry in entries])
-    notes = [
+    notes = [_ONLY_TO_COMPARE.format(report["compared_on"])] if len(columns) > 5 else []
+    notes += [
         f"`{entry['file']}` takes one image size only: {_plain(entry['note'])}." for entry in entries if "note" in entry
     ]
     return "\n\n".join(

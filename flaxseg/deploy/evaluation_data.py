@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,7 +17,8 @@ from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.splits import open_dataset
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.deploy.saved import SavedModel
-from flaxseg.errors import ConfigError
+from flaxseg.deploy.trained import read_record
+from flaxseg.errors import ConfigError, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,7 @@ def evaluation_config(
 
     Raises:
       ConfigError: no configuration, or an invalid one.
+      DataError: the run's data has a relative path, which does not exist in the current folder.
     """
     file = config or _recorded(saved, data)
     if not file and not data:
@@ -70,6 +73,8 @@ def evaluation_config(
     if data:
         _select_folder(found, data, saved.description.class_names)
     override(found, overrides)
+    if not config and not data and not any(each.startswith("data.dir=") for each in overrides):
+        check_recorded_folder(found, file)
     drop_callbacks(found)
     validate(found)
     return found
@@ -106,6 +111,45 @@ def open_evaluation_data(config: ConfigDict, *, split: str = "") -> EvaluationDa
         metrics=tuple(config.eval.metrics),
         num_threads=settings.num_threads,
         skipped=skipped,
+    )
+
+
+def check_recorded_folder(config: ConfigDict, file: str) -> None:
+    """Checks that the data of a run is found where its configuration says, if that is a relative path.
+
+    Args:
+      config: the run's configuration.
+      file: where it is stored, for messages.
+
+    Raises:
+      DataError: there is nothing of this name, seen from the current folder.
+    """
+    path = config.data.dir
+    if path and not os.path.isabs(path) and "://" not in path and not os.path.exists(path):
+        raise DataError(
+            f"{file}: the data of this run is in {path}, which is relative to the folder that it was trained from and "
+            f"does not exist in {os.getcwd()}; run the command in the former folder, or add "
+            "--config.data.dir=DIR to evaluate, or give the images to predict as --input"
+        )
+
+
+def note_on_training_images(saved: SavedModel, config: ConfigDict, split: str) -> str:
+    """Returns a warning if a network is evaluated on a folder that it was trained on; "" otherwise.
+
+    Args:
+      saved: the network.
+      config: from `evaluation_config`.
+      split: the split of it that is evaluated.
+    """
+    record = read_record(saved)
+    trained = record.config.get("data", {})
+    same = trained.get("dir") and os.path.realpath(trained["dir"]) == os.path.realpath(config.data.dir)
+    if not same or split not in ("all", trained["train_split"]) or split == trained["eval_split"]:
+        return ""
+    own = f"; flaxseg evaluate {saved.folder}, without --data, takes those held out" if trained["eval_split"] else ""
+    return (
+        f"note: {saved.name} was trained on {record.data.get('train', 0):,} images of this folder, which may be among "
+        f"those evaluated now, so that the scores are too high{own}"
     )
 
 

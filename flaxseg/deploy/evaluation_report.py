@@ -136,6 +136,7 @@ def page_content(
     valid = np.flatnonzero(rows.any((1, 2)))
     iou, dice = per_image.image_iou(), per_image.image_dice()
     order = valid[np.argsort(iou[valid], kind="stable")].tolist()
+    # Of few images, each is shown once: the lower half as the worst, the upper as the best.
     worst = order[: min(images, -(-len(order) // 2))]
     best = order[::-1][: min(images, len(order) // 2)]
     shown = dict(zip([*worst, *best], _shown_images(evaluation, [*worst, *best], iou, dice), strict=True))

@@ -110,12 +110,16 @@ def write_format(
 def summary(entry: dict[str, Any]) -> str:
     """Returns the part of a report that `write_format` returned as text for the terminal."""
     text = (
-        f"{entry['file']} ({entry['bytes'] / 1e6:.1f} MB) for images of size {entry['image_size']}; on "
+        f"{entry['file']} ({entry['bytes'] / 1e6:.1f} MB), height and width of images: {entry['image_size']}; on "
         f"{entry['images']} images, the largest difference is {entry['largest_difference']:.2g} (largest logit "
         f"{entry['largest_logit']:.3g}), and {entry['differing_pixels']:,} of {entry['pixels']:,} pixels differ"
     )
     if entry.get("miou_before") is not None:
-        text += f"; mIoU {entry['miou_before']:.4f} before, {entry['miou_after']:.4f} after"
+        before, after = entry["miou_before"], entry["miou_after"]
+        text += (
+            f"\n  mIoU of the network {before:.4f}, of the file {after:.4f}, only to compare the two: images are"
+            "\n  cropped, padded or resized to fit the file; `flaxseg evaluate` has the score of the network"
+        )
     return text + (f"\n  one size only: {entry['note']}" if "note" in entry else "")
 
 
@@ -159,7 +163,9 @@ def _write_weights(
     safetensors.write_weights(folder, variables, saved.description)
     exported = functools.partial(_logits_fn(model, normalized=True), read_model(folder).variables)
     weights_only = dataclasses.replace(options, normalized=True)
-    comparison = _compare(exported, model, saved, samples, Sizes(1, 1), output="logits", options=weights_only)
+    # Those of most programs, so that all files have the same mIoU.
+    sizes = Sizes(stride_of(model), stride_of(model))
+    comparison = _compare(exported, model, saved, samples, sizes, output="logits", options=weights_only)
     file = folder / safetensors.FILE_NAME
     comparison.check(f"safetensors ({file.name})", tolerance=TOLERANCES[options.weights])
     return _entry(file, "logits", "any", comparison, None)

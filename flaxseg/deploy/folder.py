@@ -87,7 +87,7 @@ def export_network(
     with _new_files(folder) as new, jax.default_device(_cpu()):
         report = _report(options, samples, record)
         for name in dict.fromkeys(("safetensors", *options.formats)):
-            say(f"{name}: exporting")
+            say(f"{name}: exporting" + ("" if name in options.formats else " (always written)"))
             report["formats"][name] = write_format(name, saved, options, new, samples)
             say(f"{name}: {summary(report['formats'][name])}")
         (new / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

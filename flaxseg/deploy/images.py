@@ -14,7 +14,7 @@ from flaxseg.data.decode.limits import MAX_MEGAPIXELS, check_size
 from flaxseg.data.decode.pillow_files import image_pixels
 from flaxseg.data.resize import resize_image
 from flaxseg.data.sources.files import read_file
-from flaxseg.errors import ArgumentError, DataError
+from flaxseg.errors import ArgumentError, DataError, did_you_mean
 from flaxseg.inference.description import ModelDescription
 
 
@@ -53,12 +53,13 @@ class ImageReader:
             uint16, whose range is that of files.
 
         Raises:
-          DataError: the file cannot be read or decoded, or has another number of channels than the network.
+          DataError: the file does not exist, or cannot be read or decoded, or has another number of channels than the
+            network.
           ArgumentError: not an image, or values out of range.
         """
         name = _name(image)
         if isinstance(image, str | os.PathLike):
-            return self.decode(read_file(os.fspath(Path(image).expanduser())), name=name)
+            return self.decode(_read(image), name=name)
         pixels = self._given(image, name)
         return self._resized(pixels, (pixels.shape[0], pixels.shape[1]), name)
 
@@ -92,7 +93,7 @@ class ImageReader:
         name = _name(image)
         if not isinstance(image, str | os.PathLike):
             return self._given(image, name)
-        return self.decode_original(read_file(os.fspath(Path(image).expanduser())), name=name)
+        return self.decode_original(_read(image), name=name)
 
     def decode_original(self, data: bytes, *, name: str) -> np.ndarray:
         """Returns the image in a whole file at its own size, uint8 or float32[H, W, C], for display."""
@@ -125,6 +126,20 @@ class ImageReader:
                 f"of {channels} channel(s), in the same order" + (", or gray, or RGB" if channels in (1, 3) else "")
             )
         return convert_channels(pixels, channels, name=name)
+
+
+def _read(image: str | os.PathLike[str]) -> bytes:
+    """Returns the bytes of the file that a user names."""
+    path = Path(image).expanduser()
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; give the path of one image, or a list of paths")
+    if not path.exists():
+        siblings = os.listdir(path.parent) if path.parent.is_dir() else []
+        raise DataError(
+            f"{path}: does not exist{did_you_mean(path.name, siblings)}; give the path of an image, as seen from "
+            f"{Path.cwd()}"
+        )
+    return read_file(str(path))
 
 
 def _name(image: Any) -> str:

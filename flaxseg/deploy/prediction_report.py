@@ -1,4 +1,4 @@
-"""What `python -m flaxseg.predict` prints at the end."""
+"""What `flaxseg predict` prints at the end."""
 
 from collections.abc import Mapping, Sequence
 

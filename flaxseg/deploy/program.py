@@ -36,7 +36,8 @@ class Sizes:
     def __str__(self) -> str:
         if self.fixed:
             return f"{self.fixed[0]} x {self.fixed[1]} pixels"
-        return f"multiples of {self.multiple} from {self.smallest} pixels on"
+        least = f", at least {self.smallest}" if self.smallest > self.multiple else ""
+        return f"multiples of {self.multiple} pixels{least}"
 
 
 def make_program(

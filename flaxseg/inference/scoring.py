@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from flaxseg.data.types import Batch
-from flaxseg.metrics import METRICS, ConfusionMatrix
+from flaxseg.metrics import METRICS, ConfusionMatrix, PerImage
 from flaxseg.metrics.accumulation import PerImageMetric
 from flaxseg.ops import resize_bilinear_ragged
 
@@ -47,10 +47,16 @@ class EvalMetrics:
         """Returns the scores as text: a table of the classes, and one for each further metric."""
         tables = [self.confusion.table(class_names)]
         for name, metric in self.others.items():
-            scores = [f"{key.partition('/')[2]} {value:.4g}" for key, value in metric.compute().items()]
-            means = textwrap.fill(f"{name}: {', '.join(scores)}", 100, subsequent_indent="  ")
-            tables.append(f"{means}\n{metric.table(class_names)}")
+            tables.append(f"{name}: {_in_words(metric)}\n{metric.table(class_names)}")
         return "\n\n".join(tables)
+
+
+def _in_words(metric: Any) -> str:
+    """Returns the scores of a metric other than those of its table, as text."""
+    if isinstance(metric, PerImage):
+        return metric.summary()
+    scores = [f"{key.partition('/')[2]} {value:.4g}" for key, value in metric.compute().items()]
+    return textwrap.fill(", ".join(scores), 88, subsequent_indent="  ")
 
 
 def merge_all(measured: Iterable[EvalMetrics]) -> EvalMetrics:

@@ -115,6 +115,18 @@ class PerImage(PerImageMetric):
         by_class = np.split(bounds[:, len(overall) :], len(_BY_CLASS), axis=1)
         return overall | dict(zip(_BY_CLASS, by_class, strict=True))
 
+    def summary(self) -> str:
+        """Returns the scores of `compute` in words, on four lines."""
+        found = {name.removeprefix("per_image/"): f"{value:.4f}" for name, value in self.compute().items()}
+        percentiles = ", ".join(f"{found[f'miou_p{q}']} ({q} %)" for q in PERCENTILES)
+        lines = (
+            "means over {images} images: mIoU {miou} (95 % interval {miou_low} to {miou_high}),",
+            "mean Dice {mean_dice}, micro IoU {micro_iou}, mean of the classes' IoU {class_miou}",
+            f"percentiles of the mIoU of images: {percentiles}",
+            "95 % interval of the mIoU of all pixels: {dataset_miou_low} to {dataset_miou_high}",
+        )
+        return "\n  ".join(lines).format(**found | {"images": int(np.count_nonzero(self.rows.any((1, 2))))})
+
     def table(self, class_names: Sequence[str]) -> str:
         """Returns a text table: each class's mean IoU and Dice over the images that contain it, and their number."""
         images = (_union(self.rows) > 0).sum(0)

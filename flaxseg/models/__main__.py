@@ -1,4 +1,4 @@
-"""Lists the networks and encoders with their costs: `python -m flaxseg.models`."""
+"""Lists the networks and encoders with their costs: `flaxseg models`."""
 
 import argparse
 import functools
@@ -41,11 +41,11 @@ exit status: 0; 1, a name or an argument is wrong; 130, stopped by Ctrl-C.
 
 EPILOG = """\
 examples:
-  python -m flaxseg.models
-  python -m flaxseg.models unet deeplabv3plus resnet50 mit_b2 --size 1024 2048 --classes 19
-  python -m flaxseg.models --json > networks.json
+  flaxseg models
+  flaxseg models unet deeplabv3plus resnet50 mit_b2 --size 1024 2048 --classes 19
+  flaxseg models --json > networks.json
         exact numbers and full revisions
-  python -m flaxseg.models --markdown
+  flaxseg models --markdown
         the tables of docs/models.md, also with the licenses of the weights
 """
 
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m flaxseg.models",
+        prog="flaxseg models",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -29,6 +29,9 @@ ERROR_COLOR = (255, 0, 90)
 _UNDRAWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Characters that fonts lack; a line break even makes Pillow raise an error."""
 
+_NEARLY_BLACK = 48
+"""The largest channel of a color of class 0 that overlays leave out."""
+
 _STRIPE = 4
 """Width in pixels of the stripes over ignored pixels, and of the gaps between them."""
 
@@ -53,18 +56,22 @@ def overlay(
 ) -> np.ndarray:
     """Returns an image with its label drawn over it: tinted, outlined classes and striped ignored pixels.
 
+    If the color of class 0 is black or nearly so, as that of a background usually is, its pixels are not tinted.
+
     Args:
       image: uint8 or float32[H, W, C] of values in 0..255, converted by `to_rgb`.
       label: uint8[H, W].
       palette: one RGB color per class, each channel in 0..255.
-      opacity: opacity of the class colors inside the outlines, 0..1; the outlines are opaque.
+      opacity: opacity of the class colors inside the outlines, 0..1; the outlines are opaque. At 1, only the colors of
+        all classes are shown.
 
     Returns:
       uint8[H, W, 3].
     """
     colors = colorize(label, palette)
     striped = (label == IGNORE_LABEL) & stripes(label.shape)
-    alpha = np.where(_outline(label) | striped, 1.0, opacity)[..., None]
+    tint = np.where(untinted(label, palette), 0.0, opacity) if opacity < 1 else 1.0
+    alpha = np.where(_outline(label) | striped, 1.0, tint)[..., None]
     return np.rint((1 - alpha) * to_rgb(image) + alpha * colors).astype(np.uint8)
 
 
@@ -83,6 +90,16 @@ def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> n
     ignored = label == IGNORE_LABEL
     shown = np.where(((prediction != label) & ~ignored)[..., None], ERROR_COLOR, np.rint(gray))
     return np.where((ignored & stripes(label.shape))[..., None], IGNORE_COLOR, shown).astype(np.uint8)
+
+
+def untinted(label: np.ndarray, palette: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Returns bool[H, W]: the pixels of class 0 if its color is nearly black, which would darken the whole image.
+
+    Args:
+      label: uint8[H, W].
+      palette: one RGB color per class, each channel in 0..255.
+    """
+    return (label == 0) & (max(palette[0]) <= _NEARLY_BLACK)
 
 
 def stripes(shape: tuple[int, ...]) -> np.ndarray:

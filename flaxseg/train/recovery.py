@@ -100,7 +100,7 @@ def _record(run: Run, config: ConfigDict, directory: Workdir, error: NonFiniteSt
         # Whatever prevents it must not hide the error.
         except Exception as problem:
             return ids, f"Its record {path} cannot be written ({problem})"
-    return ids, f"Its batch and the state before it are in {path}, which `python -m flaxseg.doctor --replay` runs again"
+    return ids, f"Its batch and the state before it are in {path}, which `flaxseg doctor --replay` runs again"
 
 
 def _read(run: Run, step: int) -> tuple[tuple[str, ...], Batch | None]:

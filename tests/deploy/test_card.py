@@ -1,8 +1,15 @@
 """The model card says what is known, and says so where something is not."""
 
 import dataclasses
+import re
+import sys
+import types
+from pathlib import Path
 
+import numpy as np
+import pytest
 from exported_networks import trained
+from PIL import Image
 
 from flaxseg.deploy.card import model_card
 from flaxseg.deploy.trained import TrainingRecord
@@ -71,6 +78,54 @@ def test_scores_on_the_samples_and_a_fixed_size_are_stated():
     lines = card.splitlines()
     assert "| `model.onnx` | 2.5 MB | 2.5e-05 | 12.5 | 3 of 122,880 | 0.7500 | 0.7499 |" in lines
     assert "`model.onnx` takes one image size only: cannot be traced." in lines
+    assert "The mIoU was measured on 20 random images, cropped, padded or resized to sizes" in card
+
+
+class Session:
+    """Stands for an ONNX file whose class 1 is what is brighter than 127; checks the size of images."""
+
+    size = (64, 96)
+    output = "logits"
+
+    def __init__(self, path):
+        assert path.endswith("/model.onnx")
+
+    def run(self, _, inputs):
+        brightness = inputs["image"].mean(-1) - 127
+        assert brightness.dtype == np.float32 and brightness.shape == (1, *self.size)
+        logits = np.stack([-brightness, brightness], axis=-1)
+        return [(brightness > 0).astype(np.uint8) if self.output == "classes" else logits]
+
+
+def check_snippet(snippet, folder, monkeypatch, *, size, output):
+    """Runs the code for an ONNX file on a photo whose right third is white, and checks the mask."""
+    monkeypatch.setattr(Session, "size", size)
+    monkeypatch.setattr(Session, "output", output)
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.SimpleNamespace(InferenceSession=Session))
+    monkeypatch.chdir(folder)
+    expected = np.zeros((30, 45), np.uint8)
+    expected[:, 30:] = 1
+    Image.fromarray(expected * 255).save("photo.jpg", quality=95)
+    found = {}
+    exec(compile(snippet, "snippet", "exec"), found)
+    assert (found["mask"].dtype, found["mask"].shape) == (np.uint8, (30, 45))
+    # The border between both is blurred by resizing.
+    np.testing.assert_array_equal(np.delete(found["mask"], range(28, 32), 1), np.delete(expected, range(28, 32), 1))
+
+
+@pytest.mark.parametrize("output", ["logits", "probabilities", "classes"])
+@pytest.mark.parametrize(("changes", "size"), [({}, (64, 96)), ({"resize": "keep", "scale": 0.5}, (16, 22))])
+def test_the_code_for_an_onnx_file_gives_a_mask_of_the_photo(output, changes, size, tmp_path, monkeypatch):
+    report = REPORT | {"formats": {"onnx": REPORT["formats"]["onnx"] | {"output": output}}}
+    card = model_card(dataclasses.replace(DESCRIPTION, **changes), TrainingRecord(), report)
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    check_snippet(snippet, tmp_path, monkeypatch, size=size, output=output)
+
+
+def test_the_code_in_the_documentation_gives_a_mask_of_the_photo(tmp_path, monkeypatch):
+    page = Path("docs/exporting.md").read_text(encoding="utf-8")
+    (snippet,) = (text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "onnxruntime" in text)
+    check_snippet(snippet, tmp_path, monkeypatch, size=(256, 256), output="logits")
 
 
 def test_names_cannot_break_a_table():

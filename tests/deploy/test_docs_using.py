@@ -13,7 +13,7 @@ from saved_run import save_run
 from flaxseg import evaluate, main, predict
 
 TEXT = Path("docs/using.md").read_text()
-COMMANDS = re.findall(r"^python -m flaxseg\.(\w+) (.*)$", TEXT, re.MULTILINE)
+COMMANDS = re.findall(r"^flaxseg (\w+) (.*)$", TEXT, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,10 @@ def test_snippets_run(place, monkeypatch, capsys):
 @pytest.mark.parametrize(("command", "arguments"), COMMANDS)
 def test_commands_run(place, monkeypatch, capsys, command, arguments):
     monkeypatch.chdir(place)
-    extra = ["--print_config"] if command == "main" else []
-    run = {"main": main.main, "evaluate": evaluate.main, "predict": predict.main}[command]
+    extra = ["--print_config"] if command == "train" else []
+    run = {"train": main.main, "evaluate": evaluate.main, "predict": predict.main}[command]
     assert run([*shlex.split(arguments), *extra]) == 0, capsys.readouterr().err
 
 
 def test_every_part_has_a_command():
-    assert {command for command, _ in COMMANDS} == {"main", "evaluate", "predict"}
+    assert {command for command, _ in COMMANDS} == {"train", "evaluate", "predict"}

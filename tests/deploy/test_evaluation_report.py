@@ -57,7 +57,7 @@ def test_the_command_prints_the_same_and_its_page_has_the_scores(run, tmp_path, 
     assert {name: float(found[name]) if found[name] else None for name in scores} == scores
     assert f"{directory} (step 2) on shapes, split test" in root.all("p", "lede")[0].text
     assert found["data.options.size"] == "(20, 27)" and found["train.batch_size"] == "16"
-    assert root.all("pre")[0].text == f"python -m flaxseg.evaluate {' '.join(arguments)}"
+    assert root.all("pre")[0].text == f"flaxseg evaluate {' '.join(arguments)}"
 
 
 def test_requested_metrics_are_in_the_order_of_the_scores(evaluation):

@@ -102,8 +102,13 @@ def test_what_is_no_image_is_refused(image, message):
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(DataError, match="none.png: cannot be read"):
-        reader()(tmp_path / "none.png")
     (tmp_path / "a.png").write_bytes(b"not an image")
+    for read in (reader(), reader().original):
+        with pytest.raises(DataError, match=r"a\.jpg: does not exist; did you mean 'a\.png'\?; give the path"):
+            read(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"there/x\.png: does not exist; give the path"):
+        reader()(tmp_path / "there" / "x.png")
+    with pytest.raises(DataError, match="is a folder; give the path of one image, or a list of paths"):
+        reader()(tmp_path)
     with pytest.raises(DataError, match=r"a.png: is not an image of a known format"):
         reader()(tmp_path / "a.png")

@@ -55,6 +55,18 @@ def test_table_shows_the_number_of_images_of_each_class():
     assert lines[3].split() == ["bird", "0.0000", "0.0000", "1"]
 
 
+def test_the_summary_has_every_score_in_words():
+    metric = PerImage((ROWS,))
+    scores = {name: f"{value:.4f}" for name, value in metric.compute().items()}
+    first, second, third, fourth = metric.summary().split("\n  ")
+    images = int(float(scores.pop("per_image/images")))
+    assert first.startswith(f"means over {images} images: mIoU {scores['per_image/miou']} (95 % interval ")
+    assert f"micro IoU {scores['per_image/micro_iou']}, mean" in second
+    assert third.endswith(f"{scores['per_image/miou_p75']} (75 %), {scores['per_image/miou_p95']} (95 %)")
+    assert fourth.endswith(f": {scores['per_image/dataset_miou_low']} to {scores['per_image/dataset_miou_high']}")
+    assert all(value in metric.summary() for value in scores.values())
+
+
 def test_the_interval_of_the_mean_agrees_with_its_standard_error():
     correct = np.random.default_rng(1).binomial(100, 0.6, size=900)
     rows = np.stack([correct, np.full(900, 100), correct], axis=-1)[:, None]

@@ -1,4 +1,4 @@
-"""`python -m flaxseg.models`."""
+"""`flaxseg models`."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The tables of docs/models.md are those of `python -m flaxseg.models --markdown`."""
+"""The tables of docs/models.md are those of `flaxseg models --markdown`."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from flaxseg.models.tables import costs
 PAGE = Path("docs/models.md").read_text(encoding="utf-8")
 TABLES = PAGE.partition("## Tables")[2]
 ROWS = {row.split("`")[1]: row for row in TABLES.splitlines() if row.startswith("| `")}
-REMEDY = "docs/models.md is out of date; replace its tables by the output of `python -m flaxseg.models --markdown`"
+REMEDY = "docs/models.md is out of date; replace its tables by the output of `flaxseg models --markdown`"
 
 
 def printed(capsys, *names):

@@ -31,10 +31,20 @@ def test_overlay_tints_and_outlines_classes():
     image = np.full((3, 4, 3), 100, np.uint8)
     label = np.array([[0, 0, 1, 1]] * 3, np.uint8)
     shown = overlay(image, label, PALETTE, opacity=0.5)
-    np.testing.assert_array_equal(shown[1], [[55, 60, 65], PALETTE[0], PALETTE[1], [150, 50, 50]])
+    np.testing.assert_array_equal(shown[1], [[100] * 3, PALETTE[0], PALETTE[1], [150, 50, 50]])
     transposed = overlay(image.transpose(1, 0, 2), label.T, PALETTE, opacity=0.5)
     np.testing.assert_array_equal(transposed[:, 1], shown[1])
     np.testing.assert_array_equal(overlay(image, np.zeros((3, 4), np.uint8), PALETTE, opacity=0)[0, 0], [100] * 3)
+
+
+def test_overlay_tints_class_0_unless_it_is_nearly_black():
+    image, label = np.full((3, 4, 3), 100, np.uint8), np.zeros((3, 4), np.uint8)
+    for color, expected in ((0, 0, 48), 100), ((0, 0, 50), (50, 50, 75)):
+        shown = overlay(image, label, (color, (0, 0, 0)), opacity=0.5)
+        assert (shown == expected).all()
+        # Only a background is left out, and nothing is where the colors alone are shown.
+        assert (overlay(image, label + 1, (color, (0, 0, 0)), opacity=0.5) == 50).all()
+        assert (overlay(image, label, (color, (0, 0, 0)), opacity=1) == color).all()
 
 
 def test_overlay_stripes_ignored_pixels():

@@ -209,7 +209,7 @@ def test_a_batch_that_exceeds_the_free_memory_names_its_key(key, monkeypatch):
     [
         (DataError("x", options={"images": ".", "mask_suffix": "_m"}),
          "x\nOn the command line, add --config.data.options.images=. --config.data.options.mask_suffix=_m"),
-        (UnknownColors("x", counts={(1, 2, 3): 4}), "x\n`python -m flaxseg.inspect_data`, with the same arguments"),
+        (UnknownColors("x", counts={(1, 2, 3): 4}), "x\n`flaxseg inspect`, with the same arguments"),
         (DataError("x"), "x"),
     ],
 )  # fmt: skip

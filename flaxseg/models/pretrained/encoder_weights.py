@@ -39,5 +39,8 @@ def read_encoder_weights(
         )
     check_license(License(public.license), public.repository, accepted=accept_license)
     print_license(encoder_license(public), public.repository)
-    path = download(public.repository, public.filename, revision=public.revision)
+    try:
+        path = download(public.repository, public.filename, revision=public.revision)
+    except WeightsError as error:
+        raise WeightsError(f"{error}. Or set model.pretrained='' to start from random weights") from error
     return f"{public.repository} ({path})", read_weights(path, sha256=sha256)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.types import IGNORE_LABEL, Color
-from flaxseg.report.drawing import IGNORE_COLOR, colorize, stripes, to_rgb
+from flaxseg.report.drawing import IGNORE_COLOR, colorize, stripes, to_rgb, untinted
 
 _SIDES = (400, 300, 220, 150)
 """The longest side of images; the next one is tried while a set of images is too large."""
@@ -57,13 +57,13 @@ def encode_layers(
 
 
 def class_layer(label: np.ndarray, palette: Sequence[Color]) -> np.ndarray:
-    """Returns tinted, outlined classes and striped ignored pixels, uint8[H, W, 4].
+    """Returns tinted, outlined classes and striped ignored pixels, uint8[H, W, 4], as `drawing.overlay` shows them.
 
     Args:
       label: uint8[H, W], class indices or IGNORE_LABEL.
       palette: one color per class.
     """
-    alpha = np.where(_outline(label), 255, _TINT)
+    alpha = np.where(_outline(label), 255, np.where(untinted(label, palette), 0, _TINT))
     return _with_stripes(np.dstack([colorize(label, palette), alpha]).astype(np.uint8), label == IGNORE_LABEL)
 
 

@@ -184,7 +184,7 @@ def _open_split(config: ConfigDict, key: str) -> SegmentationDataset:
 def _remedy(error: DataError, key: str) -> str:
     """Returns what the user of a configuration can do about an error of the split that a key names; "" if unknown."""
     if isinstance(error, UnknownColors):
-        return "`python -m flaxseg.inspect_data`, with the same arguments, lists the colors of all masks, with settings"
+        return "`flaxseg inspect`, with the same arguments, lists the colors of all masks, with settings"
     if isinstance(error, MissingMasks) and key == "eval_split":
         return "To train without evaluation, add --config.data.eval_split="
     flags = " ".join(override_flag(f"data.options.{name}", value) for name, value in error.options.items())

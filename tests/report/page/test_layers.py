@@ -34,9 +34,10 @@ def test_classes_have_their_colors_and_opaque_outlines():
     label = np.zeros((4, 6), np.uint8)
     label[:, 3:] = 1
     layer = class_layer(label, PALETTE)
-    np.testing.assert_array_equal(layer[0, 0], (*PALETTE[0], 120))
+    np.testing.assert_array_equal(layer[0, 0], (*PALETTE[0], 0))  # Nearly black.
     np.testing.assert_array_equal(layer[0, 2], (*PALETTE[0], 255))
     np.testing.assert_array_equal(layer[0, 3], (*PALETTE[1], 120))
+    np.testing.assert_array_equal(class_layer(label, PALETTE[::-1])[0, 0], (*PALETTE[1], 120))
 
 
 def test_png_files_are_exact_with_few_and_with_many_colors():
