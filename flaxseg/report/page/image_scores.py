@@ -60,7 +60,8 @@ def _summary(images: ImageScores) -> Html | str:
     low, middle = np.percentile(images.iou, (5, 50)).tolist()
     sizes = {tuple(size) for size in images.sizes.tolist()}
     size = "" if len(sizes) > 1 else " All images are {1} \u00d7 {0} pixels.".format(*sizes.pop())
-    return f"The median is {middle:.3f}; one image in twenty is below {low:.3f}.{size}"
+    mean = f"The mean is {images.iou.mean():.3f} (dashed) and the median {middle:.3f}"
+    return f"{mean}; one image in twenty is below {low:.3f}.{size}"
 
 
 def _size_note(images: ImageScores) -> str:
