@@ -160,8 +160,8 @@ def test_examples_that_training_skips_are_warnings(tmp_path, capsys):
     ("mask", "names", "setting"),
     [
         (np.where(MASK == 2, 11, MASK), "('sky','cat')", "--config.data.options.ignore_values='(11,)'"),
-        (np.where(MASK == 1, 255, 0), "('sky','cat')", "--config.data.options.values='(0,255)'"),
-        (np.where(MASK == 1, 128, 0), "('sky','cat')", "--config.data.options.values='(0,128)'"),
+        (np.where(MASK == 1, 255, 0), "('sky','cat') --config.data.options.values=(0,1)", "--config.data.options.values='(0,255)'"),
+        (np.where(MASK == 1, 128, 0), "('sky','cat') --config.data.options.values=(0,1)", "--config.data.options.values='(0,128)'"),
         (MASK, "('cat','dog')", "--config.data.options.reduce_zero_label=True"),
     ],
 )
@@ -169,7 +169,7 @@ def test_suggested_setting_repairs_the_finding(tmp_path, capsys, mask, names, se
     for i in range(4):
         write_pair(tmp_path, "train", f"a{i}", mask, i)
         write_pair(tmp_path, "val", f"v{i}", mask, 100 + i)
-    flags = folder_flags(tmp_path, f"--config.data.options.class_names={names}")
+    flags = folder_flags(tmp_path, *f"--config.data.options.class_names={names}".split())
     _, _, before = inspect(capsys, tmp_path / "out", *flags)
     assert setting in flags_of(before)
     status, _, after = inspect(capsys, tmp_path / "out", *flags, *shlex.split(setting))
