@@ -155,7 +155,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
     """Returns the images and videos that --input or --split names."""
     from flaxseg.config.files import load_config
-    from flaxseg.deploy.prediction_inputs import find_images, split_images
+    from flaxseg.deploy.prediction_inputs import find_images, recorded_masks, split_images
     from flaxseg.errors import ArgumentError, DataError
 
     if bool(arguments.input) == bool(arguments.split):
@@ -165,7 +165,13 @@ def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
             else "give either --input=PATH, or --split=NAME for a split of the dataset that the run was trained on"
         )
     if arguments.input:
-        return find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
+        return find_images(
+            arguments.input,
+            output=arguments.output,
+            max_megapixels=arguments.max_megapixels,
+            masks=recorded_masks(arguments.model[0]),
+            announce=lambda line: print(line, file=sys.stderr),
+        )
     config = Path(arguments.model[0]) / "config.json"
     if not config.is_file():
         problem = f"{arguments.model[0]} is not the directory of a run, which records its dataset; give --input instead"

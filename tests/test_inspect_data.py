@@ -160,8 +160,16 @@ def test_examples_that_training_skips_are_warnings(tmp_path, capsys):
     ("mask", "names", "setting"),
     [
         (np.where(MASK == 2, 11, MASK), "('sky','cat')", "--config.data.options.ignore_values='(11,)'"),
-        (np.where(MASK == 1, 255, 0), "('sky','cat') --config.data.options.values=(0,1)", "--config.data.options.values='(0,255)'"),
-        (np.where(MASK == 1, 128, 0), "('sky','cat') --config.data.options.values=(0,1)", "--config.data.options.values='(0,128)'"),
+        (
+            np.where(MASK == 1, 255, 0),
+            "('sky','cat') --config.data.options.values=(0,1)",
+            "--config.data.options.values='(0,255)'",
+        ),
+        (
+            np.where(MASK == 1, 128, 0),
+            "('sky','cat') --config.data.options.values=(0,1)",
+            "--config.data.options.values='(0,128)'",
+        ),
         (MASK, "('cat','dog')", "--config.data.options.reduce_zero_label=True"),
     ],
 )

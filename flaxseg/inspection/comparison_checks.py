@@ -14,7 +14,7 @@ _RARE = 0.05
 
 
 def check_missing_classes(train: Statistics, evaluation: Statistics, class_names: Sequence[str]) -> list[Finding]:
-    """Reports classes that do not occur in one of the splits, or in either; it is an error if only one can be learned."""
+    """Reports classes that do not occur in one of the splits, or in either; one class alone in `train` is an error."""
     in_train = train.occurrences > 0
     in_eval = evaluation.occurrences > 0
     found = []

@@ -42,7 +42,9 @@ def test_one_class_alone_cannot_be_learned():
     only = make_statistics([[4, 0, 0], [2, 0, 3]])
     found = check_missing_classes(only, make_statistics([[1, 1, 0]]), ("sky", "cat"))
     assert [finding.severity for finding in found] == ["error", "warning"]
-    assert found[0].text.startswith("train: only one class, sky, occurs in the masks, so there is nothing to distinguish")
+    assert found[0].text.startswith(
+        "train: only one class, sky, occurs in the masks, so there is nothing to distinguish"
+    )
 
 
 def test_class_balance():

@@ -83,7 +83,9 @@ def test_255_may_be_one_of_several_classes():
     assert [(each.when, each.arguments) for each in finding.settings] == [
         ("if the masks contain 0, 1 and 255", {"values": (0, 1, 255)})
     ]
-    (finding,) = check_ignored_class([make_statistics([[0, 5, 0, 3]])], values=(0, (1, 2), 3), ignored=(), options=FOLDER)
+    (finding,) = check_ignored_class(
+        [make_statistics([[0, 5, 0, 3]])], values=(0, (1, 2), 3), ignored=(), options=FOLDER
+    )
     (setting,) = finding.settings
     assert (finding.severity, setting.arguments) == ("warning", {"values": ((1, 2), 255)})
     assert setting.when == "if the masks contain 1, 2 and 255; the masks then have 2 classes to name"

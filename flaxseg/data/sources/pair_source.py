@@ -43,6 +43,9 @@ class PairSource(Source):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def __repr__(self) -> str:
+        return f"pairs of files, the first {self.pairs[0].image}" if self.pairs else "no pairs of files"
+
     def __getitem__(self, index: int, /) -> Example:
         pair = self.pairs[index]
         image, (height, width) = self._image(index, pair.image)
@@ -64,8 +67,8 @@ class PairSource(Source):
     def digest(self) -> str:
         """Returns the digest of the stems, which is the same wherever the folder is.
 
-        It includes values found in the masks, unless they are 0, 1, 2, ..., so that a run is not resumed with masks that
-        are read in another way.
+        It includes values found in the masks, unless they are 0, 1, 2, ..., so that a run is not resumed where its masks
+        would be read in another way.
         """
         stems = [pair.stem for pair in self.pairs]
         numbered = self.found_values == tuple(range(len(self.found_values)))

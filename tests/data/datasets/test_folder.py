@@ -43,6 +43,8 @@ def test_pairs_by_stem_with_values_as_classes(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "a", [[3, 3]])
     dataset = folder("all", data_dir=str(tmp_path), values=(3, 1, 2), class_names=("x", "y", "z"))
     assert ids(dataset) == ["a", "b"]
+    first = tmp_path / "images" / "a.png"
+    assert repr(dataset) == f"SegmentationDataset(2 examples, 3 classes: x, y, z; pairs of files, the first {first})"
     assert dataset.class_names == ("x", "y", "z")
     assert dataset.palette == default_palette(3)
     example = dataset.source[1]
@@ -215,11 +217,11 @@ def test_named_classes_need_not_occur(tmp_path: pathlib.Path) -> None:
 
 
 def test_names_have_to_fit_the_values_in_the_masks(tmp_path: pathlib.Path) -> None:
-    for number, found, text in ((3, (0, 255), "2 value(s) that are not ignored: 0, 255"), (3, (0, 128), ": 0, 128;")):
+    for found, text in (((0, 255), "2 value(s) that are not ignored: 0, 255"), ((0, 128), ": 0, 128;")):
         write_pair(tmp_path, "a", [list(found)])
         problem = message("all", data_dir=str(tmp_path), class_names=tuple("abc"))
         assert problem.startswith("class_names = ('a', 'b', 'c'): has 3 name(s), but the masks contain ")
-        assert text in problem and problem.endswith("give one name per value, or the mask value of each class in `values`")
+        assert text in problem and problem.endswith("one name per value, or the mask value of each class in `values`")
     assert named_values(tmp_path, 3, 0, 255, values=(0, 1, 2)) == (0, 1, 2)
     assert "all mask pixels have ignored values" in message(
         "all", data_dir=str(write_ignored(tmp_path)), class_names=("a", "b")
