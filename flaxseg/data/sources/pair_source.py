@@ -67,7 +67,7 @@ class PairSource(Source):
     def digest(self) -> str:
         """Returns the digest of the stems, which is the same wherever the folder is.
 
-        It includes values found in the masks, unless they are 0, 1, 2, ..., so that a run is not resumed where its masks
+        It includes values found in the masks, unless they are 0, 1, 2, ..., so that a run is not resumed where masks
         would be read in another way.
         """
         stems = [pair.stem for pair in self.pairs]
