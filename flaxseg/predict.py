@@ -27,8 +27,8 @@ and for a video
   areas/NAME.csv          the number of pixels of each class in each frame
   masks/NAME/000000.png   with --frame_masks: the class indices of each frame
 
-Images keep their names and subfolders. Repeat the command to predict only those that are still missing, or newer than
-their results.
+Images keep their names and subfolders. Of the files in a folder, masks that the dataset of the run would pair with
+images are left out. Repeat the command to predict only images whose results are missing, or older than they are.
 
 TIFF and NPY images of more than --max_megapixels are read, predicted and written in blocks, so that they can be larger
 than memory; of these, only the mask is written. The network must have been trained with data.resize=keep. Larger images

@@ -122,8 +122,8 @@ def _missing_class_finding(pixels: np.ndarray, values: Sequence[MaskValue]) -> l
     if not present:
         return []  # Masks that are ignored altogether have an error of their own.
     text = (
-        f"{len(values) - len(present)} of {len(values)} classes never occur, but {pixels[-1] / pixels.sum():.2%} of "
-        f"all pixels are ignored: 255 is ignored unless it is the value of a class"
+        f"{pixels[-1] / pixels.sum():.2%} of all pixels are ignored, but {len(values) - len(present)} of {len(values)} "
+        "classes have none: 255 is ignored unless it is the value of a class"
     )
     found = ", ".join(map(str, flatten_values(present)))
     names = "" if len(present) + 1 == len(values) else f"; the masks then have {len(present) + 1} classes to name"

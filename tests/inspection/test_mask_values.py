@@ -79,7 +79,7 @@ def test_255_may_be_one_of_several_classes():
     split = make_statistics([[5, 1, 0, 3], [1, 0, 0, 0]])
     (finding,) = check_ignored_class([split], values=(0, 1, 2), ignored=(), options=FOLDER)
     assert finding.severity == "note"
-    assert finding.text.startswith("1 of 3 classes never occur, but 30.00% of all pixels are ignored: 255 is ignored ")
+    assert finding.text.startswith("30.00% of all pixels are ignored, but 1 of 3 classes have none: 255 is ignored ")
     assert [(each.when, each.arguments) for each in finding.settings] == [
         ("if the masks contain 0, 1 and 255", {"values": (0, 1, 255)})
     ]
