@@ -115,7 +115,7 @@ def open_pairs(pairs: int) -> dict[str, Any]:
             for number in range(pairs):
                 os.symlink(Path(root) / f"{kind}.png", Path(root) / kind / f"{number:06d}.png")
         before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
-        dataset = folder("all", data_dir=root, class_names=("a", "b"))
+        dataset = folder("all", data_dir=root, values=(0, 1), class_names=("a", "b"))
         opened = time.perf_counter() - begin
         train_batches(dataset, canvas_size=(32, 32), batch_size=16, seed=0)[0]
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024

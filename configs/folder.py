@@ -14,7 +14,7 @@ from flaxseg.config.schema import default_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """Returns the configuration; the variant `binary` is for masks of 0 and 255, and trains on crops at full size."""
+    """Returns the configuration; the variant `binary` sets the values of the classes to 0 and 255."""
     config = default_config()
     config.data.name = "folder"
     config.data.train_split = "train"
@@ -29,9 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer.ema_decay = 0.99
     config.train.epochs = 50.0
     if variant == "binary":
-        config.data.resize = "keep"
         config.data.options.values = (0, 255)
-        config.data.options.class_names = ("background", "foreground")
     elif variant:
         raise ValueError(f"variant {variant!r}: the only variant is 'binary'")
     return config

@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     validate(config)
     check_integer("--images", arguments.images, 0)
     output = Path(arguments.output or Path("runs") / f"inspect-{cli.run_name(arguments.config)}")
-    prepare_output(output)
+    created = prepare_output(output)
     cli.prepare(verbose=arguments.verbose)
     inspection = inspect_dataset(
         dataset_to_inspect(config),
@@ -57,8 +57,13 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         max_images=arguments.images,
         num_threads=config.data.num_threads,
     )
-    write_report(output, inspection, flag)
-    print(f"\n{terminal_text(inspection, flag)}\n\nreport  {output / 'index.html'}")
+    print(f"\n{terminal_text(inspection, flag)}")
+    if inspection.is_empty:
+        for directory in created:
+            directory.rmdir()
+    else:
+        write_report(output, inspection, flag)
+        print(f"\nreport  {output / 'index.html'}")
     return 0 if inspection.trainable else 1
 
 

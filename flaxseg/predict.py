@@ -27,8 +27,8 @@ and for a video
   areas/NAME.csv          the number of pixels of each class in each frame
   masks/NAME/000000.png   with --frame_masks: the class indices of each frame
 
-Images keep their names and subfolders. Repeat the command to predict only those that are still missing, or newer than
-their results.
+Images keep their names and subfolders. Of the files in a folder, masks that the dataset of the run would pair with
+images are left out. Repeat the command to predict only images whose results are missing, or older than they are.
 
 TIFF and NPY images of more than --max_megapixels are read, predicted and written in blocks, so that they can be larger
 than memory; of these, only the mask is written. The network must have been trained with data.resize=keep. Larger images
@@ -156,7 +156,7 @@ def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
     """Returns the images and videos that --input or --split names."""
     from flaxseg.config.files import load_config
     from flaxseg.deploy.evaluation_data import check_recorded_folder
-    from flaxseg.deploy.prediction_inputs import find_images, split_images
+    from flaxseg.deploy.prediction_inputs import find_images, recorded_masks, split_images
     from flaxseg.errors import ArgumentError, DataError
 
     if bool(arguments.input) == bool(arguments.split):
@@ -166,7 +166,13 @@ def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
             else "give either --input=PATH, or --split=NAME for a split of the dataset that the run was trained on"
         )
     if arguments.input:
-        return find_images(arguments.input, output=arguments.output, max_megapixels=arguments.max_megapixels)
+        return find_images(
+            arguments.input,
+            output=arguments.output,
+            max_megapixels=arguments.max_megapixels,
+            masks=recorded_masks(arguments.model[0]),
+            announce=lambda line: print(line, file=sys.stderr),
+        )
     config = Path(arguments.model[0]) / "config.json"
     if not config.is_file():
         problem = f"{arguments.model[0]} is not the directory of a run, which records its dataset; give --input instead"

@@ -160,8 +160,16 @@ def test_examples_that_training_skips_are_warnings(tmp_path, capsys):
     ("mask", "names", "setting"),
     [
         (np.where(MASK == 2, 11, MASK), "('sky','cat')", "--config.data.options.ignore_values='(11,)'"),
-        (np.where(MASK == 1, 255, 0), "('sky','cat')", "--config.data.options.values='(0,255)'"),
-        (np.where(MASK == 1, 128, 0), "('sky','cat')", "--config.data.options.values='(0,128)'"),
+        (
+            np.where(MASK == 1, 255, 0),
+            "('sky','cat') --config.data.options.values=(0,1)",
+            "--config.data.options.values='(0,255)'",
+        ),
+        (
+            np.where(MASK == 1, 128, 0),
+            "('sky','cat') --config.data.options.values=(0,1)",
+            "--config.data.options.values='(0,128)'",
+        ),
         (MASK, "('cat','dog')", "--config.data.options.reduce_zero_label=True"),
     ],
 )
@@ -169,7 +177,7 @@ def test_suggested_setting_repairs_the_finding(tmp_path, capsys, mask, names, se
     for i in range(4):
         write_pair(tmp_path, "train", f"a{i}", mask, i)
         write_pair(tmp_path, "val", f"v{i}", mask, 100 + i)
-    flags = folder_flags(tmp_path, f"--config.data.options.class_names={names}")
+    flags = folder_flags(tmp_path, *f"--config.data.options.class_names={names}".split())
     _, _, before = inspect(capsys, tmp_path / "out", *flags)
     assert setting in flags_of(before)
     status, _, after = inspect(capsys, tmp_path / "out", *flags, *shlex.split(setting))
@@ -191,12 +199,26 @@ def test_one_bad_mask_does_not_hide_others_where_values_are_inferred(tmp_path, c
 
 
 def test_missing_folders_of_both_splits_are_reported(tmp_path, capsys):
-    status, _, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path / "nowhere", NAMES))
-    assert status == 1
-    errors = texts(values, "error")
-    assert len(errors) == 1 and errors[0].startswith("train and eval: cannot be opened: ")
-    assert f"the folder of the dataset, {tmp_path}/nowhere, does not exist" in errors[0]
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"index.html", "inspection.json"}
+    flags = folder_flags(tmp_path / "nowhere", NAMES)
+    assert main([*flags, f"--output={tmp_path / 'new' / 'out'}"]) == 1
+    text = capsys.readouterr().out
+    assert text.count("error: train and eval: cannot be opened: ") == 1 and "report" not in text
+    assert f"the folder of the dataset, {tmp_path}/nowhere, does not exist" in text
+    # There is nothing to show on a page.
+    assert [*tmp_path.iterdir()] == []
+    (tmp_path / "out").mkdir()
+    assert main([*flags, f"--output={tmp_path / 'out'}"]) == 1 and [*tmp_path.rglob("*")] == [tmp_path / "out"]
+
+
+def test_classes_that_never_occur_beside_ignored_pixels(tmp_path, capsys):
+    for split in ("train", "val"):
+        for i in range(2):
+            write_pair(tmp_path, split, f"{split}{i}", np.where(MASK == 1, 255, 0), i + 10 * (split == "val"))
+    flags = folder_flags(tmp_path, "--config.data.options.values=(0,128)")
+    status, _, values = inspect(capsys, tmp_path / "out", *flags)
+    assert status == 1 and "train: only one class, 0, occurs in the masks" in texts(values, "error")[0]
+    assert "--config.data.options.values='(0,255)'" in flags_of(values)
+    assert not any("class weights" in name for name in values["settings"])
 
 
 def test_unmatched_pairs_are_reported_beside_the_split_that_can_be_read(tmp_path, capsys):

@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from flaxseg.data.datasets import DATASETS
-from flaxseg.data.types import SegmentationDataset
+from flaxseg.data.types import IGNORE_LABEL, SegmentationDataset
 from flaxseg.errors import ArgumentError, DataError
 from flaxseg.registry import look_up, option_names
+
+_SAMPLED = 8
+"""The number of labels that `lone_class` reads."""
 
 
 def open_dataset(
@@ -76,6 +81,32 @@ def check_same_classes(splits: Mapping[str, SegmentationDataset]) -> None:
             f"the dataset has one class, {first.class_names[0]!r}, so there is nothing to distinguish; check which "
             "mask values are classes (for the dataset folder: its option `values`)"
         )
+
+
+def lone_class(dataset: SegmentationDataset) -> str:
+    """Returns a warning if a few labels have pixels of one class only, and ignored ones; "" if they do not.
+
+    This is what masks of 0 and 255 look like where 255 is not the value of a class. Reads up to 8 examples, spread over
+    the dataset; those that cannot be read are left out.
+    """
+    count = len(dataset.source)
+    pixels, read = np.zeros(256, np.int64), 0
+    for index in sorted({position * count // _SAMPLED for position in range(_SAMPLED)} if count else ()):
+        try:
+            label = dataset.source[index]["label"]
+        except DataError:
+            continue
+        if label.dtype == np.uint8:  # Anything else is an error of the first batch.
+            pixels += np.bincount(label.ravel(), minlength=256)
+            read += 1
+    classes = np.flatnonzero(pixels[: dataset.num_classes])
+    if len(classes) != 1 or not pixels[IGNORE_LABEL]:
+        return ""
+    return (
+        f"in the {read} labels looked at, only the class {dataset.class_names[classes[0]]} occurs, and "
+        f"{pixels[IGNORE_LABEL] / pixels.sum():.1%} of the pixels are ignored; `python -m flaxseg.inspect_data`, with "
+        "the same arguments, shows how the masks are read"
+    )
 
 
 def common_channels(splits: Mapping[str, SegmentationDataset]) -> int:

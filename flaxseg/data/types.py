@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
 import numpy as np
@@ -14,6 +14,12 @@ IGNORE_LABEL = 255
 
 MAX_CLASSES = IGNORE_LABEL
 """The largest number of classes: labels are uint8 and 255 is IGNORE_LABEL, which leaves 0..254."""
+
+_MAX_NAMED = 8
+"""More classes than this are left out of the description of a dataset."""
+
+_MAX_SOURCE = 120
+"""Characters; of a source with a longer description, only the type is shown."""
 
 Color = tuple[int, int, int]
 """(red, green, blue), each 0..255."""
@@ -103,7 +109,7 @@ class Source(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationDataset:
-    """One split of a dataset.
+    """One split of a dataset: a sequence of its examples, with what describes its classes.
 
     Attributes:
       source: random access to the examples.
@@ -144,3 +150,31 @@ class SegmentationDataset:
                 self.class_names,
                 f"repeats {', '.join(repeated)}; give each class its own name",
             )
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return len(self.source)
+
+    def __bool__(self) -> bool:
+        """Returns True, for an empty dataset, too."""
+        return True
+
+    def __getitem__(self, index: int, /) -> Example:
+        """Reads an example; a negative index counts from the end.
+
+        Raises:
+          DataError: the example cannot be read; the message names it.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"the dataset has {len(self):,} examples, but the index is {index:,}")
+        return self.source[index % len(self)]
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self.source[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.class_names[:_MAX_NAMED]) + (", ..." if self.num_classes > _MAX_NAMED else "")
+        source = repr(self.source)
+        if len(source) > _MAX_SOURCE or "\n" in source:
+            source = type(self.source).__name__
+        return f"SegmentationDataset({len(self):,} examples, {self.num_classes} classes: {names}; {source})"

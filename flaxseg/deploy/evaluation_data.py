@@ -165,16 +165,18 @@ def _masks(options: ConfigDict) -> str:
     """Returns what the masks of the dataset `folder` contain, for the user to check."""
     if "colors" in options:
         return "masks of colors"
-    if "values" in options:
-        return f"masks with the values {options['values']}"
-    return "masks of class indices" if "class_names" in options else "masks whose values were found by a scan"
+    if "values" not in options:
+        return "masks whose values were found by a scan"
+    values = tuple(options["values"])
+    return "masks of class indices" if values == tuple(range(len(values))) else f"masks with the values {values}"
 
 
 def _select_folder(config: ConfigDict, directory: str, class_names: Sequence[str]) -> None:
     """Changes a configuration so that it evaluates on a folder."""
     if config.data.name != "folder":
         config.data.name = "folder"
-        config.data.options = ConfigDict({"class_names": tuple(class_names)}, type_safe=False)
+        indices = {"values": tuple(range(len(class_names))), "class_names": tuple(class_names)}
+        config.data.options = ConfigDict(indices, type_safe=False)
     config.data.dir = directory
     if not any("{split}" in str(value) for value in config.data.options.values()):
         config.data.eval_split = "all"

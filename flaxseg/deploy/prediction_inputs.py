@@ -4,11 +4,12 @@ import dataclasses
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from flaxseg.config.files import load_config
 from flaxseg.config.validate import config_key
 from flaxseg.data.decode.blocks import stored_size
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
@@ -17,7 +18,57 @@ from flaxseg.data.sources.pair_source import PairSource
 from flaxseg.data.sources.wrappers import MappedSource
 from flaxseg.data.splits import open_without_masks
 from flaxseg.deploy import video
-from flaxseg.errors import DataError, did_you_mean
+from flaxseg.errors import DataError, FlaxsegError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskNames:
+    """Where the masks of a folder of images and masks lie; see `flaxseg.data.folder`.
+
+    Attributes:
+      images: the folder of the images.
+      masks: the folder of the masks.
+      image_suffix: ending of the images' names after the common stem.
+      mask_suffix: ending of the masks' names after the common stem.
+    """
+
+    images: str
+    masks: str
+    image_suffix: str
+    mask_suffix: str
+
+    def masks_among(self, names: Sequence[str]) -> set[str]:
+        """Returns those of the names of files below one folder that are masks of others among them."""
+        stems = {os.path.splitext(name)[0] for name in names}
+        return {name for name in names if stems & self._images_of(os.path.splitext(name)[0])}
+
+    def _images_of(self, stem: str) -> set[str]:
+        """Returns the stems of the images that a file would be the mask of."""
+        if not stem.endswith(self.mask_suffix):
+            return set()
+        common = stem.removesuffix(self.mask_suffix) + self.image_suffix
+        images, masks = (os.path.normpath(path) + os.sep for path in (self.images, self.masks))
+        found = {common} if self.mask_suffix else set()
+        if masks != images and common.startswith(masks):
+            found.add(images + common.removeprefix(masks))
+        return found - {stem}
+
+
+def recorded_masks(model: str) -> MaskNames | None:
+    """Returns where the masks lie that a network was trained on; None if it records no folder of images and masks.
+
+    Args:
+      model: the directory of a run, or an exported folder with its configuration.
+    """
+    file = Path(model) / "config.json"
+    try:
+        data = load_config(str(file)).data if file.is_file() else None
+    except FlaxsegError:
+        return None  # Public networks have a file of this name, too.
+    if data is None or data.name != "folder":
+        return None
+    options = {"images": "images", "masks": "masks", "image_suffix": "", "mask_suffix": ""} | dict(data.options)
+    return MaskNames(options["images"], options["masks"], options["image_suffix"], options["mask_suffix"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +96,14 @@ class InputImage:
         return {".tif": ".tif", ".tiff": ".tif", ".npy": ".npy"}.get(os.path.splitext(self.path)[1].lower(), ".png")
 
 
-def find_images(inputs: Sequence[str], *, output: Path, max_megapixels: float = MAX_MEGAPIXELS) -> list[InputImage]:
+def find_images(
+    inputs: Sequence[str],
+    *,
+    output: Path,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    masks: MaskNames | None = None,
+    announce: Callable[[str], None] = lambda line: None,
+) -> list[InputImage]:
     """Returns the images and videos that a user's arguments name, in the order of their names.
 
     Folders are searched for images only, because videos take long: they are named one by one or by a pattern.
@@ -58,6 +116,8 @@ def find_images(inputs: Sequence[str], *, output: Path, max_megapixels: float = 
       inputs: files, folders, which are searched with their subfolders, and patterns such as `images/**/*.jpg`.
       output: the folder that the results go to; images in it are left out.
       max_megapixels: TIFF and NPY files of more million pixels are predicted in blocks.
+      masks: which of the files in a folder are masks of others, and are left out; None for none.
+      announce: called with a line of text for each folder whose masks are left out.
 
     Raises:
       DataError: an input that does not exist or contains no images, images whose results would have the same name, or
@@ -65,7 +125,7 @@ def find_images(inputs: Sequence[str], *, output: Path, max_megapixels: float = 
     """
     found: dict[str, str] = {}
     for each in inputs:
-        for path, name in _named(os.path.expanduser(each), output):
+        for path, name in _named(os.path.expanduser(each), output, masks, announce):
             earlier = found.setdefault(name, path)
             if os.path.realpath(earlier) != os.path.realpath(path):
                 raise DataError(
@@ -111,7 +171,9 @@ def _input_image(path: str, stem: str, max_megapixels: float) -> InputImage:
     return InputImage(path, stem.replace(os.sep, "/"), is_large=height * width > max_megapixels * 1e6)
 
 
-def _named(given: str, output: Path) -> Iterator[tuple[str, str]]:
+def _named(
+    given: str, output: Path, masks: MaskNames | None, announce: Callable[[str], None]
+) -> Iterator[tuple[str, str]]:
     """Yields the path of each image that one argument names, and its path below what the argument names."""
     if os.path.isdir(given):
         if os.path.realpath(given) == os.path.realpath(output):
@@ -119,7 +181,10 @@ def _named(given: str, output: Path) -> Iterator[tuple[str, str]]:
         names = list_image_files(given, exclude=str(output))
         if not names:
             raise DataError(f"{given}: contains no images; files of these types are read: {' '.join(SUFFIXES)}")
-        yield from ((os.path.join(given, name), name) for name in names)
+        left_out = masks.masks_among(names) if masks else set()
+        if left_out:
+            announce(f"{given}: {len(left_out)} masks are left out, such as {min(left_out)}; name a file to predict it")
+        yield from ((os.path.join(given, name), name) for name in names if name not in left_out)
     elif os.path.exists(given):
         yield given, os.path.basename(given)
     else:

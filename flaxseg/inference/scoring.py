@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from flaxseg.data.types import Batch
@@ -17,6 +18,9 @@ from flaxseg.ops import resize_bilinear_ragged
 
 _AHEAD = 2
 """The number of batches whose scores are not fetched yet, so that the device never waits for the host."""
+
+_MAX_NAMED = 10
+"""More classes than this that occur in no label are only counted."""
 
 
 @struct.dataclass
@@ -44,11 +48,27 @@ class EvalMetrics:
         return scores
 
     def table(self, class_names: Sequence[str]) -> str:
-        """Returns the scores as text: a table of the classes, and one for each further metric."""
-        tables = [self.confusion.table(class_names)]
+        """Returns the scores as text: a table of the classes, and one for each further metric.
+
+        Classes that occur in no label are named below the first table.
+        """
+        tables = [self.confusion.table(class_names) + self._missing_classes(class_names)]
         for name, metric in self.others.items():
             tables.append(f"{name}: {_in_words(metric)}\n{metric.table(class_names)}")
         return "\n\n".join(tables)
+
+    def _missing_classes(self, class_names: Sequence[str]) -> str:
+        """Returns a line that names the classes without a pixel in the labels; "" if there are none."""
+        pixels = np.asarray(self.confusion.to_host().counts).sum(1)
+        missing = [name for name, count in zip(class_names, pixels, strict=True) if not count]
+        if not missing:
+            return ""
+        more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
+        text = (
+            f"note: {len(missing)} of {len(class_names)} classes occur in no label: {', '.join(missing[:_MAX_NAMED])}"
+            f"{more}. If they should occur, `python -m flaxseg.inspect_data` shows how the masks are read"
+        )
+        return "\n" + textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _in_words(metric: Any) -> str:

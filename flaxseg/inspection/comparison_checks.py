@@ -9,18 +9,19 @@ from flaxseg.inspection.duplicates import exact_matches, near_matches
 from flaxseg.inspection.findings import Finding, abbreviate
 from flaxseg.inspection.split_checks import channel_settings
 
-_DOMINANT = 0.75
-"""Class weights are suggested when one class covers at least this fraction of the valid pixels."""
-
-_IMBALANCE = 20
-"""Class weights are suggested when the most frequent class has at least this many times the pixels of the rarest."""
+_RARE = 0.05
+"""Class weights are suggested when a class covers less than this fraction of the valid pixels."""
 
 
 def check_missing_classes(train: Statistics, evaluation: Statistics, class_names: Sequence[str]) -> list[Finding]:
-    """Reports classes that do not occur in one of the splits, or in either."""
+    """Reports classes that do not occur in one of the splits, or in either; one class alone in `train` is an error."""
     in_train = train.occurrences > 0
     in_eval = evaluation.occurrences > 0
     found = []
+    if in_train.sum() == 1:
+        only = class_names[int(np.argmax(in_train))]
+        text = f"train: only one class, {only}, occurs in the masks, so there is nothing to distinguish"
+        found.append(Finding("error", f"{text}; check which mask values are classes"))
     for missing, text in (
         (in_eval & ~in_train, "occur in eval but never in train, so they cannot be learned"),
         (~in_eval & ~in_train, "never occur"),
@@ -33,10 +34,10 @@ def check_missing_classes(train: Statistics, evaluation: Statistics, class_names
 
 
 def check_class_balance(train: Statistics, class_names: Sequence[str]) -> list[Finding]:
-    """Reports a class that covers most of the valid pixels, or many times the pixels of the rarest class."""
+    """Reports a class that covers only a small part of the valid pixels."""
     fractions = train.class_fractions
     present = fractions[fractions > 0]
-    if len(present) < 2 or (present.max() < _DOMINANT and present.max() < _IMBALANCE * present.min()):
+    if len(present) < 2 or present.min() >= _RARE:
         return []
     rarest = int(np.argmin(np.where(fractions > 0, fractions, 2)))
     text = (

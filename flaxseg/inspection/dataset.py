@@ -151,9 +151,9 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     if len(opened) == len(splits):
         found += _compare_splits(dataset, splits, opened)
     if opened and not chosen.get("reduce_zero_label"):
-        found += mask_values.check_ignored_second_class(
+        found += mask_values.check_ignored_class(
             opened,
-            values=parse_class_values(chosen.get("values") or (0, 1)),
+            values=parse_class_values(chosen.get("values") or range(opened[0].num_classes)),
             ignored=chosen.get("ignore_values", ()),
             options=options,
         )

@@ -94,10 +94,10 @@ def _unknown_value_settings(
     return found
 
 
-def check_ignored_second_class(
+def check_ignored_class(
     splits: Sequence[Statistics], *, values: Sequence[MaskValue], ignored: Collection[int], options: Collection[str]
 ) -> list[Finding]:
-    """Reports that 255, which is ignored by default, may be the second of two classes.
+    """Reports that 255, which is ignored by default, may be the value of a class.
 
     Args:
       splits: the statistics of all splits.
@@ -106,27 +106,43 @@ def check_ignored_second_class(
       options: names of the dataset's options that settings may suggest.
     """
     deliberate = "values" not in options or IGNORE_LABEL in {*ignored, *flatten_values(values)}
-    if deliberate or len(values) != 2 or any(split.num_classes != 2 for split in splits):
+    if deliberate or any(split.num_classes != len(values) for split in splits):
         return []
-    counts = np.concatenate([split.counts for split in splits]) > 0
-    counts = counts[counts[:, :2].any(1)]
-    has_second, has_ignored = counts[:, 1], counts[:, 2]
-    if not has_ignored.any() or (has_second & has_ignored).any():
+    pixels = np.concatenate([split.counts for split in splits])
+    if not pixels[:, -1].any():
         return []
-    why = "255 is ignored unless it is the value of a class"
-    if not has_second.any():
-        text = f"the second of two classes never occurs, but ignored pixels do: {why}"
-        setting = Setting("if the masks contain 0 and 255", _values([0, IGNORE_LABEL]))
-    elif min(has_second.sum(), has_ignored.sum()) < 2:
+    if not pixels[:, :-1].any(0).all():
+        return _missing_class_finding(pixels.sum(0), values)
+    return _other_second_class_finding(pixels > 0, values) if len(values) == 2 else []
+
+
+def _missing_class_finding(pixels: np.ndarray, values: Sequence[MaskValue]) -> list[Finding]:
+    """Reports classes that never occur beside ignored pixels, for the numbers of pixels int64[K + 1]."""
+    present = [value for value, count in zip(values, pixels, strict=False) if count]
+    if not present:
+        return []  # Masks that are ignored altogether have an error of their own.
+    text = (
+        f"{pixels[-1] / pixels.sum():.2%} of all pixels are ignored, but {len(values) - len(present)} of {len(values)} "
+        "classes have none: 255 is ignored unless it is the value of a class"
+    )
+    found = ", ".join(map(str, flatten_values(present)))
+    names = "" if len(present) + 1 == len(values) else f"; the masks then have {len(present) + 1} classes to name"
+    setting = Setting(f"if the masks contain {found} and 255{names}", _values([*present, IGNORE_LABEL]))
+    return [Finding("warning" if len(present) == 1 else "note", text, (setting,))]
+
+
+def _other_second_class_finding(occurs: np.ndarray, values: Sequence[MaskValue]) -> list[Finding]:
+    """Reports that 255 may be the second class in some of the masks, for bool[N, 3], the classes that occur in each."""
+    occurs = occurs[occurs[:, :2].any(1)]
+    has_second, has_ignored = occurs[:, 1], occurs[:, 2]
+    if (has_second & has_ignored).any() or min(has_second.sum(), has_ignored.sum()) < 2:
         return []
-    else:
-        text = (
-            f"{has_second.sum()} masks contain the second class, {has_ignored.sum()} others ignored pixels, none both"
-        )
-        text += f": {why}"
-        merged = _values([values[0], (*flatten_values([values[1]]), IGNORE_LABEL)])
-        setting = Setting("if 255 is the second class in masks from another source", merged)
-    return [Finding("warning", text, (setting,))]
+    text = (
+        f"{has_second.sum()} masks contain the second class, {has_ignored.sum()} others ignored pixels, none both: 255 "
+        "is ignored unless it is the value of a class"
+    )
+    merged = _values([values[0], (*flatten_values([values[1]]), IGNORE_LABEL)])
+    return [Finding("warning", text, (Setting("if 255 is the second class in masks from another source", merged),))]
 
 
 def check_inferred_values(
@@ -140,7 +156,7 @@ def check_inferred_values(
       ignored: the mask values that are ignored already.
       options: names of the dataset's options that settings may suggest.
     """
-    text = "neither values nor class_names is set, so every value found in the masks is a class: "
+    text = "values is not set, so every value found in the masks is a class: "
     rare = np.sort(fractions)[: -max(2, len(values) // 4)]
     if len(rare) >= _MIN_ARTIFACTS and rare.sum() < _MAX_ARTIFACT_FRACTION:
         text += f"{abbreviate([str(value) for value in values])}. {len(rare)} of them cover {rare.sum():.2%} of the "

@@ -14,14 +14,18 @@ _MARK = {"written_by": "flaxseg.inspect_data"}
 """An entry of inspection.json that distinguishes earlier results, which may be overwritten, from a user's files."""
 
 
-def prepare_output(output: Path) -> None:
+def prepare_output(output: Path) -> list[Path]:
     """Creates a directory, or checks that writing a report into it overwrites nothing but an earlier report.
+
+    Returns:
+      The directories that were created, the innermost first.
 
     Raises:
       ArgumentError: the directory cannot be created, or contains files with a report's names that are not a report.
     """
     if output.exists() and not output.is_dir():
         raise ArgumentError("output", str(output), "is a file; name a directory")
+    created = [path for path in (output, *output.parents) if not path.exists()]
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -30,6 +34,7 @@ def prepare_output(output: Path) -> None:
     if existing and not _is_report(output):
         problem = f"contains {', '.join(existing)}, which inspect_data did not write; name another directory"
         raise ArgumentError("output", str(output), problem)
+    return created
 
 
 def _is_report(output: Path) -> bool:

@@ -60,6 +60,11 @@ class Inspection:
     sheets: Sequence[ContactSheet] = ()
 
     @property
+    def is_empty(self) -> bool:
+        """Whether no split could be opened, so that there is nothing to show but the errors."""
+        return all(split.statistics is None for split in self.splits)
+
+    @property
     def trainable(self) -> bool:
         """Whether the dataset can be trained on: no finding is an error."""
         return all(finding.severity != "error" for finding in self.findings)

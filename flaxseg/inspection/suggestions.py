@@ -8,12 +8,14 @@ from flaxseg.inspection.findings import Setting
 
 
 def suggest_class_weights(train: Statistics, *, add_loss: bool) -> list[Setting]:
-    """Returns the class weights by each weighting scheme.
+    """Returns the class weights by each weighting scheme; nothing where a class without pixels would weigh 0.
 
     Args:
       train: the statistics of the training split; at least one pixel is valid.
       add_loss: whether to add a loss that accepts class weights, because no loss in use does.
     """
+    if not train.occurrences.all():
+        return []
     loss = {"cross_entropy": 1.0} if add_loss else {}
     return [
         Setting(

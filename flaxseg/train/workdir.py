@@ -243,7 +243,10 @@ def _differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
             )
         # Some layouts of a dataset may have no digest.
         elif before["digest"] and split["digest"] and before["digest"] != split["digest"]:
-            found.append(f"  {name}: as many examples ({split['examples']:,}), but not the same")
+            found.append(
+                f"  {name}: as many examples ({split['examples']:,}), but not the same, or with masks that are read in "
+                "another way"
+            )
     return found
 
 

@@ -311,3 +311,27 @@ def test_the_parts_of_a_dataset_are_checked(changed: dict, message: str) -> None
     parts = {"source": ListSource(), "num_classes": 2, "class_names": ("a", "b"), "palette": ((0, 0, 0), (1, 1, 1))}
     with pytest.raises(ArgumentError, match=message):
         SegmentationDataset(**{**parts, **changed})
+
+
+def test_a_dataset_is_a_sequence_of_its_examples_described_in_a_line() -> None:
+    examples = [{"image": np.zeros((1, 1, 3), np.uint8), "label": np.zeros((1, 1), np.uint8), "id": id} for id in "xyz"]
+    names = tuple("abcdefghi")
+    dataset = SegmentationDataset(ListSource(examples), 9, names, ((0, 0, 0),) * 9)
+    assert len(dataset) == 3 and [each["id"] for each in dataset] == [*"xyz"]
+    assert (dataset[1]["id"], dataset[-1]["id"], dataset[-3]["id"]) == ("y", "z", "x")
+    for index in (3, -4):
+        with pytest.raises(IndexError, match=f"the dataset has 3 examples, but the index is {index}"):
+            dataset[index]
+    assert dataset.__repr__().startswith("SegmentationDataset(3 examples, 9 classes: a, b, c, d, e, f, g, h, ...; ")
+    empty = SegmentationDataset(ListSource(), 1, ("a",), ((0, 0, 0),))
+    assert len(empty) == 0 and empty
+
+
+def test_a_long_description_of_a_source_is_its_type() -> None:
+    class Long(ListSource):
+        def __repr__(self) -> str:
+            return "x" * 200
+
+    assert repr(SegmentationDataset(Long(), 1, ("a",), ((0, 0, 0),))) == (
+        "SegmentationDataset(0 examples, 1 classes: a; Long)"
+    )

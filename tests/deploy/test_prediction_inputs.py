@@ -3,7 +3,7 @@
 import pytest
 
 from flaxseg.config.files import load_config
-from flaxseg.deploy.prediction_inputs import find_images, split_images
+from flaxseg.deploy.prediction_inputs import find_images, recorded_masks, split_images
 from flaxseg.errors import ConfigError, DataError
 
 
@@ -84,3 +84,45 @@ def test_a_split_of_a_dataset_needs_no_masks(tmp_path):
         split_images(load_config("shapes"), "test")
     with pytest.raises(ConfigError, match="no such split"):
         split_images(load_config("folder", [f"data.dir={tmp_path}"]), "test")
+
+
+def saved_configuration(path, *overrides):
+    """Writes the configuration of a run into a folder, and returns the folder."""
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(load_config("configs/folder.py", overrides).to_json())
+    return str(path)
+
+
+def test_masks_beside_their_images_are_left_out(tmp_path):
+    for name in ("a.jpg", "a_mask.png", "day/b.jpg", "day/b_mask.png", "c_mask.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    options = ("data.options.images=.", "data.options.masks=.", "data.options.mask_suffix=_mask")
+    given = {"output": tmp_path / "out", "masks": recorded_masks(saved_configuration(tmp_path / "run", *options))}
+    lines = []
+    found = find_images([str(tmp_path / "in")], **given, announce=lines.append)
+    # A file that is no other's mask may be an image.
+    assert [image.stem for image in found] == ["a", "c_mask", "day/b"]
+    text = f"{tmp_path / 'in'}: 2 masks are left out, such as a_mask.png; name a file to predict it"
+    assert lines == [text]
+    (named,) = find_images([str(tmp_path / "in" / "a_mask.png")], **given)
+    assert named.stem == "a_mask"
+    assert len(find_images([str(tmp_path / "in")], output=tmp_path / "out")) == 5
+
+
+def test_masks_in_a_folder_of_their_own_are_left_out(tmp_path):
+    for name in ("images/a.jpg", "masks/a.png", "masks/z.png", "a.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    given = {"output": tmp_path / "out", "masks": recorded_masks(saved_configuration(tmp_path / "run"))}
+    assert [image.stem for image in find_images([str(tmp_path / "in")], **given)] == ["a", "images/a", "masks/z"]
+    assert [image.stem for image in find_images([str(tmp_path / "in" / "masks")], **given)] == ["a", "z"]
+
+
+@pytest.mark.parametrize("text", ['{"architectures": ["Net"], "id2label": {}}', "[]", "{"])
+def test_a_network_that_records_no_folder_has_no_masks(tmp_path, text):
+    assert recorded_masks(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text(text)
+    assert recorded_masks(str(tmp_path)) is None
+    (tmp_path / "config.json").write_text(load_config("configs/shapes.py", []).to_json())
+    assert recorded_masks(str(tmp_path)) is None

@@ -38,10 +38,19 @@ def test_missing_classes():
     assert check_missing_classes(train, train, names)[0].text == "2 of 4 classes never occur: dog, fox"
 
 
+def test_one_class_alone_cannot_be_learned():
+    only = make_statistics([[4, 0, 0], [2, 0, 3]])
+    found = check_missing_classes(only, make_statistics([[1, 1, 0]]), ("sky", "cat"))
+    assert [finding.severity for finding in found] == ["error", "warning"]
+    assert found[0].text.startswith(
+        "train: only one class, sky, occurs in the masks, so there is nothing to distinguish"
+    )
+
+
 def test_class_balance():
     names = ("sky", "cat")
-    (found,) = check_class_balance(make_statistics([[76, 24, 0]]), names)
-    assert "the class sky covers 76.00% of the valid pixels and cat 24.00%" in found.text
-    assert check_class_balance(make_statistics([[74, 26, 500]]), names) == []
+    (found,) = check_class_balance(make_statistics([[96, 4, 0]]), names)
+    assert "the class sky covers 96.00% of the valid pixels and cat 4.00%" in found.text
+    assert check_class_balance(make_statistics([[95, 5, 500]]), names) == []
     assert check_class_balance(make_statistics([[74, 0, 0]]), names) == []
     assert len(check_class_balance(make_statistics([[60, 38, 2, 0]]), ("a", "b", "c"))) == 1

@@ -50,6 +50,7 @@ def camvid(split: str, *, data_dir: str) -> SegmentationDataset:
         data_dir=data_dir,
         images="{split}",
         masks="{split}annot",
+        values=range(len(_CLASSES)),
         ignore_values=(_VOID,),
         class_names=tuple(_CLASSES),
         palette=tuple(_CLASSES.values()),

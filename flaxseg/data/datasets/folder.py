@@ -16,6 +16,7 @@ from flaxseg.data.masks.class_values import (
     flatten_values,
     infer_class_values,
     parse_class_values,
+    values_of_names,
 )
 from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.masks.scan import find_mask_values
@@ -61,8 +62,9 @@ def folder(
     - `images="images", masks="annotations/trimaps", split_list="annotations/{split}.txt"` reads one folder by lists.
 
     Otherwise the splits are `train`, `val` (a fraction of the files chosen by a seed, identically on every machine) and
-    `all`. Opening the dataset lists the folders and reads no image, unless `values`, `colors` and `class_names` are all
-    omitted: then all masks are read once. See `flaxseg.data.masks.class_values.infer_class_values` for the rule.
+    `all`. Opening the dataset lists the folders and reads no image, unless `values` and `colors` are both omitted: then
+    all masks are read once to find the values of the classes, which `class_names` do not change. See
+    `flaxseg.data.masks.class_values.infer_class_values` and `values_of_names` for the rules.
 
     TIFF and NPY images have the channels of their files, all other formats are RGB. Images of more than 8 bits per
     channel become float32 in 0..255.
@@ -84,7 +86,7 @@ def folder(
       reduce_zero_label: ignore mask value 0 and make values 1..K the classes, as in ADE20K; instead of `values`.
       colors: for colored masks, the (red, green, blue) of each class; also the palette.
       ignore_colors: for colored masks, the colors of ignored pixels.
-      class_names: name of each class, or the path of a text file with one on each line.
+      class_names: name of each class in the order of their values, or the path of a text file with one on each line.
       palette: display color of each class; the default is the palette of the mask files, or a fixed one.
       value_range: (low, high) or one such pair per channel: stored values that become 0 and 255.
       channels: 1 or 3 to convert every image to gray or RGB; 0 to keep the channels of the files.
@@ -95,7 +97,8 @@ def folder(
       since it was first read, a mask whose size differs from its image, or a mask value or color without a class.
 
     Raises:
-      ArgumentError: an option outside its range, or options that exclude each other.
+      ArgumentError: an option outside its range, options that exclude each other, or names that do not fit the values
+        found in the masks.
       DataError: folders and files that do not match; the message lists what was found. If none of the images has a
         mask, it is a `flaxseg.errors.MissingMasks`.
     """
@@ -103,8 +106,9 @@ def folder(
     layout = Layout(os.path.expanduser(data_dir), images, masks, split_list, image_suffix, mask_suffix, only_pairs)
     pairs = _split_pairs(layout, split, val_fraction, split_seed)
     names = read_class_names(layout.root, class_names)
-    if not masks and values is None and not names:
-        values = (0, 1)  # There are no masks to find the classes in.
+    if not masks and values is None and not len(colors):
+        # There are no masks to find the classes in.
+        values, ignore_values, reduce_zero_label = range(len(names) or 2), (), False
     classes: ClassValues | ClassColors
     if len(colors) or len(ignore_colors):
         if values is not None or ignore_values or reduce_zero_label:
@@ -117,8 +121,12 @@ def folder(
         classes = ClassColors(_parse_colors("colors", colors), _parse_colors("ignore_colors", ignore_colors))
     else:
         classes = _class_values(layout, values, tuple(ignore_values), reduce_zero_label, names, max_megapixels)
+    # Values that were given are recorded in a configuration, and those of classes without names in their names.
+    were_found = bool(names) and values is None and not reduce_zero_label
+    found = classes.values if were_found and isinstance(classes, ClassValues) else ()
     names = _check_names(names, classes)
-    source = PairSource(tuple(pairs), classes, UnchangedFiles(2 * len(pairs)), max_megapixels, value_range, channels)
+    files = UnchangedFiles(2 * len(pairs))
+    source = PairSource(tuple(pairs), classes, files, max_megapixels, value_range, channels, found_values=found)
     shown = (
         _mask_palette(pairs[0].mask, classes, max_megapixels) if palette is None else parse_palette(palette, len(names))
     )
@@ -178,19 +186,20 @@ def _class_values(
                 "makes the mask values 1, 2, 3, ... the classes, but `values` names others; give only one of the two",
             )
         ignore_values = (0, *(value for value in ignore_values if value))
-    first = int(reduce_zero_label)
     if values is not None:
         return ClassValues(parse_class_values(values), ignore_values)
-    if names:
-        # Numbering the classes without the ignored values would shift every class after one of these.
-        return ClassValues(tuple(range(first, first + len(names))), ignore_values)
+    if names and reduce_zero_label:
+        return ClassValues(tuple(range(1, len(names) + 1)), ignore_values)
     scanned = find_mask_values(layout.all_masks(), max_megapixels=max_megapixels)
-    found = infer_class_values(scanned, ignore_values=ignore_values)
+    if names:
+        found = values_of_names(names, scanned, ignore_values=ignore_values)
+    else:
+        found = infer_class_values(scanned, ignore_values=ignore_values)
     if reduce_zero_label:
         return ClassValues(tuple(v for v in range(1, max(found) + 1) if v not in ignore_values), ignore_values)
     logging.getLogger(__name__).info(
-        "%s: the masks contain %d classes with the values %s; values=%s avoids this scan",
-        layout.root, len(found), found, found,
+        "%s: the classes have the mask values %s; values=%s avoids reading all masks to find them",
+        layout.root, found, found,
     )  # fmt: skip
     return ClassValues(found, ignore_values)
 

@@ -64,6 +64,7 @@ def voc(split: str, *, data_dir: str, masks: str = "SegmentationClass") -> Segme
         images="JPEGImages",
         masks=masks,
         split_list="ImageSets/Segmentation/{split}.txt",
+        values=range(len(CLASS_NAMES)),
         class_names=CLASS_NAMES,
         palette=tuple(color_of(index) for index in range(len(CLASS_NAMES))),
     )

@@ -136,9 +136,7 @@ def infer_class_values(found: Iterable[int], *, ignore_values: Sequence[int] = (
     Raises:
       DataError: only ignored values, or more than 64 others, which come from smoothed edges rather than classes.
     """
-    values = sorted(set(found) - set(ignore_values))
-    if values != [0, IGNORE_LABEL]:
-        values = [value for value in values if value != IGNORE_LABEL]
+    values = _occurring_classes(found, ignore_values)
     if not values:
         raise DataError(
             f"all mask pixels have ignored values ({_format_values([*ignore_values, IGNORE_LABEL])}), so there is no "
@@ -150,7 +148,47 @@ def infer_class_values(found: Iterable[int], *, ignore_values: Sequence[int] = (
             "class; give the mask value of each class in `values`. If the masks should contain few values, they were "
             "resized with interpolation or saved with lossy compression; export them again"
         )
-    return tuple(values)
+    return values
+
+
+def values_of_names(
+    names: Sequence[str], found: Iterable[int], *, ignore_values: Sequence[int] = ()
+) -> tuple[int, ...]:
+    """Infers the mask values of named classes from all mask values that occur in a dataset.
+
+    As many values as names are the values that `infer_class_values` returns, so that names do not change how masks are
+    read. Otherwise the names are those of the values 0, 1, 2, ..., if all values that occur are among these, because
+    some classes occur in no mask, or if all of these occur, so that reading a mask with another value raises an error.
+
+    Args:
+      names: the name of each class.
+      found: the values that occur.
+      ignore_values: mask values of ignored pixels.
+
+    Raises:
+      ArgumentError: there are not as many names as values, and the values are not class indices.
+      DataError: only ignored values.
+    """
+    values = _occurring_classes(found, ignore_values)
+    if not values:
+        return infer_class_values((), ignore_values=ignore_values)
+    if len(values) == len(names):
+        return values
+    indices = tuple(range(len(names)))
+    if set(values) <= set(indices) or (set(indices) <= set(values) and IGNORE_LABEL not in values):
+        return indices
+    raise ArgumentError(
+        "class_names",
+        names,
+        f"has {len(names)} name(s), but the masks contain {len(values)} value(s) that are not ignored: "
+        f"{_format_values(values)}; give one name per value, or the mask value of each class in `values`",
+    )
+
+
+def _occurring_classes(found: Iterable[int], ignore_values: Sequence[int]) -> tuple[int, ...]:
+    """Returns the values that occur and are not ignored, ascending; 255 is a class only if 0 is the only other one."""
+    values = tuple(sorted(set(found) - set(ignore_values)))
+    return values if values == (0, IGNORE_LABEL) else tuple(value for value in values if value != IGNORE_LABEL)
 
 
 def _format_values(values: Iterable[int], max_shown: int = 24) -> str:

@@ -8,7 +8,7 @@ from flaxseg.data.decode.images import decode_image, decode_label, decode_reduce
 from flaxseg.data.decode.intensities import ValueRange, convert_channels
 from flaxseg.data.decode.limits import MAX_MEGAPIXELS
 from flaxseg.data.masks.class_colors import ClassColors
-from flaxseg.data.masks.class_values import ClassValues
+from flaxseg.data.masks.class_values import ClassValues, MaskValue
 from flaxseg.data.sources.files import UnchangedFiles
 from flaxseg.data.sources.pairs import Pair
 from flaxseg.data.sources.wrappers import digest_ids
@@ -28,6 +28,7 @@ class PairSource(Source):
       value_range: the stored values that become 0 and 255. See `flaxseg.data.decode.intensities.to_intensities`.
       channels: 1 or 3 converts every image to gray or RGB; 0 keeps the channels of the files.
       min_size: the height and width that reduced images must not fall below; None decodes images at full size.
+      found_values: the mask values of the classes, if only the masks define them; () otherwise.
     """
 
     pairs: tuple[Pair, ...]
@@ -37,9 +38,13 @@ class PairSource(Source):
     value_range: ValueRange | None = None
     channels: int = 0
     min_size: tuple[int, int] | None = None
+    found_values: tuple[MaskValue, ...] = ()
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"pairs of files, the first {self.pairs[0].image}" if self.pairs else "no pairs of files"
 
     def __getitem__(self, index: int, /) -> Example:
         pair = self.pairs[index]
@@ -60,8 +65,14 @@ class PairSource(Source):
         return self.pairs[index].stem
 
     def digest(self) -> str:
-        """Returns the digest of the stems, which is the same wherever the folder is."""
-        return digest_ids(pair.stem for pair in self.pairs)
+        """Returns the digest of the stems, which is the same wherever the folder is.
+
+        It includes values found in the masks, unless they are 0, 1, 2, ..., so that a run is not resumed where masks
+        would be read in another way.
+        """
+        stems = [pair.stem for pair in self.pairs]
+        numbered = self.found_values == tuple(range(len(self.found_values)))
+        return digest_ids(stems if numbered else [*stems, f"values {self.found_values}"])
 
     def exif_orientation(self, index: int) -> int:
         """Returns the EXIF orientation that is applied to an image; reads the file but decodes no pixels."""

@@ -43,6 +43,8 @@ def test_pairs_by_stem_with_values_as_classes(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "a", [[3, 3]])
     dataset = folder("all", data_dir=str(tmp_path), values=(3, 1, 2), class_names=("x", "y", "z"))
     assert ids(dataset) == ["a", "b"]
+    first = tmp_path / "images" / "a.png"
+    assert repr(dataset) == f"SegmentationDataset(2 examples, 3 classes: x, y, z; pairs of files, the first {first})"
     assert dataset.class_names == ("x", "y", "z")
     assert dataset.palette == default_palette(3)
     example = dataset.source[1]
@@ -189,14 +191,70 @@ def test_colors_define_the_classes_and_the_palette(tmp_path: pathlib.Path) -> No
     assert shown.palette == ((1, 1, 1), (2, 2, 2)) and shown.class_names == ("x", "y")
 
 
-def test_names_without_values_number_the_classes_without_reading_masks(tmp_path: pathlib.Path) -> None:
+def named_values(tmp_path: pathlib.Path, number: int, *values: int, **options: object) -> tuple:
+    """Returns the mask values of `number` named classes of masks that contain these values."""
+    write_pair(tmp_path, "a", [list(values)])
+    names = tuple("abcdefgh"[:number])
+    return folder("all", data_dir=str(tmp_path), class_names=names, **options).source.classes.values
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [((0, 255), (0, 255)), ((0, 1, 255), (0, 1)), ((1, 2), (1, 2)), ((0, 128), (0, 128)), ((255, 7, 9), (7, 9))],
+)
+def test_names_do_not_change_how_masks_are_read(tmp_path: pathlib.Path, found: tuple, expected: tuple) -> None:
+    assert named_values(tmp_path, 2, *found) == expected
+    assert folder("all", data_dir=str(tmp_path)).source.classes.values == expected
+
+
+def test_named_classes_need_not_occur(tmp_path: pathlib.Path) -> None:
+    assert named_values(tmp_path, 5, 0, 1, 2, 3, 255) == (0, 1, 2, 3, 4)
+    assert named_values(tmp_path, 2, 1, 255) == (0, 1)
+    # All of the named classes occur, and a mask with another value is an error when it is read.
+    assert named_values(tmp_path, 2, 0, 1, 2, 255) == (0, 1)
+    with pytest.raises(UnknownValues, match=r"value\(s\) 2 "):
+        folder("all", data_dir=str(tmp_path), class_names=("a", "b")).source[0]
+
+
+def test_names_have_to_fit_the_values_in_the_masks(tmp_path: pathlib.Path) -> None:
+    for found, text in (((0, 255), "2 value(s) that are not ignored: 0, 255"), ((0, 128), ": 0, 128;")):
+        write_pair(tmp_path, "a", [list(found)])
+        problem = message("all", data_dir=str(tmp_path), class_names=tuple("abc"))
+        assert problem.startswith("class_names = ('a', 'b', 'c'): has 3 name(s), but the masks contain ")
+        assert text in problem and problem.endswith("one name per value, or the mask value of each class in `values`")
+    assert named_values(tmp_path, 3, 0, 255, values=(0, 1, 2)) == (0, 1, 2)
+    assert "all mask pixels have ignored values" in message(
+        "all", data_dir=str(write_ignored(tmp_path)), class_names=("a", "b")
+    )
+
+
+def write_ignored(root: pathlib.Path) -> pathlib.Path:
+    write_pair(root / "ignored", "a", [[255, 255]])
+    return root / "ignored"
+
+
+def test_names_of_a_file_skip_a_mask_that_cannot_be_read(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "a", [[0, 1, 9, 255]])
-    (tmp_path / "masks" / "b.png").write_bytes(b"never opened")
+    (tmp_path / "masks" / "b.png").write_bytes(b"not a mask")
     write(tmp_path / "images" / "b.png", np.zeros((1, 4, 3)))
     (tmp_path / "names.txt").write_text("sky\n\n road \n")
     dataset = folder("all", data_dir=str(tmp_path), class_names="names.txt", ignore_values=(9,))
     assert dataset.class_names == ("sky", "road")
     np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1, IGNORE_LABEL, IGNORE_LABEL]])
+
+
+def test_found_values_are_part_of_the_digest_unless_they_are_recorded_elsewhere(tmp_path: pathlib.Path) -> None:
+    def digest(*found: int, **options: object) -> str:
+        write_pair(tmp_path, "a", [list(found)])
+        return folder("all", data_dir=str(tmp_path), **options).source.digest()
+
+    names = {"class_names": ("a", "b")}
+    same = {
+        digest(0, 1), digest(0, 255), digest(0, 1, **names), digest(0, 255, values=(0, 255), **names),
+        digest(0, 1, 2, reduce_zero_label=True, **names),
+    }  # fmt: skip
+    assert len(same) == 1
+    assert len(same | {digest(0, 255, **names), digest(0, 9, **names)}) == 3
 
 
 def test_opening_reads_no_image(tmp_path: pathlib.Path) -> None:
@@ -409,6 +467,8 @@ def test_images_without_masks_are_opened_to_predict_them(tmp_path: pathlib.Path)
     assert ids(dataset) == ["b", "c"] and dataset.num_classes == 2
     np.testing.assert_array_equal(dataset.source[0]["label"], np.full((3, 2), IGNORE_LABEL))
     assert folder("all", data_dir=str(tmp_path), masks="", class_names=("x",)).class_names == ("x",)
+    for options in ({"ignore_values": (1,)}, {"reduce_zero_label": True}):
+        assert folder("all", data_dir=str(tmp_path), masks="", **options).num_classes == 2
     (tmp_path / "bad.txt").write_text("d\n")
     assert "d, listed in" in message("bad", **given, masks="")
     assert "no image and no mask" not in message("bad", **given, masks="")
