@@ -104,7 +104,7 @@ def lone_class(dataset: SegmentationDataset) -> str:
         return ""
     return (
         f"in the {read} labels looked at, only the class {dataset.class_names[classes[0]]} occurs, and "
-        f"{pixels[IGNORE_LABEL] / pixels.sum():.1%} of the pixels are ignored; `python -m flaxseg.inspect_data`, with "
+        f"{pixels[IGNORE_LABEL] / pixels.sum():.1%} of the pixels are ignored; `flaxseg inspect`, with "
         "the same arguments, shows how the masks are read"
     )
 

@@ -66,7 +66,7 @@ class EvalMetrics:
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
         text = (
             f"note: {len(missing)} of {len(class_names)} classes occur in no label: {', '.join(missing[:_MAX_NAMED])}"
-            f"{more}. If they should occur, `python -m flaxseg.inspect_data` shows how the masks are read"
+            f"{more}. If they should occur, `flaxseg inspect` shows how the masks are read"
         )
         return "\n" + textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 

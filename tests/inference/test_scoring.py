@@ -11,7 +11,7 @@ def test_classes_without_a_label_are_named_below_the_table():
     names = ("sky", "cat", "dog")
     note = EvalMetrics(ConfusionMatrix(counts)).table(names).removeprefix(ConfusionMatrix(counts).table(names))
     assert " ".join(note.split()) == (
-        "note: 1 of 3 classes occur in no label: cat. If they should occur, `python -m flaxseg.inspect_data` shows how "
+        "note: 1 of 3 classes occur in no label: cat. If they should occur, `flaxseg inspect` shows how "
         "the masks are read"
     )
     counts[1] = 1
