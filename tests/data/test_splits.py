@@ -19,7 +19,7 @@ def dataset(*labels):
 def test_one_class_beside_ignored_pixels_is_a_warning():
     warning = lone_class(dataset([0, 0, 255], None, [0, 0, 0]))
     assert warning.startswith("in the 2 labels looked at, only the class 0 occurs, and 16.7% of the pixels are ignored")
-    assert "`python -m flaxseg.inspect_data`" in warning
+    assert "`flaxseg inspect`" in warning
 
 
 def test_other_labels_are_no_warning():
