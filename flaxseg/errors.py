@@ -31,6 +31,26 @@ class ArgumentError(FlaxsegError):
         return ArgumentError(f"{group}.{self.argument}", self.value, self.problem)
 
 
+class ArrayError(ArgumentError):
+    """An array, or a batch of arrays, does not fit; the message is `ARGUMENT DESCRIPTION: PROBLEM`.
+
+    Attributes:
+      argument: its name, such as `label`.
+      value: a description, such as its data type and shape.
+      problem: what is wrong with it, what is allowed, and the remedy.
+    """
+
+    def __init__(self, argument: str, value: str, problem: str) -> None:
+        FlaxsegError.__init__(self, f"{argument} {value}: {problem}")
+        self.argument = argument
+        self.value = value
+        self.problem = problem
+
+    def under(self, group: str) -> "ArrayError":
+        """Returns the same error, because arrays are members of no group of options."""
+        return self
+
+
 class ConfigError(FlaxsegError):
     """The configuration is wrong; the message lists every error with its key."""
 

@@ -17,6 +17,7 @@ from flaxseg.losses.jaccard import jaccard, soft_iou
 from flaxseg.losses.lovasz import lovasz_hinge, lovasz_softmax
 from flaxseg.losses.mcc import mcc
 from flaxseg.losses.ohem import ohem_cross_entropy
+from flaxseg.losses.pixels import check_arrays
 from flaxseg.losses.poly import poly_cross_entropy
 from flaxseg.losses.tversky import focal_tversky, tversky
 from flaxseg.registry import look_up, option_names
@@ -106,8 +107,9 @@ def weighted_sum(
       auxiliary heads' weighted losses as `auxiliary`.
 
     Raises:
-      ArgumentError: an unknown name, a negative `auxiliary_weight`, or class weights that no loss takes; and when the
-        returned function is called, options or class weights that are out of range or do not fit the logits.
+      ArgumentError: an unknown name or option, a negative `auxiliary_weight`, or class weights that no loss takes; and
+        when the returned function is called, labels that do not fit the logits, and options or class weights that are
+        out of range or do not fit the logits.
     """
     NON_NEGATIVE.check("auxiliary_weight", auxiliary_weight)
     computed = [name for name, weight in weights.items() if isinstance(weight, jax.Array) or weight]
@@ -128,6 +130,7 @@ def weighted_sum(
 
     def head_loss(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         if class_weights is not None and len(class_weights) != logits.shape[-1]:
+            check_arrays(logits, label)  # If the last axis is not the classes, the weights are not what is wrong.
             raise ArgumentError(
                 "class_weights",
                 class_weights,

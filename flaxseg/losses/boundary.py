@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flaxseg.losses.pixels import (
     check_images,
-    check_two_classes,
+    check_softmax,
     foreground_weight_vector,
     one_hot_target,
     probabilities,
@@ -52,7 +52,7 @@ def boundary(logits: jax.Array, label: jax.Array, *, foreground_weights: Sequenc
 
     Kervadec et al. 2019, https://arxiv.org/abs/1812.07032
     """
-    check_two_classes(logits, "boundary")
+    check_softmax(logits, label, "boundary")
     check_images(logits, "boundary")
     num_classes = logits.shape[-1]
     weights = foreground_weight_vector(foreground_weights, num_classes)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flaxseg.errors import POSITIVE, check_integer
 from flaxseg.losses.pixels import (
     check_images,
-    check_two_classes,
+    check_softmax,
     foreground_weight_vector,
     one_hot_target,
     probabilities,
@@ -62,7 +62,7 @@ def cldice(
 
     Shit et al. 2021, https://arxiv.org/abs/2003.07311
     """
-    check_two_classes(logits, "cldice")
+    check_softmax(logits, label, "cldice")
     check_images(logits, "cldice")
     check_integer("iterations", iterations, 0)
     POSITIVE.check("smooth", smooth)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.losses.overlap import class_mean, class_sums, safe_ratio, tversky_index
-from flaxseg.losses.pixels import check_two_classes, class_weight_vector
+from flaxseg.losses.pixels import check_softmax, class_weight_vector
 
 
 def dice(
@@ -80,7 +80,7 @@ def log_cosh_dice(
 
     Jadon 2020, https://arxiv.org/abs/2006.14822
     """
-    check_two_classes(logits, "log_cosh_dice")
+    check_softmax(logits, label, "log_cosh_dice")
     return jnp.log(jnp.cosh(dice(logits, label, smooth=smooth, class_weights=class_weights, present_only=present_only)))
 
 

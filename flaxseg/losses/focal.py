@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from flaxseg.errors import FRACTION, NON_NEGATIVE
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_arrays,
+    check_softmax,
     log_sigmoid,
     masked_logits,
     one_vs_rest_target,
@@ -51,7 +52,7 @@ def focal(
 
     Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
-    check_two_classes(logits, "focal")
+    check_softmax(logits, label, "focal")
     NON_NEGATIVE.check("gamma", gamma)
     weights = pixel_weights(label, class_weights, logits.shape[-1])
     log_p = target_log_probability(logits, label)
@@ -87,6 +88,7 @@ def binary_focal(logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, alp
 
     Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
+    check_arrays(logits, label)
     NON_NEGATIVE.check("gamma", gamma)
     if alpha is not None:
         FRACTION.check("alpha", alpha)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_arrays,
+    check_softmax,
     masked_logits,
     one_hot_target,
     one_vs_rest_target,
@@ -49,7 +50,7 @@ def lovasz_softmax(
 
     Berman et al. 2018, https://arxiv.org/abs/1705.08790
     """
-    check_two_classes(logits, "lovasz_softmax")
+    check_softmax(logits, label, "lovasz_softmax")
     target = one_hot_target(label, logits.shape[-1])
     losses = _class_losses(jnp.abs(target - probabilities(logits, label)), target, label, per_image)
     class_sizes = target.reshape(losses.shape[0], -1, losses.shape[1]).sum(1)
@@ -84,6 +85,7 @@ def lovasz_hinge(logits: jax.Array, label: jax.Array, *, per_image: bool = False
 
     Berman et al. 2018, https://arxiv.org/abs/1705.08790
     """
+    check_arrays(logits, label)
     num_classes = logits.shape[-1]
     scores = masked_logits(logits, label)
     if num_classes == 2:

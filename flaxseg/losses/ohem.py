@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flaxseg.errors import FRACTION
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_softmax,
     pixel_weights,
     target_log_probability,
     valid_mask,
@@ -53,7 +53,7 @@ def ohem_cross_entropy(
 
     Shrivastava et al. 2016, https://arxiv.org/abs/1604.03540
     """
-    check_two_classes(logits, "ohem_cross_entropy")
+    check_softmax(logits, label, "ohem_cross_entropy")
     FRACTION.check("threshold", threshold)
     FRACTION.check("min_kept", min_kept)
     weights = pixel_weights(label, class_weights, logits.shape[-1])
