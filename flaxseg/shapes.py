@@ -57,12 +57,9 @@ def check_channels(image: Any, channels: int) -> None:
       channels: the number of channels that the network was made for.
     """
     if image.shape[-1] != channels:
-        first = image.shape[1] == channels
-        remedy = (
-            " in the last axis; use image.transpose(0, 2, 3, 1)"
-            if first
-            else "; create its state with images like these"
-        )
+        remedy = "; create its state with images like these"
+        if image.shape[1] == channels:
+            remedy = " in the last axis; use image.transpose(0, 2, 3, 1)"
         raise ArrayError("image", described(image), f"the network was made for {_channels(channels)}{remedy}")
 
 

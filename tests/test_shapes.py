@@ -55,7 +55,7 @@ def test_labels_of_other_libraries_have_a_remedy(label, remedy):
 def test_remedies_convert_labels():
     label = np.random.default_rng(0).integers(0, 3, (2, 8, 6))
     logits = np.random.default_rng(1).normal(size=(2, 8, 6, 3)).astype(np.float32)
-    loss = partial(LOSSES["dice"], logits)
+    loss = jax.jit(partial(LOSSES["dice"], logits))
     one_hot = np.eye(3)[label]
     found = [loss(x) for x in (label[..., None][..., 0], label[:, None][:, 0], one_hot.argmax(-1))]
     assert [float(x) for x in found] == [float(loss(label))] * 3
@@ -123,7 +123,8 @@ IMAGE, LABEL = array(2, 8, 8, 3, dtype=np.uint8), array(2, 8, 8)
         ),
         (
             {"image": IMAGE, "label": array(2, 1, 8, 8)},
-            "label int32[2, 1, 8, 8]: must have the shape of the logits without the classes, [2, 8, 8]; use label[:, 0]",
+            "label int32[2, 1, 8, 8]: must have the shape of the logits without the classes, [2, 8, 8]; "
+            "use label[:, 0]",
         ),
     ],
 )

@@ -74,7 +74,8 @@ class StepLog:
             scalars["steps_per_second"] = len(timed) / (time.perf_counter() - self._since)
             scalars["images_per_second"] = self._batch_size * scalars["steps_per_second"]
         self.restart_clock()
-        scalars["learning_rate"] = self._rate_after(step - 1 - self.skipped) * scalars.pop("plateau_multiplier")
+        multiplier = float(merged.plateau_multiplier.compute())
+        scalars["learning_rate"] = self._rate_after(step - 1 - self.skipped) * multiplier
         if self._on_skip is not None or self.skipped:
             scalars["skipped_steps"] = float(self.skipped)
         return scalars, merged
