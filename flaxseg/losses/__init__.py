@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flaxseg.errors import NON_NEGATIVE, ArgumentError
+from flaxseg.errors import NON_NEGATIVE, ArgumentError, did_you_mean
 from flaxseg.losses.binary_cross_entropy import binary_cross_entropy
 from flaxseg.losses.boundary import boundary
 from flaxseg.losses.cldice import cldice
@@ -20,7 +20,7 @@ from flaxseg.losses.ohem import ohem_cross_entropy
 from flaxseg.losses.pixels import check_arrays
 from flaxseg.losses.poly import poly_cross_entropy
 from flaxseg.losses.tversky import focal_tversky, tversky
-from flaxseg.registry import look_up, option_names
+from flaxseg.registry import look_up, option_names, takes_option
 
 __all__ = [
     "LOSSES",
@@ -115,6 +115,16 @@ def weighted_sum(
     computed = [name for name, weight in weights.items() if isinstance(weight, jax.Array) or weight]
     functions = {name: look_up(name, LOSSES, argument="weights") for name in computed}
     keywords = {name: dict((options or {}).get(name, {})) for name in functions}
+    for name, function in functions.items():
+        for option, value in keywords[name].items():
+            if not takes_option(function, option):
+                allowed = option_names(function)
+                near = did_you_mean(option, allowed)
+                raise ArgumentError(
+                    f"options.{name}.{option}",
+                    value,
+                    f"no such option{near}; options are {', '.join(allowed) or 'none'}",
+                )
     weighted = [name for name, function in functions.items() if "class_weights" in option_names(function)]
     if class_weights is not None:
         class_weights = tuple(class_weights)
