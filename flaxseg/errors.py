@@ -31,26 +31,6 @@ class ArgumentError(FlaxsegError):
         return ArgumentError(f"{group}.{self.argument}", self.value, self.problem)
 
 
-class ArrayError(ArgumentError):
-    """An array, or a batch of arrays, does not fit; the message is `ARGUMENT DESCRIPTION: PROBLEM`.
-
-    Attributes:
-      argument: its name, such as `label`.
-      value: a description, such as its data type and shape.
-      problem: what is wrong with it, what is allowed, and the remedy.
-    """
-
-    def __init__(self, argument: str, value: str, problem: str) -> None:
-        FlaxsegError.__init__(self, f"{argument} {value}: {problem}")
-        self.argument = argument
-        self.value = value
-        self.problem = problem
-
-    def under(self, group: str) -> "ArrayError":
-        """Returns the same error, because arrays are members of no group of options."""
-        return self
-
-
 class ConfigError(FlaxsegError):
     """The configuration is wrong; the message lists every error with its key."""
 
@@ -271,3 +251,19 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     by_lower_case = {candidate.lower(): candidate for candidate in candidates}
     near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.55)
     return by_lower_case[near[0]] if near else ""
+
+
+def unknown_attribute(module: str, name: str, expressions: Mapping[str, str]) -> AttributeError:
+    """Returns the error about an attribute that a module lacks, with the expression for the nearest name.
+
+    Args:
+      module: the name of the module.
+      name: the attribute, perhaps a name that a class has elsewhere, such as `DiceLoss` or `DeepLabV3Plus`.
+      expressions: what to write instead, by name.
+    """
+    message = f"module {module!r} has no attribute {name!r}"
+    if not name.startswith("_"):
+        plain = {known.replace("_", "").lower(): known for known in expressions}
+        near = nearest(name.replace("_", "").lower().removesuffix("loss"), plain)
+        message += f"; did you mean {expressions[plain[near]]}?" if near else ""
+    return AttributeError(message)

@@ -5,10 +5,30 @@ from typing import Any
 
 import numpy as np
 
-from flaxseg.errors import ArrayError, did_you_mean
+from flaxseg.errors import ArgumentError, FlaxsegError, did_you_mean
 
 _OTHER_NAMES = {"mask": "label", "masks": "label", "labels": "label", "target": "label", "images": "image"}
 """What the keys of batches are called elsewhere."""
+
+
+class ArrayError(ArgumentError):
+    """An array, or a batch of arrays, does not fit; the message is `ARGUMENT DESCRIPTION: PROBLEM`.
+
+    Attributes:
+      argument: its name, such as `label`.
+      value: a description, such as its data type and shape.
+      problem: what is wrong with it, what is allowed, and the remedy.
+    """
+
+    def __init__(self, argument: str, value: str, problem: str) -> None:
+        FlaxsegError.__init__(self, f"{argument} {value}: {problem}")
+        self.argument = argument
+        self.value = value
+        self.problem = problem
+
+    def under(self, group: str) -> "ArrayError":
+        """Returns the same error, because arrays are members of no group of options."""
+        return self
 
 
 def check_batch(batch: Any, keys: tuple[str, ...] = ("image", "label")) -> None:

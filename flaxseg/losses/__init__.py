@@ -1,12 +1,12 @@
 """Losses by name, and their weighted sum. All take logits and labels, and exclude ignored pixels exactly."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from flaxseg.errors import NON_NEGATIVE, ArgumentError, did_you_mean
+from flaxseg.errors import NON_NEGATIVE, ArgumentError, did_you_mean, unknown_attribute
 from flaxseg.losses.binary_cross_entropy import binary_cross_entropy
 from flaxseg.losses.boundary import boundary
 from flaxseg.losses.cldice import cldice
@@ -20,7 +20,7 @@ from flaxseg.losses.ohem import ohem_cross_entropy
 from flaxseg.losses.pixels import check_arrays
 from flaxseg.losses.poly import poly_cross_entropy
 from flaxseg.losses.tversky import focal_tversky, tversky
-from flaxseg.registry import look_up, option_names, takes_option
+from flaxseg.registry import look_up, option_names
 
 __all__ = [
     "LOSSES",
@@ -115,16 +115,8 @@ def weighted_sum(
     computed = [name for name, weight in weights.items() if isinstance(weight, jax.Array) or weight]
     functions = {name: look_up(name, LOSSES, argument="weights") for name in computed}
     keywords = {name: dict((options or {}).get(name, {})) for name in functions}
-    for name, function in functions.items():
-        for option, value in keywords[name].items():
-            if not takes_option(function, option):
-                allowed = option_names(function)
-                near = did_you_mean(option, allowed)
-                raise ArgumentError(
-                    f"options.{name}.{option}",
-                    value,
-                    f"no such option{near}; options are {', '.join(allowed) or 'none'}",
-                )
+    for name in functions:
+        _check_options(name, keywords[name])
     weighted = [name for name, function in functions.items() if "class_weights" in option_names(function)]
     if class_weights is not None:
         class_weights = tuple(class_weights)
@@ -168,6 +160,22 @@ def weighted_sum(
     return loss_fn
 
 
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ArgumentError for options that a loss of LOSSES does not take; those of other functions are not known."""
+    known = option_names(LOSSES[name]) if name in LOSSES else list(options)
+    for option, value in options.items():
+        if option not in known:
+            problem = f"no such option{did_you_mean(option, known)}; options are {', '.join(known) or 'none'}"
+            raise ArgumentError(f"options.{name}.{option}", value, problem)
+
+
 def _where_weighted(weight: float | jax.Array, value: jax.Array) -> jax.Array:
     """Returns a value, or zeros if the weight is an array of 0; then the gradient of the value is 0, too, never NaN."""
     return jnp.where(weight != 0, value, jnp.zeros_like(value)) if isinstance(weight, jax.Array) else value
+
+
+if not TYPE_CHECKING:  # A type checker would otherwise accept any name.
+
+    def __getattr__(name: str) -> Any:
+        """Names the nearest loss in the error about one that does not exist, such as `DiceLoss`."""
+        raise unknown_attribute(__name__, name, {loss: f"flaxseg.losses.{loss}(logits, label)" for loss in LOSSES})
