@@ -12,6 +12,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from flaxseg import losses
 from flaxseg.augment import make_augment
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
 from flaxseg.errors import (
@@ -93,7 +94,7 @@ def __getattr__(name: str) -> Any:
     if name in ("Predictor", "load"):
         return getattr(importlib.import_module("flaxseg.deploy.predictor"), name)
     exported = {known: f"flaxseg.{known}" for known in __all__}
-    raise unknown_attribute(__name__, name, constructors() | exported)
+    raise unknown_attribute(__name__, name, losses.expressions() | constructors() | exported)
 
 
 def __dir__() -> list[str]:

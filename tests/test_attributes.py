@@ -20,6 +20,7 @@ def test_completion_lists_what_is_public():
     [
         (flaxseg, "Unet", "flaxseg.unet"),
         (flaxseg, "deeplabv3plus", "flaxseg.build_model('deeplabv3plus', num_classes=...)"),
+        (flaxseg, "DiceLoss", "flaxseg.losses.dice(logits, label)"),
         (flaxseg, "trainstep", "flaxseg.train_step"),
         (models, "DeepLabV3Plus", "flaxseg.build_model('deeplabv3plus', num_classes=...)"),
         (losses, "DiceLoss", "flaxseg.losses.dice(logits, label)"),

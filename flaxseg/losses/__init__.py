@@ -174,8 +174,13 @@ def _where_weighted(weight: float | jax.Array, value: jax.Array) -> jax.Array:
     return jnp.where(weight != 0, value, jnp.zeros_like(value)) if isinstance(weight, jax.Array) else value
 
 
+def expressions() -> dict[str, str]:
+    """Returns how each loss of LOSSES is called, by name, for error messages."""
+    return {name: f"flaxseg.losses.{name}(logits, label)" for name in LOSSES}
+
+
 if not TYPE_CHECKING:  # A type checker would otherwise accept any name.
 
     def __getattr__(name: str) -> Any:
         """Names the nearest loss in the error about one that does not exist, such as `DiceLoss`."""
-        raise unknown_attribute(__name__, name, {loss: f"flaxseg.losses.{loss}(logits, label)" for loss in LOSSES})
+        raise unknown_attribute(__name__, name, expressions())
