@@ -37,7 +37,7 @@ def binary_cross_entropy(
       float32 scalar of at least 0; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range, or the number of weights is not K.
+      ArgumentError: the label does not fit the logits, an option is out of range, or the number of weights is not K.
 
     Example:
       >>> float(binary_cross_entropy(jnp.array([[2.0], [5.0]]), jnp.array([1, 255])))  # log(1 + exp(-2))

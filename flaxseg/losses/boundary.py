@@ -43,7 +43,8 @@ def boundary(logits: jax.Array, label: jax.Array, *, foreground_weights: Sequenc
       float32 scalar, negative for good predictions; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: a weight is negative or all are 0, their number is not K, K = 1, or the logits are not images.
+      ArgumentError: the label does not fit the logits, a weight is negative or all are 0, their number is not K, K = 1,
+        or the logits are not images.
 
     Example:
       >>> label = jnp.array([[0, 0, 1, 1]])

@@ -53,7 +53,8 @@ def cldice(
       float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range, the number of weights is not K, K = 1, or the logits are not images.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of weights is not K,
+        K = 1, or the logits are not images.
 
     Example:
       >>> label = jnp.array([[0, 1, 0]] * 3)

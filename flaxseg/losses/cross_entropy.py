@@ -41,7 +41,8 @@ def cross_entropy(
       float32 scalar of at least 0; 0 if all pixels are ignored or have weight 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[2.0, 0.0], [0.0, 0.0]])

@@ -43,7 +43,8 @@ def focal(
       float32 scalar of at least 0; 0 if all pixels are ignored or have weight 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[0.0, 0.0], [3.0, 0.0]])
@@ -80,7 +81,7 @@ def binary_focal(logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, alp
       float32 scalar of at least 0; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range.
+      ArgumentError: the label does not fit the logits, or an option is out of range.
 
     Example:
       >>> float(binary_focal(jnp.zeros((2, 1)), jnp.array([1, 255]), alpha=0.25))  # 0.25 * (1 - 1/2) ** 2 * log(2)

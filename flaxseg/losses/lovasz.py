@@ -41,7 +41,7 @@ def lovasz_softmax(
       float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: K = 1.
+      ArgumentError: the label does not fit the logits, or K = 1.
 
     Example:
       >>> logits = jnp.log(jnp.array([[0.75, 0.25], [0.5, 0.5]]))
@@ -78,6 +78,9 @@ def lovasz_hinge(logits: jax.Array, label: jax.Array, *, per_image: bool = False
 
     Returns:
       float32 scalar of at least 0; 0 if all pixels are ignored.
+
+    Raises:
+      ArgumentError: the label does not fit the logits.
 
     Example:
       >>> float(lovasz_hinge(jnp.array([[0.5], [-2.0]]), jnp.array([1, 0])))  # max(0, 1 - 0.5), and no other error

@@ -27,7 +27,7 @@ def mcc(logits: jax.Array, label: jax.Array) -> jax.Array:
       float32 scalar from 0 (all correct) to 2 (all wrong); 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: K = 1.
+      ArgumentError: the label does not fit the logits, or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])

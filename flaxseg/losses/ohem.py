@@ -44,7 +44,8 @@ def ohem_cross_entropy(
       pixels is 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[0.0, 0.0], [9.0, 0.0], [9.0, 0.0]])
