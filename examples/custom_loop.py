@@ -9,7 +9,8 @@ import jax
 import optax
 
 from flaxseg import create_train_state, eval_step, plain_unet, train_step, weighted_sum
-from flaxseg.data import iterate, shapes, train_batches
+from flaxseg.data import eval_batches, iterate, shapes, train_batches
+from flaxseg.inference.scoring import merge_all
 
 
 def main(steps: int = 60) -> float:
@@ -25,11 +26,14 @@ def main(steps: int = 60) -> float:
     for batch, _ in zip(iterate(batches, num_threads=2, prefetch=4), range(steps), strict=False):
         state, metrics = step(state, batch, key)
     print(f"after {steps} steps: {metrics.compute()}")
+    print(metrics.check.describe() or "all is finite")
 
-    held_out = train_batches(shapes("test"), canvas_size=(64, 64), batch_size=64, seed=0)[0]
-    scores = jax.jit(partial(eval_step, model=model))(state, held_out).confusion.compute()
-    print(f"held-out images: {scores}")
-    return scores["miou"]
+    held_out = shapes("test")
+    score = jax.jit(partial(eval_step, model=model))
+    batches = eval_batches(held_out, image_size=(64, 64), batch_size=64)
+    scores = merge_all(score(state, batch) for batch in iterate(batches, num_threads=2, prefetch=4))
+    print(f"held-out images:\n{scores.table(held_out.class_names)}")
+    return scores.compute()["miou"]
 
 
 if __name__ == "__main__":

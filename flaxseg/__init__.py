@@ -9,8 +9,10 @@ if is_command():
 
 # ruff: isort: split
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
+from flaxseg import losses
 from flaxseg.augment import make_augment
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
 from flaxseg.errors import (
@@ -21,11 +23,12 @@ from flaxseg.errors import (
     FlaxsegError,
     TrainingError,
     WeightsError,
+    unknown_attribute,
 )
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.losses import LossFn, weighted_sum
 from flaxseg.metrics import ConfusionMatrix
-from flaxseg.models import build_model, plain_unet, unet
+from flaxseg.models import build_model, constructors, plain_unet, unet
 from flaxseg.models.freezing import freeze
 from flaxseg.models.pretrained.load import load_pretrained
 from flaxseg.models.rematerialization import rematerialize
@@ -90,4 +93,11 @@ def __getattr__(name: str) -> Any:
     """Imports on first use what training does not need."""
     if name in ("Predictor", "load"):
         return getattr(importlib.import_module("flaxseg.deploy.predictor"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    exported = {known: f"flaxseg.{known}" for known in __all__}
+    raise unknown_attribute(__name__, name, losses.expressions() | constructors() | exported)
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, those that are imported on first use among them, and the imported packages."""
+    packages = [name for name in globals() if hasattr(sys.modules.get(f"{__name__}.{name}"), "__path__")]
+    return sorted({*__all__, *packages, "__version__"})

@@ -251,3 +251,19 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     by_lower_case = {candidate.lower(): candidate for candidate in candidates}
     near = difflib.get_close_matches(name.lower(), list(by_lower_case), n=1, cutoff=0.55)
     return by_lower_case[near[0]] if near else ""
+
+
+def unknown_attribute(module: str, name: str, expressions: Mapping[str, str]) -> AttributeError:
+    """Returns the error about an attribute that a module lacks, with the expression for the nearest name.
+
+    Args:
+      module: the name of the module.
+      name: the attribute, perhaps a name that a class has elsewhere, such as `DiceLoss` or `DeepLabV3Plus`.
+      expressions: what to write instead, by name.
+    """
+    message = f"module {module!r} has no attribute {name!r}"
+    if not name.startswith("_"):
+        plain = {known.replace("_", "").lower(): known for known in expressions}
+        near = nearest(name.replace("_", "").lower().removesuffix("loss"), plain)
+        message += f"; did you mean {expressions[plain[near]]}?" if near else ""
+    return AttributeError(message)

@@ -11,17 +11,17 @@ PACKAGE = Path(__file__).resolve().parent.parent / "flaxseg"
 
 FLOORS = {
     "compile_cache errors host_memory interrupts": "",
-    "ops registry": "errors",
+    "ops registry shapes": "errors",
     "data": "errors registry",
-    "metrics": "data.types errors ops",
-    "augment losses": "data.types errors ops registry",
+    "metrics": "data.types errors ops shapes",
+    "augment losses": "data.types errors ops registry shapes",
     "models": "errors ops registry",
     "optimizers": "errors registry",
     "report": "data errors metrics",
-    "inference": "data.types errors metrics models ops registry",
+    "inference": "data.types errors metrics models ops registry shapes",
     "config": "augment data errors losses metrics models optimizers registry report",
     "train": "augment config data errors host_memory inference interrupts losses metrics models ops optimizers "
-    "registry report",
+    "registry report shapes",
     "callbacks": "config data errors metrics report train",
     "deploy": "config data errors inference metrics models ops report train",
     "inspection": "config data errors losses models registry report train",
@@ -68,6 +68,7 @@ def test_the_package_directory_holds_only_commands_and_packages():
         "host_memory.py",
         "notebook.py",
         "registry.py",
+        "shapes.py",
         *(f"{name}.py" for name in COMMANDS),
     }
 

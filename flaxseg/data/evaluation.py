@@ -23,7 +23,7 @@ def eval_batches(
     *,
     image_size: tuple[int, int],
     batch_size: int,
-    native: bool,
+    native: bool = True,
     scale: float | None = None,
     process_index: int = 0,
     process_count: int = 1,

@@ -12,9 +12,11 @@ import numpy as np
 from flax import struct
 
 from flaxseg.data.types import Batch
+from flaxseg.errors import check_choice
 from flaxseg.metrics import METRICS, ConfusionMatrix, PerImage
 from flaxseg.metrics.accumulation import PerImageMetric
 from flaxseg.ops import resize_bilinear_ragged
+from flaxseg.shapes import check_label
 
 _AHEAD = 2
 """The number of batches whose scores are not fetched yet, so that the device never waits for the host."""
@@ -143,9 +145,15 @@ def score_logits(
       scale: the factor that images were multiplied by; at 1, logits are those of the label's own pixels and are not
         resized. None if the logits of each image fill the array.
       rows_last: the order in which logits are resized; see `resize_bilinear_ragged`.
+
+    Raises:
+      ArgumentError: labels do not fit the logits, or a metric is unknown.
     """
     logits = logits_of_labels(logits, batch, scale=scale, rows_last=rows_last)
     label, size = batch["label"], batch.get("size")
+    check_label(label, tuple(logits.shape[:-1]), logits=logits)
+    for name in metrics:
+        check_choice("metrics", name, METRICS)
     output = {
         "logits": logits, "prediction": logits.argmax(-1), "label": label, "num_classes": logits.shape[-1], "size": size
     }  # fmt: skip

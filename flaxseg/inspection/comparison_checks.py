@@ -25,7 +25,7 @@ def check_missing_classes(train: Statistics, evaluation: Statistics, class_names
     for missing, text in (
         (in_eval & ~in_train, "occur in eval but never in train, so they cannot be learned"),
         (~in_eval & ~in_train, "never occur"),
-        (~in_eval & in_train, "never occur in eval, so they have no scores"),
+        (~in_eval & in_train, "never occur in eval, so they have no scores, or an IoU of 0 if they are predicted"),
     ):
         names = [name for name, is_missing in zip(class_names, missing, strict=True) if is_missing]
         if names:

@@ -1,12 +1,12 @@
 """Losses by name, and their weighted sum. All take logits and labels, and exclude ignored pixels exactly."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
-from flaxseg.errors import NON_NEGATIVE, ArgumentError
+from flaxseg.errors import NON_NEGATIVE, ArgumentError, did_you_mean, unknown_attribute
 from flaxseg.losses.binary_cross_entropy import binary_cross_entropy
 from flaxseg.losses.boundary import boundary
 from flaxseg.losses.cldice import cldice
@@ -17,6 +17,7 @@ from flaxseg.losses.jaccard import jaccard, soft_iou
 from flaxseg.losses.lovasz import lovasz_hinge, lovasz_softmax
 from flaxseg.losses.mcc import mcc
 from flaxseg.losses.ohem import ohem_cross_entropy
+from flaxseg.losses.pixels import check_arrays
 from flaxseg.losses.poly import poly_cross_entropy
 from flaxseg.losses.tversky import focal_tversky, tversky
 from flaxseg.registry import look_up, option_names
@@ -106,13 +107,16 @@ def weighted_sum(
       auxiliary heads' weighted losses as `auxiliary`.
 
     Raises:
-      ArgumentError: an unknown name, a negative `auxiliary_weight`, or class weights that no loss takes; and when the
-        returned function is called, options or class weights that are out of range or do not fit the logits.
+      ArgumentError: an unknown name or option, a negative `auxiliary_weight`, or class weights that no loss takes; and
+        when the returned function is called, labels that do not fit the logits, and options or class weights that are
+        out of range or do not fit the logits.
     """
     NON_NEGATIVE.check("auxiliary_weight", auxiliary_weight)
     computed = [name for name, weight in weights.items() if isinstance(weight, jax.Array) or weight]
     functions = {name: look_up(name, LOSSES, argument="weights") for name in computed}
     keywords = {name: dict((options or {}).get(name, {})) for name in functions}
+    for name in functions:
+        _check_options(name, keywords[name])
     weighted = [name for name, function in functions.items() if "class_weights" in option_names(function)]
     if class_weights is not None:
         class_weights = tuple(class_weights)
@@ -128,6 +132,7 @@ def weighted_sum(
 
     def head_loss(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         if class_weights is not None and len(class_weights) != logits.shape[-1]:
+            check_arrays(logits, label)  # If the last axis is not the classes, the weights are not what is wrong.
             raise ArgumentError(
                 "class_weights",
                 class_weights,
@@ -155,6 +160,27 @@ def weighted_sum(
     return loss_fn
 
 
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raises ArgumentError for options that a loss of LOSSES does not take; those of other functions are not known."""
+    known = option_names(LOSSES[name]) if name in LOSSES else list(options)
+    for option, value in options.items():
+        if option not in known:
+            problem = f"no such option{did_you_mean(option, known)}; options are {', '.join(known) or 'none'}"
+            raise ArgumentError(f"options.{name}.{option}", value, problem)
+
+
 def _where_weighted(weight: float | jax.Array, value: jax.Array) -> jax.Array:
     """Returns a value, or zeros if the weight is an array of 0; then the gradient of the value is 0, too, never NaN."""
     return jnp.where(weight != 0, value, jnp.zeros_like(value)) if isinstance(weight, jax.Array) else value
+
+
+def expressions() -> dict[str, str]:
+    """Returns how each loss of LOSSES is called, by name, for error messages."""
+    return {name: f"flaxseg.losses.{name}(logits, label)" for name in LOSSES}
+
+
+if not TYPE_CHECKING:  # A type checker would otherwise accept any name.
+
+    def __getattr__(name: str) -> Any:
+        """Names the nearest loss in the error about one that does not exist, such as `DiceLoss`."""
+        raise unknown_attribute(__name__, name, expressions())

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from flaxseg.errors import FRACTION, ArgumentError
 from flaxseg.losses.pixels import (
+    check_arrays,
     check_one_per_class,
     log_sigmoid,
     masked_logits,
@@ -36,7 +37,7 @@ def binary_cross_entropy(
       float32 scalar of at least 0; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range, or the number of weights is not K.
+      ArgumentError: the label does not fit the logits, an option is out of range, or the number of weights is not K.
 
     Example:
       >>> float(binary_cross_entropy(jnp.array([[2.0], [5.0]]), jnp.array([1, 255])))  # log(1 + exp(-2))
@@ -44,6 +45,7 @@ def binary_cross_entropy(
 
     Good 1952, https://doi.org/10.1111/j.2517-6161.1952.tb00104.x
     """
+    check_arrays(logits, label)
     num_classes = logits.shape[-1]
     FRACTION.check("label_smoothing", label_smoothing)
     weights = 1.0 if pos_weight is None else _weight_vector(pos_weight, num_classes)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flaxseg.losses.pixels import (
     check_images,
-    check_two_classes,
+    check_softmax,
     foreground_weight_vector,
     one_hot_target,
     probabilities,
@@ -43,7 +43,8 @@ def boundary(logits: jax.Array, label: jax.Array, *, foreground_weights: Sequenc
       float32 scalar, negative for good predictions; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: a weight is negative or all are 0, their number is not K, K = 1, or the logits are not images.
+      ArgumentError: the label does not fit the logits, a weight is negative or all are 0, their number is not K, K = 1,
+        or the logits are not images.
 
     Example:
       >>> label = jnp.array([[0, 0, 1, 1]])
@@ -52,7 +53,7 @@ def boundary(logits: jax.Array, label: jax.Array, *, foreground_weights: Sequenc
 
     Kervadec et al. 2019, https://arxiv.org/abs/1812.07032
     """
-    check_two_classes(logits, "boundary")
+    check_softmax(logits, label, "boundary")
     check_images(logits, "boundary")
     num_classes = logits.shape[-1]
     weights = foreground_weight_vector(foreground_weights, num_classes)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flaxseg.errors import POSITIVE, check_integer
 from flaxseg.losses.pixels import (
     check_images,
-    check_two_classes,
+    check_softmax,
     foreground_weight_vector,
     one_hot_target,
     probabilities,
@@ -53,7 +53,8 @@ def cldice(
       float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range, the number of weights is not K, K = 1, or the logits are not images.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of weights is not K,
+        K = 1, or the logits are not images.
 
     Example:
       >>> label = jnp.array([[0, 1, 0]] * 3)
@@ -62,7 +63,7 @@ def cldice(
 
     Shit et al. 2021, https://arxiv.org/abs/2003.07311
     """
-    check_two_classes(logits, "cldice")
+    check_softmax(logits, label, "cldice")
     check_images(logits, "cldice")
     check_integer("iterations", iterations, 0)
     POSITIVE.check("smooth", smooth)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flaxseg.errors import FRACTION
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_softmax,
     class_weight_vector,
     masked_logits,
     pixel_weights,
@@ -41,7 +41,8 @@ def cross_entropy(
       float32 scalar of at least 0; 0 if all pixels are ignored or have weight 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[2.0, 0.0], [0.0, 0.0]])
@@ -50,7 +51,7 @@ def cross_entropy(
 
     Label smoothing: Szegedy et al. 2016, https://arxiv.org/abs/1512.00567
     """
-    check_two_classes(logits, "cross_entropy")
+    check_softmax(logits, label, "cross_entropy")
     FRACTION.check("label_smoothing", label_smoothing)
     weights = pixel_weights(label, class_weights, logits.shape[-1])
     log_p = jax.nn.log_softmax(masked_logits(logits, label))

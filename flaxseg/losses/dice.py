@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.losses.overlap import class_mean, class_sums, safe_ratio, tversky_index
-from flaxseg.losses.pixels import check_two_classes, class_weight_vector
+from flaxseg.losses.pixels import check_softmax, class_weight_vector
 
 
 def dice(
@@ -34,7 +34,8 @@ def dice(
       float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])
@@ -71,7 +72,8 @@ def log_cosh_dice(
       float32 scalar from 0 to log cosh 1 = 0.434; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[0.0, 50.0], [50.0, 0.0]])
@@ -80,7 +82,7 @@ def log_cosh_dice(
 
     Jadon 2020, https://arxiv.org/abs/2006.14822
     """
-    check_two_classes(logits, "log_cosh_dice")
+    check_softmax(logits, label, "log_cosh_dice")
     return jnp.log(jnp.cosh(dice(logits, label, smooth=smooth, class_weights=class_weights, present_only=present_only)))
 
 
@@ -104,7 +106,8 @@ def generalized_dice(logits: jax.Array, label: jax.Array, *, class_weights: Sequ
       float32 scalar from 0 to 1; 0 if all pixels are ignored or belong to classes of weight 0.
 
     Raises:
-      ArgumentError: a class weight is negative or all are 0, their number is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, a class weight is negative or all are 0, their number is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from flaxseg.errors import FRACTION, NON_NEGATIVE
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_arrays,
+    check_softmax,
     log_sigmoid,
     masked_logits,
     one_vs_rest_target,
@@ -42,7 +43,8 @@ def focal(
       float32 scalar of at least 0; 0 if all pixels are ignored or have weight 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[0.0, 0.0], [3.0, 0.0]])
@@ -51,7 +53,7 @@ def focal(
 
     Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
-    check_two_classes(logits, "focal")
+    check_softmax(logits, label, "focal")
     NON_NEGATIVE.check("gamma", gamma)
     weights = pixel_weights(label, class_weights, logits.shape[-1])
     log_p = target_log_probability(logits, label)
@@ -79,7 +81,7 @@ def binary_focal(logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, alp
       float32 scalar of at least 0; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range.
+      ArgumentError: the label does not fit the logits, or an option is out of range.
 
     Example:
       >>> float(binary_focal(jnp.zeros((2, 1)), jnp.array([1, 255]), alpha=0.25))  # 0.25 * (1 - 1/2) ** 2 * log(2)
@@ -87,6 +89,7 @@ def binary_focal(logits: jax.Array, label: jax.Array, *, gamma: float = 2.0, alp
 
     Lin et al. 2017, https://arxiv.org/abs/1708.02002
     """
+    check_arrays(logits, label)
     NON_NEGATIVE.check("gamma", gamma)
     if alpha is not None:
         FRACTION.check("alpha", alpha)

@@ -34,7 +34,8 @@ def jaccard(
       float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])
@@ -69,7 +70,8 @@ def soft_iou(
       float32 scalar from 0 to 1; 0 if all pixels are ignored or belong to classes of weight 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[[50.0, 0.0], [0.0, 50.0]], [[50.0, 0.0], [0.0, 50.0]]])

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_arrays,
+    check_softmax,
     masked_logits,
     one_hot_target,
     one_vs_rest_target,
@@ -40,7 +41,7 @@ def lovasz_softmax(
       float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: K = 1.
+      ArgumentError: the label does not fit the logits, or K = 1.
 
     Example:
       >>> logits = jnp.log(jnp.array([[0.75, 0.25], [0.5, 0.5]]))
@@ -49,7 +50,7 @@ def lovasz_softmax(
 
     Berman et al. 2018, https://arxiv.org/abs/1705.08790
     """
-    check_two_classes(logits, "lovasz_softmax")
+    check_softmax(logits, label, "lovasz_softmax")
     target = one_hot_target(label, logits.shape[-1])
     losses = _class_losses(jnp.abs(target - probabilities(logits, label)), target, label, per_image)
     class_sizes = target.reshape(losses.shape[0], -1, losses.shape[1]).sum(1)
@@ -78,12 +79,16 @@ def lovasz_hinge(logits: jax.Array, label: jax.Array, *, per_image: bool = False
     Returns:
       float32 scalar of at least 0; 0 if all pixels are ignored.
 
+    Raises:
+      ArgumentError: the label does not fit the logits.
+
     Example:
       >>> float(lovasz_hinge(jnp.array([[0.5], [-2.0]]), jnp.array([1, 0])))  # max(0, 1 - 0.5), and no other error
       0.5
 
     Berman et al. 2018, https://arxiv.org/abs/1705.08790
     """
+    check_arrays(logits, label)
     num_classes = logits.shape[-1]
     scores = masked_logits(logits, label)
     if num_classes == 2:

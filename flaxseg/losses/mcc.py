@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from flaxseg.losses.pixels import check_two_classes, one_hot_target, probabilities, valid_mask
+from flaxseg.losses.pixels import check_softmax, one_hot_target, probabilities, valid_mask
 
 _EPSILON = 1e-5
 """Added to each sum, so that the correlation is defined if only one class is present."""
@@ -27,7 +27,7 @@ def mcc(logits: jax.Array, label: jax.Array) -> jax.Array:
       float32 scalar from 0 (all correct) to 2 (all wrong); 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: K = 1.
+      ArgumentError: the label does not fit the logits, or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])
@@ -36,7 +36,7 @@ def mcc(logits: jax.Array, label: jax.Array) -> jax.Array:
 
     Abhishek and Hamarneh 2021, https://arxiv.org/abs/2010.13454
     """
-    check_two_classes(logits, "mcc")
+    check_softmax(logits, label, "mcc")
     valid = valid_mask(label)
     p, t = probabilities(logits, label), one_hot_target(label, logits.shape[-1])
     # Each sum is computed separately, because the difference of two large sums could round to a negative number. The

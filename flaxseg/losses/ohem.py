@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flaxseg.errors import FRACTION
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_softmax,
     pixel_weights,
     target_log_probability,
     valid_mask,
@@ -44,7 +44,8 @@ def ohem_cross_entropy(
       pixels is 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[0.0, 0.0], [9.0, 0.0], [9.0, 0.0]])
@@ -53,7 +54,7 @@ def ohem_cross_entropy(
 
     Shrivastava et al. 2016, https://arxiv.org/abs/1604.03540
     """
-    check_two_classes(logits, "ohem_cross_entropy")
+    check_softmax(logits, label, "ohem_cross_entropy")
     FRACTION.check("threshold", threshold)
     FRACTION.check("min_kept", min_kept)
     weights = pixel_weights(label, class_weights, logits.shape[-1])

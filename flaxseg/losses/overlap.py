@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from flaxseg.errors import NON_NEGATIVE
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_softmax,
     class_weight_vector,
     one_hot_target,
     probabilities,
@@ -44,7 +44,7 @@ def class_sums(logits: jax.Array, label: jax.Array, *, loss: str, per_image: boo
     Raises:
       ArgumentError: K = 1.
     """
-    check_two_classes(logits, loss)
+    check_softmax(logits, label, loss)
     p, target = probabilities(logits, label), one_hot_target(label, logits.shape[-1])
     axes = tuple(range(int(per_image), label.ndim))
     return ClassSums((p * target).sum(axes), p.sum(axes), target.sum(axes))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import ArgumentError
+from flaxseg.shapes import check_label
 
 
 def valid_mask(label: jax.Array) -> jax.Array:
@@ -155,8 +156,17 @@ def check_images(logits: jax.Array, loss: str) -> None:
         )
 
 
-def check_two_classes(logits: jax.Array, loss: str) -> None:
-    """Raises ArgumentError for logits [..., 1], whose softmax is always 1."""
+def check_arrays(logits: jax.Array, label: jax.Array) -> None:
+    """Raises ArrayError unless label is integer[...] for logits [..., K]; every loss begins with it.
+
+    Without it, labels [B, H, W, 1] would be broadcast against all pixels of the batch.
+    """
+    check_label(label, tuple(logits.shape[:-1]), logits=logits)
+
+
+def check_softmax(logits: jax.Array, label: jax.Array, loss: str) -> None:
+    """Raises ArrayError for labels that do not fit, ArgumentError for logits [..., 1], whose softmax is always 1."""
+    check_arrays(logits, label)
     if logits.shape[-1] < 2:
         raise ArgumentError(
             "num_classes",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from flaxseg.errors import Range
 from flaxseg.losses.pixels import (
-    check_two_classes,
+    check_softmax,
     pixel_weights,
     target_log_probability,
     weighted_mean,
@@ -35,7 +35,8 @@ def poly_cross_entropy(
       float32 scalar of at least 0; 0 if all pixels are ignored or have weight 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[0.0, 0.0], [3.0, 0.0]])
@@ -44,7 +45,7 @@ def poly_cross_entropy(
 
     Leng et al. 2022, https://arxiv.org/abs/2204.12511
     """
-    check_two_classes(logits, "poly_cross_entropy")
+    check_softmax(logits, label, "poly_cross_entropy")
     Range(-1).check("epsilon", epsilon)
     weights = pixel_weights(label, class_weights, logits.shape[-1])
     log_p = target_log_probability(logits, label)

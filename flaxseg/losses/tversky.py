@@ -39,7 +39,8 @@ def tversky(
       float32 scalar from 0 to 1; 0 if all pixels are ignored.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])
@@ -82,7 +83,8 @@ def focal_tversky(
       float32 scalar from 0 to 1; 0 if all pixels are ignored. Classes with a loss of 0 have a gradient of 0.
 
     Raises:
-      ArgumentError: an option is out of range, the number of class weights is not K, or K = 1.
+      ArgumentError: the label does not fit the logits, an option is out of range, the number of class weights is not K,
+        or K = 1.
 
     Example:
       >>> logits = jnp.array([[50.0, 0.0], [0.0, 50.0], [0.0, 50.0]])

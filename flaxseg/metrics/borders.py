@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.metrics.counting import is_class
+from flaxseg.shapes import check_label
 
 IGNORED = -1
 """Code of pixels whose class is unknown, which form no border."""
@@ -23,6 +24,7 @@ def class_codes(
       num_classes: K.
       size: int32[B, 2], height and width of each image, which is in the upper left of the array; None for full size.
     """
+    check_label(label, tuple(prediction.shape), of="the predictions")
     valid = is_class(label, num_classes) & is_class(prediction, num_classes)
     invalid_code = jnp.where(image_mask(label.shape, size), IGNORED, OUTSIDE)
     codes = [jnp.where(valid, classes.astype(jnp.int32), invalid_code) for classes in (label, prediction)]

@@ -23,6 +23,11 @@ from flaxseg.metrics.borders import (
 from flaxseg.metrics.counting import counted, histogram
 from flaxseg.metrics.ratios import defined_mean, ratio
 
+_NO_OUTLINES = (
+    "The labels have no outlines between classes: an image has only one class, or ignored pixels lie between its "
+    "classes. There is no F-score, and the only true bands of Boundary IoU are those along the edges of the images."
+)
+
 Codes = tuple[jax.Array, jax.Array]
 """The class codes of label and prediction, int32[B, H, W] each."""
 
@@ -42,7 +47,8 @@ class Boundary(CountMetric):
 
     Both pool the pixels of all images. Ignored pixels belong to no band and no outline, and form none at their
     neighbors, so that predictions there have no effect. If a dataset surrounds its objects with ignored pixels, little
-    or no boundary remains to be scored.
+    or no boundary remains to be scored: where no class has a true outline in any image, the F-score of every class is
+    NaN, and `table` says so; the only true bands are then those along the edges of the images.
 
     Cheng et al. 2021, https://arxiv.org/abs/2103.16562. Csurka et al. 2013, https://doi.org/10.5244/C.27.32; the disk
     and the edge as in Perazzi et al. 2016, https://doi.org/10.1109/CVPR.2016.85
@@ -99,23 +105,29 @@ class Boundary(CountMetric):
     def f_score(self) -> np.ndarray:
         """Returns the boundary F-score of each class, float64[K].
 
-        NaN if neither label nor prediction has an outline, 0 if only one of them has.
+        NaN if neither label nor prediction has an outline, 0 if only one of them has; NaN for all classes if no label
+        has any outline, because then there is nothing to match.
         """
         matched_label, label, matched, prediction = np.moveaxis(np.asarray(self.to_host().outlines), -1, 0)
         recall, precision = (np.nan_to_num(ratio(a, b)) for a, b in ((matched_label, label), (matched, prediction)))
         score = np.nan_to_num(ratio(2 * precision * recall, precision + recall))
-        return np.where(label + prediction > 0, score, np.nan)
+        return np.where((label + prediction > 0) & label.any(), score, np.nan)
 
     def compute(self) -> dict[str, float]:
         """Returns `boundary/miou` and `boundary/mean_f_score`, the means over the classes that are not NaN."""
         return {"boundary/miou": defined_mean(self.iou()), "boundary/mean_f_score": defined_mean(self.f_score())}
 
     def table(self, class_names: Sequence[str]) -> str:
-        """Returns a text table of the Boundary IoU and boundary F-score of each class."""
+        """Returns a text table of the Boundary IoU and boundary F-score of each class.
+
+        A last line reports where the labels have no outline at all.
+        """
         width = max(len("class"), *map(len, class_names))
         lines = [f"{'class':<{width}}  {'boundary IoU':>12}  {'F-score':>7}"]
         columns = zip(class_names, self.iou(), self.f_score(), strict=True)
-        return "\n".join(lines + [f"{name:<{width}}  {iou:12.4f}  {score:7.4f}" for name, iou, score in columns])
+        lines += [f"{name:<{width}}  {iou:12.4f}  {score:7.4f}" for name, iou, score in columns]
+        bands, outlines = np.asarray(self.to_host().bands), np.asarray(self.to_host().outlines)
+        return "\n".join(lines + [_NO_OUTLINES] * bool(bands.any() and not outlines[:, 1].any()))
 
 
 def band_width(squared_diagonal: jax.Array, max_width: int) -> jax.Array:

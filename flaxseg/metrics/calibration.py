@@ -13,6 +13,7 @@ from flaxseg.metrics.confidence import confidence
 from flaxseg.metrics.counting import histogram, is_class
 from flaxseg.metrics.fixed_point import join_bytes, split_bytes
 from flaxseg.metrics.ratios import ratio
+from flaxseg.shapes import check_label
 
 BINS = 15
 
@@ -64,6 +65,7 @@ class Calibration(CountMetric):
           logits: float[B, H, W, K].
           label: integer[B, H, W]; pixels that are not labeled with a class are excluded.
         """
+        check_label(label, tuple(logits.shape[:-1]), logits=logits)
         probability = confidence(logits.astype(jnp.float32))
         defined, valid = ~jnp.isnan(probability), is_class(label, logits.shape[-1])
         bins = (probability[..., None] >= jnp.asarray(EDGES[1:-1], jnp.float32)).sum(-1)

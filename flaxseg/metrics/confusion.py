@@ -10,6 +10,7 @@ from flax import struct
 from flaxseg.metrics.accumulation import CountMetric
 from flaxseg.metrics.counting import pair_counts
 from flaxseg.metrics.scores import SCORES, per_class_table
+from flaxseg.shapes import check_label
 
 
 @struct.dataclass
@@ -35,7 +36,11 @@ class ConfusionMatrix(CountMetric):
           label: integer[...] of the same shape; pixels where the label or the prediction is not a class, such as
             IGNORE_LABEL, are excluded.
           num_classes: K.
+
+        Raises:
+          ArgumentError: labels are not integers, or do not have the shape of the predictions.
         """
+        check_label(label, tuple(prediction.shape), of="the predictions")
         if label.ndim < 3:
             prediction, label = prediction.reshape(1, -1), label.reshape(1, -1)
         return cls(pair_counts(prediction, label, num_classes).sum(0))

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from flaxseg.shapes import check_label
+
 
 def is_class(values: jax.Array, num_classes: int) -> jax.Array:
     """Returns bool[...]: whether integer[...] is a class, 0..num_classes-1; False for IGNORE_LABEL."""
@@ -66,6 +68,7 @@ def pair_counts(prediction: jax.Array, label: jax.Array, num_classes: int) -> ja
       label: integer of the same shape; pixels where the label or the prediction is not a class are excluded.
       num_classes: K.
     """
+    check_label(label, tuple(prediction.shape), of="the predictions")
     valid = is_class(label, num_classes) & is_class(prediction, num_classes)
     pair = label.astype(jnp.int32) * num_classes + prediction.astype(jnp.int32)
     counts = histogram(jnp.where(valid, pair, num_classes**2), num_classes**2)

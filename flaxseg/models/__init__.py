@@ -6,11 +6,11 @@ are functions in files of `standalone/`, with a row each.
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 
-from flaxseg.errors import ArgumentError
+from flaxseg.errors import ArgumentError, unknown_attribute
 from flaxseg.models.architecture import Architecture
 from flaxseg.models.contract import check_contract
 from flaxseg.models.decoders.decoder import Decoder
@@ -131,3 +131,15 @@ def _check_takes(entry: Callable[..., Any], name: str, keywords: Mapping[str, An
             f"cannot be called with the keywords {', '.join(keywords)} ({error}); a function that returns a network "
             "takes num_classes, dtype and its options as keywords",
         ) from error
+
+
+if not TYPE_CHECKING:  # A type checker would otherwise accept any name.
+
+    def __getattr__(name: str) -> Any:
+        """Names the nearest network in the error about one that does not exist, such as `DeepLabV3Plus`."""
+        raise unknown_attribute(__name__, name, constructors())
+
+
+def constructors() -> dict[str, str]:
+    """Returns how each network of MODELS is made, by name, for error messages."""
+    return {name: f"flaxseg.build_model({name!r}, num_classes=...)" for name in MODELS}

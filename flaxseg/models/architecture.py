@@ -6,11 +6,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from flaxseg.errors import POSITIVE, ArgumentError, check_boolean, check_integer, did_you_mean
+from flaxseg.errors import POSITIVE, ArgumentError, check_boolean, check_integer
 from flaxseg.models.arguments import NormalizationValues, channel_values, check_dtype
 from flaxseg.models.decoders.decoder import GIVEN_FIELDS, Decoder
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import ENCODERS, look_up_encoder, make_encoder
+from flaxseg.models.option_names import names_checked
 from flaxseg.registry import Option, argument_options, field_options
 
 
@@ -37,6 +38,7 @@ class Architecture:
     auxiliary_channels: int = 0
     align_corners: bool = True
 
+    @names_checked
     def __call__(
         self,
         *,
@@ -59,7 +61,7 @@ class Architecture:
 
         Args:
           num_classes: number of classes, the channels of the logits.
-          encoder: a name of ENCODERS; None: the architecture's default.
+          encoder: the name of an encoder, which `flaxseg models` lists; None: the architecture's default.
           encoder_depth: number of times that the encoder halves the image (or would, without dilation); None: the
             architecture's default.
           output_stride: the encoder's smallest features are at 1 / output_stride of the image's size; strides of less
@@ -167,13 +169,6 @@ class Architecture:
         return [option for option in field_options(self.decoder) if option.name not in GIVEN_FIELDS]
 
     def _make_decoder(self, options: Mapping[str, Any], given: Mapping[str, Any]) -> Decoder:
-        allowed = [option.name for option in self._decoder_options()]
-        for name, value in options.items():
-            if name not in allowed:
-                names = [option.name for option in self.options()]
-                raise ArgumentError(
-                    name, value, f"no such option{did_you_mean(name, names)}; options are {', '.join(names)}"
-                )
         # Flax modules have to be hashable.
         hashable = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
         set_here = {name: value for name, value in given.items() if name in self._decoder_fields()}

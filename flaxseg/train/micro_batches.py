@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from flaxseg.errors import ArgumentError, check_choice
-from flaxseg.inference.forward import normalize
+from flaxseg.inference.forward import channels_checked, normalize
 from flaxseg.models.encoded import EncodedImages
 from flaxseg.models.protocol import SegmentationModel, Variables
 from flaxseg.train.batch_statistics import COLLECTION, NormalizedByWholeBatch, WithStatistics
@@ -92,13 +92,14 @@ def _forward(
     """Returns the updated batch statistics, by collection, and the logits with those of auxiliary heads."""
     image, dropout_key = inputs
     inputs_of_model: Any = image if isinstance(image, EncodedImages) else normalize(image, model)
-    logits, updates = model.apply(
-        variables,
-        inputs_of_model,
-        train=True,
-        mutable=["batch_stats", "auxiliary", COLLECTION],
-        rngs={"dropout": dropout_key},
-    )
+    with channels_checked(image):
+        logits, updates = model.apply(
+            variables,
+            inputs_of_model,
+            train=True,
+            mutable=["batch_stats", "auxiliary", COLLECTION],
+            rngs={"dropout": dropout_key},
+        )
     statistics = {name: updates.get(name, {}) for name in ("batch_stats", COLLECTION)}
     return statistics, (logits, updates.get("auxiliary", {}))
 

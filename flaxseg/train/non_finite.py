@@ -7,17 +7,10 @@ from typing import Any, Self
 import numpy as np
 
 from flaxseg.errors import TrainingError
-from flaxseg.train.step_check import KINDS
+from flaxseg.train.step_check import KINDS, MEANING
 from flaxseg.train.step_metrics import TrainMetrics
 
 _MAX_LISTED = 16
-
-_MEANING = {
-    "input": "an image is not finite after augmentation",
-    "loss": "the loss is not finite, although every image is",
-    "gradient": "the gradient is not finite, although the loss is",
-    "update": "the update of the parameters or of the batch statistics is not finite, although the gradient is",
-}
 
 _REMEDY = {
     "input": "Correct these images, your Source, or the augmentation that makes them so",
@@ -66,7 +59,7 @@ class NonFinite:
         if self.kind == "loss":
             which = " and ".join(self.parts) or "only the weighted sum"
             details.insert(0, f"not finite: {which}")
-        text = f"step {self.step}: {_MEANING[self.kind]} ({', '.join(details)})"
+        text = f"step {self.step}: {MEANING[self.kind]} ({', '.join(details)})"
         if self.kind == "input":
             named = [ids[row] if row < len(ids) else f"number {row} of the batch" for row in self.rows]
             text += f". The images: {listed(named)}"

@@ -18,6 +18,7 @@ from flaxseg.inference.scoring import EvalMetrics, score_logits
 from flaxseg.losses import LossFn
 from flaxseg.models.protocol import SegmentationModel, Variables
 from flaxseg.optimizers import plateau_multiplier
+from flaxseg.shapes import check_batch, check_image
 from flaxseg.train.micro_batches import training_logits
 from flaxseg.train.step_check import check_step, select
 from flaxseg.train.step_metrics import TrainMetrics
@@ -103,6 +104,7 @@ def initial_variables(
       image: a batch of images [B, H, W, C], or only its shape.
       model: the network.
     """
+    check_image(image)
     blank = jnp.zeros((1, *image.shape[1:]), jnp.float32)
     variables = model.init(key, blank, train=False)
     return {name: variables[name] for name in ("params", "batch_stats") if name in variables}
@@ -125,8 +127,8 @@ def train_step(
 
     Args:
       state: from `create_train_state` or the previous step.
-      batch: `image` [B, H, W, C] with values 0..255, or a frozen encoder's features of such images (`EncodedImages`),
-        and `label` integer[B, H, W].
+      batch: `image` [B, H, W, C] with values 0..255 (not 0..1, which cannot be noticed here), or a frozen encoder's
+        features of such images (`EncodedImages`), and `label` integer[B, H, W].
       key: one random key for the whole run, into which each step folds its number.
       model: the network. To freeze a part of it, wrap it with `freeze`, and `tx` with `with_frozen_parameters`.
       loss_fn: (logits, label, *auxiliary_logits) -> (total, parts), such as `weighted_sum({"cross_entropy": 1.0})`.
@@ -139,8 +141,10 @@ def train_step(
       not finite (see `StepCheck`), and the state is the one before the step.
 
     Raises:
-      ArgumentError: the options do not fit the state or the batch.
+      ArgumentError: the options do not fit the state or the batch, the batch lacks a key, its labels do not fit its
+        images, or its images have another number of channels than those that the network was made for.
     """
+    check_batch(batch)
     augment_key, dropout_key = step_keys(key, state.step)
     if augment_fn is not None:
         batch = augment_fn(augment_key, batch)
@@ -253,5 +257,10 @@ def eval_step(state: TrainState, batch: Batch, *, model: SegmentationModel, metr
       batch: `image`, `label`, and optionally `size`; see `score_logits`.
       model: the network.
       metrics: names of `metrics.METRICS` to compute in addition to the confusion matrix.
+
+    Raises:
+      ArgumentError: the batch lacks a key, its labels do not fit its images, its images have another number of channels
+        than those that the network was made for, or a metric is unknown.
     """
+    check_batch(batch)
     return score_logits(predict_logits(state, batch["image"], model=model), batch, metrics=metrics)

@@ -14,6 +14,21 @@ NOT_TAKEN = len(KINDS) + 1
 """The `code` of a step that was not taken because the step before it was not finite."""
 
 
+MEANING = {
+    "input": "an image is not finite after augmentation",
+    "loss": "the loss is not finite, although every image is",
+    "gradient": "the gradient is not finite, although the loss is",
+    "update": "the update of the parameters or of the batch statistics is not finite, although the gradient is",
+}
+"""What each of KINDS means, as a clause."""
+
+_REMEDY = {
+    "loss": "look for a label that is neither a class nor 255, and for images in another range than 0..255",
+    "gradient": "use a lower learning rate",
+    "update": "use a lower learning rate",
+}
+
+
 @struct.dataclass
 class StepCheck(clu_metrics.Metric):
     """What a training step found; only a step with `code` 0 changes the parameters."""
@@ -24,6 +39,19 @@ class StepCheck(clu_metrics.Metric):
     """bool[B]: whether each image is finite after augmentation."""
     skipped: jax.Array
     """int32 scalar: number of steps that the run has skipped so far, this one included."""
+
+    def describe(self) -> str:
+        """Returns what was the first to be non-finite, and the remedy, in a sentence; "" if all is finite.
+
+        Waits for the device.
+        """
+        code = int(self.code)
+        if code == 0:
+            return ""
+        if code == NOT_TAKEN:
+            return "the step was not taken, because one before it was not finite"
+        kind = KINDS[code - 1]
+        return f"{MEANING[kind]}, so the step was not taken" + (f"; {_REMEDY[kind]}" if kind in _REMEDY else "")
 
     def merge(self, other: "StepCheck") -> "StepCheck":  # type: ignore[override]
         """Returns the check of the later step, which has counted all skipped steps."""

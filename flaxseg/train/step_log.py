@@ -70,7 +70,8 @@ class StepLog:
         scalars = merged.compute()
         rate = self._steps_per_second(len(finished))
         self.restart_clock()
-        scalars["learning_rate"] = self._rate_after(step - 1 - self.skipped) * scalars.pop("plateau_multiplier")
+        multiplier = float(merged.plateau_multiplier.compute())
+        scalars["learning_rate"] = self._rate_after(step - 1 - self.skipped) * multiplier
         scalars["steps_per_second"], scalars["images_per_second"] = rate, self._batch_size * rate
         if self._on_skip is not None or self.skipped:
             scalars["skipped_steps"] = float(self.skipped)

@@ -45,11 +45,11 @@ class TrainMetrics:
         return self.replace(parts=parts)  # type: ignore[attr-defined,no-any-return]
 
     def compute(self) -> dict[str, float]:
-        """Returns `loss`, `loss/NAME` for each part, `grad_norm`, `update_norm`, `plateau_multiplier`, and averages.
+        """Returns `loss`, `loss/NAME` for each part, `grad_norm`, `update_norm`, and averages.
 
         The averages are those entries of `extra` that are a `clu.metrics.Average`. Waits for the device.
         """
-        named = {name: getattr(self, name) for name in ("loss", "grad_norm", "update_norm", "plateau_multiplier")}
+        named = {name: getattr(self, name) for name in ("loss", "grad_norm", "update_norm")}
         named |= {f"loss/{name}": part for name, part in self.parts.items()}
         named |= {name: metric for name, metric in self.extra.items() if isinstance(metric, clu_metrics.Average)}
         return {name: float(jax.device_get(metric.compute())) for name, metric in named.items()}

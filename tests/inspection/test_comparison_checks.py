@@ -33,7 +33,7 @@ def test_missing_classes():
     assert [finding.text for finding in check_missing_classes(train, evaluation, names)] == [
         "1 of 4 classes occur in eval but never in train, so they cannot be learned: dog",
         "1 of 4 classes never occur: fox",
-        "1 of 4 classes never occur in eval, so they have no scores: cat",
+        "1 of 4 classes never occur in eval, so they have no scores, or an IoU of 0 if they are predicted: cat",
     ]
     assert check_missing_classes(train, train, names)[0].text == "2 of 4 classes never occur: dog, fox"
 

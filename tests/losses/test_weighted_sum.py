@@ -73,6 +73,11 @@ def test_an_unknown_loss_is_named():
         weighted_sum({"dise": 1.0})
 
 
+def test_an_unknown_option_is_named():
+    with pytest.raises(ArgumentError, match=r"^options.dice.smoth = 1: no such option; did you mean 'smooth'"):
+        weighted_sum({"dice": 1.0}, {"dice": {"smoth": 1}})
+
+
 def test_errors_name_the_loss_and_its_option(pixels):
     loss_fn = weighted_sum({"dice": 1.0}, {"dice": {"smooth": -1.0}})
     with pytest.raises(ArgumentError, match="^options.dice.smooth = -1.0: must be a number of at least 0"):

@@ -106,6 +106,26 @@ def test_scores_of_classes_without_a_boundary():
     np.testing.assert_array_equal(metric.iou(), [0, np.nan])
     np.testing.assert_array_equal(metric.f_score(), [0, np.nan])
     assert metric.compute() == {"boundary/miou": 0, "boundary/mean_f_score": 0}
+    assert "no outlines" not in metric.table(["a", "b"])
+
+
+def test_an_outline_that_only_predictions_have_scores_0():
+    metric = Boundary(np.array([[8, 9, 9], [0, 0, 4]]), np.array([[6, 8, 6, 12], [0, 0, 0, 4]]))
+    # Precision 6 / 12 and recall 6 / 8; the false outline of the other class counts in this precision.
+    np.testing.assert_allclose(metric.f_score(), [0.6, 0.0])
+    assert metric.compute()["boundary/mean_f_score"] == pytest.approx(0.6)
+
+
+def test_labels_whose_classes_never_touch_have_no_f_score_and_the_table_says_why():
+    label = np.zeros((1, 12, 12), np.int32)
+    label[0, :, 4:6], label[0, :, 6:] = 255, 1
+    prediction = np.zeros_like(label)
+    prediction[0, 8:, :3] = 1
+    metric = Boundary(*measured_counts(prediction, label))
+    assert metric.outlines[:2, 3].all() and not metric.outlines[:, 1].any()
+    assert np.isnan(metric.f_score()).all() and np.isnan(metric.compute()["boundary/mean_f_score"])
+    assert "no outlines between classes" in metric.table(["background", "object", "absent"]).splitlines()[-1]
+    assert "no outlines" not in Boundary.empty(2).table(["a", "b"])
 
 
 @pytest.fixture(scope="module")

@@ -217,6 +217,22 @@ def test_a_name_is_looked_up():
         build_model("fpm", num_classes=2)
 
 
+def test_one_error_names_all_arguments_of_another_library():
+    with pytest.raises(ArgumentError) as caught:
+        MODELS["unet"](encoder_name="resnet34", encoder_weights="imagenet", classes=2, activation=None)
+    sentences = str(caught.value).split(". ")
+    assert sentences[:4] == [
+        "encoder_name = 'resnet34': no such option; use encoder",
+        "encoder_weights = 'imagenet': no such option; leave it out: load_pretrained fills the variables of a network "
+        "with weights",
+        "classes = 2: no such option; use num_classes",
+        "activation = None: no such option; leave it out: networks return logits",
+    ]
+    assert sentences[4].startswith("Options are num_classes, encoder, encoder_depth, ")
+    with pytest.raises(ArgumentError, match=r"classes = 2: no such option; use num_classes; options are num_classes, "):
+        MODELS["plain_unet"](classes=2)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -227,6 +243,7 @@ def test_a_name_is_looked_up():
         ("fpn", {"auxiliary_head": True}, "auxiliary_head = True: this architecture has no auxiliary head"),
         ("fpn", {"auxiliary_channels": 8}, "auxiliary_channels = 8: this architecture has no such inner channels"),
         ("fpn", {"unpooled_features": True}, "unpooled_features = True: no such option"),
+        ("plain_unet", {"backbone": "x"}, "backbone = 'x': no such option; options are num_classes, width"),
         ("fcn8s", {"encoder_depth": 4}, "encoder_depth = 4: FCN-8s needs 5"),
         ("fpn", {"image_classes": -1}, "image_classes = -1: must be an integer of at least 0"),
         ("fpn", {"align_corners": 1}, "align_corners = 1: must be True or False"),

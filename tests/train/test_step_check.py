@@ -12,7 +12,7 @@ from flaxseg import StepOptions, create_train_state, train_step
 from flaxseg.losses.cross_entropy import cross_entropy
 from flaxseg.models import plain_unet
 from flaxseg.optimizers import make_optimizer, make_schedule
-from flaxseg.train.step_check import KINDS, check_step
+from flaxseg.train.step_check import KINDS, MEANING, NOT_TAKEN, StepCheck, check_step
 
 KEY = jax.random.key(0)
 OPTIONS = StepOptions(ema_decay=0.9, accumulate_steps=2)
@@ -77,13 +77,25 @@ def test_nothing_changes_in_a_step_whose_first_problem_is(kind, trained):
     assert state.batch_stats and state.ema_params is not None and int(state.step) == 2
     new, metrics = step(state, batch(1 + KINDS.index(kind)), KEY)
     assert KINDS[int(metrics.check.code) - 1] == kind
+    assert metrics.check.describe().startswith(f"{MEANING[kind]}, so the step was not taken")
     assert metrics.check.finite_images.tolist() == [True, True, kind != "input", True]
     jax.tree.map(np.testing.assert_array_equal, new, state)
     again, metrics = step(new, batch(0), KEY)
     assert metrics.check.code == 0 and int(again.step) == 3
+    assert metrics.check.describe() == ""
     for name in ("params", "batch_stats", "opt_state", "ema_params"):
         leaves = [jax.tree.leaves(getattr(each, name)) for each in (state, again)]
         assert any((a != b).any() for a, b in zip(*leaves, strict=True)), name
+
+
+def test_a_finding_is_described_with_its_remedy():
+    described = {code: StepCheck(jnp.asarray(code), None, None).describe() for code in (0, 2, NOT_TAKEN)}
+    assert described == {
+        0: "",
+        2: "the loss is not finite, although every image is, so the step was not taken; "
+        "look for a label that is neither a class nor 255, and for images in another range than 0..255",
+        NOT_TAKEN: "the step was not taken, because one before it was not finite",
+    }
 
 
 def test_the_values_of_the_metrics_say_which(trained):

@@ -1,11 +1,12 @@
 """The encoders: `ENCODERS` lists every variant; a family of encoders is one file and one line here."""
 
+import difflib
 import re
 from typing import Any
 
 import flax.linen as nn
 
-from flaxseg.errors import ArgumentError, check_integer, did_you_mean
+from flaxseg.errors import ArgumentError, check_integer
 from flaxseg.models.encoders import (
     beit,
     convnext,
@@ -57,9 +58,27 @@ def look_up_encoder(name: str) -> Encoder:
       ArgumentError: there is no such encoder; the message names the nearest.
     """
     if name not in ENCODERS:
-        nearest = did_you_mean(_TIMM_PREFIX.sub("", str(name)).split(".")[0], ENCODERS)
-        raise ArgumentError("encoder", name, f"unknown{nearest or '.'} Known are {', '.join(ENCODERS)}")
+        found = nearest_encoders(str(name))
+        text = f"; did you mean {' or '.join(map(repr, found))}?" if found else "."
+        raise ArgumentError("encoder", name, f"unknown{text} `flaxseg models` lists all {len(ENCODERS)} encoders")
     return ENCODERS[name]
+
+
+def nearest_encoders(name: str) -> list[str]:
+    """Returns up to three names of ENCODERS for one that is none of them, those with public weights first.
+
+    Args:
+      name: a name that begins theirs, is spelled similarly, or is that of another library.
+    """
+    stem = _TIMM_PREFIX.sub("", name).split(".")[0].lower().replace("-", "_")
+    if stem in ENCODERS:
+        return [stem]
+    longer = [known for known in ENCODERS if stem and known.startswith(stem)]
+    if any(ENCODERS[known].pretrained for known in longer):
+        near = []
+    else:
+        near = difflib.get_close_matches(stem, list(ENCODERS), n=5, cutoff=0.6)
+    return sorted(dict.fromkeys(longer + near), key=lambda known: ENCODERS[known].pretrained is None)[:3]
 
 
 def make_encoder(name: str, *, depth: int = 5, output_stride: int = 32, dtype: Any) -> nn.Module:

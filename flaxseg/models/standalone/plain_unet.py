@@ -23,6 +23,7 @@ from flaxseg.models.layers.conv import (
     pad_to_stride,
 )
 from flaxseg.models.layers.normalization import NORMS
+from flaxseg.models.option_names import names_checked
 
 CLASSIC: Mapping[str, Any] = MappingProxyType(
     {
@@ -40,6 +41,7 @@ CLASSIC: Mapping[str, Any] = MappingProxyType(
 """Options of the classic, heavily regularized U-Net for small datasets: `plain_unet(num_classes=3, **CLASSIC)`."""
 
 
+@names_checked
 def plain_unet(
     *,
     num_classes: int,
@@ -69,15 +71,16 @@ def plain_unet(
       max_width: limit on the channels of each level; None: no limit.
       kernel_size: height and width of the blocks' kernels.
       norm: "batch", "group" or "none".
-      activation: a name of `layers.conv.ACTIVATIONS`.
+      activation: "relu", "leaky_relu", "elu", "gelu", "silu", "swish" or "hard_swish".
       negative_slope: slope of "leaky_relu" below 0.
       upsampling: "transposed" (2x2, stride 2), or "bilinear" or "nearest" after a 1x1 convolution.
       decoder_dropout: dropout rate after the decoder's blocks.
       decoder_dropout_from: the finest level, 0 at full resolution, that has this dropout.
       head_convs: number of further convolutions at full resolution before the head.
       head_dropout: dropout rate after each of these convolutions.
-      gate_from: the finest level, 0 at full resolution, whose skip has an attention gate (see `AttentionGate`); None:
-        there are no gates. Gates have neither normalization nor the blocks' activation.
+      gate_from: the finest level, 0 at full resolution, whose skip has an attention gate (Oktay et al. 2018,
+        https://arxiv.org/abs/1804.03999); None: there are no gates. Gates have neither normalization nor the blocks'
+        activation.
       mean: mean that is subtracted from images with values 0..255: one number, or one per channel; None: 127.5.
       std: standard deviation that the result is divided by: one number, or one per channel; None: 127.5.
       dtype: float32 or bfloat16, the data type of the computation; parameters, statistics and logits are float32.

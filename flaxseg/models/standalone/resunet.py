@@ -13,10 +13,12 @@ from flaxseg.errors import DROPOUT_RATE, check_choice, check_integer
 from flaxseg.models.arguments import ChannelValues, NormalizationValues, channel_values, check_dtype
 from flaxseg.models.layers.conv import ACTIVATIONS, Conv, activation_fn, crop, pad_to_stride
 from flaxseg.models.layers.normalization import NORMS, Activation, norm
+from flaxseg.models.option_names import names_checked
 
 UPSAMPLINGS = ("nearest", "bilinear")
 
 
+@names_checked
 def resunet(
     *,
     num_classes: int,
@@ -39,7 +41,7 @@ def resunet(
       depth: number of times that the resolution is halved.
       kernel_size: height and width of the units' kernels.
       norm: "batch", "group" or "none".
-      activation: a name of `layers.conv.ACTIVATIONS`.
+      activation: "relu", "leaky_relu", "elu", "gelu", "silu", "swish" or "hard_swish".
       upsampling: "nearest" or "bilinear", applied to the coarser features before they are concatenated with the skip.
       dropout: dropout rate between the two convolutions of a unit (Zagoruyko and Komodakis 2016,
         https://arxiv.org/abs/1605.07146).
@@ -83,7 +85,7 @@ class ResUNet(nn.Module):
       widths: channels of each level, from full resolution.
       kernel_size: height and width of the units' kernels.
       norm: "batch", "group" or "none".
-      activation: a name of `layers.conv.ACTIVATIONS`.
+      activation: "relu", "leaky_relu", "elu", "gelu", "silu", "swish" or "hard_swish".
       upsampling: "nearest" or "bilinear".
       dropout: dropout rate between the two convolutions of a unit.
       mean: mean that is subtracted from images with values 0..255: one number, or one per channel.

@@ -16,8 +16,10 @@ from flaxseg.models.decoders.decoder import Decoder
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.layers.conv import ConvTranspose
 from flaxseg.models.layers.normalization import norm
+from flaxseg.models.option_names import names_checked
 
 
+@names_checked
 def unet_mobilenet(
     *,
     num_classes: int,

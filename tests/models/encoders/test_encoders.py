@@ -186,11 +186,13 @@ def test_other_depths_strides_types_and_channels(name):
 
 
 def test_unknown_encoders_and_unsupported_options_are_named():
-    with pytest.raises(ArgumentError, match=r"encoder = 'resnet43': unknown; did you mean 'resnet\d+'\?"):
+    with pytest.raises(ArgumentError, match=r"encoder = 'resnet43': unknown; did you mean 'resnet\d+' or"):
         unet(num_classes=2, encoder="resnet43")
     for name in ("timm/efficientnet_b0.ra_in1k", "timm-efficientnet-b0", "tu-efficientnet_b0"):
         with pytest.raises(ArgumentError, match=rf"encoder = '{name}': unknown; did you mean 'efficientnet_b0'\?"):
             unet(num_classes=2, encoder=name)
+    with pytest.raises(ArgumentError, match=r"did you mean 'mobilenetv3_large_100'\? `flaxseg models` lists all"):
+        unet(num_classes=2, encoder="mobilenetv3_large")
     with pytest.raises(ArgumentError, match="encoder_depth = 6: encoder resnet18 supports 3 or 4 or 5"):
         unet(num_classes=2, encoder="resnet18", encoder_depth=6, decoder_channels=(1, 1, 1, 1, 1, 1))
 
@@ -199,7 +201,7 @@ def test_unknown_encoders_and_unsupported_options_are_named():
     ("options", "message"),
     [
         ({"encoder": "resnet18", "width": 16}, "width = 16: no such option; options are num_classes, encoder"),
-        ({"encoder": ""}, "encoder = '': unknown. Known are resnet18"),
+        ({"encoder": ""}, "encoder = '': unknown. `flaxseg models` lists all"),
         ({"encoder": "resnet18", "decoder_channels": (8, 8)}, r"decoder_channels = \(8, 8\): must be 5 integers"),
         ({"encoder": "resnet18", "attention": "se"}, "attention = 'se': must be one of 'none', 'scse'"),
     ],
