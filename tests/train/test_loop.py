@@ -323,11 +323,11 @@ def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
     first = open_dataset("shapes", "train", options={"size": (32, 32), "count": 16}).source[0]
     np.testing.assert_array_equal(read_samples(tmp_path / "samples.npz")[0].image, first["image"])
     assert [*json.loads((tmp_path / "data.json").read_text())] == ["train"]
-    longer = load_config("configs/shapes.py:tiny", [*settings[:2], "train.steps=5"])
-    last = train_and_evaluate(longer, tmp_path, callbacks=[SignalAt(5)])
-    # A signal in the last step changes nothing.
-    assert (int(last.state.step), last.stopped_by, last.scores) == (5, 0, None)
-    assert read_model(tmp_path).step == 5
+    longer = load_config("configs/shapes.py:tiny", [*settings[:2], "train.steps=6"])
+    last = train_and_evaluate(longer, tmp_path, callbacks=[SignalAt(6)])
+    # A signal in the last step changes nothing; in the first step of a process, it would end it at once.
+    assert (int(last.state.step), last.stopped_by, last.scores) == (6, 0, None)
+    assert read_model(tmp_path).step == 6
     with pytest.raises(
         ConfigError, match="names no split to evaluate on; give one with --split, such as --split=train"
     ):
