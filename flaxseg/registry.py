@@ -240,7 +240,9 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
 
 def _type_problem(annotation: Any) -> str:
     name = type_name(annotation)
-    return f"must be of type {name}" + (", as in (A, B) or (A,)" if "tuple of" in name else "")
+    is_nested = "tuple of tuple" in name or "tuple of (" in name
+    example = "((A, B), (C, D)) or ((A, B),)" if is_nested else "(A, B) or (A,)"
+    return f"must be of type {name}" + (f", as in {example}" if "tuple of" in name else "")
 
 
 def _has_type(value: Any, annotation: Any) -> bool:

@@ -1,5 +1,6 @@
 """A check of colored masks: colors without a class."""
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -31,6 +32,10 @@ _NAMED = {
     "pink": (255, 128, 192),
 }
 """Colors by name, as first names of classes that only their colors are known of."""
+
+
+_WHITE = (255, 255, 255)
+"""A color in which borders are often drawn."""
 
 
 def check_unknown_colors(
@@ -74,6 +79,11 @@ def check_unknown_colors(
     settings = [_classes_setting(when, (*colors, *sorted(unknown)), class_names)]
     if colors:
         settings.append(Setting("if these pixels are to be ignored", {"ignore_colors": (*ignored, *unknown)}))
+    elif _WHITE in unknown and len(unknown) > 2:
+        setting = _classes_setting(
+            "if white pixels are to be ignored", tuple(sorted({*unknown} - {_WHITE})), class_names
+        )
+        settings.append(dataclasses.replace(setting, arguments={**setting.arguments, "ignore_colors": (_WHITE,)}))
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
 
 

@@ -1,6 +1,7 @@
 """What a run prints when it starts, and the text tables of its summaries."""
 
 import sys
+from collections.abc import Sequence
 
 import jax
 from clu import parameter_overview
@@ -17,6 +18,10 @@ from flaxseg.report.hparams import HyperParameters
 from flaxseg.train.build import Run
 from flaxseg.train.parts.model import ModelPart
 from flaxseg.train.step import TrainState
+
+
+_MAX_NAMED = 8
+"""More classes than this are only counted."""
 
 
 def describe(
@@ -53,7 +58,7 @@ def describe(
     steps = _steps(run, int(state.step), stops_early=stops_early)
     evaluated = "no evaluation" if data.evaluation is None else f"{len(data.evaluation.source):,} to evaluate on"
     lines = [
-        f"{dataset}: {len(data.train.source):,} images to train on, {evaluated}, {data.train.num_classes} classes",
+        f"{dataset}: {len(data.train.source):,} images to train on, {evaluated}, {_classes(data.train.class_names)}",
         f"{_network(run.model)}: {parameter_overview.count_parameters(state.params):,} parameters"
         f"{'' if state.step else _initial_weights(run.model)}, {precision}, on {devices.size} x "
         f"{devices.flat[0].device_kind}",
@@ -68,6 +73,11 @@ def describe(
     if jax.process_index() == 0:
         print_line(f"{name}: {steps}" if is_brief else "\n".join(lines))
     return tables
+
+
+def _classes(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _MAX_NAMED else ""
+    return f"{len(names)} classes ({', '.join(names[:_MAX_NAMED])}{more})"
 
 
 def _network(model: ModelPart) -> str:

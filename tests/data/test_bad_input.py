@@ -166,7 +166,7 @@ REJECTED = {
     "colored mask with an unknown color": Bad(
         {"masks/a.png": encoded(COLORED)},
         (
-            "masks/a.png: 0.12% of its pixels have colors that belong to no class: (1,2,3),.",
+            "masks/a.png: 0.12% of its pixels have colors that belong to no class: (1,2,3). The classes have (0,0,0), (128,64,0); ",
             "add each other color to `colors` (a class) or to `ignore_colors`",
         ),
         {"values": None, "colors": ((0, 0, 0), (128, 64, 0))},
@@ -197,6 +197,12 @@ REJECTED = {
         | {"b_mask.png": encoded(CHECKS)},
         ("neither the folder {root}/images nor {root}/masks exists ({root} contains a.png, a_mask.png, ",
          "side by side in {root}: use folder(images='.', masks='.', mask_suffix='_mask')"),
+        complete=False,
+    ),
+    "folders of other names": Bad(
+        {"photos/a.png": encoded(NOISE), "labels/a.png": encoded(CHECKS)},
+        ("neither the folder {root}/images nor {root}/masks exists ({root} contains labels, photos)",
+         "The folders may be photos and labels: use folder(images='photos', masks='labels')"),
         complete=False,
     ),
     "missing folder": Bad(

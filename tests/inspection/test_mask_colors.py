@@ -10,7 +10,7 @@ from flaxseg.errors import UnknownColors
 from flaxseg.inspection.mask_colors import check_unknown_colors
 
 FOLDER = ("colors", "ignore_colors", "class_names")
-BLACK, RED, BROWNISH, REDDISH = (0, 0, 0), (255, 0, 0), (120, 70, 10), (250, 9, 9)
+BLACK, RED, BROWNISH, REDDISH, WHITE = (0, 0, 0), (255, 0, 0), (120, 70, 10), (250, 9, 9), (255, 255, 255)
 
 
 def check(*masks, colors=(), **options):
@@ -38,6 +38,15 @@ def test_colors_and_first_names_of_the_classes_are_suggested():
     names = ("black", "brown", "red", "red_2")
     assert settings == [{"colors": (BLACK, BROWNISH, REDDISH, RED), "class_names": names}]
     assert finding.settings[0].when == "if each of them is a class; give them better names"
+
+
+def test_white_may_be_ignored():
+    finding, settings = check([RED, BLACK, WHITE])
+    assert settings == [
+        {"colors": (BLACK, RED, WHITE), "class_names": ("black", "red", "white")},
+        {"colors": (BLACK, RED), "class_names": ("black", "red"), "ignore_colors": (WHITE,)},
+    ]
+    assert finding.settings[1].when == "if white pixels are to be ignored; give them better names"
 
 
 def test_given_names_are_kept():

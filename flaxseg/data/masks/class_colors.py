@@ -82,8 +82,8 @@ class ClassColors:
         rest = f" and {number - _MAX_SHOWN:,} more" if number > _MAX_SHOWN else ""
         return UnknownColors(
             f"{name}: {unknown.size / num_pixels:.2%} of its pixels have colors that belong to no class: "
-            f"{_format_colors(list(counts)[:_MAX_SHOWN])}{rest}. The classes have "
-            f"{_format_colors(self.colors[:_MAX_CLASSES_SHOWN])}; add each other color to `colors` (a class) or to "
+            f"{_listed(list(counts)[:_MAX_SHOWN])}{rest}. The classes have "
+            f"{_listed(self.colors[:_MAX_CLASSES_SHOWN])}; add each other color to `colors` (a class) or to "
             "`ignore_colors`. Many colors along edges mean that the mask was resized with interpolation or saved as "
             "JPEG; export such masks again",
             counts=counts,
@@ -116,6 +116,10 @@ def _most_frequent(packed: np.ndarray) -> tuple[Mapping[Color, int], int]:
     most = np.argsort(-pixels, kind="stable")[:_MAX_COUNTED]
     pairs = zip(found[most].tolist(), pixels[most].tolist(), strict=True)
     return {(color >> 16, color >> 8 & 255, color & 255): number for color, number in pairs}, len(found)
+
+
+def _listed(colors: Sequence[Color]) -> str:
+    return ", ".join(f"({red},{green},{blue})" for red, green, blue in colors)
 
 
 def _format_colors(colors: Sequence[Color]) -> str:

@@ -16,7 +16,8 @@ def read_class_names(root: str, class_names: Sequence[str] | str) -> tuple[str, 
 
     Args:
       root: the folder that the path of the file is relative to.
-      class_names: the names, or the path of a text file with one name on each line; "" or () for none.
+      class_names: the names, also separated by commas in one string, or the path of a text file with one name on each
+        line; "" or () for none.
 
     Raises:
       DataError: the file cannot be read, or is empty.
@@ -26,7 +27,8 @@ def read_class_names(root: str, class_names: Sequence[str] | str) -> tuple[str, 
     if not class_names:
         return ()
     path = os.path.join(root, os.path.expanduser(class_names))
-    example = tuple(class_names.split(",")) if "," in class_names else ("background", "cat")
+    if "," in class_names and not os.path.exists(path):
+        return tuple(name.strip() for name in class_names.split(","))
     try:
         check_regular(path)
         with open(path, encoding="utf-8-sig") as file:
@@ -34,7 +36,7 @@ def read_class_names(root: str, class_names: Sequence[str] | str) -> tuple[str, 
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"class_names: the file {path} cannot be read ({error}); give a text file with one name on each line, or "
-            f"the names themselves, such as {example!r}"
+            f"the names themselves, such as background,cat"
         ) from None
     if not names:
         raise DataError(f"class_names: the file {path} contains no names; write one name on each line")

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import glob
 import os
+import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -163,6 +164,9 @@ class Layout:
             os.path.isdir(os.path.join(above, folder)) for folder in (self.images, self.masks)
         ):
             return f"\nThe folder above it, {above}, contains {self.images} and {self.masks}: give that one", {}
+        if options := _named_folders(self.root):
+            arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
+            return f"\nThe folders may be {' and '.join(options.values())}: use folder({arguments})", options
         stems = {os.path.splitext(name)[0] for name in os.listdir(self.root) if name.lower().endswith(SUFFIXES)}
         suffixes = collections.Counter(
             stem[len(first) :] for first in stems for stem in stems if stem != first and stem.startswith(first)
@@ -218,6 +222,15 @@ class Layout:
             "(the dataset `folder` takes these as `images` and `masks`); "
             f"extensions: {' '.join(SUFFIXES)}{hint}"
         )
+
+
+def _named_folders(root: str) -> dict[str, Any]:
+    """Returns the options that name the folders of images and masks, if exactly one folder is named like each."""
+    folders = [entry.name for entry in os.scandir(root) if entry.is_dir()]
+    masks = [name for name in folders if re.search("mask|label|annot|truth|^gt|segm", name.lower())]
+    others = [name for name in folders if name not in masks]
+    images = [name for name in others if re.search("image|img|photo|picture|jpe?g", name.lower())]
+    return {"images": images[0], "masks": masks[0]} if len(images) == len(masks) == 1 else {}
 
 
 def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> _Hint:

@@ -32,7 +32,7 @@ def test_transparency_is_dropped_and_other_formats_are_rejected() -> None:
 def test_a_similar_color_does_not_belong_to_a_class(near: tuple[int, int, int]) -> None:
     mask = np.array([[(1, 2, 3), (1, 2, 3), (1, 2, 3), near]], np.uint8)
     with pytest.raises(
-        DataError, match=r"m: 25\.00% of its pixels .* belong to no class: \({},{},{}\),\. ".format(*near)
+        DataError, match=r"m: 25\.00% of its pixels .* belong to no class: \({},{},{}\)\. ".format(*near)
     ):
         ClassColors(((1, 2, 3),)).to_classes(mask, name="m")
 
