@@ -19,7 +19,6 @@ from flaxseg.train.build import Run
 from flaxseg.train.parts.model import ModelPart
 from flaxseg.train.step import TrainState
 
-
 _MAX_NAMED = 8
 """More classes than this are only counted."""
 

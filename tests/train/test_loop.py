@@ -318,7 +318,7 @@ def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
         ("end", 4),
     ]  # fmt: skip
     text = capsys.readouterr().err
-    assert "16 images to train on, no evaluation, 5 classes" in text
+    assert "16 images to train on, no evaluation, 5 classes (background, disc, square, triangle, border)" in text
     assert "steps 0 to 4, batches of 16, a checkpoint every 3 steps" in text
     first = open_dataset("shapes", "train", options={"size": (32, 32), "count": 16}).source[0]
     np.testing.assert_array_equal(read_samples(tmp_path / "samples.npz")[0].image, first["image"])
