@@ -166,8 +166,8 @@ REJECTED = {
     "colored mask with an unknown color": Bad(
         {"masks/a.png": encoded(COLORED)},
         (
-            "masks/a.png: 0.12% of its pixels have colors that belong to no class: (1,2,3). The classes have (0,0,0), (128,64,0); ",
-            "add each other color to `colors` (a class) or to `ignore_colors`",
+            "masks/a.png: 0.12% of its pixels have colors that belong to no class: (1,2,3). The classes have ",
+            "The classes have (0,0,0), (128,64,0); add each other color to `colors` (a class) or to `ignore_colors`",
         ),
         {"values": None, "colors": ((0, 0, 0), (128, 64, 0))},
     ),
