@@ -23,8 +23,11 @@ IGNORE_COLOR = (230, 230, 230)
 MAX_LEGEND = 23
 """The largest number of classes in a legend; further ones are omitted."""
 
-ERROR_COLOR = (255, 0, 90)
-"""The color of wrong pixels in `error_map`."""
+_ERROR_COLORS = ((255, 0, 90), (0, 215, 255), (255, 220, 0), (120, 255, 0))
+"""The colors of wrong pixels, in the order of preference; see `error_color`."""
+
+_DISTINCT = 120
+"""The Euclidean distance of RGB colors, 0..442, from which on they are told apart at a glance."""
 
 _UNDRAWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Characters that fonts lack; a line break even makes Pillow raise an error."""
@@ -75,20 +78,29 @@ def overlay(
     return np.rint((1 - alpha) * to_rgb(image) + alpha * colors).astype(np.uint8)
 
 
-def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Returns a dark gray image in which wrong pixels have `ERROR_COLOR`, and ignored pixels are striped.
+def error_color(palette: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+    """Returns a color for wrong pixels that differs from those of the classes, as far as possible."""
+    classes = np.asarray(palette, float).reshape(-1, 3)
+    distances = [np.linalg.norm(classes - color, axis=1).min(initial=np.inf) for color in _ERROR_COLORS]
+    distinct = [color for color, distance in zip(_ERROR_COLORS, distances, strict=True) if distance >= _DISTINCT]
+    return distinct[0] if distinct else _ERROR_COLORS[int(np.argmax(distances))]
+
+
+def error_map(image: np.ndarray, label: np.ndarray, prediction: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """Returns a dark gray image in which wrong pixels have a color, and ignored pixels are striped.
 
     Args:
       image: uint8 or float32[H, W, C] of values in 0..255, converted by `to_rgb`.
       label: uint8[H, W].
       prediction: uint8[H, W].
+      color: that of wrong pixels, as from `error_color`.
 
     Returns:
       uint8[H, W, 3].
     """
     gray = to_rgb(image).mean(-1, keepdims=True) / 2
     ignored = label == IGNORE_LABEL
-    shown = np.where(((prediction != label) & ~ignored)[..., None], ERROR_COLOR, np.rint(gray))
+    shown = np.where(((prediction != label) & ~ignored)[..., None], color, np.rint(gray))
     return np.where((ignored & stripes(label.shape))[..., None], IGNORE_COLOR, shown).astype(np.uint8)
 
 

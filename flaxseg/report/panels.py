@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.types import Example
-from flaxseg.report.drawing import ERROR_COLOR, append_legend, drawable, error_map, font, overlay, to_rgb
+from flaxseg.report.drawing import append_legend, drawable, error_color, error_map, font, overlay, to_rgb
 
 MAX_SIDE = 1024
 """The largest height and width of an image in a panel, in pixels; larger ones are reduced."""
@@ -53,14 +53,14 @@ def prediction_panel(
     Returns:
       uint8[height, width, 3].
     """
-    lines = []
+    lines, wrong = [], error_color(palette)
     for example in examples:
         image, label, prediction = _at_panel_size(example.image, example.label, example.prediction)
         tiles = [to_rgb(image), overlay(image, label, palette), overlay(image, prediction, palette)]
-        tiles += [error_map(image, label, prediction)] if errors else []
+        tiles += [error_map(image, label, prediction, wrong)] if errors else []
         lines.append(_Line(tiles, example.title))
     heads = ("image", "label", "prediction", "errors")[: 4 if errors else 3]
-    return _panel(lines, heads, class_names, palette, others={"wrong": ERROR_COLOR} if errors else {})
+    return _panel(lines, heads, class_names, palette, others={"wrong": wrong} if errors else {})
 
 
 def hardest_panel(

@@ -6,12 +6,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from flaxseg.report.drawing import (
-    ERROR_COLOR,
     IGNORE_COLOR,
     MAX_LEGEND,
     add_legend,
     append_legend,
     colorize,
+    error_color,
     error_map,
     figure_to_array,
     overlay,
@@ -55,13 +55,21 @@ def test_overlay_stripes_ignored_pixels():
     assert (shown[~covered] == 115).all()
 
 
+def test_wrong_pixels_have_a_color_that_no_class_has():
+    assert error_color([(0, 0, 0), (0, 120, 0)]) == error_color(()) == (255, 0, 90)
+    assert error_color([(0, 0, 0), (220, 20, 60)]) == (0, 215, 255)
+    assert error_color([(220, 20, 60), (0, 200, 250)]) == (255, 220, 0)
+    near_all = [(255, 0, 90), (0, 215, 255), (255, 220, 0), (120, 255, 90)]
+    assert error_color(near_all) == (120, 255, 0), "the one at the largest distance"
+
+
 def test_error_map_marks_wrong_pixels_on_a_dark_image_and_stripes_ignored_ones():
     image = np.full((8, 16, 3), 100, np.uint8)
     label, prediction = np.zeros((8, 16), np.uint8), np.zeros((8, 16), np.uint8)
     label[:, 8:], prediction[2, :4] = 255, 1
     prediction[:, 12:] = 1
-    shown = error_map(image, label, prediction)
-    wrong = (shown == ERROR_COLOR).all(-1)
+    shown = error_map(image, label, prediction, (255, 0, 90))
+    wrong = (shown == (255, 0, 90)).all(-1)
     assert wrong[2, :4].all() and wrong.sum() == 4
     assert (shown[:, :8][~wrong[:, :8]] == 50).all()
     striped = (shown[:, 8:] == IGNORE_COLOR).all(-1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flaxseg.report.drawing import ERROR_COLOR, error_map, overlay
+from flaxseg.report.drawing import error_color, error_map, overlay
 from flaxseg.report.panels import MAX_SIDE, Predicted, batch_panel, hardest_panel, prediction_panel
 
 NAMES, PALETTE = ("sky", "cat"), ((10, 20, 30), (200, 0, 0))
@@ -30,7 +30,7 @@ def test_images_keep_their_pixels_and_are_in_aligned_columns_a_few_pixels_apart(
     places = []
     for image, label, prediction, _ in (first, second):
         drawn = [overlay(image, each, PALETTE) for each in (label, prediction)]
-        tiles = [image, *drawn, error_map(image, label, prediction)]
+        tiles = [image, *drawn, error_map(image, label, prediction, error_color(PALETTE))]
         (line,) = {place[0][0] for place in (contains(panel, tile) for tile in tiles)}
         places.append([contains(panel, tile)[0][1] for tile in tiles])
         assert line > 0
@@ -55,7 +55,7 @@ def test_images_may_have_any_number_of_channels_and_any_name(channels):
     short = image._replace(title="äß猫.png: IoU 0.5")
     panels = [prediction_panel([each], NAMES, PALETTE, errors=True) for each in (image, short)]
     assert panels[0].shape == panels[1].shape
-    assert (panels[0] == ERROR_COLOR).all(-1).any()
+    assert (panels[0] == error_color(PALETTE)).all(-1).any()
     assert prediction_panel([image], NAMES, PALETTE).shape[1] < panels[0].shape[1]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from flaxseg.data.resize import resize_label
 from flaxseg.data.types import IGNORE_LABEL, Color
 from flaxseg.metrics.ratios import ratio
+from flaxseg.report.drawing import error_color
 from flaxseg.report.page.bars import swatch
 from flaxseg.report.page.content import PageContent, ShownImage
 from flaxseg.report.page.html import Html, data, element, join, percent
@@ -40,8 +41,8 @@ def legend(class_names: Sequence[str], palette: Sequence[Color]) -> Html:
     """Returns the names of the classes beside their colors, and what errors and ignored pixels look like."""
     entries = [join(swatch(color), name) for color, name in zip(palette, class_names, strict=True)][:_MAX_LEGEND]
     entries += [Html("\u2026")] if len(class_names) > _MAX_LEGEND else []
-    for kind in ("wrong", "ignored"):
-        entries.append(join(element("i", class_=f"swatch {kind}"), kind))
+    entries.append(join(swatch(error_color(palette)), "wrong"))
+    entries.append(join(element("i", class_="swatch ignored"), "ignored"))
     return element("ul", *(element("li", entry) for entry in entries), class_="legend")
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from flaxseg.data.resize import resize_image, resize_label
 from flaxseg.data.types import IGNORE_LABEL, Color
-from flaxseg.report.drawing import IGNORE_COLOR, colorize, stripes, to_rgb, untinted
+from flaxseg.report.drawing import IGNORE_COLOR, colorize, error_color, stripes, to_rgb, untinted
 
 _SIDES = (400, 300, 220, 150)
 """The longest side of images; the next one is tried while a set of images is too large."""
@@ -24,7 +24,7 @@ _QUALITY = 82
 _TINT, _VEIL = 120, 190
 """The opacity, 0..255, of the colors of classes, and of the veil over correct pixels."""
 
-_VEIL_COLOR, _ERROR_COLOR = (246, 246, 244), (214, 31, 72)
+_VEIL_COLOR = (246, 246, 244)
 
 
 def encode_layers(
@@ -41,12 +41,13 @@ def encode_layers(
       prediction: uint8[h', w'], class indices.
       palette: one color per class.
     """
+    wrong = error_color(palette)
     for side in _SIDES:
         size = _fitting(label.shape, side)
         small = (min(size[0], image.shape[0]), min(size[1], image.shape[1]))
         shown, predicted = resize_label(label, size), resize_label(prediction, size)
         files = [_jpeg(to_rgb(resize_image(image, small)))]
-        layers = (class_layer(shown, palette), class_layer(predicted, palette), error_layer(shown, predicted))
+        layers = (class_layer(shown, palette), class_layer(predicted, palette), error_layer(shown, predicted, wrong))
         files += [png(layer) for layer in layers]
         if sum(map(len, files)) <= _MAX_BYTES:
             break
@@ -67,15 +68,16 @@ def class_layer(label: np.ndarray, palette: Sequence[Color]) -> np.ndarray:
     return _with_stripes(np.dstack([colorize(label, palette), alpha]).astype(np.uint8), label == IGNORE_LABEL)
 
 
-def error_layer(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Returns wrong pixels in red, a veil over correct ones, and striped ignored pixels, uint8[H, W, 4].
+def error_layer(label: np.ndarray, prediction: np.ndarray, color: Color) -> np.ndarray:
+    """Returns wrong pixels in a color, a veil over correct ones, and striped ignored pixels, uint8[H, W, 4].
 
     Args:
       label: uint8[H, W], class indices or IGNORE_LABEL.
       prediction: uint8[H, W], class indices.
+      color: that of wrong pixels, as from `error_color`.
     """
     wrong = (label != prediction)[..., None]
-    layer = np.where(wrong, np.array([*_ERROR_COLOR, 235]), np.array([*_VEIL_COLOR, _VEIL])).astype(np.uint8)
+    layer = np.where(wrong, np.array([*color, 235]), np.array([*_VEIL_COLOR, _VEIL])).astype(np.uint8)
     return _with_stripes(layer, label == IGNORE_LABEL)
 
 

@@ -23,7 +23,7 @@ def test_errors_correct_and_ignored_pixels_differ():
     label, prediction = np.zeros((8, 16), np.uint8), np.zeros((8, 16), np.uint8)
     label[:, 4:8] = 1
     label[:, 8:] = 255
-    layer = error_layer(label, prediction)
+    layer = error_layer(label, prediction, (214, 31, 72))
     assert {tuple(pixel) for pixel in layer[:, :4].reshape(-1, 4).tolist()} == {(246, 246, 244, 190)}
     assert {tuple(pixel) for pixel in layer[:, 4:8].reshape(-1, 4).tolist()} == {(214, 31, 72, 235)}
     stripes = layer[:, 8:]
@@ -83,4 +83,4 @@ def test_a_prediction_of_another_size_and_an_image_of_one_channel():
     prediction = np.ones((20, 30), np.uint8)
     _, uris = encode_layers(np.full((40, 60, 1), 77.0, np.float32), label, prediction, PALETTE)
     assert np.abs(decode(uris[0])[..., :3].astype(int) - 77).max() <= 2
-    assert (decode(uris[3])[..., 0] == 214).all()
+    assert (decode(uris[3])[..., 0] == 255).all()
