@@ -13,8 +13,11 @@ import argparse
 import functools
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import segmentation_models_pytorch as smp
@@ -36,7 +39,7 @@ from references import (
     tensor,
     timm_options,
 )
-from timm.layers import LayerNorm
+from timm.layers import LayerNorm, pos_embed_sincos
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -82,6 +85,24 @@ def build(name: str, output_stride: int) -> nn.Module:
     return with_drawn_weights(network, gain_of(name))
 
 
+@contextmanager
+def in_float64(network: nn.Module) -> Iterator[None]:
+    """Lets a network of timm compute everything in float64.
+
+    Without it, position embeddings are resized, and the angles of rotations computed, in float32 in any network.
+    """
+    grid = functools.partial(pos_embed_sincos._build_grid, dtype=torch.float64)
+    with (
+        mock.patch.object(torch.Tensor, "float", torch.Tensor.double),
+        mock.patch.object(torch, "float32", torch.float64),
+        mock.patch.object(pos_embed_sincos, "_build_grid", grid),
+    ):
+        for module in network.modules():
+            if hasattr(module, "_compute_periods"):
+                module.periods = module._compute_periods(dtype=torch.float64)
+        yield
+
+
 def with_drawn_weights(network: nn.Module, gain: float) -> nn.Module:
     """Returns a network with the weights of `references.tensor`."""
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -118,7 +139,7 @@ def measure(name: str) -> dict[str, np.ndarray]:
     result = {}
     for stride in feature_strides(name):
         network = build(name, stride)
-        with torch.no_grad():
+        with torch.no_grad(), in_float64(network):
             for height, width in feature_sizes(name):
                 for level, feature in features_of(network, (height, width)).items():
                     result[f"{stride}/{height}x{width}/{level}"] = feature.numpy()
@@ -127,7 +148,8 @@ def measure(name: str) -> dict[str, np.ndarray]:
     result["shapes"] = np.array(json.dumps([list(value.shape) for value in network.state_dict().values()]))
     if name in WITH_GRADIENTS:
         size = feature_sizes(name)[0]
-        gradients = gradients_of(network, size)
+        with in_float64(network):
+            gradients = gradients_of(network, size)
         single = gradients_of(build(name, 32).float(), size)
         result["float32"] = np.array(gradient_difference(single, gradients, FLOOR)[0])
         result |= {f"gradient/{key}": value for key, value in gradients.items()}
