@@ -60,7 +60,7 @@ def test_the_command_says_that_the_run_cannot_be_resumed(stopped):
     assert "no checkpoint is saved (config.checkpoint.keep = 0): this run cannot be resumed" in err
     assert "stopping after this step, without a checkpoint; a second signal stops at once" in err
     assert err.endswith("stopped at step 3; repeat the command to begin anew\n")
-    assert "checkpoints   none was saved (best: step 3)" in out
+    assert "checkpoints   none was saved (best: step 3, miou " in out
     assert "tensorboard" not in out
     assert [json.loads(row)["step"] for row in (workdir / "metrics.jsonl").read_text().splitlines()] == [2, 3, 3]
     assert not (workdir / "checkpoints").exists()
