@@ -95,8 +95,9 @@ def stages():
 
     from flaxseg.report.metric_writers import TensorBoardWriter
     from flaxseg.report.step_rows import StepRows
-    from flaxseg.train import checkpoint_files, checkpoint_saves, compile, evaluation
+    from flaxseg.train import checkpoint_files, checkpoint_saves, evaluation
     from flaxseg.train.background_save import BackgroundSave
+    from flaxseg.train.parts import optimization
     from flaxseg.train.progress import ProgressBar
     from flaxseg.train.writers import CheckpointWriter
 
@@ -111,7 +112,7 @@ def stages():
 
     return {
         "configuration": (before_replace, "model.json"),
-        "compilation": (before, compile, "train_step"),
+        "compilation": (before, optimization, "train_step"),
         "first step": (before, ProgressBar, "on_step"),
         "Orbax writes": (before, BackgroundSave, "_run", lambda save, parts: save.step == 6),
         "Orbax commits": (before, AtomicRenameTemporaryPath, "finalize", lambda path: path._final_path.name == "6"),
