@@ -109,6 +109,7 @@ def compare(path: Path) -> tuple[dict[str, tuple[float, str]], dict[str, np.ndar
     result = {column: (difference(found[name], reference[name]), name) for column, name in columns}
     each = [(difference(found[name], value), name) for name, value in statistics.items()]
     result["statistics"] = max(each, default=(0.0, ""))
+    result[OWN_STATISTICS] = float(reference["float32 statistics"]), ""
     result |= compare_double(
         model, variables, reference, lambda tensors: tensor_arrays(model, tensors)[0], train_batch=min(batch, 4)
     )
@@ -118,11 +119,15 @@ def compare(path: Path) -> tuple[dict[str, tuple[float, str]], dict[str, np.ndar
     return result, kept
 
 
+OWN_STATISTICS = "PyTorch's stats"
+"""The column with the difference of PyTorch's statistics in float32 from those in float64."""
+
 COLUMNS = {
     "logits": TOLERANCE,
     "logits, odd size": TOLERANCE,
     "train logits": TRAIN_TOLERANCE,
     "statistics": TRAIN_TOLERANCE,
+    OWN_STATISTICS: float("inf"),
     **LIMITS,
 }
 """The columns of the table, with the largest difference that is allowed."""
@@ -139,7 +144,10 @@ def main() -> int:
     print_header(COLUMNS)
     for path in sorted(flags.references.glob(flags.only)):
         differences, kept = compare(path)
-        wrong = print_row(path.stem, differences, limits_of(COLUMNS, differences))
+        limits = limits_of(COLUMNS, differences)
+        # Normalizing a feature of few values, or of equal ones, magnifies rounding.
+        limits["statistics"] = max(limits["statistics"], 2 * differences[OWN_STATISTICS][0])
+        wrong = print_row(path.stem, differences, limits)
         failed += wrong
         jax.clear_caches()
         if flags.golden and not wrong and path.stem.replace("-", ":", 1) in GOLDEN:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import segmentation_models_pytorch as smp
 import torch
+from differences import difference
 from references import (
     CASES,
     GRADIENTS,
@@ -78,6 +79,15 @@ def measure(
     return result
 
 
+def statistics_error(network: nn.Module, x: torch.Tensor, found: dict[str, np.ndarray]) -> float:
+    """Returns the largest difference of running statistics that a network found in float32 from those in float64."""
+    network = network.double().train()
+    with torch.no_grad():
+        network(x.double())
+    exact = {name: value.numpy() for name, value in network.state_dict().items() if "running_" in name}
+    return max((difference(found[f"after/{name}"], value) for name, value in exact.items()), default=0.0)
+
+
 def outputs(network: nn.Module, x: torch.Tensor) -> Outputs:
     """Returns the logits of the only head."""
     return [network(x)], []
@@ -98,6 +108,9 @@ def main() -> None:
             network, sizes = build(architecture, encoder), sizes_of(architecture, encoder)
             batch = train_batch_of(encoder)
             result = measure(network, sizes, batch)
+            # Of a network whose running statistics have not been updated.
+            again, x = build(architecture, encoder), given(network, sizes[0], batch)
+            result["float32 statistics"] = np.array(statistics_error(again, x, result))
             if case in GRADIENTS:
                 pad = functools.partial(padded, stride=network.encoder.output_stride)
                 # Not the network whose running statistics have been updated.
