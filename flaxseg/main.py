@@ -93,7 +93,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
     if arguments.dry_run:
         from flaxseg.train.dry_run import dry_run
 
-        print("compiling a step for three sizes of the batch; none is run", file=sys.stderr)
+        print("compiling a training step for three batch sizes, without running it", file=sys.stderr)
         print(dry_run(config))
         return 0
     workdir = Path(arguments.workdir or Path("runs") / cli.run_name(arguments.config))
@@ -128,7 +128,7 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
         return
     if config.data.eval_split:
         if result.evaluated_step is not None:
-            print(f"\nstep {result.evaluated_step:,}, {config.data.eval_split}:", end="")
+            print(f"\nscores of step {result.evaluated_step:,} on {config.data.eval_split}", end="")
         print(f"\n{result.table()}\n")
         print(f"images        {workdir / 'images'}")
     else:

@@ -126,8 +126,9 @@ class Boundary(CountMetric):
         lines = [f"{'class':<{width}}  {'boundary IoU':>12}  {'F-score':>7}"]
         columns = zip(class_names, self.iou(), self.f_score(), strict=True)
         lines += [f"{name:<{width}}  {iou:12.4f}  {score:7.4f}" for name, iou, score in columns]
-        bands, outlines = np.asarray(self.to_host().bands), np.asarray(self.to_host().outlines)
-        return "\n".join(lines + [_NO_OUTLINES] * bool(bands.any() and not outlines[:, 1].any()))
+        counts = self.to_host()
+        has_none = counts.bands.any() and not counts.outlines[:, 1].any()
+        return "\n".join([*lines, _NO_OUTLINES] if has_none else lines)
 
 
 def band_width(squared_diagonal: jax.Array, max_width: int) -> jax.Array:

@@ -27,7 +27,7 @@ _ERROR_COLORS = ((255, 0, 90), (0, 215, 255), (255, 220, 0), (120, 255, 0))
 """The colors of wrong pixels, in the order of preference; see `error_color`."""
 
 _DISTINCT = 120
-"""The Euclidean distance of RGB colors, 0..442, from which on they are told apart at a glance."""
+"""The Euclidean distance of RGB colors, 0..442, at which they are easy to tell apart."""
 
 _UNDRAWABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Characters that fonts lack; a line break even makes Pillow raise an error."""

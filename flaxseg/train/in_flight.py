@@ -10,7 +10,8 @@ CALLS = 2
 """Number of short calls in flight: the one that the devices compute, and the next, so that they never wait."""
 
 SHORT_SECONDS = 0.5
-"""From here on, a call is so long that the few milliseconds in which the devices wait for the host do not matter."""
+"""A call of this duration or more is so long that the few milliseconds in which the devices then wait for the host do
+not matter."""
 
 
 class InFlight:
