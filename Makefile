@@ -11,6 +11,7 @@ QUICK = JAX_PLATFORMS=cpu XLA_FLAGS="--xla_backend_optimization_level=0 $$($(BIN
   print("--xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."))')"
 
 .PHONY: help demo test lint types unit soak certificate bench docs notebook parity clean
+.PHONY: parity-losses parity-metrics parity-encoders parity-networks parity-public parity-torchvision
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -73,21 +74,41 @@ docs: $(VENV)/.docs  ## build the documentation into build/site; warnings, such 
 notebook:  ## write examples/segmentation.ipynb from its source, segmentation.py
 	$(PYTHON) docs/make_notebook.py
 
-parity: $(VENV)/.test $(PARITY)/.made  ## compare losses, metrics, networks and their gradients with PyTorch's (two hours)
+parity: parity-networks parity-losses parity-metrics parity-encoders parity-public parity-torchvision  ## compare losses, metrics, networks and their gradients with PyTorch's (two hours; with -j2, half of that)
+
+# The parts of `parity`, each of which also runs alone. They also write the files that the ordinary tests compare with.
+PARITY_ENVIRONMENTS := $(VENV)/.test $(PARITY)/.made
+
+parity-losses: $(PARITY_ENVIRONMENTS)
 	mkdir -p build
 	$(PARITY)/bin/python tests/parity/losses_reference.py --out build/losses.npz
 	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_losses.py build/losses.npz --golden tests/losses/golden.npz
+
+parity-metrics: $(PARITY_ENVIRONMENTS)
+	mkdir -p build
 	$(PARITY)/bin/python tests/parity/metrics_reference.py --out build/metrics.npz
 	JAX_PLATFORMS=cpu $(BIN)/python tests/parity/compare_metrics.py build/metrics.npz --golden tests/metrics/golden.npz
+
+parity-encoders: $(PARITY_ENVIRONMENTS)
+	rm -rf build/encoders
 	$(PARITY)/bin/python tests/parity/encoders_reference.py --out build/encoders
 	$(QUICK) $(BIN)/python tests/parity/compare_encoders.py build/encoders
+
+parity-networks: $(PARITY_ENVIRONMENTS)
+	rm -rf build/parity
 	$(PARITY)/bin/python tests/parity/torch_reference.py --out build/parity
 	$(QUICK) $(BIN)/python tests/parity/compare.py build/parity --golden tests/models/golden
+
+parity-public: $(PARITY_ENVIRONMENTS)
+	rm -rf build/public
 	$(PARITY)/bin/python tests/parity/public_reference.py --out build/public
 	$(QUICK) $(BIN)/python tests/parity/compare_public.py build/public
+	$(PARITY)/bin/python tests/parity/public_golden.py --out tests/models/pretrained/transformers_layout/golden
+
+parity-torchvision: $(PARITY_ENVIRONMENTS)
+	rm -rf build/torchvision
 	$(PARITY)/bin/python tests/parity/torchvision_reference.py --out build/torchvision
 	$(QUICK) $(BIN)/python tests/parity/compare_torchvision.py build/torchvision --golden tests/models/golden_torchvision
-	$(PARITY)/bin/python tests/parity/public_golden.py --out tests/models/pretrained/transformers_layout/golden
 
 clean:  ## remove environments and caches, but no runs
 	rm -rf $(VENV) $(PARITY) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
