@@ -1,11 +1,12 @@
 """flaxseg: semantic segmentation in JAX and Flax: train a network, and use it."""
 
-from flaxseg.host_memory import restart_with_large_pages
+from flaxseg.host_memory import exit_without_collection, restart_with_large_pages
 from flaxseg.interrupts import exit_during_imports, is_command
 
 exit_during_imports()
 if is_command():
     restart_with_large_pages()
+    exit_without_collection()
 
 # ruff: isort: split
 import importlib

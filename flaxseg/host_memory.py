@@ -4,8 +4,10 @@ XLA allocates the memory of intermediate results anew at each call, and Linux ha
 step that needs 500 MB takes 125,000 page faults of 4 KiB, a fifth of its time. In pages of 2 MiB it takes a thousand.
 """
 
+import atexit
 import contextlib
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -41,6 +43,14 @@ def page_size() -> str:
     if mode == "madvise" and LARGE_PAGES in os.environ.get(TUNABLES, ""):
         return f"large, because of {TUNABLES}={LARGE_PAGES}"
     return "small"
+
+
+def exit_without_collection() -> None:
+    """Lets this process end without looking for unreachable objects among millions, which takes more than a second.
+
+    Python would do so several times. What has to be done at the exit is done as before.
+    """
+    atexit.register(gc.freeze)
 
 
 def give_back() -> None:

@@ -1,7 +1,6 @@
 """Training in a notebook, of Jupyter or Colab: live curves, short errors, uploads and downloads."""
 
 import importlib
-import io
 import sys
 import tempfile
 import time
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from flaxseg.data.types import Color
 from flaxseg.errors import FlaxsegError, check_integer
-from flaxseg.report.drawing import figure_to_array, new_figure, overlay
+from flaxseg.report.drawing import encode_png, figure_to_array, new_figure, overlay
 from flaxseg.train.build import Run
 from flaxseg.train.callbacks import Callback
 from flaxseg.train.evaluation import Evaluation
@@ -86,7 +84,7 @@ class LiveCurves(Callback):
         start = time.monotonic()
         figure = live_figure(self._loss, self._scores, steps=self._steps, predictions=self._predictions)
         if self._handle is not None:
-            self._handle.update(self._display.Image(data=_png(figure)))
+            self._handle.update(self._display.Image(data=encode_png(figure)))
         end = time.monotonic()
         self._next_drawing = end + (end - start) / _MAX_FRACTION
 
@@ -213,8 +211,3 @@ def _ipython() -> Any:
             "IPython is not installed, which every notebook has; run this in a notebook, or pip install ipython"
         ) from error
     return IPython
-
-
-def _png(image: np.ndarray) -> bytes:
-    Image.fromarray(image).save(file := io.BytesIO(), "PNG")
-    return file.getvalue()

@@ -1,12 +1,13 @@
 """Drawing labels in the colors of their classes, legends, and PNG files."""
 
 import functools
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -256,6 +257,20 @@ def figure_to_array(figure: "Figure") -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def encode_png(image: np.ndarray | Image.Image, **options: Any) -> bytes:
+    """Returns the PNG file of an image.
+
+    Args:
+      image: uint8[H, W, 3] or uint8[H, W], or one of Pillow's images.
+      **options: those of Pillow's writer of PNG files.
+    """
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    buffer = io.BytesIO()
+    # A third of the default level's time, for files a tenth larger.
+    picture.save(buffer, "PNG", compress_level=3, **options)
+    return buffer.getvalue()
+
+
 def save_png(path: Path, image: np.ndarray) -> None:
     """Writes an image, uint8[H, W, 3], to a PNG file."""
-    Image.fromarray(image).save(path)
+    path.write_bytes(encode_png(image))

@@ -61,10 +61,6 @@ class EventWriter:
         """Writes numbers by their names."""
         self._thread.submit(self._write, "write_scalars", step, scalars)
 
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """Writes images, uint8[N, H, W, 3], by their names."""
-        self._thread.submit(self._write, "write_images", step, images)
-
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         """Writes texts by their names."""
         self._thread.submit(self._write, "write_texts", step, texts)

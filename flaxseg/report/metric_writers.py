@@ -1,8 +1,7 @@
-"""Writers of TensorBoard's event files, with the methods of CLU's MetricWriter: CLU's, and one without TensorFlow."""
+"""Writers of TensorBoard's event files, with methods of CLU's MetricWriter: CLU's, and one without TensorFlow."""
 
 import contextlib
 import importlib.util
-import io
 import itertools
 import os
 import socket
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
 from flaxseg.errors import ArgumentError, did_you_mean
 from flaxseg.report.event_files import IMPORTS
@@ -40,7 +38,7 @@ def check_writer(writer: str) -> None:
 
 
 def open_writer(directory: Path, *, writer: str = "auto", just_logging: bool = False) -> Any:
-    """Returns a writer with the methods of CLU's MetricWriter, which are also those of `TensorBoardWriter`.
+    """Returns a writer with those methods of CLU's MetricWriter that `TensorBoardWriter` has, too.
 
     Args:
       directory: receives the event file; created if it does not exist.
@@ -77,10 +75,6 @@ class TensorBoardWriter:
 
         logging.info("[%d] %s", step, ", ".join(f"{name}={value:.6g}" for name, value in sorted(scalars.items())))
         self._write(step, (scalar_pb(name, value) for name, value in scalars.items()))
-
-    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-        """Writes images, uint8[N, H, W, 3] or uint8[H, W, 3], by their names."""
-        self._write(step, (_image_summary(name, image) for name, image in images.items()))
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         """Writes texts by their names."""
@@ -129,27 +123,11 @@ class TensorBoardWriter:
         self._records.flush()
 
 
-def _image_summary(name: str, images: np.ndarray) -> Any:
-    """Returns a summary of PNG files; for images, tensorboard has no function that does without TensorFlow."""
-    from tensorboard.plugins.image.metadata import create_summary_metadata
-
-    images = images if images.ndim == 4 else images[None]
-    _, height, width, _ = images.shape
-    content = np.array([str(width).encode(), str(height).encode(), *map(_png, images)], dtype=object)
-    return _summary(name, content, create_summary_metadata(display_name=None, description=None))
-
-
 def _summary(name: str, value: np.ndarray, metadata: Any) -> Any:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.util.tensor_util import make_tensor_proto
 
     return Summary(value=[Summary.Value(tag=name, metadata=metadata, tensor=make_tensor_proto(value))])
-
-
-def _png(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "png")
-    return stream.getvalue()
 
 
 def _clu_writer(directory: Path, just_logging: bool) -> Any:

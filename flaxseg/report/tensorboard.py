@@ -19,12 +19,13 @@ from flaxseg.data.types import Example, SegmentationDataset
 from flaxseg.errors import CheckpointError
 from flaxseg.report.charts import chart_layout
 from flaxseg.report.console import print_line
-from flaxseg.report.drawing import save_png
+from flaxseg.report.drawing import encode_png
 from flaxseg.report.event_files import BATCH, CONFIG, EVALUATION, drop_repeated_events, event_files
 from flaxseg.report.event_writer import EventWriter
 from flaxseg.report.figures import confusion_figure, reliability_figure
 from flaxseg.report.histograms import histogram_summaries
 from flaxseg.report.hparams import HyperParameters, hparams_summaries
+from flaxseg.report.image_summaries import image_summaries
 from flaxseg.report.panels import Predicted, batch_panel, hardest_panel, prediction_panel
 from flaxseg.report.step_rows import StepRows
 
@@ -197,11 +198,13 @@ class Summaries:
 
     def _write_figure(self, step: int, name: str, image: np.ndarray) -> None:
         """Writes uint8[H, W, 3] to TensorBoard, and as a PNG file named by its step."""
-        self._writer.write_images(step, {name: image[None]})
+        if not self._is_writing:
+            return
+        png, (height, width) = encode_png(image), image.shape[:2]
+        self._writer.write_summaries(step, lambda: image_summaries(name, png, height=height, width=width))
         path = self._images / f"{step:07d}_{name.rpartition('/')[2]}.png"
-        if self._is_writing:
-            with self._reported(path):
-                save_png(path, image)
+        with self._reported(path):
+            path.write_bytes(png)
 
     def _remove_later_files(self, step: int) -> None:
         """Removes the figures of later steps, which may be unfinished, and the scores of images at a later step."""

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from logged_events import events
 
+from flaxseg.report.drawing import encode_png
 from flaxseg.report.event_files import drop_repeated_events, event_files
 from flaxseg.report.event_writer import EventWriter
+from flaxseg.report.image_summaries import image_summaries
 
 
 @pytest.fixture
@@ -45,7 +47,8 @@ def test_what_cannot_be_written_is_written_later(tmp_path, limit_file_size, flus
         writer.write_scalars(step, {"loss": float(step)})
         writer.flush()
     limit_file_size(10)  # Now not even a new file can be begun.
-    writer.write_images(4, {"image": np.zeros((1, 2, 2, 3), np.uint8)})
+    png = encode_png(np.zeros((2, 2, 3), np.uint8))
+    writer.write_summaries(4, lambda: image_summaries("image", png, height=2, width=2))
     limit_file_size(None)
     writer.write_scalars(5, {"loss": 5.0})
     writer.flush()

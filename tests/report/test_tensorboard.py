@@ -1,5 +1,7 @@
 """Files beside the summaries of a run: those that cannot be written, and those of steps that a run repeats."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from list_source import ListSource
@@ -7,7 +9,6 @@ from logged_events import events
 
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import CheckpointError
-from flaxseg.report import tensorboard
 from flaxseg.report.hparams import HyperParameters
 from flaxseg.report.tensorboard import Summaries
 
@@ -33,11 +34,13 @@ def test_a_table_is_replaced_wholly_or_not_at_all(tmp_path, summaries, capsys):
 
 
 def test_an_unfinished_figure_is_removed(tmp_path, summaries, capsys, monkeypatch):
-    def save(path, image):
-        path.write_bytes(b"unfinished")
+    write = Path.write_bytes
+
+    def write_a_part(path, data):
+        write(path, data[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tensorboard, "save_png", save)
+    monkeypatch.setattr(Path, "write_bytes", write_a_part)
     summaries._write_figure(1, "eval/predictions", np.zeros((2, 2, 3), np.uint8))
     assert list((tmp_path / "images").iterdir()) == []
     assert "0000001_predictions.png: cannot be written (No space left on device)" in capsys.readouterr().err
