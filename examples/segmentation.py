@@ -75,7 +75,7 @@ accept_license = False  # @param {type: "boolean"}
 # @title Training
 loss = "cross_entropy"  # @param ["cross_entropy", "dice", "cross_entropy + dice", "focal", "lovasz_softmax", "tversky"] {allow-input: true}
 class_weights = "none"  # @param ["none", "log", "median_frequency", "effective_number"] {allow-input: true}
-metrics = ""  # @param ["", "per_image", "boundary", "surface", "calibration"] {allow-input: true}
+metrics = ""  # @param ["", "per_image", "boundary", "surface", "calibration", "cross_entropy"] {allow-input: true}
 callbacks = ""  # @param ["", "csv", "wandb", "mlflow"] {allow-input: true}
 early_stop = 0  # @param {type: "integer"}
 optimizer = "adamw"  # @param ["adamw", "adam", "sgd", "lion", "muon"] {allow-input: true}

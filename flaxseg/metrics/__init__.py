@@ -7,6 +7,7 @@ accumulate a dataset on the host.
 from flaxseg.metrics.boundary import Boundary
 from flaxseg.metrics.calibration import Calibration, Reliability
 from flaxseg.metrics.confusion import ConfusionMatrix
+from flaxseg.metrics.cross_entropy import CrossEntropy
 from flaxseg.metrics.per_image import PerImage
 from flaxseg.metrics.scores import (
     SCORES,
@@ -34,6 +35,7 @@ __all__ = [
     "Boundary",
     "Calibration",
     "ConfusionMatrix",
+    "CrossEntropy",
     "PerImage",
     "Reliability",
     "SurfaceDistance",
@@ -54,10 +56,11 @@ __all__ = [
     "weighted_precision",
 ]
 
-METRICS: dict[str, type[Boundary] | type[Calibration] | type[PerImage] | type[SurfaceDistance]] = {
+METRICS: dict[str, type[Boundary] | type[Calibration] | type[CrossEntropy] | type[PerImage] | type[SurfaceDistance]] = {
     "per_image": PerImage,
     "boundary": Boundary,
     "surface": SurfaceDistance,
     "calibration": Calibration,
+    "cross_entropy": CrossEntropy,
 }
 """Metrics that can be measured in addition to the confusion matrix, by name."""

@@ -9,10 +9,10 @@ import numpy as np
 from flax import struct
 
 from flaxseg.metrics.accumulation import CountMetric
-from flaxseg.metrics.confidence import confidence
 from flaxseg.metrics.counting import histogram, is_class
 from flaxseg.metrics.fixed_point import join_bytes, split_bytes
 from flaxseg.metrics.ratios import ratio
+from flaxseg.metrics.softmax import confidence
 from flaxseg.shapes import check_label
 
 BINS = 15

@@ -7,8 +7,8 @@ import pytest
 
 from flaxseg.metrics import Calibration
 from flaxseg.metrics.calibration import ONE
-from flaxseg.metrics.confidence import confidence
 from flaxseg.metrics.fixed_point import join_bytes, split_bytes
+from flaxseg.metrics.softmax import confidence
 
 measure = jax.jit(lambda logits, label: Calibration.from_model_output(logits=logits, label=label))
 

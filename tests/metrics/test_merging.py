@@ -125,11 +125,12 @@ def test_a_prediction_equal_to_its_label_is_perfect(images):
         scores |= metric.compute()
     ones = ("miou", "kappa", "per_image/miou", "per_image/miou_low", "boundary/miou", "boundary/mean_f_score")
     zeros = ("surface/hd95", "surface/assd", "surface/undefined", "calibration/ece", "calibration/mce")
+    zeros += ("cross_entropy/mean",)
     assert [scores[name] for name in (*ones, *zeros)] == [1] * len(ones) + [0] * len(zeros)
 
 
 def test_every_table_has_a_row_for_each_class(whole):
-    for name in ("confusion", "per_image", "boundary", "surface"):
+    for name in ("confusion", "per_image", "boundary", "surface", "cross_entropy"):
         rows = whole[name].table(("sky", "road", "car", "tree")).splitlines()
         assert [row.split()[0] for row in rows[:5]] == ["class", "sky", "road", "car", "tree"]
         assert len({len(row) for row in rows[:5]}) == 1
