@@ -77,6 +77,17 @@ def test_evaluate_takes_another_split_and_other_metrics(run, capsys):
     assert "on shapes, split train: 3 images" in text and "\nboundary: " in text
 
 
+def test_evaluate_takes_the_network_as_predict_does(run, capsys):
+    tables = []
+    for network in ([str(run[0])], ["--model", str(run[0])], [f"--model={run[0]}"]):
+        assert evaluate.main(["--metrics=", *network]) == 0
+        tables.append(capsys.readouterr().out)
+    assert tables[0].startswith(f"{run[0]} (step ") and tables[1:] == tables[:1] * 2
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["--metrics="])
+    assert "error: which network? Give a run or another MODEL" in capsys.readouterr().err
+
+
 def test_evaluate_takes_a_folder_and_another_configuration(run, tmp_path, capsys):
     """Of masks that equal the predictions; the classes are the network's."""
     model = flaxseg.load(run[0])
