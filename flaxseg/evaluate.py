@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.config_parser("flaxseg evaluate", description=DESCRIPTION, epilog=EPILOG, required=False)
     model = "a run, checkpoint, exported folder, weights, or hf:OWNER/NAME; several for an ensemble"
     parser.add_argument("model", metavar="MODEL", nargs="*", default=[], help=model)
-    parser.add_argument("--model", dest="named", metavar="MODEL", nargs="+", default=[], help="the same, as for predict")
+    parser.add_argument("--model", dest="named", metavar="MODEL", nargs="+", default=[], help="the same as MODEL")
     cli.add_inference_options(parser)
     parser.add_argument("--whole", action="store_true", help="predict large images whole instead of in tiles")
     parser.add_argument("--data", metavar="DIR", default="", help=_DATA)
