@@ -131,7 +131,8 @@ def _option_tables(config: ConfigDict, prefix: str) -> Iterator[_Table]:
             with config_key(""):
                 KEYS[entry_key].allowed.check(entry_key, name)
             options = [o for o in options_of(look_up(name, key.allowed.table)) if o.name not in filled_in]
-            yield _table_of_options(key.name, f"{entry_key} = {name!r}", options)
+            owner = f"{entry_key} = {name!r} (add --config.{entry_key}=NAME for others)"
+            yield _table_of_options(key.name, owner, options)
     if _is_below(prefix, "loss_options"):
         weighted = [key.removeprefix("loss.") for key in values if key.startswith("loss.")]
         for name in prefix.split(".")[1:2] or weighted:

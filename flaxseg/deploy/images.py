@@ -121,9 +121,14 @@ class ImageReader:
     def _with_channels(self, pixels: np.ndarray, name: str) -> np.ndarray:
         channels, found = self.description.channels, pixels.shape[2]
         if found != channels and not {channels, found} <= {1, 3}:
+            if (found, channels) == (4, 3):
+                remedy = "if the fourth is transparency, give image[..., :3], or Image.fromarray(image)"
+            elif channels in (1, 3):
+                remedy = "give an RGB image, or a gray one"
+            else:
+                remedy = f"give an image of {channels} channel(s), in the order of the training images"
             raise DataError(
-                f"{name}: has {found} channel(s), but the network was trained on images of {channels}; give an image "
-                f"of {channels} channel(s), in the same order" + (", or gray, or RGB" if channels in (1, 3) else "")
+                f"{name}: has {found} channel(s), but the network was trained on images of {channels}; {remedy}"
             )
         return convert_channels(pixels, channels, name=name)
 

@@ -76,7 +76,9 @@ def test_options_are_those_of_the_names_in_the_configuration():
 
 def test_an_option_shows_its_type_default_and_docstring():
     text = words(config_help(default_config(), "data.options.seed"))
-    assert text.startswith("data.options: The options of data.name = 'shapes' seed 0 ")
+    assert text.startswith(
+        "data.options: The options of data.name = 'shapes' (add --config.data.name=NAME for others) seed 0 "
+    )
     assert text.endswith("Must be of type int.")
     assert "required Must be" not in words(config_help(load_config("configs/tfds.py"), "data.options"))
 
