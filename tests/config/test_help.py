@@ -95,7 +95,7 @@ def test_loss_options_are_those_of_the_weighted_losses_or_of_the_named_one(prefi
 
 
 def test_an_entry_without_options_says_so():
-    assert config_help(load_config("configs/camvid.py"), "data.options").endswith("which has none")
+    assert words(config_help(load_config("configs/camvid.py"), "data.options")).endswith("which has none")
 
 
 @pytest.mark.parametrize(
