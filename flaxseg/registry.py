@@ -189,10 +189,8 @@ def option_errors(
     allowed = {option.name: option for option in options_of(entry) if option.name not in set(given)}
     if not isinstance(options, Mapping | ConfigDict):
         return [f"{key} = {shown(options)}: must be a group of options, as in {key}.NAME = VALUE"]
-    listing = ", ".join(allowed) if allowed else "none"
     messages = [
-        f"{key}.{name} = {shown(value)}: no such option{hint(name) or did_you_mean(name, allowed)}; "
-        f"options are {listing}"
+        f"{key}.{name} = {shown(value)}: {no_such_option(name, allowed, hint=hint(name))}"
         for name, value in options.items()
         if name not in allowed
     ]
@@ -203,6 +201,18 @@ def option_errors(
     ]
     required = [option.name for option in allowed.values() if option.is_required]
     return messages + [f"{key}.{name} is missing: it has no default" for name in required if name not in options]
+
+
+def no_such_option(name: str, options: Iterable[str], *, hint: str = "") -> str:
+    """Returns what a message says about an option that does not exist.
+
+    Args:
+      name: the option.
+      options: those that exist.
+      hint: what to use instead, beginning with a semicolon; "" for the nearest name.
+    """
+    names = list(options)
+    return f"no such option{hint or did_you_mean(name, names)}; options are {', '.join(names) or 'none'}"
 
 
 def type_name(annotation: Any) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from flaxseg.errors import NON_NEGATIVE, ArgumentError, did_you_mean, unknown_attribute
+from flaxseg.errors import NON_NEGATIVE, ArgumentError, unknown_attribute
 from flaxseg.losses.binary_cross_entropy import binary_cross_entropy
 from flaxseg.losses.boundary import boundary
 from flaxseg.losses.cldice import cldice
@@ -20,7 +20,7 @@ from flaxseg.losses.ohem import ohem_cross_entropy
 from flaxseg.losses.pixels import check_arrays
 from flaxseg.losses.poly import poly_cross_entropy
 from flaxseg.losses.tversky import focal_tversky, tversky
-from flaxseg.registry import look_up, option_names
+from flaxseg.registry import look_up, no_such_option, option_names
 
 __all__ = [
     "LOSSES",
@@ -165,8 +165,7 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
     known = option_names(LOSSES[name]) if name in LOSSES else list(options)
     for option, value in options.items():
         if option not in known:
-            problem = f"no such option{did_you_mean(option, known)}; options are {', '.join(known) or 'none'}"
-            raise ArgumentError(f"options.{name}.{option}", value, problem)
+            raise ArgumentError(f"options.{name}.{option}", value, no_such_option(option, known))
 
 
 def _where_weighted(weight: float | jax.Array, value: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from flaxseg.errors import ArgumentError, did_you_mean, shown
-from flaxseg.registry import HasOptions, option_names
+from flaxseg.registry import HasOptions, no_such_option, option_names
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,10 +65,12 @@ def check_names(options: Mapping[str, Any], *, listed: Collection[str], also: Co
     wrong = [name for name in options if name not in listed and name not in also]
     if not wrong:
         return
-    problems = [f"no such option{_remedy(name, listed)}" for name in wrong]
-    others = [f". {name} = {shown(options[name])}: {text}" for name, text in zip(wrong[1:], problems[1:], strict=True)]
-    end = f"; options are {', '.join(listed)}" if not others else f". Options are {', '.join(listed)}"
-    raise ArgumentError(wrong[0], options[wrong[0]], f"{problems[0]}{''.join(others)}{end}")
+    first, *others = wrong
+    if not others:
+        raise ArgumentError(first, options[first], no_such_option(first, listed, hint=_remedy(first, listed)))
+    texts = [f"{name} = {shown(options[name])}: no such option{_remedy(name, listed)}. " for name in others]
+    listing = f"Options are {', '.join(listed)}"
+    raise ArgumentError(first, options[first], f"no such option{_remedy(first, listed)}. {''.join(texts)}{listing}")
 
 
 def _remedy(name: str, listed: Collection[str]) -> str:
