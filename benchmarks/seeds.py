@@ -1,20 +1,19 @@
 """Times three seeds that are trained together against one run, and prints JSON.
 
 `python benchmarks/seeds.py --config shapes --seeds 3 --steps 30 --rounds 3` trains one run and several seeds in turn,
-each from the configuration to its last checkpoint with one evaluation at the end, and prints the ratio of their median
-times for the whole run and for its steps alone, after the first one. Any key of the configuration can be set, as in
-`train.batch_size=4`. Absolute times depend on the machine and its load; quote ratios.
+each from the configuration to its last checkpoint with one evaluation at the end, and prints the ratios of their times
+for the whole run and for its steps alone, after the first one. Any key of the configuration can be set, as in
+`train.batch_size=4`.
 """
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import numpy as np
+from measuring import Part, print_result, ratios, result, table, text
 from ml_collections import ConfigDict
 
 from flaxseg import compile_cache
@@ -57,7 +56,7 @@ def seconds(config: ConfigDict, count: int) -> tuple[float, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the medians and their ratios."""
+    """Reads the flags, measures, prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="shapes")
     parser.add_argument("--seeds", type=int, default=3)
@@ -76,19 +75,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     for _ in range(arguments.rounds):
         for count in counts:
             times[count].append(seconds(config, count))
-    one, several = (np.median(times[count], axis=0) for count in counts)
-    found = {
-        "config": [arguments.config, *arguments.overrides],
-        "device": jax.devices()[0].device_kind,
-        "jax": jax.__version__,
-        "steps": steps,
-        "seeds": arguments.seeds,
-        "one_run": dict(zip(("whole", "steps"), one.round(3).tolist(), strict=True)),
-        "together": dict(zip(("whole", "steps"), several.round(3).tolist(), strict=True)),
-        "ratio": dict(zip(("whole", "steps"), (several / one).round(3).tolist(), strict=True)),
-        "rounds": {str(count): np.round(times[count], 3).tolist() for count in counts},
-    }
-    print(json.dumps(found, indent=2))
+    shares = [[run[part] for run in times[count]] for part in (0, 1) for count in counts]
+    whole, only_steps = ratios(shares[1], shares[0]), ratios(shares[3], shares[2])
+    kind = " ".join([arguments.config, *arguments.overrides])
+    about = f"""{arguments.seeds} seeds of `{kind}` in one program, relative to one run: {steps} steps of
+    {config.train.batch_size} images and one evaluation, from the configuration to the last checkpoint, with the
+    programs compiled before; and the steps alone, after the first. Below {arguments.seeds}, one command is faster than
+    {arguments.seeds}, even without the compilation that it saves."""
+    row = [jax.devices()[0].device_kind, whole, only_steps]
+    parts: list[Part] = [text(about), table(["device", "time of the whole", "time of the steps"], [row])]
+    print_result(result("Several seeds together", parts, versions=[f"jax {jax.__version__}"], data=times))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 
 from networks import CASES, Case, selected
 
-from benchmarks import compare, memory
+from benchmarks import compare, cpu_settings, memory
 
 CASE = Case("unet", "efficientnet_b0", "efficientnet-b0", 4, 256)
 
@@ -52,3 +52,16 @@ def test_networks_are_selected_by_name_with_another_batch():
     ]
     every = argparse.Namespace(case=None, batch=None, size=None)
     assert tuple(selected(every)) == CASES
+
+
+def test_a_setting_of_the_cpu_changes_nothing_else():
+    settings = cpu_settings.sides(CASE, "a/python", 3)
+    usual = settings["usual"]
+    assert usual[0] == "a/python" and usual[-2:] == ["--steps", "3"]
+    assert settings["small pages"] == ["env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=0", *usual]
+    assert settings["two devices"] == [*usual, "--devices", "2"]
+    times = {"usual": (2.0, 1.0), "small pages": (3.0, 1.0), "two devices": (1.0, 0.5)}
+    runs = {name: [{"train": {"wall_min": a}, "infer": {"wall_min": b}}] for name, (a, b) in times.items()}
+    name, work, *found = cpu_settings.row(CASE, runs)
+    assert (name, work) == ("`unet-efficientnet_b0`", "4, 256")
+    assert [each["median"] for each in found] == [1.5, 1, 0.5, 0.5]
