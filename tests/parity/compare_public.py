@@ -12,7 +12,7 @@ import contextlib
 import functools
 import io
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -27,15 +27,20 @@ from flaxseg.deploy.saved import read_model
 from flaxseg.models.pretrained.public_source import PublicNetwork, open_public
 
 
-def compare(folder: Path) -> dict[str, tuple[float, str]]:
-    """Returns the differences, each with where it is."""
-    reference = np.load(folder.with_suffix(".npz"))
+def compare(path: Path, sizes: Sequence[tuple[int, int]]) -> dict[str, tuple[float, str]]:
+    """Returns the differences, each with where it is.
+
+    Args:
+      path: the folder or file of the network; the reference is beside it.
+      sizes: heights and widths of the images.
+    """
+    reference = np.load(path.with_suffix(".npz"))
     with contextlib.redirect_stderr(io.StringIO()):
-        saved, public = read_model(folder), open_public(folder)
+        saved, public = read_model(path), open_public(path)
     assert isinstance(public, PublicNetwork)
     predict = jax.jit(functools.partial(saved.model.apply, train=False))
     found = []
-    for height, width in sizes_of(folder.name):
+    for height, width in sizes:
         expected = reference[f"double/{height}x{width}"]
         logits = np.asarray(predict(saved.variables, bright_image((height, width), saved.description.channels)))
         found.append((difference(main_logits(logits, expected), expected), f"{height}x{width}"))
@@ -52,6 +57,10 @@ def compare(folder: Path) -> dict[str, tuple[float, str]]:
     return {"logits": max(found), **doubles}
 
 
+COLUMNS = {"logits": TOLERANCE, **LIMITS}
+"""The columns of the table, with the largest difference that is allowed."""
+
+
 def main() -> int:
     """Prints the table; returns 1 if something differs, otherwise 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,11 +68,10 @@ def main() -> int:
     parser.add_argument("--only", default="*")
     flags = parser.parse_args()
     failed = 0
-    limits = {"logits": TOLERANCE, **LIMITS}
-    print_header(limits)
+    print_header(COLUMNS)
     for path in sorted(flags.references.glob(f"{flags.only}.npz")):
-        found = compare(path.with_suffix(""))
-        failed += print_row(path.stem, found, limits_of(limits, found))
+        found = compare(path.with_suffix(""), sizes_of(path.stem))
+        failed += print_row(path.stem, found, limits_of(COLUMNS, found))
         jax.clear_caches()
     return int(failed > 0)
 

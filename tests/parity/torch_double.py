@@ -22,8 +22,12 @@ def _hard_sigmoid(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
     return nn.functional.relu6(x + 3) / 6
 
 
-# PyTorch's gradient of its own one has 1/6 in float32, in float64 too.
-nn.functional.hardsigmoid = _hard_sigmoid
+def _hard_swish(x: torch.Tensor, inplace: bool = False) -> torch.Tensor:
+    return x * _hard_sigmoid(x)
+
+
+# PyTorch's own ones have 1/6 in float32, in float64 too.
+nn.functional.hardsigmoid, nn.functional.hardswish = _hard_sigmoid, _hard_swish
 
 
 def without_dropout(network: nn.Module) -> None:

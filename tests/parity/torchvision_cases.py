@@ -1,7 +1,4 @@
-"""Segmentation networks of torchvision whose files are opened and compared; requires numpy only."""
-
-import numpy as np
-from references import image
+"""Segmentation networks of torchvision whose files are opened and compared."""
 
 IMAGE_SIZES = ((64, 96), (128, 80))
 """Height and width of the images."""
@@ -16,19 +13,10 @@ CASES = {
 }
 """For each network, its options."""
 
+WITHOUT_AUXILIARY_HEAD = ("deeplabv3_mobilenet_v3_large",)
+"""Networks whose auxiliary head is not loaded, and therefore not compared."""
+
 GOLDEN = ("fcn_resnet50", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large")
 """Networks that the tests compare, too."""
 
 NUM_CLASSES = 21
-
-
-def images_of(size: tuple[int, int]) -> np.ndarray:
-    """Returns normalized images, float32[2, H, W, 3]."""
-    return image(size)
-
-
-def labels(size: tuple[int, int]) -> np.ndarray:
-    """Returns the classes of pixels that the loss is computed with, int64[2, H, W], most of which are the last."""
-    found = np.full((2, *size), NUM_CLASSES - 1)
-    found[:, : size[0] // 4] = 0
-    return found

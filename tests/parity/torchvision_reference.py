@@ -2,9 +2,8 @@
 
     python tests/parity/torchvision_reference.py --out DIR [fcn_resnet50 ...]
 
-Each case of `torchvision_cases` is a file CASE.pth, and a file CASE.npz with the logits of two images of each size, and
-with the gradients of the cross-entropy at the first size in inference mode, in float64. Existing files are not written
-again.
+Each case of `torchvision_cases` is a file CASE.pth, and a file CASE.npz with the names and shapes of its tensors, and
+what `torch_double.double_results` returns. Existing files are not written again.
 """
 
 import argparse
@@ -15,8 +14,9 @@ import numpy as np
 import torch
 from references import tensor
 from torch import nn
+from torch_double import Outputs, double_results
 from torchvision.models import segmentation
-from torchvision_cases import CASES, IMAGE_SIZES, NUM_CLASSES, images_of, labels
+from torchvision_cases import CASES, IMAGE_SIZES, NUM_CLASSES, WITHOUT_AUXILIARY_HEAD
 
 
 def build(case: str) -> nn.Module:
@@ -27,22 +27,29 @@ def build(case: str) -> nn.Module:
     return network.eval()
 
 
-def measure(network: nn.Module) -> dict[str, np.ndarray]:
-    """Returns the arrays that are compared."""
-    state = network.state_dict()
-    described = {
-        "names": np.array("\n".join(state)),
-        "shapes": np.array(json.dumps([list(value.shape) for value in state.values()])),
-    }
-    images = {size: torch.from_numpy(images_of(size).transpose(0, 3, 1, 2).copy()) for size in IMAGE_SIZES}
-    with torch.no_grad():
-        logits = {"{}x{}".format(*size): network(x)["out"] for size, x in images.items()}
-    found = {name: value.numpy().transpose(0, 2, 3, 1) for name, value in logits.items()}
-    size = IMAGE_SIZES[0]
-    doubles = network.double()(images[size].double())["out"]
-    nn.functional.cross_entropy(doubles, torch.from_numpy(labels(size))).backward()
-    gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
-    return described | found | {f"gradient/{name}": value.numpy() for name, value in gradients.items()}
+def main_output(network: nn.Module, x: torch.Tensor) -> Outputs:
+    """Returns the logits of the main head."""
+    return [network(x)["out"]], []
+
+
+def all_outputs(network: nn.Module, x: torch.Tensor) -> Outputs:
+    """Returns the logits of the main head and, if there is one, of the auxiliary head."""
+    found = network(x)
+    return [found[name] for name in ("out", "aux") if name in found], []
+
+
+def add_up_biases(network: nn.Module) -> None:
+    """Adds up the biases of LR-ASPP's heads in float32, as flaxseg does, so that their rounding is not compared."""
+    if isinstance(network, segmentation.LRASPP):
+        low, high = (network.classifier.get_submodule(f"{name}_classifier").bias.data for name in ("low", "high"))
+        low += high
+        high.zero_()
+
+
+def of_one_bias(gradients: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns gradients whose sum over both heads of LR-ASPP is that of the one bias that flaxseg has for them."""
+    heads = ("low_classifier.bias", "high_classifier.bias")
+    return {name: value / 2 if name.endswith(heads) else value for name, value in gradients.items()}
 
 
 def main() -> None:
@@ -56,8 +63,13 @@ def main() -> None:
         target = flags.out / f"{case}.npz"
         if not target.exists():
             network = build(case)
-            torch.save(network.state_dict(), target.with_suffix(".pth"))
-            np.savez(target, **measure(network))
+            state = network.state_dict()
+            torch.save(state, target.with_suffix(".pth"))
+            shapes = json.dumps([list(value.shape) for value in state.values()])
+            outputs = main_output if case in WITHOUT_AUXILIARY_HEAD else all_outputs
+            add_up_biases(network)
+            found = double_results(network, outputs, sizes=IMAGE_SIZES, as_saved=of_one_bias)
+            np.savez_compressed(target, names=np.array("\n".join(state)), shapes=np.array(shapes), **found)
             print(case, flush=True)
 
 

@@ -10,8 +10,9 @@ import pytest
 import safetensors.numpy
 from compare import TOLERANCE, difference, tensors_of
 from flax import traverse_util
+from references import bright_image
 from torch_files import state_file
-from torchvision_cases import GOLDEN, IMAGE_SIZES, images_of
+from torchvision_cases import GOLDEN, IMAGE_SIZES
 
 import flaxseg
 from flaxseg.data.datasets.voc import CLASS_NAMES
@@ -46,7 +47,7 @@ def write(path, case, *, prefix="", wrapper="", changed=None):
 def test_a_file_computes_the_logits_of_torchvision(tmp_path, case):
     (tmp_path / "network.pth").write_bytes(state_file(tensors(case)))
     saved = read_model(tmp_path / "network.pth")
-    logits = jax.jit(lambda x: saved.model.apply(saved.variables, x, train=False))(images_of(IMAGE_SIZES[1]))
+    logits = jax.jit(lambda x: saved.model.apply(saved.variables, x, train=False))(bright_image(IMAGE_SIZES[1]))
     assert difference(np.asarray(logits)[:, ::8, ::8], golden(case)["logits"]) < TOLERANCE
 
 
