@@ -74,7 +74,7 @@ docs: $(VENV)/.docs  ## build the documentation into build/site; warnings, such 
 notebook:  ## write examples/segmentation.ipynb from its source, segmentation.py
 	$(PYTHON) docs/make_notebook.py
 
-parity: parity-networks parity-losses parity-metrics parity-encoders parity-public parity-torchvision  ## compare losses, metrics, networks and their gradients with PyTorch's (two hours; with -j2, half of that)
+parity: parity-networks parity-losses parity-metrics parity-encoders parity-public parity-torchvision  ## compare losses, metrics, networks and their gradients with PyTorch's (two hours; half of that with -j2)
 
 # The parts of `parity`, each of which also runs alone. They also write the files that the ordinary tests compare with.
 PARITY_ENVIRONMENTS := $(VENV)/.test $(PARITY)/.made
