@@ -23,7 +23,6 @@ import numpy as np
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from differences import FLOOR, gradient_difference
 from references import (
     BEITS,
     COMPARED_FEATURES,
@@ -150,8 +149,6 @@ def measure(name: str) -> dict[str, np.ndarray]:
         size = feature_sizes(name)[0]
         with in_float64(network):
             gradients = gradients_of(network, size)
-        single = gradients_of(build(name, 32).float(), size)
-        result["float32"] = np.array(gradient_difference(single, gradients, FLOOR)[0])
         result |= {f"gradient/{key}": value for key, value in gradients.items()}
     return result
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from differences import FLOOR, gradient_difference, sampled
+from differences import sampled
 from references import bright_image, image_label, label
 from torch import nn
 
@@ -99,7 +99,6 @@ def double_results(
       as_saved: returns gradients by the names under which the network's library saves the parameters.
     """
     without_dropout(network.eval())
-    single = gradients_of(network, as_input(pad(bright_image(sizes[0], channels))).float(), outputs)
     network.double()
     first = as_input(pad(bright_image(sizes[0], channels)))
     result = {
@@ -107,7 +106,6 @@ def double_results(
         for h, w in sizes
     }
     gradients = gradients_of(network, first, outputs)
-    result["float32"] = np.array(gradient_difference(single, gradients, FLOOR)[0])
     gradients = as_saved(sampled(gradients))
     result |= {f"gradient/{name}": value for name, value in gradients.items()}
     if train_batch is not None:
