@@ -47,6 +47,7 @@ class ProgressBar(Callback):
         self._bar: Any = None
         self._file: Any = None
         self._logged = 0.0
+        self._is_after_evaluation = False
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +82,9 @@ class ProgressBar(Callback):
 
     def on_step(self, step: int, metrics: TrainMetrics) -> None:
         self._running.append((step, metrics.loss.total))
+        if self._is_after_evaluation:
+            self._leave_out()
+            self._is_after_evaluation = False
         if not self._shows_loss and not self._bar.disable:
             # With several steps per call, there is an axis of steps.
             total, count = (np.ravel(value)[0] for value in (metrics.loss.total, metrics.loss.count))
@@ -94,15 +98,17 @@ class ProgressBar(Callback):
         self._logged = time.monotonic()
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
-        self._leave_out(time.monotonic() - self._logged)  # Losses are logged right before an evaluation.
+        self._leave_out()
+        self._is_after_evaluation = True
         score = f"{evaluation.scores[self._best_metric]:.4f}"
         loss = f", cross_entropy {evaluation.scores[_LOSS]:.4f}" if _LOSS in evaluation.scores else ""
         if jax.process_index() == 0:
             print_line(f"{self._title}: step {step:,}, {self._best_metric} {score}{loss}", self._file)
         self._bar.set_postfix({self._best_metric: score})
 
-    def _leave_out(self, seconds: float) -> None:
-        """Excludes the last seconds from the speed and the remaining time."""
+    def _leave_out(self) -> None:
+        """Excludes the time since the last log, that of an evaluation, from the speed and the remaining time."""
+        seconds, self._logged = time.monotonic() - self._logged, time.monotonic()
         if not self._bar.disable:
             self._bar.start_t += seconds
             self._bar.last_print_t += seconds

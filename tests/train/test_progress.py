@@ -50,6 +50,9 @@ def test_the_bar_waits_for_the_device_only_once(capsys):
         bar._logged, bar._bar.start_t, bar._bar.last_print_t = (each - 100.0 for each in (bar._logged, *times))
         bar.on_evaluation(6, types.SimpleNamespace(scores={"miou": 0.75, "cross_entropy/mean": 0.86718}))
         assert (bar._bar.start_t, bar._bar.last_print_t) == pytest.approx(times, abs=10.0)
+        bar._logged, bar._bar.start_t, bar._bar.last_print_t = (each - 100.0 for each in (bar._logged, *times))
+        bar.on_step(8, metrics())  # After the figures and the checkpoint of the evaluation.
+        assert (bar._bar.start_t, bar._bar.last_print_t) == pytest.approx(times, abs=10.0)
     output = capsys.readouterr().err
     assert "\rtrain: step 6, miou 0.7500, cross_entropy 0.8672\n" in output
     shown = output.strip().split("\r")
