@@ -29,7 +29,7 @@ _NEEDED = ("per_image", "calibration")
 
 _CURVES = {
     "Training loss": "train/loss",
-    "Cross-entropy of the evaluation set": "eval/cross_entropy/mean",
+    "Evaluation cross-entropy": "eval/cross_entropy/mean",
     "mIoU during training": "eval/miou",
     "Learning rate": "train/learning_rate",
 }

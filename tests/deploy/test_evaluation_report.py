@@ -127,7 +127,7 @@ def test_an_ensemble_has_the_curves_and_licenses_of_its_members(run, evaluation,
     assert loss.steps.tolist() == [1, 2, 3, 4] and loss.values.tolist() == [1, 1 / 2, 1 / 3, 1 / 4]
     miou = content.curves["mIoU during training"][0]
     assert (miou.steps.tolist(), miou.values.tolist()) == ([2], [0.5])
-    loss = content.curves["Cross-entropy of the evaluation set"][0]
+    loss = content.curves["Evaluation cross-entropy"][0]
     assert (loss.steps.tolist(), loss.values.tolist()) == ([2], [0.75])
     assert "Learning rate" not in content.curves
     assert content.config["data"]["name"] == "shapes"
@@ -162,6 +162,6 @@ def test_a_report_as_a_library_call(evaluation, tmp_path):
     write_report(path, evaluation, data="<my data>", images=2)
     root = parse_page(path.read_text())
     assert "<my data>" in root.all("title")[0].text and len(root.all("figure", "example")) == 4
-    assert len(root.all("svg", "plot")) == 6
+    assert len(root.all("svg", "plot")) == 7
     with pytest.raises(ArgumentError, match="images = -1: must be"):
         write_report(path, evaluation, data="d", images=-1)
