@@ -40,8 +40,14 @@ def page_size() -> str:
     mode = _kernel_mode()
     if mode == "always":
         return "large, as the kernel gives them to all programs"
-    if mode == "madvise" and LARGE_PAGES in os.environ.get(TUNABLES, ""):
-        return f"large, because of {TUNABLES}={LARGE_PAGES}"
+    tunables = os.environ.get(TUNABLES, "")
+    if mode == "madvise" and LARGE_PAGES in tunables:
+        # What `restart_with_large_pages` sets.
+        return (
+            f"large, set by flaxseg ({TUNABLES})"
+            if tunables == LARGE_PAGES
+            else f"large, because of {TUNABLES}={tunables}"
+        )
     return "small"
 
 

@@ -126,15 +126,20 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
 
     if jax.process_index() > 0:
         return
+    other = _other_best(result, config)
     if config.data.eval_split:
         if result.evaluated_step is not None:
             print(f"\nscores of step {result.evaluated_step:,} on {config.data.eval_split}", end="")
         print(f"\n{result.table()}\n")
+        if other:
+            score = f"{config.checkpoint.best_metric} {result.best_score:.4f}"
+            print(f"flaxseg.load, evaluate, predict and export use the best checkpoint, step {other:,} ({score})")
         print(f"images        {workdir / 'images'}")
     else:
         print(f"\n{NOT_EVALUATED}\n")
     saved = workdir / "checkpoints" if config.checkpoint.keep else "none was saved"
-    print(f"checkpoints   {saved} ({_best(result, config)}{_size(workdir / 'checkpoints')})")
+    notes = ["" if other else _best(result, config), _size(workdir / "checkpoints")]
+    print(f"checkpoints   {saved} ({'; '.join(filter(None, notes))})")
     _report_tensorboard(config, workdir)
     _report_incidents(result, config)
 
@@ -159,6 +164,12 @@ def _report_tensorboard(config: "ConfigDict", workdir: Path) -> None:
         print(f"TensorBoard   tensorboard --logdir {workdir}")
 
 
+def _other_best(result: "Result", config: "ConfigDict") -> int | None:
+    """Returns the step of the best checkpoint, if the last evaluation is that of another one."""
+    differs = config.checkpoint.keep and None not in (result.best_step, result.evaluated_step)
+    return result.best_step if differs and result.best_step != result.evaluated_step else None
+
+
 def _best(result: "Result", config: "ConfigDict") -> str:
     """Returns which checkpoint is the best."""
     if not config.data.eval_split:
@@ -169,11 +180,11 @@ def _best(result: "Result", config: "ConfigDict") -> str:
 
 
 def _size(checkpoints: Path) -> str:
-    """Returns the size of a folder of checkpoints, as `; 425 MB in all`; "" if there are none."""
+    """Returns the size of a folder of checkpoints, as `425 MB in all`; "" if there are none."""
     from flaxseg.data.memory import size_text
 
     total = sum(path.stat().st_size for path in checkpoints.rglob("*") if path.is_file())
-    return f"; {size_text(total)} in all" if total else ""
+    return f"{size_text(total)} in all" if total else ""
 
 
 def _report_incidents(result: "Result", config: "ConfigDict") -> None:

@@ -46,6 +46,22 @@ def test_the_modes_and_versions_are_read(monkeypatch, tmp_path):
     assert host_memory._library_version() == ()
 
 
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("always", None, "large, as the kernel gives them to all programs"),
+        ("madvise", "glibc.malloc.hugetlb=1", "large, set by flaxseg (GLIBC_TUNABLES)"),
+        ("madvise", "glibc.malloc.hugetlb=1:a=1", "large, because of GLIBC_TUNABLES=glibc.malloc.hugetlb=1:a=1"),
+        ("madvise", None, "small"),
+        ("never", "glibc.malloc.hugetlb=1", "small"),
+    ],
+)
+def test_the_size_of_pages_is_explained(monkeypatch, mode, value, expected):
+    monkeypatch.setattr(host_memory, "_kernel_mode", lambda: mode)
+    monkeypatch.setattr(os, "environ", {} if value is None else {"GLIBC_TUNABLES": value})
+    assert host_memory.page_size() == expected
+
+
 @pytest.mark.parametrize("value", [None, "glibc.malloc.check=0"])
 def test_a_command_keeps_its_arguments_and_its_process(value):
     environment = {name: text for name, text in os.environ.items() if name != "GLIBC_TUNABLES"}

@@ -142,6 +142,20 @@ def test_a_run_prints_its_scores_and_files(tmp_path, capsys, monkeypatch):
         assert part in text
 
 
+@pytest.mark.parametrize("best_step", [40, 30])
+def test_the_best_checkpoint_is_named_once(best_step, capsys, tmp_path):
+    state = types.SimpleNamespace(step=40)
+    result = Result(None, ("a", "b"), state, best_step=best_step, best_score=0.67441, evaluated_step=40)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "file").write_bytes(bytes(2**21))
+    _report(result, load_config("shapes"), tmp_path)
+    text = capsys.readouterr().out
+    line = "\nflaxseg.load, evaluate, predict and export use the best checkpoint, step 30 (miou 0.6744)\nimages "
+    assert (line in text) == (best_step == 30) and text.count("0.6744") == 1
+    size = re.search(r"checkpoints   \S+ \((.*)\)", text)[1]
+    assert size == {30: "2.0 MiB in all", 40: "best: step 40, miou 0.6744; 2.0 MiB in all"}[best_step]
+
+
 def test_a_run_without_evaluation_names_its_latest_checkpoint(capsys, tmp_path):
     result = Result(None, ("a", "b"), types.SimpleNamespace(step=40), best_step=None)
     _report(result, load_config("shapes", ["data.eval_split="]), tmp_path)

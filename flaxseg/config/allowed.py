@@ -96,6 +96,36 @@ class EntryNames:
 
 
 @dataclasses.dataclass(frozen=True)
+class Names:
+    """A tuple of names, which may be empty.
+
+    Attributes:
+      names: the names that it may contain.
+      instead: what the error about another name adds, for some of them.
+    """
+
+    names: Collection[str]
+    instead: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"a tuple of names from {', '.join(self.names)}, as in ({next(iter(self.names))!r},)"
+
+    def check(self, argument: str, value: Any) -> None:
+        """Raises ArgumentError unless the value is a tuple of the names."""
+        if not _is_tuple_of(value, lambda name: isinstance(name, str) and name in self.names):
+            raise ArgumentError(argument, as_plain(value), f"must be {self}{self._hint(value)}")
+
+    def _hint(self, value: Any) -> str:
+        given = value if _is_tuple(value) else (value,)
+        unknown = next((name for name in given if not (isinstance(name, str) and name in self.names)), value)
+        if not isinstance(unknown, str):
+            return ""
+        if unknown in self.names:
+            return f"; write ({unknown!r},)"
+        return f"; {self.instead[unknown]}" if unknown in self.instead else did_you_mean(unknown, self.names)
+
+
+@dataclasses.dataclass(frozen=True)
 class Options:
     """A group of the options of the entry that another key names.
 
@@ -120,12 +150,6 @@ class Options:
 def choice(names: Collection[str]) -> Rule:
     """Returns the rule for one of several names."""
     return Rule(_listed(names), lambda value: isinstance(value, str) and value in names, names)
-
-
-def names_of(table: Collection[str]) -> Rule:
-    """Returns the rule for a tuple of names, which may be empty."""
-    words = f"a tuple of names from {', '.join(table)}, as in ({next(iter(table))!r},)"
-    return Rule(words, lambda value: _is_tuple_of(value, lambda name: isinstance(name, str) and name in table), table)
 
 
 def group(words: str) -> Rule:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from flaxseg.config.allowed import EntryNames, Names
 from flaxseg.config.changed_names import drop_options, entry_names
 from flaxseg.config.groups import Group, as_group
 from flaxseg.config.schema import GROUP_KEYS, KEYS, default_config, leaves
@@ -149,6 +150,7 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> None:
       config: the configuration, which is changed.
       overrides: strings `key=value`. The value is taken as a string where the key accepts that string, or, for an
         option, where its present value is a string; otherwise as a Python literal, or as a string if it is not one.
+        A key that takes a tuple of names, such as `eval.metrics`, also takes names separated by commas.
 
     Raises:
       ConfigError: a string without `=`, or a key that does not exist; one message lists all of them, together with
@@ -198,6 +200,8 @@ def _set(config: ConfigDict, key: str, text: str) -> bool:
             return False
     is_string = _accepts(key, text) if key in KEYS else isinstance(config.get(name), str)
     value = text if is_string else _literal(text)
+    if isinstance(value, str) and key in KEYS and isinstance(KEYS[key].allowed, Names | EntryNames):
+        value = tuple(part.strip() for part in value.split(",") if part.strip())
     config[name] = as_group(value)
     return True
 

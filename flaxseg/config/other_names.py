@@ -40,6 +40,15 @@ _CALLED_HERE = {
     "gpus": "all devices are used; mesh.data limits their number",
 }
 
+_CROSS_ENTROPY = "the loss of the evaluation set is ('cross_entropy',)"
+_ALWAYS = "it is among the scores that are always computed"
+
+OTHER_METRICS = {
+    **dict.fromkeys(("loss", "val_loss", "eval_loss", "validation_loss"), _CROSS_ENTROPY),
+    **dict.fromkeys(("miou", "mean_iou", "iou", "dice", "mean_dice", "accuracy", "pixel_accuracy"), _ALWAYS),
+}
+"""What an error adds about names in `eval.metrics` that are no metrics."""
+
 
 def called_here(name: str) -> str:
     """Returns what an error adds about a name that other libraries use: `; ` and what is set instead; "" if unknown."""

@@ -24,16 +24,17 @@ from flaxseg.config.allowed import (
     Allowed,
     EntryName,
     EntryNames,
+    Names,
     Options,
     at_least,
     at_least_32,
     choice,
     class_weights,
     group,
-    names_of,
 )
 from flaxseg.config.callbacks import CALLBACKS
 from flaxseg.config.groups import Group
+from flaxseg.config.other_names import OTHER_METRICS
 from flaxseg.data import DATASETS
 from flaxseg.data.class_weights import WEIGHTINGS
 from flaxseg.data.pipeline import CACHES, RESIZES
@@ -217,7 +218,8 @@ SCHEMA = (
         Key("eval.batch_size", 8, at_least_32(1), "Examples per batch, over all devices; scores do not depend on it."),
         Key("eval.resolution", "native", choice(("native", "image_size")),
             "Compute scores at each image's own resolution, or at data.image_size."),
-        Key("eval.metrics", (), names_of(METRICS), "Metrics to compute in addition to those of the confusion matrix."),
+        Key("eval.metrics", (), Names(METRICS, OTHER_METRICS),
+            "Metrics to compute in addition to those of the confusion matrix."),
     )),
     Section("checkpoint", "Checkpoints", (
         Key("checkpoint.every", 0, at_least(0),
@@ -241,7 +243,7 @@ SCHEMA = (
             "evaluation."),
         Key("log.hardest", 0, at_least(0),
             "Number of training examples with the largest loss to list every log.every steps."),
-        Key("log.histograms", (), names_of(HISTOGRAMS), "Histograms to write at each evaluation."),
+        Key("log.histograms", (), Names(HISTOGRAMS), "Histograms to write at each evaluation."),
         Key("log.profile", (), STEP_RANGE,
             "First and last step to record a trace of, for TensorBoard's Profile tab; (): none."),
         Key("log.writer", "auto", choice(WRITERS),

@@ -11,6 +11,7 @@ from flaxseg.models.pretrained.licenses import NOT_STATED
 
 _SHOWN_SCORES = ("miou", "mean_dice", "pixel_accuracy", "fwiou", "micro_iou", "mean_precision", "mean_recall", "kappa")
 _SHOWN_SECTIONS = ("data", "augment", "optimizer", "loss", "train")
+_NO_LICENSE = f"{NOT_STATED} (`flaxseg export --license=NAME` states it)"
 
 
 def model_card(
@@ -54,10 +55,11 @@ def _title(given: ModelDescription, license: str | None) -> str:
     kind = f"{given.channels} channels" if given.channels != 3 else "RGB"
     version = given.versions.get("flaxseg")
     size = f"{given.image_size[0]} x {given.image_size[1]} pixels"
+    stated = _plain(license) if license and license != NOT_STATED else _NO_LICENSE
     training = f", trained with flaxseg {version} on images of {size}" if version or not given.source else ""
     return (
         f"# {name}\n\nA semantic-segmentation network for {kind} images, with {given.num_classes} classes{training}."
-        f"\n\nLicense of the weights: {_plain(license or NOT_STATED)}." + _origin(given)
+        f"\n\nLicense of the weights: {stated}." + _origin(given)
     )
 
 
@@ -149,8 +151,10 @@ def _leaves(config: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     for section in _SHOWN_SECTIONS:
         values = config.get(section)
         if isinstance(values, Mapping):
-            # A path of the computer that trained the network is nobody else's business.
-            yield from ((f"{section}.{key}", value) for key, value in values.items() if key not in ("dir", "cache"))
+            # A path of the computer that trained the network is nobody else's business. Either `steps` or `epochs` has
+            # an effect.
+            hidden = ("dir", "cache", "epochs" if values.get("steps") else "steps")
+            yield from ((f"{section}.{key}", value) for key, value in values.items() if key not in hidden)
         elif values is not None:
             yield section, values
 

@@ -25,7 +25,8 @@ def usage(given: ModelDescription, report: Mapping[str, Any]) -> str:
     prepare = prepare if given.channels == 3 else _ANY
     for name, entry in report["formats"].items():
         finish = _finish(entry["output"], given) if given.channels == 3 else ""
-        code = _USAGE[name].format(output=entry["output"], prepare=prepare, finish=finish)
+        image = '"photo.jpg"' if given.channels == 3 else "image"
+        code = _USAGE[name].format(output=entry["output"], prepare=prepare, finish=finish, image=image)
         parts.append(f"`{entry['file']}`:\n\n```python\n{code}```")
         if name != "safetensors":
             program = report["input"]
@@ -41,7 +42,7 @@ _USAGE = {
 import flaxseg
 
 model = flaxseg.load("FOLDER")
-mask = model(image)  # uint8[H, W], class indices
+mask = model({image})  # uint8[H, W], class indices
 """,
     "stablehlo": """\
 import jax

@@ -29,6 +29,7 @@ _NEEDED = ("per_image", "calibration")
 
 _CURVES = {
     "Training loss": "train/loss",
+    "Evaluation cross-entropy": "eval/cross_entropy/mean",
     "mIoU during training": "eval/miou",
     "Learning rate": "train/learning_rate",
 }

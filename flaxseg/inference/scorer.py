@@ -27,6 +27,9 @@ class Scorer:
       shards: number of equal parts of a batch that are on different devices; 0 scores batches as a whole.
       place: returns arrays of examples on the devices.
       sharding: the sharding of the scores.
+
+    Attributes:
+      has_scored: whether it has been called, so that its functions are compiled, perhaps but for other sizes of labels.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Scorer:
         sharding: Any = None,
     ) -> None:
         self._shards, self._place = shards, place
+        self.has_scored = False
         score = functools.partial(score_logits, metrics=tuple(metrics), scale=scale)
 
         def score_part(logits: jax.Array, batch: Batch, part: int | jax.Array, rows_last: bool) -> EvalMetrics:
@@ -57,6 +61,7 @@ class Scorer:
           logits: float32[B, H, W, K].
           batch: on the host: `label`, and optionally `size` and `extent`; see `score_logits`.
         """
+        self.has_scored = True
         parts = _parts(batch, self._shards) if "size" in batch and self._shards else []
         if batch["label"].size <= _MAX_PADDING * sum(part["label"].size for part in parts) or not parts:
             return self._score(logits, self._place(batch))

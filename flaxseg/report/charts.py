@@ -8,7 +8,7 @@ from flaxseg.report.event_writer import Summary
 CHARTS = {
     "IoU of each class": f"{EVALUATION}iou/",
     "mean IoU, mean Dice and pixel accuracy": f"{EVALUATION}(miou|mean_dice|pixel_accuracy)$",
-    "training loss": "train/loss$",
+    "training loss, and cross-entropy of the evaluation set": f"(train/loss|{EVALUATION}cross_entropy/mean)$",
 }
 """The charts by their titles, each with a regular expression for the beginning of its scalars' tags."""
 

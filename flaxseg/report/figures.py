@@ -12,22 +12,22 @@ _MAX_CLASSES_WITH_NUMBERS = 12
 
 
 def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
-    """Returns a figure of a confusion matrix whose rows are normalized to fractions of each true class.
+    """Returns a figure of a confusion matrix whose rows are normalized to percentages of each true class.
 
     Args:
       counts: int64[K, K], pixels by true class (rows) and predicted class (columns).
       class_names: one name per class.
 
     Returns:
-      uint8[height, width, 3]; numbers, in percent, are shown for up to 12 classes.
+      uint8[height, width, 3]; numbers are shown for up to 12 classes.
     """
     classes = len(class_names)
-    fractions = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    percent = 100 * (counts / np.maximum(counts.sum(1, keepdims=True), 1))
     side = min(max(0.75 * classes + 2.2, 4.0), 14.0)
     figure = new_figure(width=side, height=0.9 * side)
     axis = figure.subplots()
-    mesh = axis.imshow(fractions, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(mesh, ax=axis, shrink=0.8, label="fraction of the true class")
+    mesh = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")
+    figure.colorbar(mesh, ax=axis, shrink=0.8, label="percent of the true class")
     fontsize = 9 if classes <= _MAX_CLASSES_WITH_NUMBERS else 6
     axis.set_xticks(range(classes), class_names, rotation=45, ha="right", fontsize=fontsize)
     axis.set_yticks(range(classes), class_names, fontsize=fontsize)
@@ -35,9 +35,9 @@ def confusion_figure(counts: np.ndarray, class_names: Sequence[str]) -> np.ndarr
     axis.set_ylabel("true")
     if classes <= _MAX_CLASSES_WITH_NUMBERS:
         for row, column in np.ndindex(classes, classes):
-            value = fractions[row, column]
-            color = "white" if value > 0.5 else "black"
-            axis.text(column, row, f"{100 * value:.1f}", ha="center", va="center", color=color, fontsize=fontsize)
+            value = percent[row, column]
+            color = "white" if value > 50 else "black"
+            axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=color, fontsize=fontsize)
     return figure_to_array(figure)
 
 

@@ -65,8 +65,8 @@ class Compiled(NamedTuple):
     given replace the constants of the run."""
     logits: Callable[..., Any]
     """(state, image) -> logits"""
-    score: Callable[..., Any]
-    """(logits, batch on the host) -> metrics; a `Scorer`."""
+    score: Scorer
+    """(logits, batch on the host) -> metrics."""
     label: Callable[..., Any]
     """(logits, index, size, extent, canvas=, rows_last=) -> the prediction of one image; see `predicted_label`."""
 

@@ -85,7 +85,7 @@ def _score_batches(
     batches = run.data.eval_batches
     with tqdm(
         total=len(batches),
-        desc="evaluate",
+        desc="evaluate" if compiled.score.has_scored else "evaluate, compiling",
         unit="batch",
         leave=False,
         mininterval=0.5,
@@ -97,6 +97,7 @@ def _score_batches(
             logits = _batch_logits(run, compiled, state, batch)
             yield compiled.score(logits, {key: value for key, value in batch.items() if key != "image"})
             images += predictions(run, compiled, number, batch, logits, indices)
+            bar.set_description("evaluate", refresh=False)
             bar.update()
             if should_stop():
                 raise EvaluationStopped

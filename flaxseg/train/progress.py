@@ -1,6 +1,7 @@
 """The progress bar of training in the terminal."""
 
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
@@ -17,13 +18,16 @@ from flaxseg.train.evaluation import Evaluation
 from flaxseg.train.step import TrainState
 from flaxseg.train.step_metrics import TrainMetrics
 
+_LOSS = "cross_entropy/mean"
+"""The score that is the loss of an evaluation."""
+
 
 class ProgressBar(Callback):
     """A bar that moves as the device finishes steps, with the loss and the latest score; use it in a `with` block.
 
     It says that the first step is compiled, shows its loss as soon as it is known, for which it waits, and later losses
-    when they are logged. The speed and the remaining time leave the first step out. Each evaluation leaves a line with
-    its score.
+    when they are logged. The speed and the remaining time leave out the first step and all evaluations. Each evaluation
+    leaves a line with its score, and with the cross-entropy if it is measured.
 
     Args:
       best_metric: the score to show.
@@ -42,6 +46,8 @@ class ProgressBar(Callback):
         self._shows_loss = False
         self._bar: Any = None
         self._file: Any = None
+        self._logged = 0.0
+        self._is_after_evaluation = False
 
     def __enter__(self) -> Self:
         return self
@@ -72,9 +78,13 @@ class ProgressBar(Callback):
             disable=jax.process_index() > 0 or (bool(self.row) and not is_redrawn),
         )
         self._shows_loss = False
+        self._logged = time.monotonic()
 
     def on_step(self, step: int, metrics: TrainMetrics) -> None:
         self._running.append((step, metrics.loss.total))
+        if self._is_after_evaluation:
+            self._leave_out()
+            self._is_after_evaluation = False
         if not self._shows_loss and not self._bar.disable:
             # With several steps per call, there is an axis of steps.
             total, count = (np.ravel(value)[0] for value in (metrics.loss.total, metrics.loss.count))
@@ -85,12 +95,23 @@ class ProgressBar(Callback):
     def on_log(self, step: int, scalars: Mapping[str, float], metrics: TrainMetrics) -> None:
         self._show_loss(scalars["loss"], refresh=False)
         self._move()
+        self._logged = time.monotonic()
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        self._leave_out()
+        self._is_after_evaluation = True
         score = f"{evaluation.scores[self._best_metric]:.4f}"
+        loss = f", cross_entropy {evaluation.scores[_LOSS]:.4f}" if _LOSS in evaluation.scores else ""
         if jax.process_index() == 0:
-            print_line(f"{self._title}: step {step:,}, {self._best_metric} {score}", self._file)
+            print_line(f"{self._title}: step {step:,}, {self._best_metric} {score}{loss}", self._file)
         self._bar.set_postfix({self._best_metric: score})
+
+    def _leave_out(self) -> None:
+        """Excludes the time since the last log, that of an evaluation, from the speed and the remaining time."""
+        seconds, self._logged = time.monotonic() - self._logged, time.monotonic()
+        if not self._bar.disable:
+            self._bar.start_t += seconds
+            self._bar.last_print_t += seconds
 
     def _show_loss(self, loss: float, *, refresh: bool) -> None:
         self._shows_loss = True

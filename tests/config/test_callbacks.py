@@ -21,6 +21,7 @@ def errors_of(*overrides):
     "overrides",
     [
         ["callbacks=('csv',)"],
+        ["callbacks=csv"],
         ["callbacks=('own_callbacks:plain', 'wandb')", "callback_options.wandb.mode=offline"],
         ["callbacks=('own_callbacks:Recorder',)", "callback_options.Recorder.fail_at=3"],
     ],
@@ -36,9 +37,8 @@ OWN = "callbacks=('own_callbacks:Recorder',)"
     ("overrides", "error"),
     [
         (
-            ["callbacks=csv"],
-            "callbacks = 'csv': must be a tuple of 'csv', 'mlflow', 'wandb' or 'package.module:function', as in "
-            "('csv',)",
+            ["callbacks=3"],
+            "callbacks = 3: must be a tuple of 'csv', 'mlflow', 'wandb' or 'package.module:function', as in ('csv',)",
         ),
         (
             ["callbacks=('cvs',)"],

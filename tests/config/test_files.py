@@ -72,6 +72,14 @@ def test_translations_name_keys_that_exist():
     assert named and all(key in KEYS or key.startswith(options) for key in named)
 
 
+def test_names_may_be_separated_by_commas():
+    config = default_config()
+    override(config, ("eval.metrics=cross_entropy, calibration", "log.histograms=gradients", "train.callbacks="))
+    assert config.eval.metrics == ("cross_entropy", "calibration") and config.log.histograms == ("gradients",)
+    assert config.train.callbacks == ()
+    validate(config)
+
+
 def test_a_string_key_stays_a_string_and_a_value_has_no_keys():
     config = default_config()
     override(config, ("data.dir=2024", "model.options.width=3"))

@@ -64,6 +64,23 @@ def test_an_integer_is_a_number_but_a_bool_is_not():
     assert "config.log.every = True: must be an integer of at least 1" in errors(config)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "hint"),
+    [
+        (("loss",), "; the loss of the evaluation set is ('cross_entropy',)"),
+        (("per_image", "val_loss"), "; the loss of the evaluation set is ('cross_entropy',)"),
+        (("miou",), "; it is among the scores that are always computed"),
+        (("cros_entropy",), "; did you mean 'cross_entropy'?"),
+        ("cross_entropy", "; write ('cross_entropy',)"),
+        ((None,), ""),
+    ],
+)
+def test_wrong_metrics_are_answered_with_those_that_were_meant(metrics, hint):
+    config = default_config()
+    config.eval.metrics = metrics
+    assert errors(config).endswith(f"cross_entropy, as in ('per_image',){hint}")
+
+
 def test_invalid_values_are_reported_together():
     config = default_config()
     config.train.batch_size = 0

@@ -33,7 +33,11 @@ REPORT = {
     },
 }
 DESCRIPTION = trained("plain_unet", width=2, depth=1).description
-CONFIG = {"data": {"name": "camvid", "dir": "/home/someone/data"}, "train": {"steps": 700}, "log": {"every": 9}}
+CONFIG = {
+    "data": {"name": "camvid", "dir": "/home/someone/data"},
+    "train": {"steps": 700, "epochs": 10.0},
+    "log": {"every": 9},
+}
 
 
 def test_everything_known_is_stated():
@@ -62,14 +66,32 @@ def test_everything_known_is_stated():
     ):
         assert line in text.splitlines(), line
     # Neither private paths nor what does not concern the result.
-    assert "/home/someone" not in card and "log.every" not in card
+    assert "/home/someone" not in card and "log.every" not in card and "train.epochs" not in card
+    card = model_card(DESCRIPTION, TrainingRecord({"train": {"steps": 0, "epochs": 10.0}}), REPORT)
+    assert "| `train.epochs` | `10.0` |" in card.splitlines() and "train.steps" not in card
 
 
 def test_what_is_unknown_is_stated_too():
     card = model_card(DESCRIPTION, TrainingRecord(), REPORT)
-    assert "license:" not in card and "License of the weights: not stated." in card
+    assert (
+        "license:" not in card
+        and "License of the weights: not stated (`flaxseg export --license=NAME` states it)." in card
+    )
+    public = dataclasses.replace(DESCRIPTION, source="hf:a/b@c", license="not stated")
+    assert "weights: not stated (`flaxseg export" in model_card(public, TrainingRecord(), REPORT)
     assert "## Data\n\nNot recorded." in card and "## Scores\n\nNot recorded." in card
     assert "## Configuration" not in card and "mIoU" not in card and "one image size only" not in card
+
+
+@pytest.mark.parametrize(("channels", "given"), [(3, '"photo.jpg"'), (4, "image")])
+def test_the_code_for_flaxseg_reads_the_photo_that_the_code_for_onnx_reads(channels, given):
+    entry = REPORT["formats"]["onnx"] | {"file": "model.safetensors"}
+    card = model_card(
+        dataclasses.replace(DESCRIPTION, channels=channels),
+        TrainingRecord(),
+        REPORT | {"formats": {"safetensors": entry}},
+    )
+    assert f"mask = model({given})  # uint8[H, W], class indices" in card.splitlines()
 
 
 def test_scores_on_the_samples_and_a_fixed_size_are_stated():

@@ -22,7 +22,7 @@ def run(tmp_path_factory):
     directory = tmp_path_factory.mktemp("run")
     _, run, _ = save_run(directory, scores={2: 0.5, 4: 0.3})
     rows = [{"step": step, "train/loss": 1 / step} for step in range(1, 5)]
-    rows += [{"step": 2, "eval/miou": 0.5}, {"step": 4, "eval/miou": None}]
+    rows += [{"step": 2, "eval/miou": 0.5, "eval/cross_entropy/mean": 0.75}, {"step": 4, "eval/miou": None}]
     text = "".join(f"{json.dumps(row)}\n" for row in rows)
     (directory / "metrics.jsonl").write_text(f'{text}not JSON\n{{"step": Infinity, "train/loss": 1}}\n[1]\n')
     return directory, run
@@ -127,6 +127,8 @@ def test_an_ensemble_has_the_curves_and_licenses_of_its_members(run, evaluation,
     assert loss.steps.tolist() == [1, 2, 3, 4] and loss.values.tolist() == [1, 1 / 2, 1 / 3, 1 / 4]
     miou = content.curves["mIoU during training"][0]
     assert (miou.steps.tolist(), miou.values.tolist()) == ([2], [0.5])
+    loss = content.curves["Evaluation cross-entropy"][0]
+    assert (loss.steps.tolist(), loss.values.tolist()) == ([2], [0.75])
     assert "Learning rate" not in content.curves
     assert content.config["data"]["name"] == "shapes"
 
@@ -160,6 +162,6 @@ def test_a_report_as_a_library_call(evaluation, tmp_path):
     write_report(path, evaluation, data="<my data>", images=2)
     root = parse_page(path.read_text())
     assert "<my data>" in root.all("title")[0].text and len(root.all("figure", "example")) == 4
-    assert len(root.all("svg", "plot")) == 6
+    assert len(root.all("svg", "plot")) == 7
     with pytest.raises(ArgumentError, match="images = -1: must be"):
         write_report(path, evaluation, data="d", images=-1)

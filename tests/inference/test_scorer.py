@@ -56,7 +56,9 @@ def test_labels_of_similar_sizes_are_scored_together(batch, logits, whole):
     canvases = []
     scorer = Scorer(place=lambda part: canvases.append(part["label"].shape) or part)
     alike = {"label": batch["label"][:, :64, :64], "size": np.minimum(batch["size"], 64)}
+    assert not scorer.has_scored
     scorer(logits, alike)
+    assert scorer.has_scored
     scorer(logits, {"label": batch["label"][:, :24, :16]})
     assert canvases == [(4, 64, 64), (4, 24, 16)]
 

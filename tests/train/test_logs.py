@@ -1,6 +1,7 @@
 """The logs of a run that is killed and resumed are those of a run that was not, with either writer and with both."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -276,6 +277,10 @@ def test_one_chart_holds_the_iou_of_each_class(whole):
         lines = plugin.scalars_impl(RequestContext(), run, pattern, "")["tag_to_events"]
         assert sorted(lines) == [f"eval/iou/{name}" for name in ("background", "border", "disc", "square", "triangle")]
         assert [[event[1] for event in line] for line in lines.values()] == [[3, 6]] * 5
+    chart = next(chart for chart in category["chart"] if "training loss" in chart["title"])
+    (pattern,) = chart["multiline"]["tag"]
+    tags = ("train/loss", "train/loss/dice", "eval/cross_entropy/mean", "eval/cross_entropy/disc", "eval/miou")
+    assert [tag for tag in tags if re.match(pattern, tag)] == ["train/loss", "eval/cross_entropy/mean"]
 
 
 @pytest.mark.parametrize("writer", [pytest.param("clu", marks=pytest.mark.long), "tensorboard"])

@@ -45,9 +45,16 @@ def test_the_bar_waits_for_the_device_only_once(capsys):
         bar.on_log(5, {"loss": 0.25}, None)
         steps[0].loss.total.finished = steps[1].loss.total.finished = True
         bar.on_log(6, {"loss": 0.125}, None)
-        bar.on_evaluation(6, types.SimpleNamespace(scores={"miou": 0.75}))
+        times = bar._bar.start_t, bar._bar.last_print_t
+        # As if the evaluation had taken so long.
+        bar._logged, bar._bar.start_t, bar._bar.last_print_t = (each - 100.0 for each in (bar._logged, *times))
+        bar.on_evaluation(6, types.SimpleNamespace(scores={"miou": 0.75, "cross_entropy/mean": 0.86718}))
+        assert (bar._bar.start_t, bar._bar.last_print_t) == pytest.approx(times, abs=10.0)
+        bar._logged, bar._bar.start_t, bar._bar.last_print_t = (each - 100.0 for each in (bar._logged, *times))
+        bar.on_step(8, metrics())  # After the figures and the checkpoint of the evaluation.
+        assert (bar._bar.start_t, bar._bar.last_print_t) == pytest.approx(times, abs=10.0)
     output = capsys.readouterr().err
-    assert "\rtrain: step 6, miou 0.7500\n" in output
+    assert "\rtrain: step 6, miou 0.7500, cross_entropy 0.8672\n" in output
     shown = output.strip().split("\r")
     assert "train, loss 0.1250" in shown[-1]
     assert "6/10" in shown[-1] and "miou=0.7500" in shown[-1]
