@@ -33,6 +33,8 @@ class DatasetToInspect:
       options: the options that the user chose, by name; `open_split` is called with these first.
       option_names: all options that the dataset accepts.
       infers_values: whether every mask value becomes a class, named by its number, when no option defines the classes.
+      layout: where the classes are those of a published dataset, the options with which the dataset `folder` reads
+        other images and masks in the same layout; empty otherwise.
     """
 
     train_split: str
@@ -41,6 +43,7 @@ class DatasetToInspect:
     options: Mapping[str, Any]
     option_names: Sequence[str]
     infers_values: bool = False
+    layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def suggestible(self) -> list[str]:
@@ -196,7 +199,10 @@ def _compare_splits(
     (train, *others), class_names = statistics, datasets[splits[0].name].class_names
     found = comparison_checks.check_class_balance(train, class_names)
     for evaluation in others or [train]:
-        found = [*comparison_checks.check_missing_classes(train, evaluation, class_names), *found]
+        found = [
+            *comparison_checks.check_missing_classes(train, evaluation, class_names, layout=dataset.layout),
+            *found,
+        ]
     for evaluation in others:
         found += comparison_checks.check_matching_channels(train, evaluation, options=dataset.suggestible)
         found += comparison_checks.check_leakage(train, evaluation)
