@@ -231,6 +231,26 @@ def test_unmatched_pairs_are_reported_beside_the_split_that_can_be_read(tmp_path
     assert (tmp_path / "out" / "train.png").exists() and not (tmp_path / "out" / "eval.png").exists()
 
 
+def test_lists_that_are_not_used_are_a_warning(tmp_path, capsys):
+    for i in range(5):
+        write_pair(tmp_path, "x", str(i), MASK, i)
+    for split, stem in (("train", "0"), ("val", "3")):
+        (tmp_path / f"{split}.txt").write_text(stem)
+    flags = [flag.replace("{split}", "x") for flag in folder_flags(tmp_path, NAMES)]
+    _, text, before = inspect(capsys, tmp_path / "out", *flags)
+    assert before["facts"][3] == [
+        "selection", "all but 1 held out at random", "held out at random from 5 (split_list would name them)",
+    ]  # fmt: skip
+    assert texts(before, "warning")[0].startswith(
+        "train and val are divided at random, and the lists train.txt and val"
+    )
+    setting = "--config.data.options.split_list='{split}.txt'"
+    assert setting in flags_of(before) and not text.startswith("\n")
+    _, _, after = inspect(capsys, tmp_path / "out", *flags, *shlex.split(setting))
+    assert after["facts"][3] == ["selection", "from train.txt", "from val.txt"] and texts(after, "warning") == []
+    assert setting not in flags_of(after)
+
+
 def test_inferred_values_are_reported(tmp_path, capsys):
     write_good(tmp_path)
     status, _, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path))

@@ -7,7 +7,7 @@ from typing import Any
 
 from flaxseg.data.masks.class_values import parse_class_values
 from flaxseg.data.masks.palette import default_palette
-from flaxseg.data.splits import check_same_classes
+from flaxseg.data.splits import check_same_classes, unused_lists
 from flaxseg.data.statistics import Statistics, compute_statistics
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
 from flaxseg.errors import DataError, FlaxsegError, MissingMasks
@@ -160,7 +160,7 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
             ignored=chosen.get("ignore_values", ()),
             options=options,
         )
-    return found + _check_inferred_values(dataset, splits[0])
+    return found + _check_unused_lists(dataset, splits[0]) + _check_inferred_values(dataset, splits[0])
 
 
 def _check_opened(splits: Sequence[Split]) -> list[Finding]:
@@ -207,6 +207,14 @@ def _compare_splits(
         found += comparison_checks.check_matching_channels(train, evaluation, options=dataset.suggestible)
         found += comparison_checks.check_leakage(train, evaluation)
     return found
+
+
+def _check_unused_lists(dataset: DatasetToInspect, train: Split) -> list[Finding]:
+    if not train.dataset or not train.dataset.selection or "split_list" not in dataset.option_names:
+        return []
+    text = unused_lists(train.dataset)
+    setting = Setting("to read these lists", {"split_list": train.dataset.selection.unused_lists})
+    return [Finding("warning", text, (setting,))] if text else []
 
 
 def _check_inferred_values(dataset: DatasetToInspect, train: Split) -> list[Finding]:

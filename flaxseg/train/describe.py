@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from flaxseg.config.changes import changed_keys
 from flaxseg.config.schema import leaves
 from flaxseg.data.class_weights import format_class_weights
+from flaxseg.data.types import SegmentationDataset
 from flaxseg.inference.description import ModelDescription
 from flaxseg.optimizers.groups import format_groups
 from flaxseg.report.console import print_line
@@ -55,7 +56,7 @@ def describe(
         ),
     }
     steps = _steps(run, int(state.step), stops_early=stops_early)
-    evaluated = "no evaluation" if data.evaluation is None else f"{len(data.evaluation.source):,} to evaluate on"
+    evaluated = "no evaluation" if data.evaluation is None else _evaluated(data.evaluation)
     lines = [
         f"{dataset}: {len(data.train.source):,} images to train on, {evaluated}, {_classes(data.train.class_names)}",
         f"{_network(run.model)}: {parameter_overview.count_parameters(state.params):,} parameters"
@@ -72,6 +73,12 @@ def describe(
     if jax.process_index() == 0:
         print_line(f"{name}: {steps}" if is_brief else "\n".join(lines))
     return tables
+
+
+def _evaluated(evaluation: SegmentationDataset) -> str:
+    """Returns the number of images to evaluate on, and where they come from."""
+    number = f"{len(evaluation.source):,} to evaluate on"
+    return f"{number}, {evaluation.selection.text}" if evaluation.selection else number
 
 
 def _classes(names: Sequence[str]) -> str:
