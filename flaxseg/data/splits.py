@@ -116,8 +116,8 @@ def unused_lists(dataset: SegmentationDataset) -> str:
         return ""
     train, val = (lists.replace("{split}", split) for split in ("train", "val"))
     return (
-        f"train and val are divided at random, and the lists {train} and {val} are not used; split_list={lists!r} "
-        "reads them"
+        f"the files are divided into train and val at random, and the lists {train} and {val} are not used; "
+        f"split_list={lists!r} reads them"
     )
 
 

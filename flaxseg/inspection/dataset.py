@@ -135,7 +135,7 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     read = {split.role: split.statistics for split in splits if split.statistics}
     found = _check_opened([split for split in splits if split.role not in colored])
     found += mask_values.check_unknown_values(
-        opened, options=options, has_class_names=bool(chosen.get("class_names")), skip_bad=skip_bad
+        opened, options=options, class_names=_chosen_names(dataset, splits), skip_bad=skip_bad
     )
     found += mask_colors.check_unknown_colors(
         list(read.values()),
@@ -161,6 +161,12 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
             options=options,
         )
     return found + _check_unused_lists(dataset, splits[0]) + _check_inferred_values(dataset, splits[0])
+
+
+def _chosen_names(dataset: DatasetToInspect, splits: Sequence[Split]) -> tuple[str, ...]:
+    """Returns the names of the classes, which may be given by a file, if the user chose them; () otherwise."""
+    opened = [split.dataset for split in splits if split.dataset is not None and not split.error]
+    return opened[0].class_names if opened and dataset.options.get("class_names") else ()
 
 
 def _check_opened(splits: Sequence[Split]) -> list[Finding]:

@@ -56,9 +56,8 @@ def describe(
         ),
     }
     steps = _steps(run, int(state.step), stops_early=stops_early)
-    evaluated = "no evaluation" if data.evaluation is None else _evaluated(data.evaluation)
     lines = [
-        f"{dataset}: {len(data.train.source):,} images to train on, {evaluated}, {_classes(data.train.class_names)}",
+        describe_data(dataset, data.train, data.evaluation),
         f"{_network(run.model)}: {parameter_overview.count_parameters(state.params):,} parameters"
         f"{'' if state.step else _initial_weights(run.model)}, {precision}, on {devices.size} x "
         f"{devices.flat[0].device_kind}",
@@ -75,10 +74,19 @@ def describe(
     return tables
 
 
-def _evaluated(evaluation: SegmentationDataset) -> str:
-    """Returns the number of images to evaluate on, and where they come from."""
-    number = f"{len(evaluation.source):,} to evaluate on"
-    return f"{number}, {evaluation.selection.text}" if evaluation.selection else number
+def describe_data(name: str, train: SegmentationDataset, evaluation: SegmentationDataset | None) -> str:
+    """Returns the line about the data of a run: its images, where those to evaluate on come from, and the classes.
+
+    Args:
+      name: the name of the dataset.
+      train: the training set.
+      evaluation: the evaluation set; None if there is no evaluation.
+    """
+    evaluated = "no evaluation"
+    if evaluation is not None:
+        origin = f", {evaluation.selection.text}" if evaluation.selection else ""
+        evaluated = f"{len(evaluation):,} to evaluate on{origin}"
+    return f"{name}: {len(train):,} images to train on, {evaluated}, {_classes(train.class_names)}"
 
 
 def _classes(names: Sequence[str]) -> str:

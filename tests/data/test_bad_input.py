@@ -130,7 +130,7 @@ REJECTED = {
     ),
     "ranges for other channels": Bad(
         {"images/a.png": encoded(NOISE)},
-        ("images/a.png: has 3 channel(s), but value_range has 2 pairs", "one pair per channel"),
+        ("images/a.png: has 3 channels, but value_range has 2 pairs", "one pair per channel"),
         {"value_range": ((0, 1), (0, 1))},
     ),
     "stack of pages": Bad(
@@ -178,7 +178,7 @@ REJECTED = {
     "values without a class": Bad(
         {"masks/a.png": encoded([[0, 1, 7, 8, 9, 30, 255, 0]]), "images/a.png": encoded(NOISE[:1, :8])},
         (
-            "masks/a.png: contains the mask value(s) 7..9, 30 (50.00%",
+            "masks/a.png: contains the mask values 7..9, 30 (50.00%",
             "values 0..1, and ignored are 255",
             "add each other value to `values` (a class) or to `ignore_values`",
         ),

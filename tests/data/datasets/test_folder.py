@@ -129,7 +129,7 @@ def test_a_dataset_says_how_its_split_was_selected(tmp_path: pathlib.Path) -> No
     assert selection("all") is None
     warning = unused_lists(folder("val", data_dir=str(tmp_path)))
     assert warning == (
-        "train and val are divided at random, and the lists ImageSets/Segmentation/train.txt and "
+        "the files are divided into train and val at random, and the lists ImageSets/Segmentation/train.txt and "
         "ImageSets/Segmentation/val.txt are not used; split_list='ImageSets/Segmentation/{split}.txt' reads them"
     )
     assert unused_lists(folder("val", data_dir=str(tmp_path), split_list=template)) == ""
@@ -258,16 +258,20 @@ def test_named_classes_need_not_occur(tmp_path: pathlib.Path) -> None:
     assert named_values(tmp_path, 2, 1, 255) == (0, 1)
     # All of the named classes occur, and a mask with another value is an error when it is read.
     assert named_values(tmp_path, 2, 0, 1, 2, 255) == (0, 1)
-    with pytest.raises(UnknownValues, match=r"value\(s\) 2 "):
+    with pytest.raises(UnknownValues, match="contains the mask value 2 "):
         folder("all", data_dir=str(tmp_path), class_names=("a", "b")).source[0]
 
 
 def test_names_have_to_fit_the_values_in_the_masks(tmp_path: pathlib.Path) -> None:
-    for found, text in (((0, 255), "2 value(s) that are not ignored: 0, 255"), ((0, 128), ": 0, 128;")):
+    for found, text in (((0, 255), "2 values of the masks are not ignored: 0, 255"), ((0, 128), ": 0, 128;")):
         write_pair(tmp_path, "a", [list(found)])
         problem = message("all", data_dir=str(tmp_path), class_names=tuple("abc"))
-        assert problem.startswith("class_names = ('a', 'b', 'c'): has 3 name(s), but the masks contain ")
+        assert problem.startswith("class_names = ('a', 'b', 'c'): has 3 names, but 2 values of the masks ")
         assert text in problem and problem.endswith("one name per value, or the mask value of each class in `values`")
+    write_pair(tmp_path, "a", [[0, 100, 200]])
+    assert "not ignored: 0, 100, 200; is 'background' missing? Otherwise give one name per value" in message(
+        "all", data_dir=str(tmp_path), class_names=("cat", "dog")
+    )
     assert named_values(tmp_path, 3, 0, 255, values=(0, 1, 2)) == (0, 1, 2)
     assert "all mask pixels have ignored values" in message(
         "all", data_dir=str(write_ignored(tmp_path)), class_names=("a", "b")
@@ -465,7 +469,7 @@ def test_several_mask_values_can_be_one_class(tmp_path: pathlib.Path) -> None:
     dataset = folder("all", data_dir=str(tmp_path), values=(0, [1, 255], 7), ignore_values=(3,))
     assert dataset.class_names == ("0", "1+255", "7")
     np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1, 1, 2, IGNORE_LABEL]])
-    with pytest.raises(UnknownValues, match=r"value\(s\) 9 .*have the values 0..1, 255, and ignored are 3;"):
+    with pytest.raises(UnknownValues, match=r"value 9 .*have the values 0..1, 255, and ignored are 3;"):
         ClassValues((0, (1, 255)), (3,)).to_classes(np.array([[9]], np.uint8), name="m")
 
 
