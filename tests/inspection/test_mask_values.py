@@ -52,8 +52,8 @@ def test_zero_beside_named_classes_is_ignored():
 def test_one_name_less_than_values_may_lack_the_background():
     finding, settings = check_masks([0, 1, 2, 255], values=(0, 1), class_names=("cat", "dog"))
     assert finding.text == (
-        "1 mask contains 1 value that belongs to no class: 2 (25.00% of all pixels, 1 mask). class_names has 2 names, but the "
-        "masks have 3 values; is 'background' missing? One of these settings may be right:"
+        "1 mask contains 1 value that belongs to no class: 2 (25.00% of all pixels, 1 mask). class_names has 2 names, "
+        "but the masks have 3 values; is 'background' missing? One of these settings may be right:"
     )
     assert settings[0] == {"values": (0, 1, 2), "class_names": ("background", "cat", "dog")} and len(settings) == 5
     assert settings[1:] == check_masks([0, 1, 2, 255], values=(0, 1))[1]

@@ -84,8 +84,8 @@ class ClassValues:
         ignored = sorted({*self.ignore_values, *({IGNORE_LABEL} - set(class_values))})
         noun, verb = ("value", "belongs") if len(unknown) == 1 else ("values", "belong")
         return UnknownValues(
-            f"{name}: contains the mask {noun} {_format_values(unknown)} ({fraction:.2%} of its pixels), which {verb} to "
-            f"no class. The classes have the values {_format_values(class_values)}, and ignored are "
+            f"{name}: contains the mask {noun} {_format_values(unknown)} ({fraction:.2%} of its pixels), which {verb} "
+            f"to no class. The classes have the values {_format_values(class_values)}, and ignored are "
             f"{_format_values(ignored) or 'none'}; for the datasets `folder` and `tfds`, add each other value to "
             "`values` (a class) or to `ignore_values`. Unexpected values along edges mean that the mask was resized "
             "with interpolation or saved as JPEG; export such masks again",
@@ -179,12 +179,12 @@ def values_of_names(
     indices = tuple(range(len(names)))
     if set(values) <= set(indices) or (set(indices) <= set(values) and IGNORE_LABEL not in values):
         return indices
-    missing = "is 'background' missing? Otherwise " if lacks_background(names, values) else ""
+    give = "is 'background' missing? Give" if lacks_background(names, values) else "give"
     raise ArgumentError(
         "class_names",
         names,
-        f"has {number_of(len(names), 'name')}, but {number_of(len(values), 'value')} of the masks are not ignored: "
-        f"{_format_values(values)}; {missing}give one name per value, or the mask value of each class in `values`",
+        f"has {number_of(len(names), 'name')}, but the masks contain {number_of(len(values), 'value')} besides ignored "
+        f"ones: {_format_values(values)}; {give} one name per value, or the mask value of each class in `values`",
     )
 
 

@@ -181,8 +181,8 @@ def build_mesh(config: ConfigDict) -> Mesh:
     if config.train.batch_size % (accumulate_steps * parts):
         raise ConfigError(
             f"config.train.batch_size = {config.train.batch_size}: does not divide into optimizer.accumulate_steps = "
-            f"{accumulate_steps} micro-batches for {number_of(parts, 'device')}; use a multiple of {accumulate_steps * parts}, or "
-            "fewer micro-batches"
+            f"{accumulate_steps} micro-batches for {number_of(parts, 'device')}; use a multiple of "
+            f"{accumulate_steps * parts}, or fewer micro-batches"
         )
     return mesh
 

@@ -263,13 +263,13 @@ def test_named_classes_need_not_occur(tmp_path: pathlib.Path) -> None:
 
 
 def test_names_have_to_fit_the_values_in_the_masks(tmp_path: pathlib.Path) -> None:
-    for found, text in (((0, 255), "2 values of the masks are not ignored: 0, 255"), ((0, 128), ": 0, 128;")):
+    for found, text in (((0, 255), "the masks contain 2 values besides ignored ones: 0, 255"), ((0, 128), ": 0, 128;")):
         write_pair(tmp_path, "a", [list(found)])
         problem = message("all", data_dir=str(tmp_path), class_names=tuple("abc"))
-        assert problem.startswith("class_names = ('a', 'b', 'c'): has 3 names, but 2 values of the masks ")
+        assert problem.startswith("class_names = ('a', 'b', 'c'): has 3 names, but the masks contain 2 values ")
         assert text in problem and problem.endswith("one name per value, or the mask value of each class in `values`")
     write_pair(tmp_path, "a", [[0, 100, 200]])
-    assert "not ignored: 0, 100, 200; is 'background' missing? Otherwise give one name per value" in message(
+    assert "ignored ones: 0, 100, 200; is 'background' missing? Give one name per value" in message(
         "all", data_dir=str(tmp_path), class_names=("cat", "dog")
     )
     assert named_values(tmp_path, 3, 0, 255, values=(0, 1, 2)) == (0, 1, 2)
