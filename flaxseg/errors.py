@@ -206,6 +206,11 @@ def check_choice(argument: str, value: Any, allowed: Collection[str]) -> None:
         raise ArgumentError(argument, value, f"must be one of {listing}{did_you_mean(str(value), allowed)}")
 
 
+def number_of(count: int, noun: str) -> str:
+    """Returns a number with its noun, which takes an s unless the number is 1: `1 problem`, `2,000 problems`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def reason(error: BaseException) -> str:
     """Returns the message of an exception on one line, shortened to 200 characters; its type if it has no message."""
     # Not all of a long message is split, because a damaged file may make it very long.

@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str]) -> int:
         max_images=arguments.images,
         num_threads=config.data.num_threads,
     )
-    print(f"\n{terminal_text(inspection, flag)}")
+    print(terminal_text(inspection, flag))
     if inspection.is_empty:
         for directory in created:
             directory.rmdir()

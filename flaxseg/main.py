@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flaxseg import cli
+from flaxseg.errors import number_of
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -191,9 +192,9 @@ def _report_incidents(result: "Result", config: "ConfigDict") -> None:
     for message in result.skipped:
         print(f"skipped       {message}")
     if result.skipped_steps:
-        print(f"not finite    {result.skipped_steps} step(s) skipped (config.train.non_finite)")
+        print(f"not finite    {number_of(result.skipped_steps, 'step')} skipped (config.train.non_finite)")
     if result.rollbacks:
-        print(f"not finite    returned to a checkpoint {result.rollbacks} time(s) (config.train.non_finite)")
+        print(f"not finite    returned to a checkpoint {number_of(result.rollbacks, 'time')} (config.train.non_finite)")
     if result.stopped_early:
         print(
             f"stopped early at step {int(result.state.step)}: {config.checkpoint.best_metric} has not improved since "

@@ -125,7 +125,7 @@ def test_every_defect_at_once(tmp_path, capsys):
         ["dog", "12.50%", "5", "12.50%", "3"],
     ]
     # 11 masks can be read, of 6 x 8 pixels each.
-    unknown = f"2 masks contain 1 value(s) that belong to no class: 11 ({12 / (11 * 48):.2%} of all pixels, 2 masks). "
+    unknown = f"2 masks contain 1 value that belongs to no class: 11 ({12 / (11 * 48):.2%} of all pixels, 2 masks). "
     assert texts(values, "error") == [
         unknown + "One of these settings may be right:",
         "2 of 10 train examples cannot be decoded, or their image and mask do not match; repair each, or remove both "
@@ -133,7 +133,7 @@ def test_every_defect_at_once(tmp_path, capsys):
     ]
     assert texts(values, "warning") == [
         "train: 1 of 6 masks are fully ignored and contribute nothing: e",
-        "train: 1 image(s) repeat another, pixel for pixel: a1 = f",
+        "train: 1 image repeats another, pixel for pixel: a1 = f",
         "1 of 3 eval images are also in train, pixel for pixel, which inflates the scores: w (train: a2)",
     ]
     assert {"--config.data.options.ignore_values='(11,)'", "--config.data.skip_bad=4"} <= set(flags_of(values))
@@ -151,7 +151,7 @@ def test_examples_that_training_skips_are_warnings(tmp_path, capsys):
         capsys, tmp_path / "out", *folder_flags(tmp_path, NAMES, "--config.data.skip_bad=2"), images=1
     )
     assert status == 0 and texts(values, "error") == []
-    assert "2 masks" not in str(values) and "1 masks contain 1 value(s)" in texts(values, "warning")[0]
+    assert "2 masks" not in str(values) and "1 mask contains 1 value" in texts(values, "warning")[0]
     assert "training skips them, as skip_bad = 2 allows" in texts(values, "warning")[1]
     assert (tmp_path / "out" / "batch_0.png").exists()
 
@@ -171,6 +171,12 @@ def test_examples_that_training_skips_are_warnings(tmp_path, capsys):
             "--config.data.options.values='(0,128)'",
         ),
         (MASK, "('cat','dog')", "--config.data.options.reduce_zero_label=True"),
+        (
+            MASK,
+            "('cat','dog')",
+            "--config.data.options.values='(0,1,2)' "
+            """--config.data.options.class_names='("background","cat","dog")'""",
+        ),
     ],
 )
 def test_suggested_setting_repairs_the_finding(tmp_path, capsys, mask, names, setting):
@@ -231,6 +237,26 @@ def test_unmatched_pairs_are_reported_beside_the_split_that_can_be_read(tmp_path
     assert (tmp_path / "out" / "train.png").exists() and not (tmp_path / "out" / "eval.png").exists()
 
 
+def test_lists_that_are_not_used_are_a_warning(tmp_path, capsys):
+    for i in range(5):
+        write_pair(tmp_path, "x", str(i), MASK, i)
+    for split, stem in (("train", "0"), ("val", "3")):
+        (tmp_path / f"{split}.txt").write_text(stem)
+    flags = [flag.replace("{split}", "x") for flag in folder_flags(tmp_path, NAMES)]
+    _, text, before = inspect(capsys, tmp_path / "out", *flags)
+    assert before["facts"][3] == [
+        "selection", "all but 1 held out at random", "held out at random from 5 (split_list would name them)",
+    ]  # fmt: skip
+    assert texts(before, "warning")[0].startswith(
+        "the files are divided into train and val at random, and the lists train.txt and val"
+    )
+    setting = "--config.data.options.split_list='{split}.txt'"
+    assert setting in flags_of(before) and not text.startswith("\n")
+    _, _, after = inspect(capsys, tmp_path / "out", *flags, *shlex.split(setting))
+    assert after["facts"][3] == ["selection", "from train.txt", "from val.txt"] and texts(after, "warning") == []
+    assert setting not in flags_of(after)
+
+
 def test_inferred_values_are_reported(tmp_path, capsys):
     write_good(tmp_path)
     status, _, values = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path))
@@ -269,7 +295,7 @@ def test_suggested_colors_repair_the_finding(tmp_path, capsys):
     assert status == 0 and not texts(after, "error")
     two = "--config.data.options.colors=((0,0,0),(200,0,0))"
     status, text, some = inspect(capsys, tmp_path / "out", *folder_flags(tmp_path), two)
-    assert status == 1 and "6 masks contain 1 color(s) that belong to no class: (0,90,255)" in text
+    assert status == 1 and "6 masks contain 1 color that belongs to no class: (0,90,255)" in text
     assert "--config.data.options.ignore_colors='((0,90,255),)'" in flags_of(some)
     names = """--config.data.options.class_names='("black","red","blue")'"""
     assert f"--config.data.options.colors='((0,0,0),(200,0,0),(0,90,255))' {names}" in flags_of(some)

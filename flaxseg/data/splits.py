@@ -109,6 +109,18 @@ def lone_class(dataset: SegmentationDataset) -> str:
     )
 
 
+def unused_lists(dataset: SegmentationDataset) -> str:
+    """Returns a warning if lists exist for both splits, but a random choice was made; "" otherwise."""
+    lists = dataset.selection.unused_lists if dataset.selection else ""
+    if not lists:
+        return ""
+    train, val = (lists.replace("{split}", split) for split in ("train", "val"))
+    return (
+        f"the files are divided into train and val at random, and the lists {train} and {val} are not used; "
+        f"split_list={lists!r} reads them"
+    )
+
+
 def common_channels(splits: Mapping[str, SegmentationDataset]) -> int:
     """Returns the number of channels of the images, according to the first image of each split.
 

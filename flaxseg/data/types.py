@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from flaxseg.errors import ArgumentError, Range
+from flaxseg.errors import ArgumentError, Range, number_of
 
 IGNORE_LABEL = 255
 """Label of an ignored pixel, which is excluded from the loss and from every metric."""
@@ -108,6 +108,20 @@ class Source(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
+class Selection:
+    """How the examples of a split were selected from those of its dataset.
+
+    Attributes:
+      text: where the selection comes from, such as `from lists/val.txt` or `held out at random from 70`.
+      unused_lists: the path, with `{split}`, of lists that exist for both splits but were not read, because
+        `split_list` has no `{split}`; "" if there are none.
+    """
+
+    text: str
+    unused_lists: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class SegmentationDataset:
     """One split of a dataset: a sequence of its examples, with what describes its classes.
 
@@ -116,6 +130,7 @@ class SegmentationDataset:
       num_classes: the number of classes, 1..255.
       class_names: one name per class.
       palette: one color per class, `(red, green, blue)` in 0..255.
+      selection: how the examples were selected; None if that is unknown.
 
     Raises:
       ArgumentError: a source that is not a `Source`, more than 255 classes, or names or colors that do not match the
@@ -126,6 +141,7 @@ class SegmentationDataset:
     num_classes: int
     class_names: tuple[str, ...]
     palette: tuple[Color, ...]
+    selection: Selection | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, Source):
@@ -141,7 +157,9 @@ class SegmentationDataset:
             values = getattr(self, argument)
             if len(values) != self.num_classes:
                 raise ArgumentError(
-                    argument, values, f"has {len(values)} value(s) for {self.num_classes} classes; give one per class"
+                    argument,
+                    values,
+                    f"has {number_of(len(values), 'value')} for {self.num_classes} classes; give one per class",
                 )
         repeated = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
         if repeated:

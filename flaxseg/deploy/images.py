@@ -14,7 +14,7 @@ from flaxseg.data.decode.limits import MAX_MEGAPIXELS, check_size
 from flaxseg.data.decode.pillow_files import image_pixels
 from flaxseg.data.resize import resize_image
 from flaxseg.data.sources.files import read_file
-from flaxseg.errors import ArgumentError, DataError, did_you_mean
+from flaxseg.errors import ArgumentError, DataError, did_you_mean, number_of
 from flaxseg.inference.description import ModelDescription
 
 
@@ -126,9 +126,10 @@ class ImageReader:
             elif channels in (1, 3):
                 remedy = "give an RGB image, or a gray one"
             else:
-                remedy = f"give an image of {channels} channel(s), in the order of the training images"
+                remedy = f"give an image of {number_of(channels, 'channel')}, in the order of the training images"
             raise DataError(
-                f"{name}: has {found} channel(s), but the network was trained on images of {channels}; {remedy}"
+                f"{name}: has {number_of(found, 'channel')}, but the network was trained on images of {channels}; "
+                f"{remedy}"
             )
         return convert_channels(pixels, channels, name=name)
 

@@ -1,20 +1,30 @@
 """Checks that compare the training split with the evaluation split."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from flaxseg.data.statistics import Statistics
 from flaxseg.inspection.duplicates import exact_matches, near_matches
-from flaxseg.inspection.findings import Finding, abbreviate
+from flaxseg.inspection.findings import Finding, Setting, abbreviate
 from flaxseg.inspection.split_checks import channel_settings
 
 _RARE = 0.05
 """Class weights are suggested when a class covers less than this fraction of the valid pixels."""
 
 
-def check_missing_classes(train: Statistics, evaluation: Statistics, class_names: Sequence[str]) -> list[Finding]:
-    """Reports classes that do not occur in one of the splits, or in either; one class alone in `train` is an error."""
+def check_missing_classes(
+    train: Statistics, evaluation: Statistics, class_names: Sequence[str], *, layout: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """Reports classes that do not occur in one of the splits, or in either; one class alone in `train` is an error.
+
+    Args:
+      train: the statistics of the training split.
+      evaluation: the statistics of the evaluation split.
+      class_names: the name of each class.
+      layout: for a published dataset, the options with which `folder` reads other images in its layout.
+    """
     in_train = train.occurrences > 0
     in_eval = evaluation.occurrences > 0
     found = []
@@ -22,15 +32,33 @@ def check_missing_classes(train: Statistics, evaluation: Statistics, class_names
         only = class_names[int(np.argmax(in_train))]
         text = f"train: only one class, {only}, occurs in the masks, so there is nothing to distinguish"
         found.append(Finding("error", f"{text}; check which mask values are classes"))
+    nowhere = ~in_eval & ~in_train
     for missing, text in (
         (in_eval & ~in_train, "occur in eval but never in train, so they cannot be learned"),
-        (~in_eval & ~in_train, "never occur"),
+        (nowhere, "never occur"),
         (~in_eval & in_train, "never occur in eval, so they have no scores, or an IoU of 0 if they are predicted"),
     ):
         names = [name for name, is_missing in zip(class_names, missing, strict=True) if is_missing]
         if names:
             found.append(Finding("warning", f"{len(names)} of {len(class_names)} classes {text}: {abbreviate(names)}"))
+            if missing is nowhere and layout and nowhere.mean() > 0.5:
+                found[-1] = _own_classes_finding(found[-1].text, class_names, ~nowhere, layout)
     return found
+
+
+def _own_classes_finding(
+    text: str, class_names: Sequence[str], occurs: np.ndarray, layout: Mapping[str, Any]
+) -> Finding:
+    """Reports that the images may be none of the published dataset, whose names their classes then have wrongly."""
+    present = [name for name, is_present in zip(class_names, occurs, strict=True) if is_present]
+    shown = abbreviate([name for name in present if name != "background"])
+    text += (
+        f". These are the names of a published dataset: check that the masks show {shown or 'what they say'}. Images "
+        "and classes of your own in the same layout are read by the dataset `folder`"
+    )
+    names = tuple(name if name == "background" else f"NAME_{i}" for i, name in enumerate(present))
+    when = "if the classes are your own; replace the names by theirs"
+    return Finding("warning", text, (Setting(when, {"config": "folder", **layout, "class_names": names}),))
 
 
 def check_class_balance(train: Statistics, class_names: Sequence[str]) -> list[Finding]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flaxseg.data.masks.class_values import parse_class_values
 from flaxseg.data.masks.palette import default_palette
-from flaxseg.data.splits import check_same_classes
+from flaxseg.data.splits import check_same_classes, unused_lists
 from flaxseg.data.statistics import Statistics, compute_statistics
 from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
 from flaxseg.errors import DataError, FlaxsegError, MissingMasks
@@ -33,6 +33,8 @@ class DatasetToInspect:
       options: the options that the user chose, by name; `open_split` is called with these first.
       option_names: all options that the dataset accepts.
       infers_values: whether every mask value becomes a class, named by its number, when no option defines the classes.
+      layout: where the classes are those of a published dataset, the options with which the dataset `folder` reads
+        other images and masks in the same layout; empty otherwise.
     """
 
     train_split: str
@@ -41,6 +43,7 @@ class DatasetToInspect:
     options: Mapping[str, Any]
     option_names: Sequence[str]
     infers_values: bool = False
+    layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def suggestible(self) -> list[str]:
@@ -132,7 +135,7 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     read = {split.role: split.statistics for split in splits if split.statistics}
     found = _check_opened([split for split in splits if split.role not in colored])
     found += mask_values.check_unknown_values(
-        opened, options=options, has_class_names=bool(chosen.get("class_names")), skip_bad=skip_bad
+        opened, options=options, class_names=_chosen_names(dataset, splits), skip_bad=skip_bad
     )
     found += mask_colors.check_unknown_colors(
         list(read.values()),
@@ -157,7 +160,13 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
             ignored=chosen.get("ignore_values", ()),
             options=options,
         )
-    return found + _check_inferred_values(dataset, splits[0])
+    return found + _check_unused_lists(dataset, splits[0]) + _check_inferred_values(dataset, splits[0])
+
+
+def _chosen_names(dataset: DatasetToInspect, splits: Sequence[Split]) -> tuple[str, ...]:
+    """Returns the names of the classes, which may be given by a file, if the user chose them; () otherwise."""
+    opened = [split.dataset for split in splits if split.dataset is not None and not split.error]
+    return opened[0].class_names if opened and dataset.options.get("class_names") else ()
 
 
 def _check_opened(splits: Sequence[Split]) -> list[Finding]:
@@ -196,11 +205,22 @@ def _compare_splits(
     (train, *others), class_names = statistics, datasets[splits[0].name].class_names
     found = comparison_checks.check_class_balance(train, class_names)
     for evaluation in others or [train]:
-        found = [*comparison_checks.check_missing_classes(train, evaluation, class_names), *found]
+        found = [
+            *comparison_checks.check_missing_classes(train, evaluation, class_names, layout=dataset.layout),
+            *found,
+        ]
     for evaluation in others:
         found += comparison_checks.check_matching_channels(train, evaluation, options=dataset.suggestible)
         found += comparison_checks.check_leakage(train, evaluation)
     return found
+
+
+def _check_unused_lists(dataset: DatasetToInspect, train: Split) -> list[Finding]:
+    if not train.dataset or not train.dataset.selection or "split_list" not in dataset.option_names:
+        return []
+    text = unused_lists(train.dataset)
+    setting = Setting("to read these lists", {"split_list": train.dataset.selection.unused_lists})
+    return [Finding("warning", text, (setting,))] if text else []
 
 
 def _check_inferred_values(dataset: DatasetToInspect, train: Split) -> list[Finding]:

@@ -16,7 +16,7 @@ class Setting:
     Attributes:
       when: the condition or the purpose, such as `if these pixels are to be ignored`.
       arguments: the value of each argument to set. The names are those of the dataset function's options, of the
-        fields of `TrainingSetup`, or `class_weights`, `cross_entropy`, `mean` and `std`.
+        fields of `TrainingSetup`, or `config`, `class_weights`, `cross_entropy`, `mean` and `std`.
     """
 
     when: str

@@ -12,6 +12,7 @@ from flaxseg.config.files import override_flag
 from flaxseg.config.validate import config_key
 from flaxseg.data import DATASETS
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
+from flaxseg.data.datasets import LAYOUTS
 from flaxseg.data.pipeline import train_batches
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import open_dataset
@@ -43,6 +44,7 @@ def dataset_to_inspect(config: ConfigDict) -> DatasetToInspect:
         options=dict(settings.options),
         option_names=names,
         infers_values=settings.name == "folder",
+        layout={name: settings.options.get(name, value) for name, value in LAYOUTS.get(settings.name, {}).items()},
     )
 
 
@@ -85,5 +87,7 @@ _KEYS = {
 
 def flag(argument: str, value: Any) -> str:
     """Returns the flag that sets an argument, quoted for a shell: `--config.data.options.values='(0,255)'`."""
+    if argument == "config":
+        return f"--config={value}"
     key = _KEYS.get(argument, f"data.options.{argument}")
     return override_flag(key, value)

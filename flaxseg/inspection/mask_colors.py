@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from flaxseg.data.masks.class_colors import Color
 from flaxseg.data.statistics import Statistics
-from flaxseg.errors import UnknownColors
+from flaxseg.errors import UnknownColors, number_of
 from flaxseg.inspection.findings import Finding, Setting, abbreviate
 from flaxseg.inspection.mask_values import MAX_FORGOTTEN_CLASSES, severity_of_unusable
 
@@ -65,7 +65,8 @@ def check_unknown_colors(
     unknown = [color for color, _ in pixels.most_common()]
     shown = abbreviate([f"({r},{g},{b}) ({pixels[r, g, b]:,} pixels, {masks[r, g, b]} masks)" for r, g, b in unknown])
     colors, ignored = errors[0].colors, errors[0].ignore_colors
-    what = f"contain {len(unknown)} color(s) that belong to no class"
+    belong = "belongs" if len(unknown) == 1 else "belong"
+    what = f"contain {number_of(len(unknown), 'color')} that {belong} to no class"
     if "colors" in options and not colors:
         what = "are color images, but the colors of the classes are not set; they contain"
     text = f"{len(errors)} masks {what}: {shown}. "

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from flaxseg.data.masks.class_values import MaskValue, flatten_values
+from flaxseg.data.masks.class_values import MaskValue, flatten_values, lacks_background
 from flaxseg.data.statistics import Statistics
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import UnknownValues
+from flaxseg.errors import UnknownValues, number_of
 from flaxseg.inspection.findings import Finding, Setting, Severity, abbreviate
 
 MAX_FORGOTTEN_CLASSES = 64
@@ -21,14 +21,14 @@ _MAX_ARTIFACT_FRACTION = 0.1
 
 
 def check_unknown_values(
-    splits: Sequence[Statistics], *, options: Collection[str], has_class_names: bool, skip_bad: int = 0
+    splits: Sequence[Statistics], *, options: Collection[str], class_names: Sequence[str] = (), skip_bad: int = 0
 ) -> list[Finding]:
     """Reports mask values that belong to no class, with the settings that may repair them.
 
     Args:
       splits: the statistics of all splits.
       options: names of the dataset's options that settings may suggest.
-      has_class_names: whether the user named the classes, so that additional classes need additional names.
+      class_names: the names that the user gave the classes; () for none.
       skip_bad: the number of unusable examples that training tolerates, in all splits together.
     """
     errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownValues)]
@@ -43,8 +43,10 @@ def check_unknown_values(
         masks.update(error.counts.keys())
     unknown = sorted(pixels.keys() - {*flatten_values(values), *ignored, IGNORE_LABEL})
     total = pixels.total() + sum(int(split.counts.sum()) for split in splits)
-    shown = abbreviate([f"{v} ({pixels[v] / total:.2%} of all pixels, {masks[v]} masks)" for v in unknown])
-    text = f"{len(errors)} masks contain {len(unknown)} value(s) that belong to no class: {shown}. "
+    shown = abbreviate([f"{v} ({pixels[v] / total:.2%} of all pixels, {number_of(masks[v], 'mask')})" for v in unknown])
+    masks_contain = f"{number_of(len(errors), 'mask')} {'contains' if len(errors) == 1 else 'contain'}"
+    belong = "belongs" if len(unknown) == 1 else "belong"
+    text = f"{masks_contain} {number_of(len(unknown), 'value')} that {belong} to no class: {shown}. "
     artifacts = len(unknown) >= _MIN_ARTIFACTS and _pixel_fraction(errors, unknown) < _MAX_ARTIFACT_FRACTION
     if len(unknown) > MAX_FORGOTTEN_CLASSES or artifacts:
         text += "So many values on so few pixels come from masks that were interpolated or saved as JPEG: "
@@ -55,7 +57,12 @@ def check_unknown_values(
     present = {value for value in pixels if value not in {*ignored, *({IGNORE_LABEL} - set(flatten_values(values)))}}
     for split in splits:
         present.update(flatten_values(value for value, count in zip(values, split.occurrences, strict=True) if count))
-    settings = _unknown_value_settings(values, ignored, unknown, sorted(present), options, has_class_names)
+    settings = _unknown_value_settings(values, ignored, unknown, sorted(present), options, bool(class_names))
+    if unknown == [len(values)] and lacks_background(class_names, present):
+        text += f"class_names has {number_of(len(class_names), 'name')}, but the masks have {len(present)} values; is "
+        text += "'background' missing? "
+        named = _values([*values, *unknown]) | {"class_names": ("background", *class_names)}
+        settings.insert(0, Setting("if 'background' is missing", named))
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from flaxseg.data.statistics import Statistics
 from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import FlaxsegError, UnknownColors
+from flaxseg.errors import FlaxsegError, UnknownColors, number_of
 from flaxseg.inspection.contact_sheet import ContactSheet
 from flaxseg.inspection.findings import Finding, Setting
 
@@ -74,8 +74,9 @@ class Inspection:
         """One sentence saying whether the dataset can be trained on, with the number of errors or warnings."""
         count = {kind: sum(f.severity == kind for f in self.findings) for kind in ("error", "warning")}
         if not self.trainable:
-            return f"This dataset cannot be trained on as it is: {count['error']} error(s)."
-        return "This dataset can be trained on" + (f"; {count['warning']} warning(s)." if count["warning"] else ".")
+            return f"This dataset cannot be trained on as it is: {number_of(count['error'], 'error')}."
+        warnings = f"; {number_of(count['warning'], 'warning')}" if count["warning"] else ""
+        return f"This dataset can be trained on{warnings}."
 
     @property
     def unusable(self) -> list[str]:

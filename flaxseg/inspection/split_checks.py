@@ -126,7 +126,8 @@ def _check_duplicates(split: str, statistics: Statistics) -> list[Finding]:
         return []
     extra = sum(map(len, groups)) - len(groups)
     listing = abbreviate([" = ".join(group) for group in groups])
-    return [Finding("warning", f"{split}: {extra} image(s) repeat another, pixel for pixel: {listing}")]
+    repeated = "1 image repeats" if extra == 1 else f"{extra} images repeat"
+    return [Finding("warning", f"{split}: {repeated} another, pixel for pixel: {listing}")]
 
 
 def check_value_range(

@@ -10,7 +10,9 @@ def facts_table(inspection: Inspection) -> list[list[str]]:
     splits = [split for split in inspection.splits if split.statistics is not None]
     columns = [_facts(split) for split in splits]
     heading = ["", *(f"{split.role} ({split.name})" for split in splits)]
-    return [heading, *([name, *(column[name] for column in columns)] for name in (columns[0] if columns else ()))]
+    rows = [[name, *(column[name] for column in columns)] for name in (columns[0] if columns else ())]
+    # Most datasets do not say how their splits were selected.
+    return [heading, *(row for row in rows if row[0] != "selection" or {*row[1:]} != {"-"})]
 
 
 def class_table(inspection: Inspection) -> list[list[str]]:
@@ -33,6 +35,8 @@ def _facts(split: Split) -> dict[str, str]:
     statistics = split.statistics
     assert statistics is not None
     facts = {"examples": f"{statistics.num_examples:,}", "unusable examples": f"{len(statistics.problems):,}"}
+    selection = split.dataset.selection if split.dataset else None
+    facts["selection"] = selection.text if selection else "-"
     for axis, name in enumerate(("height", "width")):
         facts[name] = _range(statistics.sizes[:, axis])
     facts["channels"] = ", ".join(map(str, np.unique(statistics.channels)))

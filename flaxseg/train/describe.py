@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from flaxseg.config.changes import changed_keys
 from flaxseg.config.schema import leaves
 from flaxseg.data.class_weights import format_class_weights
+from flaxseg.data.types import SegmentationDataset
 from flaxseg.inference.description import ModelDescription
 from flaxseg.optimizers.groups import format_groups
 from flaxseg.report.console import print_line
@@ -55,9 +56,8 @@ def describe(
         ),
     }
     steps = _steps(run, int(state.step), stops_early=stops_early)
-    evaluated = "no evaluation" if data.evaluation is None else f"{len(data.evaluation.source):,} to evaluate on"
     lines = [
-        f"{dataset}: {len(data.train.source):,} images to train on, {evaluated}, {_classes(data.train.class_names)}",
+        describe_data(dataset, data.train, data.evaluation),
         f"{_network(run.model)}: {parameter_overview.count_parameters(state.params):,} parameters"
         f"{'' if state.step else _initial_weights(run.model)}, {precision}, on {devices.size} x "
         f"{devices.flat[0].device_kind}",
@@ -72,6 +72,21 @@ def describe(
     if jax.process_index() == 0:
         print_line(f"{name}: {steps}" if is_brief else "\n".join(lines))
     return tables
+
+
+def describe_data(name: str, train: SegmentationDataset, evaluation: SegmentationDataset | None) -> str:
+    """Returns the line about the data of a run: its images, where those to evaluate on come from, and the classes.
+
+    Args:
+      name: the name of the dataset.
+      train: the training set.
+      evaluation: the evaluation set; None if there is no evaluation.
+    """
+    evaluated = "no evaluation"
+    if evaluation is not None:
+        origin = f", {evaluation.selection.text}" if evaluation.selection else ""
+        evaluated = f"{len(evaluation):,} to evaluate on{origin}"
+    return f"{name}: {len(train):,} images to train on, {evaluated}, {_classes(train.class_names)}"
 
 
 def _classes(names: Sequence[str]) -> str:

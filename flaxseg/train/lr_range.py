@@ -16,7 +16,7 @@ import optax
 from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
-from flaxseg.errors import TrainingError
+from flaxseg.errors import TrainingError, number_of
 from flaxseg.train.build import Run
 from flaxseg.train.compile import Turn, compile_run
 from flaxseg.train.sharding import device_prefetch
@@ -138,8 +138,8 @@ def range_test(
     finite = list(itertools.takewhile(math.isfinite, losses))
     if len(finite) < 3:
         raise TrainingError(
-            f"the loss is not finite after {len(finite)} step(s), at a learning rate of {lowest:g}: begin with a lower "
-            "one, or check the labels and config.loss"
+            f"the loss is not finite after {number_of(len(finite), 'step')}, at a learning rate of {lowest:g}: begin "
+            "with a lower one, or check the labels and config.loss"
         )
     rates = lowest * (highest / lowest) ** (np.arange(len(finite)) / max(steps - 1, 1))
     return RangeTest(rates, np.array(finite))

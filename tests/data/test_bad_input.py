@@ -130,7 +130,7 @@ REJECTED = {
     ),
     "ranges for other channels": Bad(
         {"images/a.png": encoded(NOISE)},
-        ("images/a.png: has 3 channel(s), but value_range has 2 pairs", "one pair per channel"),
+        ("images/a.png: has 3 channels, but value_range has 2 pairs", "one pair per channel"),
         {"value_range": ((0, 1), (0, 1))},
     ),
     "stack of pages": Bad(
@@ -178,7 +178,7 @@ REJECTED = {
     "values without a class": Bad(
         {"masks/a.png": encoded([[0, 1, 7, 8, 9, 30, 255, 0]]), "images/a.png": encoded(NOISE[:1, :8])},
         (
-            "masks/a.png: contains the mask value(s) 7..9, 30 (50.00%",
+            "masks/a.png: contains the mask values 7..9, 30 (50.00%",
             "values 0..1, and ignored are 255",
             "add each other value to `values` (a class) or to `ignore_values`",
         ),
@@ -189,7 +189,7 @@ REJECTED = {
     ),
     "empty folder": Bad(
         {"images/notes.txt": b"", "masks/a.png": encoded(CHECKS)},
-        ("has 1 problem(s)", "the folder {root}/images contains no images", "extensions: .jpg"),
+        ("has 1 problem:", "the folder {root}/images contains no images", "extensions: .jpg"),
         complete=False,
     ),
     "side by side": Bad(
@@ -205,15 +205,24 @@ REJECTED = {
          "The folders may be photos and labels: use folder(images='photos', masks='labels')"),
         complete=False,
     ),
+    "Pascal VOC's folders": Bad(
+        {"JPEGImages/a.jpg": encoded(NOISE, "JPEG"), "SegmentationClass/a.png": encoded(CHECKS)}
+        | {f"ImageSets/Segmentation/{split}.txt": b"a" for split in ("train", "val")}
+        | {"SegmentationObject/a.png": encoded(CHECKS), "Annotations/a.xml": b""},
+        ("neither the folder {root}/images nor {root}/masks exists",
+         "The folders may be JPEGImages and SegmentationClass: use folder(images='JPEGImages', "
+         "masks='SegmentationClass', split_list='ImageSets/Segmentation/{{split}}.txt')"),
+        complete=False,
+    ),
     "missing folder": Bad(
         {"other/a.png": encoded(CHECKS)},
-        ("has 1 problem(s)", "neither the folder {root}/images nor {root}/masks exists ({root} contains other)",
+        ("has 1 problem:", "neither the folder {root}/images nor {root}/masks exists ({root} contains other)",
          "`images`"),
         complete=False,
     ),
     "unpaired files": Bad(
         {"images/b.png": encoded(NOISE), "masks/c.png": encoded(CHECKS)},
-        ("has 2 problem(s)", "the image b.png has no mask in {root}/masks",
+        ("has 2 problems:", "the image b.png has no mask in {root}/masks",
          "the mask c.png has no image in {root}/images", "path without extension"),
     ),
     "two images with the same stem": Bad(

@@ -275,7 +275,7 @@ def test_images_that_cannot_be_read_are_reported_at_the_end(run, photos, tmp_pat
     for message in (
         "2.png: cannot be decoded",
         "4.npy: is empty (0 bytes)",
-        "5.npy: has 6 channel(s), but the network",
+        "5.npy: has 6 channels, but the network",
     ):
         assert message in captured.err
     assert len(rows(tmp_path / "out" / "summary.csv")) == 6

@@ -87,7 +87,7 @@ def test_the_command_predicts_images_above_the_limit_in_blocks(run, model, pixel
     assert predict.main(arguments) == 1
     captured = capsys.readouterr()
     assert "3 images predicted" in captured.out
-    assert "c.npy: has 6 channel(s), but the network was trained on images of 3" in captured.err
+    assert "c.npy: has 6 channels, but the network was trained on images of 3" in captured.err
     assert sorted(os.listdir(output / "masks")) == ["a.tif", "b.npy", "small.tif"]
     for name, size in (("a.tif", SIZE), ("small.tif", (20, 30))):
         mask = tifffile.imread(output / "masks" / name)

@@ -38,6 +38,22 @@ def test_missing_classes():
     assert check_missing_classes(train, train, names)[0].text == "2 of 4 classes never occur: dog, fox"
 
 
+def test_a_dataset_of_ones_own_in_a_published_layout_is_read_as_a_folder():
+    names, layout = ("background", "aeroplane", "bicycle", "bird", "boat"), {"images": "JPEGImages"}
+    split = make_statistics([[4, 2, 0, 0, 0, 1]])
+    (found,) = check_missing_classes(split, split, names, layout=layout)
+    assert found.severity == "warning" and found.text.startswith("3 of 5 classes never occur: bicycle, bird, boat. ")
+    assert ": check that the masks show aeroplane. Images and classes of your own in the same layout " in found.text
+    assert [setting.arguments for setting in found.settings] == [
+        {"config": "folder", "images": "JPEGImages", "class_names": ("background", "NAME_1")}
+    ]
+    # Where half of the classes occur, or the classes are not those of a published dataset, nothing is suggested.
+    half = make_statistics([[4, 2, 3, 0, 0, 1]])
+    for given, options in ((half, layout), (split, {})):
+        (found,) = check_missing_classes(given, given, names, layout=options)
+        assert found.settings == () and found.text.endswith(": bird, boat" if given is half else "bicycle, bird, boat")
+
+
 def test_one_class_alone_cannot_be_learned():
     only = make_statistics([[4, 0, 0], [2, 0, 3]])
     found = check_missing_classes(only, make_statistics([[1, 1, 0]]), ("sky", "cat"))

@@ -13,7 +13,7 @@ from flaxseg.config.files import load_config
 from flaxseg.data import pipeline
 from flaxseg.data.splits import open_dataset
 from flaxseg.inspection import from_config
-from flaxseg.inspection.from_config import augmented_batches, flag
+from flaxseg.inspection.from_config import augmented_batches, dataset_to_inspect, flag
 from flaxseg.train.step import train_step
 
 
@@ -26,7 +26,19 @@ def test_flags_are_quoted_for_a_shell():
     assert shlex.split(command) == ["""--config.data.options.class_names=('sky',"a's")"""]
     assert flag("class_names", ("sky", "cat")) == """--config.data.options.class_names='("sky","cat")'"""
     assert flag("eval_split", "") == "--config.data.eval_split=''"
+    assert flag("config", "folder") == "--config=folder"
     assert flag("skip_bad", 3) == "--config.data.skip_bad=3"
+
+
+def test_the_layout_of_a_published_dataset_is_that_of_its_options():
+    found = dataset_to_inspect(load_config("voc", ["data.options.masks=SegmentationClassAug"])).layout
+    assert found == {
+        "images": "JPEGImages",
+        "masks": "SegmentationClassAug",
+        "split_list": "ImageSets/Segmentation/{split}.txt",
+    }
+    assert dataset_to_inspect(load_config("camvid", [])).layout == {"images": "{split}", "masks": "{split}annot"}
+    assert dataset_to_inspect(load_config("shapes", [])).layout == {}
 
 
 def test_batches_shown_are_those_of_training(monkeypatch):

@@ -8,18 +8,18 @@ from flaxseg.inspection.mask_values import check_ignored_class, check_inferred_v
 FOLDER = ("values", "ignore_values", "reduce_zero_label", "class_names", "channels")
 
 
-def check_masks(*masks, values, ignore_values=(), counts=None, options=FOLDER, has_class_names=False):
+def check_masks(*masks, values, ignore_values=(), counts=None, options=FOLDER, class_names=()):
     """The finding about masks with unknown values beside usable masks of `counts`, and its settings."""
     problems = unknown_value_problems(*masks, values=values, ignore_values=ignore_values)
     split = make_statistics(counts or [[0] * (len(values) + 1)], problems=problems)
-    (finding,) = check_unknown_values([split], options=options, has_class_names=has_class_names)
+    (finding,) = check_unknown_values([split], options=options, class_names=class_names)
     assert finding.severity == "error"
     return finding, [setting.arguments for setting in finding.settings]
 
 
 def test_as_many_values_as_classes_are_the_values_of_the_classes():
     finding, settings = check_masks([0, 0, 0, 128], [128, 128, 128, 128], values=(0, 1))
-    assert "2 masks contain 1 value(s) that belong to no class: 128 (62.50% of all pixels, 2 masks)" in finding.text
+    assert "2 masks contain 1 value that belongs to no class: 128 (62.50% of all pixels, 2 masks)" in finding.text
     assert settings == [{"values": (0, 128)}]
     assert check_masks([1, 2, 3], values=(0, 1, 2))[1][0] == {"values": (1, 2, 3)}
 
@@ -27,7 +27,7 @@ def test_as_many_values_as_classes_are_the_values_of_the_classes():
 def test_a_value_past_the_last_class_is_ignored_or_the_classes_are_numbered_from_one():
     # A usable mask has classes 0 and 1; its pixels are part of the total.
     finding, settings = check_masks([2, 3, 255, 255], values=(0, 1, 2), counts=[[3, 1, 0, 0]])
-    assert "3 (12.50% of all pixels, 1 masks)" in finding.text
+    assert "3 (12.50% of all pixels, 1 mask)" in finding.text
     assert settings == [{"reduce_zero_label": True}, {"ignore_values": (3,)}, {"values": (0, 1, 2, 3)}]
     assert [setting.when for setting in finding.settings] == [
         "if 0 is background to be ignored, and the classes are 1 to 3",
@@ -43,10 +43,23 @@ def test_without_reduce_zero_label_the_values_are_set():
 
 
 def test_zero_beside_named_classes_is_ignored():
-    finding, settings = check_masks([0, 1, 2, 0], values=(1, 2), has_class_names=True)
+    finding, settings = check_masks([0, 1, 2, 0], values=(1, 2), class_names=("cat", "sky"))
     assert settings == [{"ignore_values": (0,)}, {"values": (1, 2, 0)}]
     assert finding.settings[0].when == "if 0 is background to be ignored"
     assert finding.settings[1].when.endswith(", which then need names in class_names")
+
+
+def test_one_name_less_than_values_may_lack_the_background():
+    finding, settings = check_masks([0, 1, 2, 255], values=(0, 1), class_names=("cat", "dog"))
+    assert finding.text == (
+        "1 mask contains 1 value that belongs to no class: 2 (25.00% of all pixels, 1 mask). class_names has 2 names, "
+        "but the masks have 3 values; is 'background' missing? One of these settings may be right:"
+    )
+    assert settings[0] == {"values": (0, 1, 2), "class_names": ("background", "cat", "dog")} and len(settings) == 5
+    assert settings[1:] == check_masks([0, 1, 2, 255], values=(0, 1))[1]
+    for names, mask in ((("Background", "dog"), [0, 1, 2]), (("cat", "dog"), [0, 1, 2, 3]), (("cat", "dog"), [1, 2])):
+        other, _ = check_masks(mask, values=(0, 1), class_names=names)
+        assert "missing" not in other.text + other.settings[0].when
 
 
 def test_interpolated_masks_should_be_exported_again():
@@ -138,5 +151,5 @@ def test_tolerated_masks_are_a_warning():
     problems = unknown_value_problems([9], values=(0, 1))
     splits = [make_statistics(problems=problems), make_statistics(problems=problems), make_statistics()]
     for skip_bad, severity in ((1, "error"), (2, "warning")):
-        (finding,) = check_unknown_values(splits, options=FOLDER, has_class_names=False, skip_bad=skip_bad)
+        (finding,) = check_unknown_values(splits, options=FOLDER, skip_bad=skip_bad)
         assert finding.severity == severity

@@ -111,13 +111,13 @@ def test_split_that_cannot_be_opened_has_no_classes():
     nothing = Inspection(
         "x", [Split("train", "train", "gone"), Split("eval", "val", "gone")], [Finding("error", "gone")]
     )
-    assert terminal_text(nothing, flag) == "error: gone\n\nThis dataset cannot be trained on as it is: 1 error(s)."
+    assert terminal_text(nothing, flag) == "error: gone\n\nThis dataset cannot be trained on as it is: 1 error."
     assert Parsed(html_page(nothing, flag)).open == []
 
 
 def test_verdict():
     assert inspection("note").verdict == "This dataset can be trained on."
-    assert inspection("warning").verdict == "This dataset can be trained on; 1 warning(s)."
+    assert inspection("warning").verdict == "This dataset can be trained on; 1 warning."
     assert inspection("warning").trainable and not inspection("error").trainable
 
 

@@ -33,7 +33,7 @@ def test_unreadable_examples_are_an_error_unless_training_skips_them():
     (tolerated,) = check_unreadable(splits, skip_bad=3)
     assert tolerated.severity == "warning" and "training skips them, as skip_bad = 3 allows" in tolerated.text
     assert check_unreadable({"train": make_statistics(problems=broken[1:])}, skip_bad=0) == []
-    given = {"options": FOLDER, "has_class_names": False}
+    given = {"options": FOLDER}
     assert severities(check_unknown_values(list(splits.values()), **given, skip_bad=2)) == ["error"]
     assert severities(check_unknown_values(list(splits.values()), **given, skip_bad=3)) == ["warning"]
 
@@ -98,7 +98,7 @@ def test_duplicates_within_a_split():
     train = make_statistics([[1, 1, 0]] * 3, digests=(b"a", b"b", b"a"))
     (found,) = check_split("train", train, options=FOLDER)
     assert found.severity == "warning"
-    assert found.text == "train: 1 image(s) repeat another, pixel for pixel: e0 = e2"
+    assert found.text == "train: 1 image repeats another, pixel for pixel: e0 = e2"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from flaxseg.config.files import load_config
 from flaxseg.data import memory
-from flaxseg.data.types import IGNORE_LABEL
+from flaxseg.data.types import IGNORE_LABEL, Selection
 from flaxseg.errors import CheckpointError, ConfigError, DataError, MissingMasks, UnknownColors
 from flaxseg.models import plain_unet
 from flaxseg.train.build import build, build_data, build_loop, build_mesh, build_model_part, schedule_maker
@@ -194,6 +194,16 @@ def test_a_batch_larger_than_the_training_set_is_warned_about(batch_size, warned
     error = capsys.readouterr().err
     assert ("but the training set has 16 examples, so every batch repeats some" in error) == warned
     assert (f"config.train.batch_size = {batch_size}" in error) == warned
+
+
+def test_lists_that_are_not_used_are_warned_about(run, monkeypatch, capsys):
+    selection = Selection("all but 4 held out at random", "lists/{split}.txt")
+    random = dataclasses.replace(run.data.train, selection=selection)
+    monkeypatch.setattr(data_builder, "open_dataset", lambda *_, **__: random)
+    build_data(tiny(), build_mesh(tiny()))
+    (warning,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
+    assert warning.startswith("warning: the files are divided into train and val at random, and the lists lists/train")
+    assert warning.endswith("On the command line, add --config.data.options.split_list='lists/{split}.txt'")
 
 
 @pytest.mark.parametrize("key", ["train.batch_size", "eval.batch_size"])

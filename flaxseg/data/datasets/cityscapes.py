@@ -10,6 +10,14 @@ from flaxseg.data.sources.wrappers import MappedSource
 from flaxseg.data.types import SegmentationDataset, Source
 from flaxseg.errors import ArgumentError
 
+LAYOUT = {
+    "images": "leftImg8bit/{split}",
+    "masks": "gtFine/{split}",
+    "image_suffix": "_leftImg8bit",
+    "mask_suffix": "_gtFine_labelIds",
+}
+"""The options of `folder` for the files of the original layout."""
+
 CLASSES = {
     "road": (7, (128, 64, 128)),
     "sidewalk": (8, (244, 35, 232)),
@@ -82,10 +90,10 @@ def _original(split: str, root: str) -> Source:
     pairs = folder(
         _SPLITS[split],
         data_dir=root,
-        images="leftImg8bit/{split}",
-        masks="gtFine/{split}",
-        image_suffix="_leftImg8bit",
-        mask_suffix="_gtFine_labelIds",
+        images=LAYOUT["images"],
+        masks=LAYOUT["masks"],
+        image_suffix=LAYOUT["image_suffix"],
+        mask_suffix=LAYOUT["mask_suffix"],
         values=_VALUES,
         ignore_values=_IGNORED,
         palette=_palette(),

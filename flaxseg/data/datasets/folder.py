@@ -22,13 +22,10 @@ from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.masks.scan import find_mask_values
 from flaxseg.data.sources.files import UnchangedFiles, read_file
 from flaxseg.data.sources.pair_source import PairSource
-from flaxseg.data.sources.pairs import Layout, Pair
-from flaxseg.data.sources.split_lists import choose_fraction
+from flaxseg.data.sources.pairs import Layout
+from flaxseg.data.sources.split_pairs import split_pairs
 from flaxseg.data.types import Color, SegmentationDataset
-from flaxseg.errors import FRACTION, POSITIVE, ArgumentError, DataError
-
-_SPLITS = ("train", "val", "all")
-"""The splits of a folder whose files do not define any."""
+from flaxseg.errors import FRACTION, POSITIVE, ArgumentError, DataError, number_of
 
 
 def folder(
@@ -76,6 +73,8 @@ def folder(
       masks: folder of the masks, which contain one number per pixel (gray, palette, TIFF, NPY) or one color per class;
         '' opens images without masks, whose pixels are all ignored, to predict them.
       split_list: text file with an image on each line: its stem or file path, as the whole line or the first column.
+        `{split}` in its path stands for the name of the split: `lists/{split}.txt` reads lists/train.txt and
+        lists/val.txt. Without it, the images of one list are divided into `train` and `val` at random.
       image_suffix: ending of the images' names after the common stem, such as `_leftImg8bit`.
       mask_suffix: ending of the masks' names after the common stem, such as `_mask`; other files are skipped.
       only_pairs: skip images without a mask and masks without an image, instead of raising an error.
@@ -104,7 +103,7 @@ def folder(
     """
     _check_options(data_dir, val_fraction, value_range, channels, max_megapixels)
     layout = Layout(os.path.expanduser(data_dir), images, masks, split_list, image_suffix, mask_suffix, only_pairs)
-    pairs = _split_pairs(layout, split, val_fraction, split_seed)
+    pairs, selection = split_pairs(layout, split, val_fraction=val_fraction, seed=split_seed)
     names = read_class_names(layout.root, class_names)
     if not masks and values is None and not len(colors):
         # There are no masks to find the classes in.
@@ -130,7 +129,7 @@ def folder(
     shown = (
         _mask_palette(pairs[0].mask, classes, max_megapixels) if palette is None else parse_palette(palette, len(names))
     )
-    return SegmentationDataset(source, len(names), names, shown)
+    return SegmentationDataset(source, len(names), names, shown, selection)
 
 
 def _check_options(
@@ -144,30 +143,6 @@ def _check_options(
     if channels not in (0, 1, 3):
         raise ArgumentError("channels", channels, "must be 1 (gray), 3 (RGB) or 0 (as stored)")
     POSITIVE.check("max_megapixels", max_megapixels)
-
-
-def _split_pairs(layout: Layout, split: str, val_fraction: float, split_seed: int) -> list[Pair]:
-    """Returns the pairs of a split, at least one."""
-    if layout.names_splits:
-        return layout.pairs(split)
-    if split not in _SPLITS:
-        raise ArgumentError(
-            "split",
-            split,
-            f"the folder {layout.root} has no such split; without {{split}} in `images`, `masks` or `split_list`, the "
-            f"splits are {', '.join(_SPLITS)}",
-        )
-    pairs = layout.pairs(split)
-    if split == "all":
-        return pairs
-    held_out = choose_fraction((pair.stem for pair in pairs), fraction=val_fraction, seed=split_seed)
-    chosen = [pair for pair in pairs if (pair.stem in held_out) == (split == "val")]
-    if not chosen:
-        raise DataError(
-            f"the split {split!r} of the folder {layout.root} is empty: {len(pairs)} pair(s) with "
-            f"val_fraction={val_fraction}; change val_fraction, or use the split 'all'"
-        )
-    return chosen
 
 
 def _class_values(
@@ -218,7 +193,9 @@ def _check_names(names: tuple[str, ...], classes: ClassValues | ClassColors) -> 
     if names and len(names) != len(values):
         option = "colors" if is_colored else "values"
         raise ArgumentError(
-            "class_names", names, f"has {len(names)} name(s) for {len(values)} `{option}`; give one name per class"
+            "class_names",
+            names,
+            f"has {number_of(len(names), 'name')} for {len(values)} `{option}`; give one name per class",
         )
     return names or default_names(values)
 

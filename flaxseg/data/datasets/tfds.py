@@ -13,7 +13,7 @@ from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.sources.prepared import PreparedSource
 from flaxseg.data.sources.tfds_records import ALTERNATIVES, Archives, find_builder, open_records
 from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import ArgumentError, DataError, did_you_mean
+from flaxseg.errors import ArgumentError, DataError, did_you_mean, number_of
 
 _CATALOG = "https://www.tensorflow.org/datasets/catalog/overview"
 
@@ -203,7 +203,7 @@ def _classes(
         raise ArgumentError(
             "class_names",
             names,
-            f"has {len(names)} name(s) for {len(classes.values)} `values`; give one name per class",
+            f"has {number_of(len(names), 'name')} for {len(classes.values)} `values`; give one name per class",
         )
     return classes, names or default_names(classes.values)
 

@@ -9,6 +9,13 @@ from flaxseg.errors import ArgumentError
 _PAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 _SUBFOLDER = os.path.join("VOCdevkit", "VOC2012")
 
+LAYOUT = {
+    "images": "JPEGImages",
+    "masks": "SegmentationClass",
+    "split_list": "ImageSets/Segmentation/{split}.txt",
+}
+"""The options of `folder` for the files."""
+
 CLASS_NAMES = (
     "background",
     "aeroplane",
@@ -34,7 +41,7 @@ CLASS_NAMES = (
 )
 
 
-def voc(split: str, *, data_dir: str, masks: str = "SegmentationClass") -> SegmentationDataset:
+def voc(split: str, *, data_dir: str, masks: str = LAYOUT["masks"]) -> SegmentationDataset:
     """Returns a split of Pascal VOC 2012, images of about 500x375 with 21 classes: 1,464 in `train`, 1,449 in `val`.
 
     Mask value 255, which marks the border of objects and ambiguous regions, is ignored. The archive is at
@@ -61,9 +68,9 @@ def voc(split: str, *, data_dir: str, masks: str = "SegmentationClass") -> Segme
     return folder(
         split,
         data_dir=subfolder if os.path.isdir(subfolder) else root,
-        images="JPEGImages",
+        images=LAYOUT["images"],
         masks=masks,
-        split_list="ImageSets/Segmentation/{split}.txt",
+        split_list=LAYOUT["split_list"],
         values=range(len(CLASS_NAMES)),
         class_names=CLASS_NAMES,
         palette=tuple(color_of(index) for index in range(len(CLASS_NAMES))),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flaxseg.errors import ArgumentError, DataError
+from flaxseg.errors import ArgumentError, DataError, number_of
 
 ValueRange = Sequence[float] | Sequence[Sequence[float]]
 """(low, high), the stored values that become 0 and 255; or one such pair per channel."""
@@ -42,8 +42,8 @@ def to_intensities(pixels: np.ndarray, *, name: str, value_range: ValueRange | N
     low, high = np.asarray(value_range, np.float32).T
     if low.ndim and len(low) != pixels.shape[2]:
         raise DataError(
-            f"{name}: has {pixels.shape[2]} channel(s), but value_range has {len(low)} pairs (low, high); give one "
-            "pair per channel, or one pair for all"
+            f"{name}: has {number_of(pixels.shape[2], 'channel')}, but value_range has {len(low)} pairs (low, high); "
+            "give one pair per channel, or one pair for all"
         )
     with np.errstate(over="ignore"):  # A value beyond float32 is outside the range anyway.
         scaled = pixels.astype(np.float32)

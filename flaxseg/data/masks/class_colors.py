@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flaxseg.data.types import IGNORE_LABEL, Color
-from flaxseg.errors import ArgumentError, DataError, UnknownColors
+from flaxseg.errors import ArgumentError, DataError, UnknownColors, number_of
 
 _MAX_SHOWN = 8
 _MAX_CLASSES_SHOWN = 24
@@ -63,8 +63,8 @@ class ClassColors:
         """
         if mask.dtype != np.uint8 or mask.shape[2] not in (3, 4):
             raise DataError(
-                f"{name}: has {mask.shape[2]} channel(s) of {mask.dtype}, but `colors` requires 8-bit RGB masks; leave "
-                "`colors` out, or export the mask as RGB"
+                f"{name}: has {number_of(mask.shape[2], 'channel')} of {mask.dtype}, but `colors` requires 8-bit RGB "
+                "masks; leave `colors` out, or export the mask as RGB"
             )
         keys = _pack(np.array([*self.colors, *self.ignore_colors], np.uint8))
         classes = np.full(len(keys), IGNORE_LABEL, np.uint8)

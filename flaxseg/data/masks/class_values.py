@@ -2,13 +2,13 @@
 
 import dataclasses
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import cv2
 import numpy as np
 
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import ArgumentError, DataError, UnknownValues
+from flaxseg.errors import ArgumentError, DataError, UnknownValues, number_of
 
 _MAX_INFERRED = 64
 
@@ -82,9 +82,10 @@ class ClassValues:
         fraction = sum(counts[value] for value in unknown) / mask.size
         class_values = flatten_values(self.values)
         ignored = sorted({*self.ignore_values, *({IGNORE_LABEL} - set(class_values))})
+        noun, verb = ("value", "belongs") if len(unknown) == 1 else ("values", "belong")
         return UnknownValues(
-            f"{name}: contains the mask value(s) {_format_values(unknown)} ({fraction:.2%} of its pixels), which "
-            f"belong to no class. The classes have the values {_format_values(class_values)}, and ignored are "
+            f"{name}: contains the mask {noun} {_format_values(unknown)} ({fraction:.2%} of its pixels), which {verb} "
+            f"to no class. The classes have the values {_format_values(class_values)}, and ignored are "
             f"{_format_values(ignored) or 'none'}; for the datasets `folder` and `tfds`, add each other value to "
             "`values` (a class) or to `ignore_values`. Unexpected values along edges mean that the mask was resized "
             "with interpolation or saved as JPEG; export such masks again",
@@ -156,9 +157,10 @@ def values_of_names(
 ) -> tuple[int, ...]:
     """Infers the mask values of named classes from all mask values that occur in a dataset.
 
-    As many values as names are the values that `infer_class_values` returns, so that names do not change how masks are
-    read. Otherwise the names are those of the values 0, 1, 2, ..., if all values that occur are among these, because
-    some classes occur in no mask, or if all of these occur, so that reading a mask with another value raises an error.
+    As many values as names are the values that `infer_class_values` returns, so that one name per value does not
+    change how masks are read. Otherwise the names are those of the values 0, 1, 2, ..., if all values that occur are
+    among these, because some classes occur in no mask, or if all of these occur, so that reading a mask with another
+    value raises an error.
 
     Args:
       names: the name of each class.
@@ -177,12 +179,19 @@ def values_of_names(
     indices = tuple(range(len(names)))
     if set(values) <= set(indices) or (set(indices) <= set(values) and IGNORE_LABEL not in values):
         return indices
+    give = "is 'background' missing? Give" if lacks_background(names, values) else "give"
     raise ArgumentError(
         "class_names",
         names,
-        f"has {len(names)} name(s), but the masks contain {len(values)} value(s) that are not ignored: "
-        f"{_format_values(values)}; give one name per value, or the mask value of each class in `values`",
+        f"has {number_of(len(names), 'name')}, but the masks contain {number_of(len(values), 'value')} besides ignored "
+        f"ones: {_format_values(values)}; {give} one name per value, or the mask value of each class in `values`",
     )
+
+
+def lacks_background(names: Sequence[str], values: Collection[int]) -> bool:
+    """Returns whether the names of the classes are probably those of all mask values but 0, the background."""
+    named = any(name.lower() in ("background", "bg", "_background_") for name in names)
+    return bool(names) and not named and 0 in values and len(values) == len(names) + 1
 
 
 def _occurring_classes(found: Iterable[int], ignore_values: Sequence[int]) -> tuple[int, ...]:

@@ -1,12 +1,9 @@
 """Pairs of image and mask files in a folder, by split."""
 
-import collections
 import dataclasses
 import glob
 import os
-import re
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from flaxseg.data.sources.image_files import (
     SUFFIXES,
@@ -15,22 +12,13 @@ from flaxseg.data.sources.image_files import (
     list_image_files,
     nearest_content,
 )
-from flaxseg.data.sources.split_lists import read_split_list
-from flaxseg.errors import DataError, MissingMasks
+from flaxseg.data.sources.layout_hints import NO_HINT, ONLY_PAIRS_HINT, list_hint, root_hint, suffix_hint
+from flaxseg.data.sources.split_lists import SPLIT, read_split_list
+from flaxseg.errors import DataError, MissingMasks, number_of
 
-_SPLIT = "{split}"
 _MAX_SHOWN = 10
 _NO_MASKS_HINT = (
     "\nNone of these {} images has a mask. Images without masks can be predicted, but neither trained nor evaluated on"
-)
-
-_Hint = tuple[str, dict[str, Any]]
-"""A line that an error ends with, and the options of `folder` that it suggests."""
-
-_NO_HINT: _Hint = "", {}
-_ONLY_PAIRS_HINT: _Hint = (
-    "\nTo skip files without a counterpart, use folder(only_pairs=True)",
-    {"only_pairs": True},
 )
 
 
@@ -68,16 +56,16 @@ class Layout:
     @property
     def names_splits(self) -> bool:
         """Whether the files define which example belongs to which split."""
-        return any(_SPLIT in path for path in (self.images, self.masks, self.split_list))
+        return any(SPLIT in path for path in (self.images, self.masks, self.split_list))
 
     def path(self, template: str, split: str) -> str:
         """Returns the full path of one of the folders or lists above, for `split`."""
-        return os.path.join(self.root, template.replace(_SPLIT, split))
+        return os.path.join(self.root, template.replace(SPLIT, split))
 
     def splits(self) -> list[str]:
         """Returns the names of the splits for which every folder and list exists."""
-        templates = [path for path in (self.split_list, self.images, self.masks) if _SPLIT in path]
-        before, after = os.path.join(self.root, templates[0]).split(_SPLIT, 1)
+        templates = [path for path in (self.split_list, self.images, self.masks) if SPLIT in path]
+        before, after = os.path.join(self.root, templates[0]).split(SPLIT, 1)
         after = after.partition("/")[0]
         found = glob.glob(f"{glob.escape(before)}*{glob.escape(after)}")
         names = {path[len(before) : len(path) - len(after)] for path in found} - {""}
@@ -105,18 +93,22 @@ class Layout:
         else:
             stems = sorted(images)
             # One mask folder for several image folders also holds the masks of the other splits.
-            is_shared = (_SPLIT in self.images) != (_SPLIT in self.masks)
+            is_shared = (SPLIT in self.images) != (SPLIT in self.masks)
             if images and masks:
                 problems += [f"the image {images[s]} has no mask in {mask_dir}" for s in stems if s not in masks]
                 extra = [] if is_shared else sorted(set(masks) - set(images))
                 problems += [f"the mask {masks[s]} has no image in {image_dir}" for s in extra]
         if problems:
-            hint = _suffix_hint(*found) if all(found) else self._root_hint(found)
+            hint = suffix_hint(*found) if all(found) else NO_HINT
+            if not any(found):
+                hint = root_hint(self.root, self.images, self.masks, self.split_list)
             listed = [stem for stem in stems if stem in found[0]] or list(found[0])
-            if listed and hint == _NO_HINT and not any(stem in found[1] for stem in listed):
+            if hint == NO_HINT and not stems:
+                hint = list_hint(self.root, self.split_list, split)
+            if listed and hint == NO_HINT and not any(stem in found[1] for stem in listed):
                 raise MissingMasks(self._message(problems, split, _NO_MASKS_HINT.format(len(listed))))
-            if hint == _NO_HINT and any("has no" in problem for problem in problems):
-                hint = _ONLY_PAIRS_HINT
+            if hint == NO_HINT and any("has no" in problem for problem in problems):
+                hint = ONLY_PAIRS_HINT
             text, options = hint
             raise DataError(self._message(problems, split, text), options=options)
         return [Pair(s, os.path.join(image_dir, images[s]), os.path.join(mask_dir, masks[s])) for s in stems]
@@ -128,17 +120,18 @@ class Layout:
         if self.split_list and not problems:
             stems = self._listed_stems(split, images, images, problems)
         if problems:
-            raise DataError(self._message(problems, split, ""))
+            text, options = NO_HINT if stems else list_hint(self.root, self.split_list, split)
+            raise DataError(self._message(problems, split, text), options=options)
         return [Pair(stem, os.path.join(image_dir, images[stem]), "") for stem in stems]
 
     def all_masks(self) -> list[str]:
         """Returns the mask files of every split, so that values inferred from them are the same for each split."""
-        splits = self.splits() if _SPLIT in self.masks else [""]
+        splits = self.splits() if SPLIT in self.masks else [""]
         found = []
         for split in splits:
             folder = self.path(self.masks, split)
             # For a folder with the masks of all splits, the image folder is unknown, but hardly ever inside it.
-            images = "" if _SPLIT in self.images and not split else self.path(self.images, split)
+            images = "" if SPLIT in self.images and not split else self.path(self.images, split)
             exclude = "" if not images or is_same_folder(images, folder) else images
             found += [os.path.join(folder, file) for file in list_image_files(folder, self.mask_suffix, exclude)]
         return found
@@ -154,29 +147,6 @@ class Layout:
             )
         what = "is a file" if os.path.exists(self.root) else f"does not exist{nearest_content(self.root)}"
         raise DataError(f"the folder of the dataset, {self.root}, {what}; check the path")
-
-    def _root_hint(self, found: Sequence[Collection[str]]) -> _Hint:
-        """Returns what the folder is if it has neither images nor masks where they should be: one of them, or both."""
-        if any(found):
-            return _NO_HINT
-        above = os.path.dirname(os.path.abspath(self.root))
-        if _SPLIT not in self.images + self.masks and all(
-            os.path.isdir(os.path.join(above, folder)) for folder in (self.images, self.masks)
-        ):
-            return f"\nThe folder above it, {above}, contains {self.images} and {self.masks}: give that one", {}
-        if options := _named_folders(self.root):
-            arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
-            return f"\nThe folders may be {' and '.join(options.values())}: use folder({arguments})", options
-        stems = {os.path.splitext(name)[0] for name in os.listdir(self.root) if name.lower().endswith(SUFFIXES)}
-        suffixes = collections.Counter(
-            stem[len(first) :] for first in stems for stem in stems if stem != first and stem.startswith(first)
-        )
-        suffix, count = next(iter(suffixes.most_common(1)), ("", 0))
-        if 2 * count < len(stems) or not suffix:
-            return _NO_HINT
-        options = {"images": ".", "masks": ".", "mask_suffix": suffix}
-        arguments = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        return f"\nImages and masks seem to lie side by side in {self.root}: use folder({arguments})", options
 
     def _find_files(self, image_dir: str, mask_dir: str, problems: list[str]) -> tuple[dict[str, str], dict[str, str]]:
         """Returns the paths of the images and of the masks by stem, and appends what is wrong to `problems`."""
@@ -216,33 +186,12 @@ class Layout:
         more = f"\n  and {rest} more" if rest > 0 else ""
         known = f"; existing splits: {', '.join(self.splits()) or 'none'}" if self.names_splits else ""
         return (
-            f"the dataset in {self.root} (split {split!r}{known}) has {len(problems)} problem(s):"
+            f"the dataset in {self.root} (split {split!r}{known}) has {number_of(len(problems), 'problem')}:"
             f"{''.join(lines)}{more}\n"
-            f"Images and masks are paired by their path without extension below {self.images!r} and {self.masks!r} "
-            "(the dataset `folder` takes these as `images` and `masks`); "
+            f"Images and masks are paired by their path without extension below {self.images!r} and {self.masks!r}, "
+            "which are set by the options `images` and `masks` of the dataset `folder`; "
             f"extensions: {' '.join(SUFFIXES)}{hint}"
         )
-
-
-def _named_folders(root: str) -> dict[str, Any]:
-    """Returns the options that name the folders of images and masks, if exactly one folder is named like each."""
-    folders = [entry.name for entry in os.scandir(root) if entry.is_dir()]
-    masks = [name for name in folders if re.search("mask|label|annot|truth|^gt|segm", name.lower())]
-    others = [name for name in folders if name not in masks]
-    images = [name for name in others if re.search("image|img|photo|picture|jpe?g", name.lower())]
-    return {"images": images[0], "masks": masks[0]} if len(images) == len(masks) == 1 else {}
-
-
-def _suffix_hint(images: Iterable[str], masks: Iterable[str]) -> _Hint:
-    """Returns the option that would pair the files, if all names of one kind have a suffix after those of the other."""
-    kinds = ("mask_suffix", set(images), set(masks)), ("image_suffix", set(masks), set(images))
-    for option, shorter, longer in kinds:
-        first = min(shorter)
-        for name in sorted(longer):
-            suffix = name.removeprefix(first)
-            if name.startswith(first) and suffix and "/" not in suffix and {s + suffix for s in shorter} <= longer:
-                return f"\nEvery file has a counterpart with {option}={suffix!r}", {option: suffix}
-    return _NO_HINT
 
 
 def _common_stems(images: dict[str, str], masks: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

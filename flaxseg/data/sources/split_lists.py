@@ -8,6 +8,30 @@ from collections.abc import Collection, Iterable, Sequence
 from flaxseg.data.decode.limits import check_regular
 from flaxseg.data.sources.image_files import SUFFIXES
 
+SPLIT = "{split}"
+"""The part of a path that stands for the name of the split."""
+
+_USUAL_LISTS = ("", "ImageSets/Segmentation/", "ImageSets/", "splits/", "lists/", "annotations/")
+"""Where the lists train.txt and val.txt of a dataset usually are."""
+
+
+def find_split_lists(root: str, split_list: str = "") -> str:
+    """Returns the path, with `{split}`, of lists for both `train` and `val` that exist; "" if there are none.
+
+    Args:
+      root: the folder of the dataset.
+      split_list: a list of one split: only the list beside it that is named after the other split is searched for. ""
+        searches where such lists usually are.
+    """
+    candidates = [f"{place}{SPLIT}.txt" for place in _USUAL_LISTS]
+    if split_list:
+        place, name = os.path.split(split_list)
+        candidates = [os.path.join(place, name.replace(split, SPLIT, 1)) for split in ("train", "val") if split in name]
+    for path in candidates:
+        if all(os.path.isfile(os.path.join(root, path.replace(SPLIT, split))) for split in ("train", "val")):
+            return path
+    return ""
+
 
 def read_split_list(
     path: str, known: Collection[str], folders: Sequence[str], suffixes: Sequence[str], problems: list[str]

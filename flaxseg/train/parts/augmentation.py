@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from flaxseg.augment import AugmentFn, is_off, make_augment
 from flaxseg.augment.color import ineffective_changes
 from flaxseg.config.validate import config_key
+from flaxseg.errors import number_of
 from flaxseg.report.console import print_line
 
 
@@ -16,7 +17,7 @@ def build_augmentation(config: ConfigDict, channels: int) -> AugmentFn | None:
     """
     settings = config.augment
     for name in ineffective_changes(settings, channels=channels):
-        notify(f"augment.{name} has no effect on images with {channels} channel(s)")
+        notify(f"augment.{name} has no effect on images with {number_of(channels, 'channel')}")
     if all(is_off(name, value) for name, value in settings.items()):
         return None
     with config_key("augment"):

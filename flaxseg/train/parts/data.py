@@ -18,7 +18,7 @@ from flaxseg.data.batching import stack_examples
 from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches_by_seed
 from flaxseg.data.sampling import sampling_weights
-from flaxseg.data.splits import check_same_classes, common_channels, lone_class, open_dataset
+from flaxseg.data.splits import check_same_classes, common_channels, lone_class, open_dataset, unused_lists
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.errors import DataError, MissingMasks, UnknownColors
 from flaxseg.report.console import print_line
@@ -142,8 +142,8 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     keys = ("train_split", "eval_split") if settings.eval_split else ("train_split",)
     opened = {key: _open_split(config, key) for key in keys}
     check_same_classes({settings[key]: dataset for key, dataset in opened.items()})
-    if jax.process_index() == 0 and (warning := lone_class(opened["train_split"])):
-        print_line(f"warning: {warning}")
+    if jax.process_index() == 0:
+        _warn(opened["train_split"])
     bad_examples = BadExamples(settings.skip_bad, print_line)
     if settings.skip_bad:
         opened = {
@@ -169,6 +169,15 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
         channels=channels,
         bad_examples=bad_examples,
     )
+
+
+def _warn(train: SegmentationDataset) -> None:
+    """Prints what is probably wrong with a training set."""
+    if warning := lone_class(train):
+        print_line(f"warning: {warning}")
+    if train.selection and (warning := unused_lists(train)):
+        flag = override_flag("data.options.split_list", train.selection.unused_lists)
+        print_line(f"warning: {warning}. On the command line, add {flag}")
 
 
 def _open_split(config: ConfigDict, key: str) -> SegmentationDataset:

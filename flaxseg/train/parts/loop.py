@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ConfigError, number_of
 from flaxseg.train.sharding import EXAMPLES, batch_divisor, make_mesh
 
 
@@ -181,8 +181,8 @@ def build_mesh(config: ConfigDict) -> Mesh:
     if config.train.batch_size % (accumulate_steps * parts):
         raise ConfigError(
             f"config.train.batch_size = {config.train.batch_size}: does not divide into optimizer.accumulate_steps = "
-            f"{accumulate_steps} micro-batches for {parts} device(s); use a multiple of {accumulate_steps * parts}, or "
-            "fewer micro-batches"
+            f"{accumulate_steps} micro-batches for {number_of(parts, 'device')}; use a multiple of "
+            f"{accumulate_steps * parts}, or fewer micro-batches"
         )
     return mesh
 

@@ -11,7 +11,8 @@ from flaxseg.data.datasets.folder import folder
 from flaxseg.data.masks.class_values import ClassValues, infer_class_values
 from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.sources.split_lists import choose_fraction
-from flaxseg.data.types import IGNORE_LABEL
+from flaxseg.data.splits import unused_lists
+from flaxseg.data.types import IGNORE_LABEL, Selection
 from flaxseg.errors import DataError, FlaxsegError, MissingMasks, UnknownValues
 
 
@@ -103,6 +104,51 @@ def test_splits_by_list(tmp_path: pathlib.Path) -> None:
     assert "cannot be read" in message("train", **options) and "existing splits: odd, test" in message(
         "train", **options
     )
+
+
+def test_a_dataset_says_how_its_split_was_selected(tmp_path: pathlib.Path) -> None:
+    for i in range(10):
+        write_pair(tmp_path, str(i), [[0, 1]])
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("0\n1\n2\n")
+
+    def selection(split: str, path: str = "") -> Selection | None:
+        return folder(split, data_dir=str(tmp_path), split_list=path, values=(0, 1)).selection
+
+    # One list may well be divided, as long as there is none for the other split.
+    assert selection("train") == Selection("all but 2 held out at random")
+    assert selection("val", "ImageSets/Segmentation/train.txt") == Selection(
+        "held out at random from 3 (split_list would name them)"
+    )
+    (lists / "val.txt").write_text("5\n")
+    template = "ImageSets/Segmentation/{split}.txt"
+    assert selection("val") == Selection("held out at random from 10 (split_list would name them)", template)
+    assert selection("train", "ImageSets/Segmentation/train.txt") == Selection("all but 1 held out at random", template)
+    assert selection("val", template) == Selection("from ImageSets/Segmentation/val.txt")
+    assert selection("all") is None
+    warning = unused_lists(folder("val", data_dir=str(tmp_path)))
+    assert warning == (
+        "the files are divided into train and val at random, and the lists ImageSets/Segmentation/train.txt and "
+        "ImageSets/Segmentation/val.txt are not used; split_list='ImageSets/Segmentation/{split}.txt' reads them"
+    )
+    assert unused_lists(folder("val", data_dir=str(tmp_path), split_list=template)) == ""
+    by_folder = {"images": "sets/{split}", "masks": "masks"}
+    write_pair(tmp_path, "0", [[0, 1]], "sets/val")
+    assert folder("val", data_dir=str(tmp_path), **by_folder).selection == Selection("from sets/val")
+
+
+def test_a_list_without_its_ending_is_named_with_it(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1]])
+    (tmp_path / "train.txt").write_text("a\n")
+    for masks in ("masks", ""):
+        with pytest.raises(DataError) as caught:
+            folder("train", data_dir=str(tmp_path), masks=masks, split_list="{split}")
+        assert caught.value.options == {"split_list": "{split}.txt"}
+        assert str(caught.value).endswith(
+            f"The list {tmp_path}/train.txt exists: add .txt, as in folder(split_list='{{split}}.txt')"
+        )
+    assert "add .txt" not in message("test", data_dir=str(tmp_path), split_list="{split}")
 
 
 def test_one_mask_folder_can_serve_several_image_folders(tmp_path: pathlib.Path) -> None:
@@ -212,16 +258,20 @@ def test_named_classes_need_not_occur(tmp_path: pathlib.Path) -> None:
     assert named_values(tmp_path, 2, 1, 255) == (0, 1)
     # All of the named classes occur, and a mask with another value is an error when it is read.
     assert named_values(tmp_path, 2, 0, 1, 2, 255) == (0, 1)
-    with pytest.raises(UnknownValues, match=r"value\(s\) 2 "):
+    with pytest.raises(UnknownValues, match="contains the mask value 2 "):
         folder("all", data_dir=str(tmp_path), class_names=("a", "b")).source[0]
 
 
 def test_names_have_to_fit_the_values_in_the_masks(tmp_path: pathlib.Path) -> None:
-    for found, text in (((0, 255), "2 value(s) that are not ignored: 0, 255"), ((0, 128), ": 0, 128;")):
+    for found, text in (((0, 255), "the masks contain 2 values besides ignored ones: 0, 255"), ((0, 128), ": 0, 128;")):
         write_pair(tmp_path, "a", [list(found)])
         problem = message("all", data_dir=str(tmp_path), class_names=tuple("abc"))
-        assert problem.startswith("class_names = ('a', 'b', 'c'): has 3 name(s), but the masks contain ")
+        assert problem.startswith("class_names = ('a', 'b', 'c'): has 3 names, but the masks contain 2 values ")
         assert text in problem and problem.endswith("one name per value, or the mask value of each class in `values`")
+    write_pair(tmp_path, "a", [[0, 100, 200]])
+    assert "ignored ones: 0, 100, 200; is 'background' missing? Give one name per value" in message(
+        "all", data_dir=str(tmp_path), class_names=("cat", "dog")
+    )
     assert named_values(tmp_path, 3, 0, 255, values=(0, 1, 2)) == (0, 1, 2)
     assert "all mask pixels have ignored values" in message(
         "all", data_dir=str(write_ignored(tmp_path)), class_names=("a", "b")
@@ -280,7 +330,7 @@ def test_ten_problems_are_listed_and_the_rest_is_counted(tmp_path: pathlib.Path)
     for i in range(12):
         write(tmp_path / "images" / f"p{i:02}.png", np.zeros((1, 1, 3)))
     text = message("all", data_dir=str(tmp_path), values=(0,))
-    assert "has 13 problem(s)" in text and "and 3 more" in text
+    assert "has 13 problems:" in text and "and 3 more" in text
     assert "p09.png" in text and "p10.png" not in text and "alone.png" not in text
 
 
@@ -373,7 +423,7 @@ def test_data_dir_is_required(tmp_path: pathlib.Path) -> None:
         ({"values": (0, (1, 1))}, "repeats 1;"),
         ({"values": (0, 1.5)}, "such as (0, 255), or several for one class, such as (0, (1, 255))"),
         ({"values": "01"}, "values = '01': must be a sequence with the mask value of each class"),
-        ({"values": (0, 1), "class_names": ("a",)}, "class_names = ('a',): has 1 name(s) for 2 `values`"),
+        ({"values": (0, 1), "class_names": ("a",)}, "class_names = ('a',): has 1 name for 2 `values`"),
         (
             {"values": (0, 1), "palette": ((0, 0, 0),)},
             "palette = ((0, 0, 0),): must be 2 colors",
@@ -381,11 +431,11 @@ def test_data_dir_is_required(tmp_path: pathlib.Path) -> None:
         ({"values": (0, 1), "palette": ((0, 0, 0), (0, 0, 256))}, "each number in 0..255"),
         ({"class_names": "nowhere.txt"}, "nowhere.txt cannot be read"),
         ({"class_names": "nowhere.txt"}, "or the names themselves, such as background,cat"),
-        ({"class_names": "cat, dog,owl", "values": (0, 1)}, "has 3 name(s) for 2 `values`"),
+        ({"class_names": "cat, dog,owl", "values": (0, 1)}, "has 3 names for 2 `values`"),
         ({"values": (0,), "val_fraction": 1.5}, "val_fraction = 1.5: must be a number from 0 to 1"),
         ({"values": (1,), "reduce_zero_label": True}, "`values` names others; give only one of the two"),
         ({"colors": ((0, 0, 0),), "values": (0,)}, "colors = ((0, 0, 0),): is for colored masks, but `values`"),
-        ({"colors": ((0, 0, 0),), "class_names": ("a", "b")}, "class_names = ('a', 'b'): has 2 name(s) for 1 `colors`"),
+        ({"colors": ((0, 0, 0),), "class_names": ("a", "b")}, "class_names = ('a', 'b'): has 2 names for 1 `colors`"),
         ({"colors": ((0, 0, 256),)}, "must be colors (red, green, blue) in 0..255, but (0, 0, 256) is not one"),
         ({"colors": ((1, 2, 3),), "ignore_colors": ((1, 2, 3),)}, "repeats (1,2,3), give each color once"),
         ({"ignore_colors": ((1, 2, 3),)}, "must have one color (red, green, blue) per class"),
@@ -419,7 +469,7 @@ def test_several_mask_values_can_be_one_class(tmp_path: pathlib.Path) -> None:
     dataset = folder("all", data_dir=str(tmp_path), values=(0, [1, 255], 7), ignore_values=(3,))
     assert dataset.class_names == ("0", "1+255", "7")
     np.testing.assert_array_equal(dataset.source[0]["label"], [[0, 1, 1, 2, IGNORE_LABEL]])
-    with pytest.raises(UnknownValues, match=r"value\(s\) 9 .*have the values 0..1, 255, and ignored are 3;"):
+    with pytest.raises(UnknownValues, match=r"value 9 .*have the values 0..1, 255, and ignored are 3;"):
         ClassValues((0, (1, 255)), (3,)).to_classes(np.array([[9]], np.uint8), name="m")
 
 

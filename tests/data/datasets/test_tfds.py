@@ -155,7 +155,7 @@ WRONG = {
     "id of numbers": ({"id_key": "box"}, "id_key = 'box'.*is not a string or an integer"),
     "split": ({"split": "test"}, r"split = 'test': all_kinds in .* has no such split; it has train, val, and slices"),
     "classes": ({"mask_key": "mask"}, r"class_names = \(\): must name .*'mask' of all_kinds does not; .*in `values`"),
-    "names": ({"values": (0, 1, 2), "class_names": ("a", "b")}, r"has 2 name\(s\) for 3 `values`"),
+    "names": ({"values": (0, 1, 2), "class_names": ("a", "b")}, r"has 2 names for 3 `values`"),
     "palette": ({"palette": ((0, 0, 0),)}, r"palette = .*must be 3 colors .*its shape is \[1, 3\]"),
 }  # fmt: skip
 
@@ -167,7 +167,7 @@ def test_invalid_options_are_reported(read, options: dict, message: str) -> None
 
 
 def test_values_without_a_class_are_reported(read) -> None:
-    with pytest.raises(DataError, match=r"all_kinds \d: contains the mask value\(s\) 2 "):
+    with pytest.raises(DataError, match=r"all_kinds \d: contains the mask value 2 "):
         by_number(read(class_names=("a", "b")))
     with pytest.raises(DataError, match=r"all_kinds \d \(too_large\): has mask values from 254 to 256, but labels are"):
         by_number(read(mask_key="too_large", values=(254, 255)))
