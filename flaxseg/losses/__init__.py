@@ -19,7 +19,7 @@ from flaxseg.losses.mcc import mcc
 from flaxseg.losses.ohem import ohem_cross_entropy
 from flaxseg.losses.pixels import check_arrays
 from flaxseg.losses.poly import poly_cross_entropy
-from flaxseg.losses.terms import Loss, make_terms
+from flaxseg.losses.terms import make_terms
 from flaxseg.losses.tversky import focal_tversky, tversky
 from flaxseg.registry import option_names
 
@@ -80,8 +80,8 @@ the float32 scalars that it consists of, before weighting. A loss for networks w
 
 
 def weighted_sum(
-    weights: Mapping[str | Loss, float | jax.Array],
-    options: Mapping[str | Loss, Mapping[str, Any]] | None = None,
+    weights: Mapping[Any, float | jax.Array],
+    options: Mapping[Any, Mapping[str, Any]] | None = None,
     *,
     class_weights: Sequence[float] | None = None,
     auxiliary_weight: float = 0.4,
