@@ -12,6 +12,7 @@ from flaxseg import ConfusionMatrix, create_train_state, eval_step, plain_unet, 
 from flaxseg.errors import ArgumentError
 from flaxseg.losses import LOSSES
 from flaxseg.metrics import METRICS
+from flaxseg.train.loss_value import loss_value
 
 KEY = jax.random.key(0)
 
@@ -219,6 +220,17 @@ def test_labels_must_fit_the_logits_of_auxiliary_heads():
 def test_the_step_says_what_a_loss_must_return(state, parts, loss_fn, problem):
     found = message(train_step, state, {"image": IMAGE, "label": LABEL}, KEY, **parts, loss_fn=loss_fn)
     assert found.startswith("loss_fn = ") and found.endswith(f": {problem}")
+
+
+def test_a_loss_has_to_take_the_logits_of_auxiliary_heads():
+    logits, label = array(2, 8, 8, 3, dtype=np.float32), array(2, 8, 8)
+    found = message(lambda *heads: loss_value(own_total, *heads), logits, label, [logits, logits])
+    assert "cannot be called with logits, labels and the logits of 2 auxiliary heads (too many positional" in found
+    assert "; write loss_fn=weighted_sum({own_total: 1.0}) for a function of" in found
+    total, parts = jax.eval_shape(
+        lambda *heads: loss_value(weighted_sum({brier: 1.0}), *heads), logits, label, [logits]
+    )
+    assert total.shape == () and sorted(parts) == ["auxiliary", "brier"]
 
 
 def test_a_loss_of_the_users_own_is_trained_on():

@@ -34,7 +34,7 @@ NAMES_ELSEWHERE = {
 _OPTIONS_ELSEWHERE = {
     "ignore_index": "leave it out: pixels labeled 255 are always ignored",
     "ignore_label": "leave it out: pixels labeled 255 are always ignored",
-    "weight": "class weights are the argument class_weights of weighted_sum",
+    "weight": "use class_weights",
     "mode": "leave it out: labels are class indices",
     "from_logits": "leave it out: losses take logits",
     "reduction": "leave it out: losses are means over the valid pixels of the batch",
@@ -103,7 +103,7 @@ def make_terms(weights: Any, options: Any, table: Mapping[str, Loss]) -> list[Te
     terms: list[Term] = []
     for key, weight in weights.items():
         if isinstance(weight, jax.Array) or weight:
-            function = key if callable(key) else _look_up(key, table)
+            function = key if callable(key) else find_loss(key, table, argument="weights")
             term = Term(loss_name(key), function, weight, dict(given.get(key, {})))
             _check_options(term, table)
             terms.append(term)
@@ -113,6 +113,31 @@ def make_terms(weights: Any, options: Any, table: Mapping[str, Loss]) -> list[Te
             "weights", names, f"two losses are called {', '.join(repeated)}; give functions names of their own"
         )
     return terms
+
+
+def find_loss(name: Any, table: Mapping[str, Loss], *, argument: str) -> Loss:
+    """Returns the loss that a name refers to.
+
+    Args:
+      name: a name in the table, or `package.module:function`.
+      table: losses by name.
+      argument: the caller's argument that holds the name, for the message.
+
+    Raises:
+      ArgumentError: there is none; the message has the name that the loss has here, or the nearest.
+    """
+    if not isinstance(name, str):
+        raise ArgumentError(argument, name, "is neither the name of a loss nor a function (logits, label) -> scalar")
+    here = NAMES_ELSEWHERE.get(name.lower())
+    if name not in table and here in table:
+        known = ", ".join(sorted(table))
+        raise ArgumentError(argument, name, f"unknown; it is called {here!r} here. Known are {known}")
+    return look_up(name, table, argument=argument)
+
+
+def option_hint(option: str) -> str:
+    """Returns what an error adds about an option that losses have elsewhere, as a clause; "" if it is unknown."""
+    return f"; {_OPTIONS_ELSEWHERE[option]}" if option in _OPTIONS_ELSEWHERE else ""
 
 
 def loss_name(key: Any) -> str:
@@ -152,23 +177,13 @@ def _written(key: Any) -> str:
     return repr(key) if isinstance(key, str) else loss_name(key)
 
 
-def _look_up(name: Any, table: Mapping[str, Loss]) -> Loss:
-    if not isinstance(name, str):
-        raise ArgumentError("weights", name, "is neither the name of a loss nor a function (logits, label) -> scalar")
-    here = NAMES_ELSEWHERE.get(name.lower())
-    if name not in table and here in table:
-        known = ", ".join(sorted(table))
-        raise ArgumentError("weights", name, f"unknown; it is called {here!r} here. Known are {known}")
-    return look_up(name, table, argument="weights")
-
-
 def _check_options(term: Term, table: Mapping[str, Loss]) -> None:
     """Raises ArgumentError for options that a loss does not take."""
     known = option_names(table[term.name]) if term.name in table else _keywords(term.function)
     for option, value in term.options.items():
         if known is not None and option not in known:
-            hint = f"; {_OPTIONS_ELSEWHERE[option]}" if option in _OPTIONS_ELSEWHERE else ""
-            raise ArgumentError(f"options.{term.name}.{option}", value, no_such_option(option, known, hint=hint))
+            problem = no_such_option(option, known, hint=option_hint(option))
+            raise ArgumentError(f"options.{term.name}.{option}", value, problem)
 
 
 def _keywords(function: Loss) -> list[str] | None:

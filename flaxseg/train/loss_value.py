@@ -1,5 +1,6 @@
 """Calls a loss function, and checks what it gets and returns; under jit this runs while a step is traced, only."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ def loss_value(
     if not callable(loss_fn):
         raise ArgumentError("loss_fn", loss_fn, f"must be a function; write {_sum_of(loss_fn)}")
     check_label(label, tuple(logits.shape[:-1]), logits=logits)
+    _check_arguments(loss_fn, len(auxiliary_logits))
     found: Any = loss_fn(logits, label, *auxiliary_logits)
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Mapping)):
         raise ArgumentError(
@@ -42,6 +44,24 @@ def loss_value(
         if not is_scalar(value):
             raise ArgumentError("loss_fn", loss_fn, f"{name} is {returned(value)}, but must be a scalar; take its mean")
     return total, dict(parts)
+
+
+def _check_arguments(loss_fn: LossFn, heads: int) -> None:
+    """Raises ArgumentError unless a loss can be called with logits, labels, and the logits of auxiliary heads."""
+    try:
+        signature = inspect.signature(loss_fn)
+    except (TypeError, ValueError):  # A built-in function has no signature.
+        return
+    try:
+        signature.bind(*range(2 + heads))
+    except TypeError as error:
+        auxiliary = f" and the logits of {heads} auxiliary head{'s' if heads > 1 else ''}" if heads else ""
+        raise ArgumentError(
+            "loss_fn",
+            loss_fn,
+            f"cannot be called with logits, labels{auxiliary} ({error}); write {_sum_of(loss_fn)} for a function of "
+            "logits and labels that returns a scalar",
+        ) from error
 
 
 def _sum_of(loss_fn: Any) -> str:
