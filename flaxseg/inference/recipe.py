@@ -1,11 +1,11 @@
 """The name and the options with which a network was made, found again from the network itself."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import MODELS
-from flaxseg.registry import look_up, option_names
+from flaxseg.registry import option_names
 
 _MISSING = object()
 
@@ -39,41 +39,25 @@ def recipe_of(network: Any) -> tuple[str, dict[str, Any]] | None:
     Returns:
       The name and the options; None if no row of MODELS makes such a network.
     """
-    for name, options in _candidates(network):
-        if makes(name, options, network):
-            return name, options
+    for name, entry in MODELS.items():
+        found = {key: _option(network, key) for key in option_names(entry) if key not in _ALWAYS}
+        options = {key: value for key, value in found.items() if value is not _MISSING}
+        # The output stride of a vision transformer is the size of its patches, which is no value of the option.
+        without_stride = {key: value for key, value in options.items() if key != "output_stride"}
+        for candidate in (options, without_stride):
+            if _makes(entry, candidate, network):
+                return name, candidate
     return None
 
 
-def makes(name: str, options: Mapping[str, Any], network: Any) -> bool:
-    """Returns whether a name and options make a network that equals a given one in every attribute.
-
-    Args:
-      name: a name in MODELS, or `package.module:function`.
-      options: the options, without those of `num_classes`, `mean`, `std` and `dtype`.
-      network: the network.
-
-    Raises:
-      ArgumentError: there is no such name.
-    """
-    entry = look_up(name, MODELS)
-    given = {key: getattr(network, key) for key in _ALWAYS if hasattr(network, key)}
-    names = option_names(entry)
-    given = {key: value for key, value in given.items() if key == "num_classes" or key in names}
+def _makes(entry: Any, options: Mapping[str, Any], network: Any) -> bool:
+    """Returns whether an entry of MODELS makes a network that equals a given one in every attribute."""
+    names = ("num_classes", *option_names(entry))
+    given = {key: getattr(network, key) for key in _ALWAYS if key in names and hasattr(network, key)}
     try:
         return bool(entry(**given, **options) == network)
     except (ArgumentError, TypeError, AttributeError, ValueError):
         return False
-
-
-def _candidates(network: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    for name, entry in MODELS.items():
-        found = {key: _option(network, key) for key in option_names(entry) if key not in _ALWAYS}
-        options = {key: value for key, value in found.items() if value is not _MISSING}
-        yield name, options
-        # That of a vision transformer is the size of its patches, which is no value of the option.
-        if options.pop("output_stride", None) is not None:
-            yield name, options
 
 
 def _option(network: Any, name: str) -> Any:
