@@ -47,6 +47,7 @@ from flaxseg.train.step_metrics import TrainMetrics
 
 if TYPE_CHECKING:
     from flaxseg.deploy.predictor import Predictor, load
+    from flaxseg.deploy.save import save
 
 __version__ = "0.2.0"
 
@@ -83,6 +84,7 @@ __all__ = [
     "predict_label",
     "predict_logits",
     "rematerialize",
+    "save",
     "train_step",
     "unet",
     "weighted_sum",
@@ -90,11 +92,27 @@ __all__ = [
 ]
 
 
+_LATER = {"Predictor": "flaxseg.deploy.predictor", "load": "flaxseg.deploy.predictor", "save": "flaxseg.deploy.save"}
+"""The modules of the names that are imported on first use."""
+
+_ELSEWHERE = {
+    "save_weights": "flaxseg.save",
+    "save_model": "flaxseg.save",
+    "save_pretrained": "flaxseg.save",
+    "save_checkpoint": "flaxseg.save",
+    "load_weights": "flaxseg.load_pretrained",
+    "load_model": "flaxseg.load",
+    "from_pretrained": "flaxseg.load",
+    "create_model": "flaxseg.build_model",
+}
+"""What functions are called elsewhere, and here."""
+
+
 def __getattr__(name: str) -> Any:
     """Imports on first use what training does not need."""
-    if name in ("Predictor", "load"):
-        return getattr(importlib.import_module("flaxseg.deploy.predictor"), name)
-    exported = {known: f"flaxseg.{known}" for known in __all__}
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    exported = _ELSEWHERE | {known: f"flaxseg.{known}" for known in __all__}
     raise unknown_attribute(__name__, name, losses.expressions() | constructors() | exported)
 
 

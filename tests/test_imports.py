@@ -11,12 +11,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / "flaxseg"
 
 FLOORS = {
     "compile_cache errors host_memory interrupts": "",
-    "ops registry shapes": "errors",
-    "data": "errors registry",
+    "keywords ops registry shapes": "errors",
+    "data": "errors keywords registry",
     "metrics": "data.types errors ops shapes",
     "augment losses": "data.types errors ops registry shapes",
     "models": "errors ops registry",
-    "optimizers": "errors registry",
+    "optimizers": "errors keywords registry",
     "report": "data errors metrics",
     "inference": "data.types errors metrics models ops registry shapes",
     "config": "augment data errors losses metrics models optimizers registry report",
@@ -66,6 +66,7 @@ def test_the_package_directory_holds_only_commands_and_packages():
         "errors.py",
         "interrupts.py",
         "host_memory.py",
+        "keywords.py",
         "notebook.py",
         "registry.py",
         "shapes.py",

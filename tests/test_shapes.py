@@ -12,6 +12,7 @@ from flaxseg import ConfusionMatrix, create_train_state, eval_step, plain_unet, 
 from flaxseg.errors import ArgumentError
 from flaxseg.losses import LOSSES
 from flaxseg.metrics import METRICS
+from flaxseg.train.loss_value import loss_value
 
 KEY = jax.random.key(0)
 
@@ -146,3 +147,96 @@ def test_other_differences_of_parameters_keep_their_error(state):
     wider = plain_unet(num_classes=2, width=4, depth=1)
     with pytest.raises(Exception, match="existing parameter"):
         jax.eval_shape(partial(predict_logits, model=wider), state, IMAGE)
+
+
+def brier(logits, label):
+    """A loss of a user's own, which would broadcast labels [B, 1, H, W] against all images of the batch."""
+    valid = label != 255
+    error = jnp.square(jax.nn.softmax(logits) - jax.nn.one_hot(label, logits.shape[-1])).sum(-1)
+    return jnp.where(valid, error, 0.0).sum() / jnp.maximum(valid.sum(), 1)
+
+
+def own_total(logits, label):
+    loss = brier(logits, label)
+    return loss, {"brier": loss}
+
+
+WRONG_LABELS = [
+    (array(2, 1, 8, 8), "use label[:, 0]"),
+    (array(2, 8, 8, 1), "use label[..., 0]"),
+    (array(2, 8, 8, 2), "use label.argmax(-1) of one-hot labels"),
+    (array(2, 8, 8, 2, dtype=np.float32), "use label.argmax(-1) of one-hot labels"),
+    (array(2, 2, 8, 8), "use label.argmax(1) of one-hot labels"),
+    (array(2, 16, 16), "must have the shape of the logits without the classes, [2, 8, 8]"),
+    (array(2, 8, 8, dtype=np.float32), "must be integers, class indices; use label.astype(int)"),
+]
+
+
+@pytest.mark.parametrize(("label", "remedy"), WRONG_LABELS)
+def test_the_step_refuses_labels_that_do_not_fit_whatever_the_loss(state, parts, label, remedy):
+    batch = {"image": IMAGE, "label": label}
+    messages = {
+        message(train_step, state, batch, KEY, **parts, loss_fn=loss_fn)
+        for loss_fn in (own_total, weighted_sum({brier: 1.0}), weighted_sum({"dice": 1.0}))
+    } | {
+        message(eval_step, state, batch, model=parts["model"]),
+        message(weighted_sum({brier: 1.0}), array(2, 8, 8, 2, dtype=np.float32), label),
+    }
+    assert len(messages) == 1
+    found = messages.pop()
+    assert found.startswith(f"label {np.dtype(label.dtype).name}{list(label.shape)}: ") and found.endswith(remedy)
+
+
+def test_labels_at_native_resolution_are_of_another_size_than_the_image(state, parts):
+    batch = {"image": IMAGE, "label": array(2, 16, 12), "size": array(2, 2)}
+    counts = jax.eval_shape(partial(eval_step, model=parts["model"]), state, batch).confusion.counts
+    assert counts.shape == (2, 2)
+    for shape in ((2, 1, 16, 12), (2, 16, 12, 1)):
+        found = message(eval_step, state, {**batch, "label": array(*shape)}, model=parts["model"])
+        assert found.startswith(f"label int32{list(shape)}: must have the shape of the logits")
+
+
+def test_labels_must_fit_the_logits_of_auxiliary_heads():
+    logits, head = array(2, 8, 8, 3, dtype=np.float32), array(2, 4, 4, 3, dtype=np.float32)
+    found = message(weighted_sum({brier: 1.0}), logits, array(2, 8, 8), head)
+    assert found == "label int32[2, 8, 8]: must have the shape of the logits without the classes, [2, 4, 4]"
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "problem"),
+    [
+        (brier, "returned float32[], but must return (total, parts), a scalar and a dict of scalars; write "
+         "loss_fn=weighted_sum({brier: 1.0}) for a function that returns a scalar"),
+        (["dice", brier], "must be a function; write loss_fn=weighted_sum({'dice': 1.0, brier: 1.0})"),
+        ("dice", "must be a function; write loss_fn=weighted_sum({'dice': 1.0})"),
+        ({"dice": 0.5}, "must be a function; write loss_fn=weighted_sum({'dice': 0.5})"),
+        (lambda logits, label: (logits.mean(-1), {}),
+         "the total is float32[2, 8, 8], but must be a scalar; take its mean"),
+        (lambda logits, label: (logits.mean(), {"own": logits}),
+         "parts['own'] is float32[2, 8, 8, 2], but must be a scalar; take its mean"),
+    ],
+    ids=["scalar", "list", "name", "weights", "map", "part"],
+)  # fmt: skip
+def test_the_step_says_what_a_loss_must_return(state, parts, loss_fn, problem):
+    found = message(train_step, state, {"image": IMAGE, "label": LABEL}, KEY, **parts, loss_fn=loss_fn)
+    assert found.startswith("loss_fn = ") and found.endswith(f": {problem}")
+
+
+def test_a_loss_has_to_take_the_logits_of_auxiliary_heads():
+    logits, label = array(2, 8, 8, 3, dtype=np.float32), array(2, 8, 8)
+    found = message(lambda *heads: loss_value(own_total, *heads), logits, label, [logits, logits])
+    assert "cannot be called with logits, labels and the logits of 2 auxiliary heads (too many positional" in found
+    assert "; write loss_fn=weighted_sum({own_total: 1.0}) for a function of" in found
+    total, parts = jax.eval_shape(
+        lambda *heads: loss_value(weighted_sum({brier: 1.0}), *heads), logits, label, [logits]
+    )
+    assert total.shape == () and sorted(parts) == ["auxiliary", "brier"]
+
+
+def test_a_loss_of_the_users_own_is_trained_on():
+    """Its value and its gradient, by hand: one pixel of p = (1/2, 1/2) has an error of 1/4 + 1/4."""
+    logits, label = jnp.zeros((1, 1, 2, 2)), jnp.array([[[1, 255]]], jnp.uint8)
+    (total, found), gradient = jax.value_and_grad(weighted_sum({brier: 3.0}), has_aux=True)(logits, label)
+    assert (float(total), {name: float(part) for name, part in found.items()}) == (1.5, {"brier": 0.5})
+    # 3 * d/dx0 ((p0)^2 + (p1 - 1)^2) = 3 * 4 p0 * p0 p1.
+    np.testing.assert_allclose(gradient[0, 0], [[1.5, -1.5], [0, 0]], atol=1e-6)

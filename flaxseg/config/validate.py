@@ -18,6 +18,7 @@ from flaxseg.config.other_names import called_here
 from flaxseg.config.schema import GROUP_KEYS, KEYS, SCHEMA
 from flaxseg.errors import NON_NEGATIVE, ArgumentError, ConfigError, did_you_mean, is_number, nearest, shown
 from flaxseg.losses import LOSSES
+from flaxseg.losses.terms import find_loss, option_hint
 from flaxseg.registry import look_up, option_errors, option_names
 
 
@@ -228,8 +229,8 @@ def _loss_errors(values: Mapping[str, Any]) -> list[str]:
         try:
             if "." in name:
                 raise ArgumentError(key, name, "the name of a loss must not contain a dot; use a module without one")
-            loss = look_up(name, LOSSES, argument=key)
-            messages += option_errors(loss, options.get(name, {}), key=f"config.loss_options.{name}")
+            loss = find_loss(name, LOSSES, argument=key)
+            messages += option_errors(loss, options.get(name, {}), key=f"config.loss_options.{name}", hint=option_hint)
         except ArgumentError as error:
             messages.append(_with_key(error, ""))
     for name, weight in weights.items():

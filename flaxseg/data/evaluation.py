@@ -13,11 +13,23 @@ from flaxseg.data.memory import check_batch_fits
 from flaxseg.data.resize import resize_image, resize_label, scaled_size
 from flaxseg.data.types import IGNORE_LABEL, Batch, Example, SegmentationDataset, Source, bucket_size
 from flaxseg.errors import ArgumentError
+from flaxseg.keywords import arguments_checked
 
 if TYPE_CHECKING:
     import grain
 
+_ELSEWHERE = {
+    "canvas_size": "use image_size: nothing is cut from images that are evaluated",
+    "size": "use image_size",
+    "seed": "leave it out: every example comes once, in order",
+    "shuffle": "leave it out: every example comes once, in order",
+    "num_workers": "use iterate(batches, num_threads=...)",
+    "drop_last": "leave it out: no example is dropped",
+}
+"""What to do about arguments that `eval_batches` does not have."""
 
+
+@arguments_checked(_ELSEWHERE)
 def eval_batches(
     dataset: SegmentationDataset,
     *,

@@ -18,6 +18,7 @@ from flaxseg.data.sampling import ExampleOrder
 from flaxseg.data.threads import thread_count
 from flaxseg.data.types import Batch, Example, SegmentationDataset
 from flaxseg.errors import ArgumentError, DataError, check_choice
+from flaxseg.keywords import arguments_checked
 
 if TYPE_CHECKING:
     import grain
@@ -29,7 +30,18 @@ or a frozen encoder's features of them in host memory."""
 RESIZES = ("stretch", "keep")
 """How images of different sizes become batches: resized to one size, or cropped at their own scale."""
 
+_ELSEWHERE = {
+    "image_size": "use canvas_size, from which augmentation cuts the images",
+    "size": "use canvas_size",
+    "shuffle": "leave it out: every epoch is shuffled, by seed",
+    "num_workers": "use iterate(batches, num_threads=...)",
+    "drop_last": "leave it out: no example is dropped",
+    "augment_fn": "leave it out: train_step takes augment_fn",
+}
+"""What to do about arguments that `train_batches` does not have."""
 
+
+@arguments_checked(_ELSEWHERE)
 def train_batches(
     dataset: SegmentationDataset,
     *,

@@ -99,7 +99,8 @@ def read_model(path: str | Path, *, step: int | None = None, accept_license: boo
         weight_shapes(weights)
         raise WeightsError(
             f"{weights}: there is no {FILE_NAME} beside it, which describes the network; copy the one from its run or "
-            "exported folder there. Only segmentation checkpoints of torchvision need none"
+            "exported folder there, or write both with flaxseg.save. load_pretrained reads weights alone. Only "
+            "segmentation checkpoints of torchvision need no description"
         )
     description, arrays = read_description(folder / FILE_NAME), read_weights(weights)
     filled = _fill(description, _own_arrays(arrays, str(weights)), str(weights))

@@ -15,6 +15,7 @@ from flaxseg.data.types import Batch
 from flaxseg.errors import check_choice
 from flaxseg.metrics import METRICS, ConfusionMatrix, PerImage
 from flaxseg.metrics.accumulation import PerImageMetric
+from flaxseg.metrics.scores import iou
 from flaxseg.ops import resize_bilinear_ragged
 from flaxseg.shapes import check_label
 
@@ -48,6 +49,14 @@ class EvalMetrics:
         for metric in self.others.values():
             scores |= metric.compute()
         return scores
+
+    def class_iou(self) -> np.ndarray:
+        """Returns the intersection over union of each class, float64[K]; NaN if label and prediction both lack it.
+
+        `flaxseg.metrics.scores` has other scores of `confusion.counts`. `compute()["miou"]` is the mean of the classes
+        that are not NaN.
+        """
+        return iou(np.asarray(self.confusion.to_host().counts))
 
     def table(self, class_names: Sequence[str]) -> str:
         """Returns the scores as text: a table of the classes, and one for each further metric.

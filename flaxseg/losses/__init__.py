@@ -19,8 +19,9 @@ from flaxseg.losses.mcc import mcc
 from flaxseg.losses.ohem import ohem_cross_entropy
 from flaxseg.losses.pixels import check_arrays
 from flaxseg.losses.poly import poly_cross_entropy
+from flaxseg.losses.terms import make_terms
 from flaxseg.losses.tversky import focal_tversky, tversky
-from flaxseg.registry import look_up, no_such_option, option_names
+from flaxseg.registry import option_names
 
 __all__ = [
     "LOSSES",
@@ -79,8 +80,8 @@ the float32 scalars that it consists of, before weighting. A loss for networks w
 
 
 def weighted_sum(
-    weights: Mapping[str, float | jax.Array],
-    options: Mapping[str, Mapping[str, Any]] | None = None,
+    weights: Mapping[Any, float | jax.Array],
+    options: Mapping[Any, Mapping[str, Any]] | None = None,
     *,
     class_weights: Sequence[float] | None = None,
     auxiliary_weight: float = 0.4,
@@ -92,11 +93,12 @@ def weighted_sum(
     with logits x, label y, logits x_j of the auxiliary heads and the auxiliary weight a.
 
     Args:
-      weights: the weight of each loss. Names are those of `LOSSES`, or `package.module:function` for a function with
-        the same signature as theirs. Losses of weight 0 are not computed. Weights may also be scalar arrays, such as
-        arguments of a jitted function; then all losses are computed, and those of weight 0 contribute neither to the
-        sum nor to its gradient, even where they are not finite.
-      options: for the name of a loss, its keyword arguments.
+      weights: the weight of each loss. Keys are names of `LOSSES`, `package.module:function`, or functions themselves;
+        a function of your own has the signature of those of `LOSSES`, and its `__name__` is its name in `parts`. Losses
+        of weight 0 are not computed. Weights may also be scalar arrays, such as arguments of a jitted function; then
+        all losses are computed, and those of weight 0 contribute neither to the sum nor to its gradient, even where
+        they are not finite.
+      options: for the key of a loss in `weights`, its keyword arguments.
       class_weights: one weight per class, for every loss that takes `class_weights` and has none in its options; None
         weights all classes alike.
       auxiliary_weight: the weight of the sum of the auxiliary heads' losses, at least 0. 0.4 is the weight of PSPNet
@@ -107,44 +109,37 @@ def weighted_sum(
       auxiliary heads' weighted losses as `auxiliary`.
 
     Raises:
-      ArgumentError: an unknown name or option, a negative `auxiliary_weight`, or class weights that no loss takes; and
-        when the returned function is called, labels that do not fit the logits, and options or class weights that are
-        out of range or do not fit the logits.
+      ArgumentError: `weights` is no mapping, an unknown name or option, a negative `auxiliary_weight`, or class weights
+        that no loss takes; and when the returned function is called, labels that do not fit the logits, options or
+        class weights that are out of range or do not fit the logits, and a loss that returns no scalar.
     """
     NON_NEGATIVE.check("auxiliary_weight", auxiliary_weight)
-    computed = [name for name, weight in weights.items() if isinstance(weight, jax.Array) or weight]
-    functions = {name: look_up(name, LOSSES, argument="weights") for name in computed}
-    keywords = {name: dict((options or {}).get(name, {})) for name in functions}
-    for name in functions:
-        _check_options(name, keywords[name])
-    weighted = [name for name, function in functions.items() if "class_weights" in option_names(function)]
+    terms = make_terms(weights, options, LOSSES)
     if class_weights is not None:
         class_weights = tuple(class_weights)
+        weighted = [term for term in terms if "class_weights" in option_names(term.function)]
         if not weighted:
             raise ArgumentError(
                 "class_weights",
                 class_weights,
-                f"none of the losses {', '.join(functions)} takes class weights; give none, or add a loss that takes "
-                "them, such as cross_entropy",
+                f"none of the losses {', '.join(term.name for term in terms)} takes class weights; give none, or add a "
+                "loss that takes them, such as cross_entropy",
             )
-        for name in weighted:
-            keywords[name].setdefault("class_weights", class_weights)
+        for term in weighted:
+            term.options.setdefault("class_weights", class_weights)
 
     def head_loss(logits: jax.Array, label: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        # Before any loss: the weights are not what is wrong if the last axis is not the classes, and a loss of the
+        # user's own might broadcast the labels.
+        check_arrays(logits, label)
         if class_weights is not None and len(class_weights) != logits.shape[-1]:
-            check_arrays(logits, label)  # If the last axis is not the classes, the weights are not what is wrong.
             raise ArgumentError(
                 "class_weights",
                 class_weights,
                 f"{len(class_weights)} weights for {logits.shape[-1]} classes; give one weight per class",
             )
-        parts = {}
-        for name, function in functions.items():
-            try:
-                parts[name] = function(_where_weighted(weights[name], logits), label, **keywords[name])
-            except ArgumentError as error:
-                raise error.under(f"options.{name}") from error
-        weighted = (_where_weighted(weights[name], weights[name] * part) for name, part in parts.items())
+        parts = {term.name: term(logits, label) for term in terms}
+        weighted = (term.weighted(parts[term.name]) for term in terms)
         return sum(weighted, start=0.0), parts  # type: ignore[return-value]
 
     def loss_fn(
@@ -158,19 +153,6 @@ def weighted_sum(
         return total, parts
 
     return loss_fn
-
-
-def _check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raises ArgumentError for options that a loss of LOSSES does not take; those of other functions are not known."""
-    known = option_names(LOSSES[name]) if name in LOSSES else list(options)
-    for option, value in options.items():
-        if option not in known:
-            raise ArgumentError(f"options.{name}.{option}", value, no_such_option(option, known))
-
-
-def _where_weighted(weight: float | jax.Array, value: jax.Array) -> jax.Array:
-    """Returns a value, or zeros if the weight is an array of 0; then the gradient of the value is 0, too, never NaN."""
-    return jnp.where(weight != 0, value, jnp.zeros_like(value)) if isinstance(weight, jax.Array) else value
 
 
 def expressions() -> dict[str, str]:

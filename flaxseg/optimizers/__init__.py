@@ -6,6 +6,7 @@ from typing import Any
 import optax
 
 from flaxseg.errors import NON_NEGATIVE, ArgumentError
+from flaxseg.keywords import arguments_checked
 from flaxseg.optimizers.algorithms import OPTIMIZERS, decay_mask
 from flaxseg.optimizers.groups import IsFrozen, LearningRateMultipliers, freezing, with_frozen_parameters
 from flaxseg.optimizers.plateau import Plateau, plateau_multiplier
@@ -27,6 +28,22 @@ __all__ = [
 ]
 
 
+_RATE = "use schedule, the learning rate at each step, as in schedule=make_schedule(...) or schedule=lambda step: 1e-3"
+
+_ELSEWHERE = {
+    "lr": _RATE,
+    "learning_rate": _RATE,
+    "wd": "use weight_decay",
+    "momentum": "use options, as in options={'momentum': 0.9}",
+    "betas": "use options, as in options={'b1': 0.9, 'b2': 0.999}",
+    "eps": "use options, as in options={'eps': 1e-8}",
+    "clip_norm": "use grad_clip",
+    "params": "leave it out: create_train_state initializes the optimizer for the parameters",
+}
+"""What to do about arguments of optimizers elsewhere."""
+
+
+@arguments_checked(_ELSEWHERE)
 def make_optimizer(
     name: str,
     *,
@@ -52,7 +69,7 @@ def make_optimizer(
         `with_frozen_parameters`. None trains all parameters.
 
     Raises:
-      ArgumentError: an unknown name, an option out of range, or a user's function that is not an optimizer.
+      ArgumentError: an unknown name or argument, an option out of range, or a user's function that is not an optimizer.
     """
     NON_NEGATIVE.check("weight_decay", weight_decay)
     NON_NEGATIVE.check("grad_clip", grad_clip)

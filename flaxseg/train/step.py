@@ -19,6 +19,7 @@ from flaxseg.losses import LossFn
 from flaxseg.models.protocol import SegmentationModel, Variables
 from flaxseg.optimizers import plateau_multiplier
 from flaxseg.shapes import check_batch, check_image
+from flaxseg.train.loss_value import loss_value
 from flaxseg.train.micro_batches import training_logits
 from flaxseg.train.step_check import check_step, select
 from flaxseg.train.step_metrics import TrainMetrics
@@ -131,7 +132,8 @@ def train_step(
         features of such images (`EncodedImages`), and `label` integer[B, H, W].
       key: one random key for the whole run, into which each step folds its number.
       model: the network. To freeze a part of it, wrap it with `freeze`, and `tx` with `with_frozen_parameters`.
-      loss_fn: (logits, label, *auxiliary_logits) -> (total, parts), such as `weighted_sum({"cross_entropy": 1.0})`.
+      loss_fn: (logits, label, *auxiliary_logits) -> (total, parts), such as `weighted_sum({"cross_entropy": 1.0})`, or
+        `weighted_sum({my_loss: 1.0})` for a function of your own that returns a scalar.
       tx: the optimizer. Its `update` also gets the loss, as `value`, if it accepts extra arguments.
       augment_fn: (key, batch) -> batch, for example from `make_augment`; None leaves the batch unchanged.
       options: the moving average, micro-batches and further metrics.
@@ -141,8 +143,9 @@ def train_step(
       not finite (see `StepCheck`), and the state is the one before the step.
 
     Raises:
-      ArgumentError: the options do not fit the state or the batch, the batch lacks a key, its labels do not fit its
-        images, or its images have another number of channels than those that the network was made for.
+      ArgumentError: the options do not fit the state or the batch, the batch lacks a key, its labels are not integers
+        of the size of the logits, whatever the loss, its images have another number of channels than those that the
+        network was made for, or `loss_fn` does not return (total, parts).
     """
     check_batch(batch)
     augment_key, dropout_key = step_keys(key, state.step)
@@ -205,7 +208,7 @@ def loss_and_gradient(
             accumulate_steps=options.accumulate_steps,
             batch_statistics=options.batch_statistics,
         )
-        loss, parts = loss_fn(logits, batch["label"], *auxiliary_logits)
+        loss, parts = loss_value(loss_fn, logits, batch["label"], auxiliary_logits)
         return loss, (parts, batch_stats, logits)
 
     return jax.value_and_grad(objective, has_aux=True)(state.params)

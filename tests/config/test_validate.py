@@ -345,3 +345,15 @@ def test_the_number_of_classes_is_no_option():
             ConfigError, match=r"options.num_classes = 3: no such option; .*the classes are those of the"
         ):
             validate(config)
+
+
+def test_losses_and_their_options_have_other_names_elsewhere():
+    config = default_config()
+    config.loss.ce = 1.0
+    config.loss_options.cross_entropy = {"ignore_index": 255}
+    message = errors(config)
+    assert "config.loss = 'ce': unknown; it is called 'cross_entropy' here." in message
+    assert (
+        "config.loss_options.cross_entropy.ignore_index = 255: no such option; leave it out: pixels labeled 255 are "
+        "always ignored; options are " in message
+    )

@@ -25,3 +25,10 @@ def test_many_classes_without_a_label_are_counted():
     text = " ".join(metrics.table(names).split())
     assert "12 of 13 classes occur in no label: a, b, c, d, e, f, g, h, i, j and 2 more." in text
     assert text.index("in no label") < text.index("per_image: means over 0 images")
+
+
+def test_the_iou_of_each_class():
+    """By hand: 5 of 5 + 1 + 2 pixels, none of 1, 3 of 3 + 2, and a class that occurs nowhere."""
+    metrics = EvalMetrics(ConfusionMatrix(np.array([[5, 1, 2, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 0]])))
+    np.testing.assert_array_equal(metrics.class_iou(), [5 / 8, 0, 3 / 5, np.nan])
+    np.testing.assert_allclose(np.nanmean(metrics.class_iou()), metrics.compute()["miou"])

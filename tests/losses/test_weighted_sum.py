@@ -1,5 +1,7 @@
 """The weighted sum of losses: its total, its parts, auxiliary logits, and errors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from flaxseg.errors import ArgumentError
 from flaxseg.losses import LOSSES, cross_entropy, dice, weighted_sum
+from flaxseg.losses.terms import NAMES_ELSEWHERE
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +85,75 @@ def test_errors_name_the_loss_and_its_option(pixels):
     loss_fn = weighted_sum({"dice": 1.0}, {"dice": {"smooth": -1.0}})
     with pytest.raises(ArgumentError, match="^options.dice.smooth = -1.0: must be a number of at least 0"):
         loss_fn(*pixels)
+
+
+def own(logits, label, *, power=2.0):
+    return (jnp.abs(logits).mean(-1) ** power * (label != 255)).mean()
+
+
+def test_functions_are_keys(pixels):
+    logits, label = pixels
+    loss_fn = weighted_sum({"dice": 0.5, own: 2.0, "cross_entropy": 1.0}, {own: {"power": 3.0}, "dice": {"smooth": 1}})
+    total, parts = loss_fn(logits, label)
+    expected = {
+        "dice": dice(*pixels, smooth=1),
+        "own": own(*pixels, power=3.0),
+        "cross_entropy": cross_entropy(*pixels),
+    }
+    assert list(parts) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(parts[name], value, rtol=1e-6)
+    np.testing.assert_allclose(total, 0.5 * parts["dice"] + 2 * parts["own"] + parts["cross_entropy"], rtol=1e-6)
+    steep = functools.partial(own, power=4.0)
+    np.testing.assert_allclose(weighted_sum({steep: 1.0})(*pixels)[1]["own"], own(*pixels, power=4.0), rtol=1e-6)
+    with pytest.raises(ArgumentError, match=r"^weights = \['own', 'own'\]: two losses are called own"):
+        weighted_sum({own: 1.0, steep: 1.0})
+
+
+@pytest.mark.parametrize(
+    ("weights", "problem"),
+    [
+        (["dice", "cross_entropy"], "write weighted_sum({'dice': 1.0, 'cross_entropy': 1.0})"),
+        ("dice", "write weighted_sum({'dice': 1.0})"),
+        (own, "write weighted_sum({own: 1.0})"),
+        ([own], "write weighted_sum({own: 1.0})"),
+        (None, 'write weighted_sum({"cross_entropy": 1.0})'),
+    ],
+)
+def test_weights_are_a_dict(weights, problem):
+    with pytest.raises(ArgumentError) as caught:
+        weighted_sum(weights)
+    assert str(caught.value).endswith(f": must be a dict of losses and their weights; {problem}")
+
+
+@pytest.mark.parametrize(
+    ("loss", "returned"),
+    [
+        (lambda logits, label: logits.mean(-1), "float32[2, 5, 7]"),
+        (lambda logits, label: (logits.mean(), {}), "a tuple"),
+        (lambda logits, label: label.sum(), "uint32[]"),
+        (lambda logits, label: None, "None"),
+    ],
+)
+def test_a_loss_that_returns_no_scalar_is_named(pixels, loss, returned):
+    loss.__name__ = "own_loss"
+    with pytest.raises(ArgumentError) as caught:
+        weighted_sum({loss: 1.0})(*pixels)
+    assert str(caught.value).startswith(
+        f"weights = 'own_loss': this loss returned {returned}; it must return one number"
+    )
+
+
+@pytest.mark.parametrize(("name", "here"), NAMES_ELSEWHERE.items())
+def test_names_of_other_libraries_lead_to_the_loss(name, here):
+    assert here in LOSSES and name not in LOSSES
+    with pytest.raises(ArgumentError, match=f"^weights = '{name}': unknown; it is called '{here}' here. Known are bi"):
+        weighted_sum({name: 1.0})
+
+
+def test_options_of_other_libraries_have_a_remedy():
+    hint = "no such option; leave it out: pixels labeled 255 are always ignored; options are"
+    with pytest.raises(ArgumentError, match=f"^options.cross_entropy.ignore_index = 255: {hint}"):
+        weighted_sum({"cross_entropy": 1.0}, {"cross_entropy": {"ignore_index": 255}})
+    with pytest.raises(ArgumentError, match="^options.own.powr = 1: no such option; did you mean 'power'"):
+        weighted_sum({own: 1.0}, {own: {"powr": 1}})
