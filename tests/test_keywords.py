@@ -4,7 +4,7 @@ import optax
 import pytest
 
 from flaxseg import make_optimizer
-from flaxseg.data import eval_batches, shapes, train_batches
+from flaxseg.data import eval_batches, folder, shapes, train_batches
 from flaxseg.errors import ArgumentError
 
 
@@ -25,6 +25,12 @@ from flaxseg.errors import ArgumentError
             {},
             "argument 2 = 0.001: make_optimizer takes name by position; give the others by name: schedule, "
             "weight_decay, grad_clip, options, multipliers, frozen",
+        ),
+        (
+            folder,
+            ("train",),
+            {"root": "DIR"},
+            "root = 'DIR': folder has no such argument; use data_dir; arguments are split",
         ),
         (train_batches, (None,), {"image_size": 64}, "use canvas_size, from which augmentation cuts the images"),
         (train_batches, (None,), {"canvas_sise": 64}, "did you mean 'canvas_size'?"),

@@ -26,8 +26,19 @@ from flaxseg.data.sources.pairs import Layout
 from flaxseg.data.sources.split_pairs import split_pairs
 from flaxseg.data.types import Color, SegmentationDataset
 from flaxseg.errors import FRACTION, POSITIVE, ArgumentError, DataError, number_of
+from flaxseg.keywords import arguments_checked
+
+_ELSEWHERE = {
+    "root": "use data_dir",
+    "path": "use data_dir",
+    "image_dir": "use images",
+    "mask_dir": "use masks",
+    "transform": "leave it out: images are augmented in the training step, see make_augment",
+}
+"""What to use instead of arguments that datasets have elsewhere."""
 
 
+@arguments_checked(_ELSEWHERE)
 def folder(
     split: str,
     *,
