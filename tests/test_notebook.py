@@ -1,5 +1,6 @@
 """What a run shows in a notebook, with a stand-in for the notebook."""
 
+import io
 import sys
 import types
 
@@ -135,7 +136,7 @@ def test_errors_about_input_are_one_message(display, capsys):
 
 
 def png():
-    Image.new("RGB", (3, 2)).save(body := notebook.io.BytesIO(), "PNG")
+    Image.new("RGB", (3, 2)).save(body := io.BytesIO(), "PNG")
     return body.getvalue()
 
 

@@ -21,8 +21,8 @@ UNSAFE_ATTRIBUTES = {"system", "popen", "read_pickle", "to_pickle", "unpack_arch
 LOADERS = {"flaxseg/config/files.py": {"run_path"}, "flaxseg/registry.py": {"import_module"}}
 """The only places where code that a user names is run."""
 
-LOADERS |= {"flaxseg/__main__.py": {"import_module"}}
-"""The command `flaxseg` loads the modules of its own table."""
+LOADERS |= {"flaxseg/__main__.py": {"import_module"}, "flaxseg/__init__.py": {"import_module"}}
+"""The command `flaxseg` and the package load the modules of tables of their own."""
 
 LOADERS |= {"examples/own_dataset.py": {"np.load"}}
 """An example that reads files of the reader's own."""

@@ -302,9 +302,9 @@ def test_a_source_of_your_own_needs_a_length_and_examples() -> None:
         ({"source": [1, 2]}, "source = <class 'list'>: must be an instance of a subclass of flaxseg.data.Source"),
         ({"num_classes": 256}, "num_classes = 256: must be an integer from 1 to 255"),
         ({"num_classes": 0}, "num_classes = 0: must be an integer from 1 to 255"),
-        ({"class_names": ("a",)}, r"class_names = \('a',\): has 1 value\(s\) for 2 classes; give one per class"),
+        ({"class_names": ("a",)}, r"class_names = \('a',\): has 1 value for 2 classes; give one per class"),
         ({"class_names": ("a", "a")}, "repeats a; give each class its own name"),
-        ({"palette": ()}, r"palette = \(\): has 0 value\(s\) for 2 classes"),
+        ({"palette": ()}, r"palette = \(\): has 0 values for 2 classes"),
     ],
 )
 def test_the_parts_of_a_dataset_are_checked(changed: dict, message: str) -> None:

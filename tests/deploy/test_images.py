@@ -30,11 +30,17 @@ def test_gray_and_rgb_become_what_the_network_has():
     assert reader(channels=5)(np.zeros((5, 7, 5), np.uint8)).pixels.shape == (5, 7, 5)
 
 
-@pytest.mark.parametrize(("shape", "channels"), [((5, 7, 4), 3), ((5, 7, 1), 5), ((5, 7), 5), ((5, 7, 2), 1)])
-def test_another_number_of_channels_is_refused(shape, channels):
-    with pytest.raises(
-        DataError, match=rf"the image: has \d channel\(s\), but the network was .* images of {channels}"
-    ):
+@pytest.mark.parametrize(
+    ("shape", "channels", "message"),
+    [
+        ((5, 7, 4), 3, "has 4 channels, .* images of 3; if the fourth is transparency, give image"),
+        ((5, 7, 1), 5, "has 1 channel, .* images of 5; give an image of 5 channels, in the order of the training"),
+        ((5, 7), 5, "has 1 channel, .* images of 5; give an image of 5 channels"),
+        ((5, 7, 2), 1, "has 2 channels, .* images of 1; give an RGB image, or a gray one"),
+    ],
+)
+def test_another_number_of_channels_is_refused(shape, channels, message):
+    with pytest.raises(DataError, match=f"the image: {message}"):
         reader(channels=channels)(np.zeros(shape, np.uint8))
 
 
