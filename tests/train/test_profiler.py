@@ -95,6 +95,8 @@ def test_a_trace_that_cannot_be_recorded_is_reported_and_training_continues(tmp_
         "time.); training continues\n"  # fmt: skip
 
 
+# Of jaxlib's types, which are made on first use; an error there would end the process.
+@pytest.mark.filterwarnings("ignore:builtin type .* has no __module__ attribute:DeprecationWarning")
 def test_a_trace_holds_its_steps_where_the_profile_tab_finds_it(tmp_path):
     with Profiler(tmp_path, (2, 4)) as callback:
         callback.on_start(run_of(), types.SimpleNamespace(step=0))
