@@ -52,9 +52,9 @@ def page_size() -> str:
 
 
 def exit_without_collection() -> None:
-    """Lets this process end without looking for unreachable objects among millions, which takes more than a second.
+    """Lets this process end without a last garbage collection of millions of objects, which takes about a second.
 
-    Python would do so several times. What has to be done at the exit is done as before.
+    Functions that are registered for the exit still run.
     """
     atexit.register(gc.freeze)
 

@@ -245,7 +245,7 @@ def test_lists_that_are_not_used_are_a_warning(tmp_path, capsys):
     flags = [flag.replace("{split}", "x") for flag in folder_flags(tmp_path, NAMES)]
     _, text, before = inspect(capsys, tmp_path / "out", *flags)
     assert before["facts"][3] == [
-        "selection", "all but 1 held out at random", "held out at random from 5 (split_list would name them)",
+        "selection", "all but 1 held out at random", "held out at random from 5 (set split_list to choose them)",
     ]  # fmt: skip
     assert texts(before, "warning")[0].startswith(
         "the files are divided into train and val at random, and the lists train.txt and val"

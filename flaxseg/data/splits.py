@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flaxseg.data.datasets import DATASETS
+from flaxseg.data.sources.split_lists import SPLIT
 from flaxseg.data.types import IGNORE_LABEL, SegmentationDataset
 from flaxseg.errors import ArgumentError, DataError
 from flaxseg.registry import look_up, option_names
@@ -114,7 +115,7 @@ def unused_lists(dataset: SegmentationDataset) -> str:
     lists = dataset.selection.unused_lists if dataset.selection else ""
     if not lists:
         return ""
-    train, val = (lists.replace("{split}", split) for split in ("train", "val"))
+    train, val = (lists.replace(SPLIT, split) for split in ("train", "val"))
     return (
         f"the files are divided into train and val at random, and the lists {train} and {val} are not used; "
         f"split_list={lists!r} reads them"

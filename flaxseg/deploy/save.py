@@ -19,6 +19,7 @@ from flaxseg.deploy.safetensors import DESCRIPTION, FILE_NAME, write_weights
 from flaxseg.errors import ArgumentError, ExportError
 from flaxseg.inference.description import ModelDescription, installed_versions, resolved_options
 from flaxseg.inference.recipe import recipe_of
+from flaxseg.models.arguments import plain_channel_values
 from flaxseg.models.protocol import ModelWrapper, SegmentationModel, Variables
 from flaxseg.train.step import TrainState
 
@@ -143,8 +144,8 @@ def _described(network: Any, recipe: tuple[str, dict[str, Any]], **fields: Any) 
         name=name,
         options=resolved_options(name, options),
         num_classes=network.num_classes,
-        mean=_plain(network.mean),
-        std=_plain(network.std),
+        mean=plain_channel_values(network.mean),
+        std=plain_channel_values(network.std),
         precision=jnp.dtype(getattr(network, "dtype", None) or jnp.float32).name,
         versions=installed_versions(),
         **fields,
@@ -180,11 +181,6 @@ def _palette(classes: Any, palette: Sequence[Color] | None) -> tuple[Color, ...]
     if palette is not None:
         return tuple(tuple(map(int, color)) for color in palette)  # type: ignore[misc]
     return classes.palette if isinstance(classes, SegmentationDataset) else default_palette(len(classes))
-
-
-def _plain(values: Any) -> Any:
-    """Returns a mean or standard deviation as Python numbers."""
-    return tuple(map(float, values)) if np.ndim(values) else float(values)
 
 
 def _check_variables(network: Any, variables: Variables, shape: tuple[int, ...]) -> None:

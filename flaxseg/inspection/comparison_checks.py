@@ -40,9 +40,11 @@ def check_missing_classes(
     ):
         names = [name for name, is_missing in zip(class_names, missing, strict=True) if is_missing]
         if names:
-            found.append(Finding("warning", f"{len(names)} of {len(class_names)} classes {text}: {abbreviate(names)}"))
+            warning = f"{len(names)} of {len(class_names)} classes {text}: {abbreviate(names)}"
             if missing is nowhere and layout and nowhere.mean() > 0.5:
-                found[-1] = _own_classes_finding(found[-1].text, class_names, ~nowhere, layout)
+                found.append(_own_classes_finding(warning, class_names, ~nowhere, layout))
+            else:
+                found.append(Finding("warning", warning))
     return found
 
 

@@ -179,7 +179,9 @@ def _written(key: Any) -> str:
 
 def _check_options(term: Term, table: Mapping[str, Loss]) -> None:
     """Raises ArgumentError for options that a loss does not take."""
-    known = option_names(table[term.name]) if term.name in table else _keywords(term.function)
+    # A function of the user's own may have the name of a loss in the table.
+    is_known = table.get(term.name) is term.function
+    known = option_names(term.function) if is_known else _keywords(term.function)
     for option, value in term.options.items():
         if known is not None and option not in known:
             problem = no_such_option(option, known, hint=option_hint(option))

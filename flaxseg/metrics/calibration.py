@@ -10,7 +10,7 @@ from flax import struct
 
 from flaxseg.metrics.accumulation import CountMetric
 from flaxseg.metrics.counting import histogram, is_class
-from flaxseg.metrics.fixed_point import join_bytes, split_bytes
+from flaxseg.metrics.fixed_point import join_bytes, sums_by_bin
 from flaxseg.metrics.ratios import ratio
 from flaxseg.metrics.softmax import confidence
 from flaxseg.shapes import check_label
@@ -72,13 +72,9 @@ class Calibration(CountMetric):
         correct = (logits.argmax(-1) == label).astype(jnp.int32)
         index = jnp.where(valid & defined, 2 * bins + correct, 2 * BINS)
         fixed = jnp.round(jnp.where(defined, probability, 0) * ONE).astype(jnp.int32)
-        # Values are split into bytes before the sum over pixels, and again before the sum over images, so that neither
-        # sum can overflow.
-        parts = [histogram(index, 2 * BINS, amount) for amount in jnp.moveaxis(split_bytes(fixed, 3), -1, 0)]
-        sums = split_bytes(jnp.stack(parts, axis=-1), 4).sum(0)
         return cls(
             counts=histogram(index, 2 * BINS).sum(0).reshape(BINS, 2),
-            confidences=sums.reshape(BINS, 2, 3, 4),
+            confidences=sums_by_bin(index, 2 * BINS, fixed, 3).reshape(BINS, 2, 3, 4),
             undefined=(valid & ~defined).sum(),
         )
 

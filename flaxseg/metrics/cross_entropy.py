@@ -10,7 +10,7 @@ from flax import struct
 
 from flaxseg.metrics.accumulation import CountMetric
 from flaxseg.metrics.counting import histogram, is_class
-from flaxseg.metrics.fixed_point import join_bytes, split_bytes
+from flaxseg.metrics.fixed_point import join_bytes, sums_by_bin
 from flaxseg.metrics.ratios import ratio
 from flaxseg.metrics.softmax import CROSS_ENTROPY_BITS, cross_entropy
 from flaxseg.shapes import check_label
@@ -49,11 +49,9 @@ class CrossEntropy(CountMetric):
         terms, defined = cross_entropy(logits.astype(jnp.float32), label)
         valid = is_class(label, classes)
         index = jnp.where(valid & defined, label.astype(jnp.int32), classes)
-        # Split into bytes before the sum over pixels, and again before that over images, so that neither overflows.
-        parts = [histogram(index, classes, amount) for amount in jnp.moveaxis(split_bytes(terms, 4), -1, 0)]
         return cls(
             counts=histogram(index, classes).sum(0),
-            sums=split_bytes(jnp.stack(parts, axis=-1), 4).sum(0),
+            sums=sums_by_bin(index, classes, terms, 4),
             undefined=(valid & ~defined).sum(),
         )
 

@@ -1,9 +1,10 @@
-"""Checks of arguments that only models have; each raises an ArgumentError that names the argument."""
+"""Arguments that only models have: their forms, and checks that raise an ArgumentError naming the argument."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from flaxseg.errors import FINITE, ArgumentError
 
@@ -19,6 +20,11 @@ def check_channels(argument: str, value: Any, *, count: int) -> None:
     numbers = value if isinstance(value, Sequence) and not isinstance(value, str) else ()
     if len(numbers) != count or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in numbers):
         raise ArgumentError(argument, value, f"must be {count} integers of at least 1")
+
+
+def plain_channel_values(values: Any) -> ChannelValues:
+    """Returns a network's mean or standard deviation as Python numbers; that of a user's network may be an array."""
+    return tuple(map(float, values)) if np.ndim(values) else float(values)
 
 
 def channel_values(argument: str, value: float | Sequence[float], *, positive: bool = False) -> ChannelValues:

@@ -264,10 +264,10 @@ def encode_png(image: np.ndarray | Image.Image, **options: Any) -> bytes:
       image: uint8[H, W, 3] or uint8[H, W], or one of Pillow's images.
       **options: those of Pillow's writer of PNG files.
     """
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    given = image if isinstance(image, Image.Image) else Image.fromarray(image)
     buffer = io.BytesIO()
     # A third of the default level's time, for files a tenth larger.
-    picture.save(buffer, "PNG", compress_level=3, **options)
+    given.save(buffer, "PNG", compress_level=3, **options)
     return buffer.getvalue()
 
 

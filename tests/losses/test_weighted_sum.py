@@ -157,3 +157,15 @@ def test_options_of_other_libraries_have_a_remedy():
         weighted_sum({"cross_entropy": 1.0}, {"cross_entropy": {"ignore_index": 255}})
     with pytest.raises(ArgumentError, match="^options.own.powr = 1: no such option; did you mean 'power'"):
         weighted_sum({own: 1.0}, {own: {"powr": 1}})
+
+
+def test_a_function_with_the_name_of_a_loss_has_its_own_options():
+    def dice(logits, label, *, power):
+        return (logits**power).mean()
+
+    total, parts = weighted_sum({dice: 1.0}, {dice: {"power": 2}})(
+        jnp.full((1, 2, 2, 3), 3.0), jnp.zeros((1, 2, 2), int)
+    )
+    assert float(total) == float(parts["dice"]) == 9
+    with pytest.raises(ArgumentError, match=r"options.dice.smooth = 1: no such option; options are power"):
+        weighted_sum({dice: 1.0}, {dice: {"smooth": 1}})

@@ -42,7 +42,7 @@ def split_pairs(layout: Layout, split: str, *, val_fraction: float, seed: int) -
             f"val_fraction={val_fraction}; change val_fraction, or use the split 'all'"
         )
     if split == "val":
-        text = f"held out at random from {len(pairs):,} (split_list would name them)"
+        text = f"held out at random from {len(pairs):,} (set split_list to choose them)"
     else:
         text = f"all but {len(held_out):,} held out at random"
     return chosen, Selection(text, find_split_lists(layout.root, layout.split_list))

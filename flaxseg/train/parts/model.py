@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -16,7 +15,7 @@ from flaxseg.errors import ConfigError
 from flaxseg.inference.description import ModelDescription, installed_versions, resolved_options
 from flaxseg.inference.forward import inference_logits
 from flaxseg.models import MODELS, build_model, check_contract
-from flaxseg.models.arguments import ChannelValues
+from flaxseg.models.arguments import plain_channel_values
 from flaxseg.models.encoder_decoder import EncoderDecoder
 from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.freezing import freeze
@@ -159,8 +158,8 @@ def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDa
         image_size=model.image_shape[:2],
         class_names=dataset.class_names,
         palette=dataset.palette,
-        mean=_plain(model.module.mean),
-        std=_plain(model.module.std),
+        mean=plain_channel_values(model.module.mean),
+        std=plain_channel_values(model.module.std),
         resize=config.data.get("resize", "stretch"),
         scale=float(config.data.get("scale", 1.0)),
         precision=config.train.precision,
@@ -169,11 +168,6 @@ def describe_model(config: ConfigDict, model: ModelPart, dataset: SegmentationDa
         source=model.pretrained.origin if model.pretrained else "",
         license=model.pretrained.license if model.pretrained else "",
     )
-
-
-def _plain(values: Any) -> ChannelValues:
-    """Returns a mean or standard deviation as Python numbers; that of a user's network may be an array."""
-    return tuple(map(float, values)) if np.ndim(values) else float(values)
 
 
 def _trace(module: Any, name: str, image_shape: tuple[int, ...], num_classes: int) -> tuple[Variables, tuple[str, ...]]:

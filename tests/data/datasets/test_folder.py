@@ -119,11 +119,11 @@ def test_a_dataset_says_how_its_split_was_selected(tmp_path: pathlib.Path) -> No
     # One list may well be divided, as long as there is none for the other split.
     assert selection("train") == Selection("all but 2 held out at random")
     assert selection("val", "ImageSets/Segmentation/train.txt") == Selection(
-        "held out at random from 3 (split_list would name them)"
+        "held out at random from 3 (set split_list to choose them)"
     )
     (lists / "val.txt").write_text("5\n")
     template = "ImageSets/Segmentation/{split}.txt"
-    assert selection("val") == Selection("held out at random from 10 (split_list would name them)", template)
+    assert selection("val") == Selection("held out at random from 10 (set split_list to choose them)", template)
     assert selection("train", "ImageSets/Segmentation/train.txt") == Selection("all but 1 held out at random", template)
     assert selection("val", template) == Selection("from ImageSets/Segmentation/val.txt")
     assert selection("all") is None
