@@ -25,6 +25,7 @@ from flaxseg import compile_cache, host_memory
 from flaxseg.losses import weighted_sum
 from flaxseg.models import build_model
 from flaxseg.models.flops import multiply_adds
+from flaxseg.ops.platform import compiler_options
 from flaxseg.train.sharding import data_mesh, place_batch, replicated
 from flaxseg.train.step import create_train_state, predict_logits, train_step
 
@@ -98,8 +99,9 @@ def programs(
         functools.partial(train_step, model=model, loss_fn=loss_fn, tx=tx),
         donate_argnums=0,
         out_shardings=replicated(mesh),
+        compiler_options=compiler_options(),
     )
-    infer: Any = jax.jit(functools.partial(predict_logits, model=model))
+    infer: Any = jax.jit(functools.partial(predict_logits, model=model), compiler_options=compiler_options())
     return Programs(state, given, step, infer, mesh.size)
 
 

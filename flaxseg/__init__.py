@@ -33,6 +33,7 @@ from flaxseg.models import build_model, constructors, plain_unet, unet
 from flaxseg.models.freezing import freeze
 from flaxseg.models.pretrained.load import load_pretrained
 from flaxseg.models.rematerialization import rematerialize
+from flaxseg.ops.platform import compiler_options
 from flaxseg.optimizers import LearningRateMultipliers, freezing, make_optimizer, make_schedule, with_frozen_parameters
 from flaxseg.train.step import (
     StepOptions,
@@ -71,6 +72,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "build_model",
+    "compiler_options",
     "create_train_state",
     "eval_step",
     "freeze",

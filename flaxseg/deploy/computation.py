@@ -14,6 +14,7 @@ from flaxseg.deploy.saved import SavedModel
 from flaxseg.inference.ensemble import ensemble_logits
 from flaxseg.inference.folding import fold_batch_norm
 from flaxseg.inference.tta import TTA
+from flaxseg.ops.platform import compiler_options
 
 
 class Computation:
@@ -26,7 +27,7 @@ class Computation:
 
     def __init__(self, members: Sequence[SavedModel], tta: TTA) -> None:
         self.ensemble, self._host_variables = make_ensemble(members, tta)
-        self._logits = jax.jit(ensemble_logits, static_argnames="ensemble")
+        self._logits = jax.jit(ensemble_logits, static_argnames="ensemble", compiler_options=compiler_options())
 
     def __call__(self, image: Any, extent: Any = None, *, maps: Sequence[str] = ()) -> jax.Array:
         """Returns the logits float32[B, H, W, K] of images [B, H, W, C]; see `ensemble_logits`.

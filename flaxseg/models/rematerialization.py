@@ -61,7 +61,7 @@ def rematerialize(model: SegmentationModel, policy: str) -> SegmentationModel:
 
     Its blocks, which are the modules directly below its own and below those called `encoder` and `decoder`, store only
     what the policy names (Chen et al. 2016, https://arxiv.org/abs/1604.06174). XLA's CPU backend ignores this unless
-    the step is compiled with `compiler_options=KEEP_BARRIERS`.
+    the step is compiled with `compiler_options=flaxseg.compiler_options(remat=True)`.
 
     Args:
       model: the network. If parts of it are frozen, give the result to `freeze`, and not the reverse.
@@ -76,10 +76,6 @@ def rematerialize(model: SegmentationModel, policy: str) -> SegmentationModel:
             "policy", policy, f"{jax.devices()[0].device_kind} cannot use the host's memory; use 'convolutions'"
         )
     return model if policy == "none" else _Rematerialized(model, policy)
-
-
-KEEP_BARRIERS: Mapping[str, str] = MappingProxyType({"xla_disable_hlo_passes": "cse_barrier_expander"})
-"""Compiler options for the CPU, whose compiler otherwise merges what is computed again with the first computation."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The choice between forms of an operation by the platform that runs it."""
+"""What depends on the platform that runs a program: the form of some operations, and the compiler's options."""
 
 import contextlib
 import contextvars
@@ -39,3 +39,22 @@ def by_platform(*operands: jax.Array, cpu: Callable[..., Any], default: Callable
     if uses_plain_forms():
         return default(*operands)
     return lax.platform_dependent(*operands, cpu=cpu, default=default)
+
+
+def compiler_options(*, remat: bool = False, platform: str = "") -> dict[str, Any]:
+    """Returns options for `jax.jit(..., compiler_options=)`, with which a training step takes less memory on the CPU.
+
+    By default, XLA orders the operations such that independent ones can run at once. On the CPU, where most operations
+    use all cores by themselves, this is no faster, and takes up to 1.8 times as much memory for intermediate results.
+
+    Args:
+      remat: whether the program computes activations again, as networks of `flaxseg.rematerialize` do. XLA would
+        otherwise merge the second computation with the first. With these, its default order takes less memory.
+      platform: the platform that runs the program, such as "cpu"; "" for JAX's default. On all but the CPU, there is no
+        option to set.
+    """
+    if (platform or jax.default_backend()) != "cpu":
+        return {}
+    if remat:
+        return {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}

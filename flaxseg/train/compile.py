@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flaxseg.data.types import Batch
 from flaxseg.inference.scorer import Scorer
 from flaxseg.inference.scoring import predicted_label
-from flaxseg.models.rematerialization import KEEP_BARRIERS
+from flaxseg.ops.platform import compiler_options
 from flaxseg.train import device_cache
 from flaxseg.train.build import Run
 from flaxseg.train.partitioner import partition_safely, reduce_once
@@ -90,9 +90,9 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
             training_program(run),
             donate_argnums=0,
             out_shardings=Call(placement, everywhere, everywhere),
-            compiler_options=compiler_options(run),
+            compiler_options=options_of(run),
         ),
-        logits=jax.jit(functools.partial(predict_logits, model=model)),
+        logits=jax.jit(functools.partial(predict_logits, model=model), compiler_options=compiler_options()),
         score=score,
         label=jax.jit(
             functools.partial(predicted_label, scale=plan.scale),
@@ -102,10 +102,9 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
     )
 
 
-def compiler_options(run: Run) -> dict[str, Any] | None:
-    """Returns the options that XLA needs to compile the training program of a run."""
-    on_cpu = run.loop.mesh.devices.flat[0].platform == "cpu"
-    return dict(KEEP_BARRIERS) if on_cpu and run.model.remat != "none" else None
+def options_of(run: Run) -> dict[str, Any]:
+    """Returns the compiler's options for the training program of a run."""
+    return compiler_options(remat=run.model.remat != "none")
 
 
 def training_program(run: Run) -> Callable[..., Call]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxseg.train.build import Run
-from flaxseg.train.compile import Call, compiler_options, training_program
+from flaxseg.train.compile import Call, options_of, training_program
 from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.fit import Member, one_by_one
 from flaxseg.train.lockstep import TakeStep
@@ -70,7 +70,7 @@ def _batched_program(run: Run, state: TrainState, count: int) -> Callable[..., S
     placement = jax.tree.map(lambda x: x.sharding, state)
     everywhere: Any = replicated(run.loop.mesh)
     where: Any = tuple(Call(placement, everywhere, everywhere) for _ in range(count))
-    return jax.jit(train_all, donate_argnums=0, out_shardings=where, compiler_options=compiler_options(run))
+    return jax.jit(train_all, donate_argnums=0, out_shardings=where, compiler_options=options_of(run))
 
 
 def _stack(trees: tuple[Any, ...]) -> Any:

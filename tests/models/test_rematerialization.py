@@ -16,7 +16,8 @@ from flaxseg import create_train_state, rematerialize, train_step, weighted_sum
 from flaxseg.errors import ArgumentError
 from flaxseg.models import MODELS, build_model, plain_unet
 from flaxseg.models.encoders import ENCODERS
-from flaxseg.models.rematerialization import KEEP_BARRIERS, REMAT
+from flaxseg.models.rematerialization import REMAT
+from flaxseg.ops.platform import compiler_options
 
 KEY = jax.random.key(0)
 
@@ -29,7 +30,7 @@ def step(policy):
     batch = {"image": image, "label": image[..., 0] % 3}
     state = jax.jit(functools.partial(create_train_state, model=model, tx=tx))(KEY, image)
     options = {"model": rematerialize(model, policy), "loss_fn": weighted_sum({"cross_entropy": 1.0}), "tx": tx}
-    jitted = jax.jit(functools.partial(train_step, **options), compiler_options=dict(KEEP_BARRIERS))
+    jitted = jax.jit(functools.partial(train_step, **options), compiler_options=compiler_options(remat=True))
     compiled = jitted.lower(state, batch, KEY).compile()
     return compiled, compiled(state, batch, KEY)[0]
 

@@ -1,13 +1,16 @@
 """Plain forms of operations compute the same, and leave no choice by platform in the program."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import export
 
-from flaxseg import ops
-from flaxseg.ops.platform import by_platform
+from flaxseg import create_train_state, ops, plain_unet, train_step, weighted_sum
+from flaxseg.ops.platform import by_platform, compiler_options
 
 
 def arrays(*shapes):
@@ -68,3 +71,25 @@ def test_symbolic_sizes_compute_the_same(name):
     (other,) = arrays((1, 16, 9, 3))
     for image in (IMAGE, other):
         np.testing.assert_allclose(traced.call(image), operation(image), atol=1e-5)
+
+
+def test_the_compiler_options_for_the_cpu_take_less_memory_and_change_no_value():
+    model, tx = plain_unet(num_classes=3, width=8, depth=3), optax.sgd(0.1)
+    image = jax.random.randint(jax.random.key(0), (2, 64, 64, 3), 0, 256).astype(jnp.uint8)
+    batch = {"image": image, "label": image[..., 0] % 3}
+    parts = {"model": model, "tx": tx}
+    state = jax.jit(functools.partial(create_train_state, **parts))(jax.random.key(0), image)
+    step = jax.jit(functools.partial(train_step, loss_fn=weighted_sum({"cross_entropy": 1.0}), **parts))
+    lowered = step.lower(state, batch, jax.random.key(1))
+    default, less = lowered.compile(), lowered.compile(compiler_options=compiler_options())
+    memory = [program.memory_analysis().temp_size_in_bytes for program in (default, less)]
+    assert memory[1] < 0.8 * memory[0]
+    states = [program(state, batch, jax.random.key(1))[0] for program in (default, less)]
+    for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_other_platforms_have_no_compiler_options():
+    assert compiler_options(platform="gpu") == compiler_options(remat=True, platform="tpu") == {}
+    assert compiler_options(platform="cpu") == compiler_options()
+    assert list(compiler_options(remat=True)) == ["xla_disable_hlo_passes"]

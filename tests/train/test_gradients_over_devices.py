@@ -11,7 +11,7 @@ from representatives import representatives
 
 from flaxseg import create_train_state, rematerialize, weighted_sum
 from flaxseg.models import plain_unet
-from flaxseg.models.rematerialization import KEEP_BARRIERS
+from flaxseg.ops.platform import compiler_options
 from flaxseg.train import sharding
 from flaxseg.train.partitioner import partition_safely, reduce_once
 from flaxseg.train.program_cost import collectives, shard_bytes
@@ -41,7 +41,7 @@ def gradient_on(policy="none", **parts):
 
     where = sharding.replicated(mesh), placement.params
     placed = sharding.place_batch(batch, mesh)
-    jitted = jax.jit(gradient, out_shardings=where, compiler_options=dict(KEEP_BARRIERS))
+    jitted = jax.jit(gradient, out_shardings=where, compiler_options=compiler_options(remat=True))
     compiled = jitted.lower(state, placed).compile()
     loss, grads = jax.device_get(compiled(state, placed))
     return loss, grads, compiled.as_text(), state
