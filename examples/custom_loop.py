@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import optax
 
-from flaxseg import create_train_state, eval_step, plain_unet, train_step, weighted_sum
+from flaxseg import compiler_options, create_train_state, eval_step, plain_unet, train_step, weighted_sum
 from flaxseg.data import eval_batches, iterate, shapes, train_batches
 from flaxseg.inference.scoring import merge_all
 
@@ -18,7 +18,9 @@ def main(steps: int = 60) -> float:
     model = plain_unet(num_classes=5, width=8, depth=2)
     tx = optax.adamw(3e-3)
     step = jax.jit(
-        partial(train_step, model=model, loss_fn=weighted_sum({"cross_entropy": 1.0}), tx=tx), donate_argnums=0
+        partial(train_step, model=model, loss_fn=weighted_sum({"cross_entropy": 1.0}), tx=tx),
+        donate_argnums=0,
+        compiler_options=compiler_options(),
     )
     batches = train_batches(shapes("train"), canvas_size=(64, 64), batch_size=8, seed=0)
     key = jax.random.key(0)
