@@ -93,7 +93,8 @@ def programs(
     }
     given: Any = place_batch(arrays, mesh)  # type: ignore[arg-type]
     create = functools.partial(create_train_state, model=model, tx=tx)
-    state = jax.jit(create, out_shardings=replicated(mesh))(jax.random.key(0), arrays["image"])
+    initialize = jax.jit(create, out_shardings=replicated(mesh), compiler_options=compiler_options(runs_once=True))
+    state = initialize(jax.random.key(0), arrays["image"])
     loss_fn = weighted_sum({"cross_entropy": 1.0})
     step: Any = jax.jit(
         functools.partial(train_step, model=model, loss_fn=loss_fn, tx=tx),

@@ -24,7 +24,8 @@ def main(steps: int = 60) -> float:
     )
     batches = train_batches(shapes("train"), canvas_size=(64, 64), batch_size=8, seed=0)
     key = jax.random.key(0)
-    state = jax.jit(partial(create_train_state, model=model, tx=tx))(key, batches[0]["image"])
+    create = jax.jit(partial(create_train_state, model=model, tx=tx), compiler_options=compiler_options(runs_once=True))
+    state = create(key, batches[0]["image"])
     for batch, _ in zip(iterate(batches, num_threads=2, prefetch=4), range(steps), strict=False):
         state, metrics = step(state, batch, key)
     print(f"after {steps} steps: {metrics.compute()}")

@@ -5,19 +5,22 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.interpreters.partial_eval import dce_jaxpr
 
 
 def multiply_adds(program: Jaxpr | ClosedJaxpr) -> int:
     """Returns the multiply-adds of a program's convolutions and matrix products; FLOPs are twice as many.
 
     Convolutions count every tap, including taps on padding. Transposed convolutions do not count the zeros between
-    input pixels. A condition counts as its most expensive branch, `lax.platform_dependent` as its default, and the
-    body of a loop of unknown length once.
+    input pixels. Operations whose results are not used, which XLA removes, do not count. A condition counts as its most
+    expensive branch, `lax.platform_dependent` as its default, and the body of a loop of unknown length once.
 
     Args:
       program: what `jax.make_jaxpr(function)(*arguments)` returns; the arguments can be `jax.ShapeDtypeStruct`s.
     """
-    return sum(map(_equation_cost, program.eqns))
+    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    used, _ = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    return sum(map(_equation_cost, used.eqns))
 
 
 def _equation_cost(equation: JaxprEqn) -> int:

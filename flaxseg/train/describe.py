@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -18,50 +19,37 @@ from flaxseg.report.event_files import EVALUATION
 from flaxseg.report.hparams import HyperParameters
 from flaxseg.train.build import Run
 from flaxseg.train.parts.model import ModelPart
-from flaxseg.train.step import TrainState
 
 _MAX_NAMED = 8
 """More classes than this are only counted."""
 
 
-def describe(
-    run: Run,
-    state: TrainState,
-    *,
-    dataset: str,
-    precision: str,
-    name: str = "",
-    is_brief: bool = False,
-    stops_early: bool = False,
-) -> dict[str, str]:
-    """Prints what is about to run, and returns text tables of the parameters and class weights, by name.
+def describe(run: Run, params: Any, *, dataset: str, precision: str, is_new: bool, is_brief: bool) -> dict[str, str]:
+    """Prints what a run trains on, and returns text tables of its parameters and class weights, by name.
 
     Args:
       run: the run.
-      state: its initial state.
+      params: the parameters of its network, or their shapes.
       dataset: the name of the dataset.
       precision: the data type of the activations.
-      name: the name of the run among those that are trained together.
-      is_brief: print only its steps, because those runs are otherwise the same.
-      stops_early: whether early stopping has ended the run.
+      is_new: whether the run begins at step 0.
+      is_brief: print nothing, because another run that trains together with this one has printed the same.
     """
     data, optim, devices = run.data, run.optim, run.loop.mesh.devices
     tables = {
-        "parameters": parameter_overview.get_parameter_overview(state.params, include_stats=False),
+        "parameters": parameter_overview.get_parameter_overview(params, include_stats=False),
         "parameter_groups": format_groups(
-            state.params,
+            params,
             frozen=run.model.frozen,
             multipliers=optim.recipe.multipliers,
             weight_decay=optim.recipe.weight_decay,
         ),
     }
-    steps = _steps(run, int(state.step), stops_early=stops_early)
     lines = [
         describe_data(dataset, data.train, data.evaluation),
-        f"{_network(run.model)}: {parameter_overview.count_parameters(state.params):,} parameters"
-        f"{'' if state.step else _initial_weights(run.model)}, {precision}, on {devices.size} x "
+        f"{_network(run.model)}: {parameter_overview.count_parameters(params):,} parameters"
+        f"{_initial_weights(run.model) if is_new else ''}, {precision}, on {devices.size} x "
         f"{devices.flat[0].device_kind}",
-        f"{name}: {steps}" if name else steps,
     ]
     if run.model.frozen is not None or not optim.recipe.multipliers.is_identity:
         lines.append(f"\n{tables['parameter_groups']}\n")
@@ -69,8 +57,8 @@ def describe(
         classes = optim.class_weights, data.train.class_names, data.train.palette
         tables["class_weights"] = format_class_weights(*classes, colors=False)
         lines.append(f"{format_class_weights(*classes, colors=sys.stderr.isatty())}\n")
-    if jax.process_index() == 0:
-        print_line(f"{name}: {steps}" if is_brief else "\n".join(lines))
+    if jax.process_index() == 0 and not is_brief:
+        print_line("\n".join(lines))
     return tables
 
 
@@ -103,8 +91,14 @@ def _initial_weights(model: ModelPart) -> str:
     return f", weights from {model.pretrained.source}" if model.pretrained else ", random weights"
 
 
-def _steps(run: Run, step: int, *, stops_early: bool) -> str:
-    """Returns which steps are about to run from a step on, or why none are."""
+def describe_steps(run: Run, step: int, *, stops_early: bool) -> str:
+    """Returns which steps are about to run, or why none are.
+
+    Args:
+      run: the run.
+      step: the step of its state.
+      stops_early: whether early stopping has ended the run.
+    """
     plan = run.loop
     again = "evaluated once more" if plan.evaluation.every else "nothing is left to do"
     if step >= plan.total_steps:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import multihost_utils
@@ -25,7 +25,7 @@ from flaxseg.train.callbacks import Callback, reporting_errors
 from flaxseg.train.checkpoints import Checkpoints
 from flaxseg.train.compile import compile_run
 from flaxseg.train.configured_callbacks import configured_callbacks
-from flaxseg.train.describe import describe, hyper_parameters
+from flaxseg.train.describe import describe, describe_steps, hyper_parameters
 from flaxseg.train.early_compilation import EarlyCompilation
 from flaxseg.train.fit import fit
 from flaxseg.train.histogram_writer import HistogramWriter
@@ -184,19 +184,23 @@ def open_run(
             directory.checkpoints, keep=plan.keep, best_metric=plan.best_metric, retry_minutes=plan.retry_minutes
         )
     )
-    compilation = _begin_to_compile(run, checkpoints, is_alone=progress.row is None)
+    shapes = abstract_state(run)
+    tables = describe(
+        run,
+        shapes.params,
+        dataset=config.data.name,
+        precision=config.train.precision,
+        is_new=checkpoints.latest_step is None,
+        is_brief=bool(progress.row),
+    )
+    compilation = _begin_to_compile(run, shapes, checkpoints, is_alone=progress.row is None)
     state = restore_or_create(run, checkpoints, load)
     counts = checkpoints.counts(int(state.step))
     run = after_rollbacks(run, max(rollbacks, counts.get(ROLLBACKS, 0)))
-    tables = describe(
-        run,
-        state,
-        dataset=config.data.name,
-        precision=config.train.precision,
-        name=progress.name,
-        is_brief=bool(progress.row),
-        stops_early=run.loop.should_stop_early(int(state.step), checkpoints.improved_step),
-    )
+    if jax.process_index() == 0:
+        stops_early = run.loop.should_stop_early(int(state.step), checkpoints.improved_step)
+        steps = describe_steps(run, int(state.step), stops_early=stops_early)
+        print_line(f"{progress.name}: {steps}" if progress.name else steps)
     if run.optim.class_weights and jax.process_index() == 0:
         write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
     # TensorFlow is imported after the step was traced, because Python does one or the other.
@@ -221,9 +225,9 @@ def open_run(
     return OpenRun(run, state, checkpoints, writers, compilation)
 
 
-def _begin_to_compile(run: Run, checkpoints: Checkpoints, *, is_alone: bool) -> EarlyCompilation:
+def _begin_to_compile(run: Run, shapes: Any, checkpoints: Checkpoints, *, is_alone: bool) -> EarlyCompilation:
     """Returns the jitted functions of a run, whose step is compiled from now on, unless it is complete or not alone."""
-    shapes, step = abstract_state(run), checkpoints.latest_step or 0
+    step = checkpoints.latest_step or 0
     compilation = EarlyCompilation(run, compile_run(run, shapes))
     if is_alone and not run.loop.should_stop(step, checkpoints.improved_step):
         compilation.start(shapes, step=step)

@@ -15,6 +15,7 @@ from flaxseg.models.pretrained.encoder_weights import PUBLIC
 from flaxseg.models.pretrained.load import load_pretrained
 from flaxseg.models.pretrained.public_source import is_public
 from flaxseg.models.protocol import Variables
+from flaxseg.ops.platform import compiler_options
 from flaxseg.report.console import print_line
 from flaxseg.train.build import Run
 from flaxseg.train.checkpoints import Checkpoints
@@ -53,12 +54,16 @@ def create_state(run: Run, loaded: Loaded | None) -> TrainState:
     _, placement = _shapes_and_sharding(run)
     create, key = run.create_state, jax.random.key(run.loop.seed)
     if loaded is None or run.model.pretrained is None:
-        return jax.jit(create, out_shardings=placement)(key)
+        return _run_once(create, placement)(key)
     _announce(loaded, run.model.pretrained.source)
     init = functools.partial(initial_variables, image=run.model.image, model=run.model.module)
-    new = jax.jit(init, out_shardings=replicated(run.loop.mesh))(key)
+    new = _run_once(init, replicated(run.loop.mesh))(key)
     variables = jax.tree.map(lambda value, own: value if _is_loaded(value) else own, loaded, dict(new))
-    return jax.jit(lambda key, variables: create(key, variables=variables), out_shardings=placement)(key, variables)
+    return _run_once(lambda key, variables: create(key, variables=variables), placement)(key, variables)
+
+
+def _run_once(function: Callable[..., Any], placement: Any) -> Callable[..., Any]:
+    return jax.jit(function, out_shardings=placement, compiler_options=compiler_options(runs_once=True))
 
 
 def load_weights(run: Run) -> Loaded | None:

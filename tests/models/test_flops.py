@@ -47,7 +47,22 @@ def test_inner_programs_count_as_often_as_they_run():
     assert counted(jax.checkpoint(jnp.matmul), *shapes) == once
     assert counted(lambda a, b: jax.lax.cond(a[0, 0] > 0, jnp.matmul, jnp.add, a, b), *shapes) == once
     assert counted(lambda a, b: jax.lax.scan(lambda x, _: (x @ b, None), a, length=3)[0], *shapes) == 3 * once
-    assert counted(jax.grad(lambda a, b: jnp.matmul(a, b).sum(), (0, 1)), *shapes) == 3 * once
+    assert counted(jax.value_and_grad(lambda a, b: jnp.matmul(a, b).sum(), (0, 1)), *shapes) == 3 * once
+
+
+def test_what_is_not_used_does_not_count():
+    once = counted(jnp.matmul, (4, 4), (4, 4))
+    # The gradient of a sum of products does not depend on the products.
+    assert counted(jax.grad(lambda a, b: jnp.matmul(a, b).sum(), (0, 1)), (4, 4), (4, 4)) == 2 * once
+    assert counted(lambda a, b: (a @ b, a @ b @ b)[0], (4, 4), (4, 4)) == once
+
+
+def test_the_gradient_of_a_convolution_of_an_upsampled_image_by_hand():
+    def loss(x, kernel):
+        return (ops.conv(x, kernel, size=(16, 16)) ** 2).sum()
+
+    # The output, and the gradients of the image and of the kernel.
+    assert counted(jax.grad(loss, (0, 1)), (2, 8, 8, 3), (3, 3, 3, 5)) == 3 * 2 * 16 * 16 * 9 * 3 * 5
 
 
 def test_resnet50_has_the_multiply_adds_of_torchvision():

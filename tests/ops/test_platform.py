@@ -93,3 +93,4 @@ def test_other_platforms_have_no_compiler_options():
     assert compiler_options(platform="gpu") == compiler_options(remat=True, platform="tpu") == {}
     assert compiler_options(platform="cpu") == compiler_options()
     assert list(compiler_options(remat=True)) == ["xla_disable_hlo_passes"]
+    assert compiler_options(runs_once=True, remat=True) == {"xla_backend_optimization_level": "1"}

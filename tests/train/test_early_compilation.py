@@ -67,5 +67,6 @@ def test_an_error_is_left_to_the_call():
 def test_the_step_of_a_complete_run_is_not_compiled(latest, is_alone, expected, monkeypatch):
     started = []
     monkeypatch.setattr(EarlyCompilation, "start", lambda self, shapes, *, step: started.append(step))
-    loop._begin_to_compile(run_of(), types.SimpleNamespace(latest_step=latest, improved_step=None), is_alone=is_alone)
+    run, checkpoints = run_of(), types.SimpleNamespace(latest_step=latest, improved_step=None)
+    loop._begin_to_compile(run, abstract_state(run), checkpoints, is_alone=is_alone)
     assert started == expected
