@@ -270,6 +270,33 @@ def test_groups_must_be_groups_and_weights_finite():
 
 
 @pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (
+            "dice",
+            "write --config.loss.dice=1.0, with --config.loss.cross_entropy=0.0 to leave out the default, or, in a "
+            "file, config.loss = {'dice': 1.0}",
+        ),
+        ("crossentropy", "write --config.loss.cross_entropy=1.0 or, in a file, config.loss = {'cross_entropy': 1.0}"),
+        (0.5, "write --config.loss.dice=1.0, "),
+    ],
+)
+def test_a_loss_in_place_of_its_weight_shows_what_to_write(value, remedy):
+    config = default_config()
+    config.loss = value
+    message = errors(config)
+    assert f"config.loss = {value!r}: must be a group of weights of at least 0" in message and f"; {remedy}" in message
+
+
+def test_the_written_weights_leave_out_the_default():
+    config = load_config("shapes", ["loss.dice=1.0", "loss.cross_entropy=0.0"])
+    validate(config)
+    assert config.loss.to_dict() == {"dice": 1.0, "cross_entropy": 0.0}
+    config.loss = {"dice": 1.0}
+    validate(config)
+
+
+@pytest.mark.parametrize(
     ("argument", "key"),
     [("name", "optimizer.schedule"), ("options.end", "optimizer.schedule_options.end"), ("steps", "optimizer.steps")],
 )
