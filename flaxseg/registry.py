@@ -15,13 +15,20 @@ from ml_collections import ConfigDict
 from flaxseg.errors import ArgumentError, did_you_mean, shown
 
 
-def look_up(name: str, table: Mapping[str, Callable[..., Any] | str], *, argument: str = "name") -> Callable[..., Any]:
+def look_up(
+    name: str,
+    table: Mapping[str, Callable[..., Any] | str],
+    *,
+    argument: str = "name",
+    hint: Callable[[str], str] = lambda name: "",
+) -> Callable[..., Any]:
     """Returns the table entry, or the user's function, that a name refers to.
 
     Args:
       name: a name in the table, or `package.module:function` for a user's function.
       table: the entries that flaxseg provides, by name; the full name of a function is imported on use.
       argument: the name of the caller's argument that holds `name`, for the error message.
+      hint: returns what the message adds about an unknown name; "" for the nearest name.
 
     Raises:
       ArgumentError: an unknown name (the message lists the known ones and the nearest), or a module or function that
@@ -30,12 +37,13 @@ def look_up(name: str, table: Mapping[str, Callable[..., Any] | str], *, argumen
     if name in table:
         entry = table[name]
         return _import_function(entry, argument) if isinstance(entry, str) else entry
-    if ":" in name:
+    remedy = hint(name)
+    if ":" in name and not remedy:
         return _import_function(name, argument)
     raise ArgumentError(
         argument,
         name,
-        f"unknown{did_you_mean(name, table) or '.'} Known are {', '.join(sorted(table))}, and "
+        f"unknown{remedy or did_you_mean(name, table) or '.'} Known are {', '.join(sorted(table))}, and "
         "'package.module:function' for a function of your own",
     )
 

@@ -63,9 +63,15 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class EntryName:
-    """The name of an entry of a table, or `package.module:function` for a user's function."""
+    """The name of an entry of a table, or `package.module:function` for a user's function.
+
+    Attributes:
+      table: the entries by name.
+      hint: returns what the error adds about an unknown name; "" for the nearest name.
+    """
 
     table: Mapping[str, Any]
+    hint: Callable[[str], str] = lambda name: ""
 
     def __str__(self) -> str:
         return f"{_listed(self.table)}, or 'package.module:function'"
@@ -74,7 +80,7 @@ class EntryName:
         """Raises ArgumentError unless the name is in the table, or the function that it names can be imported."""
         if not isinstance(value, str):
             raise ArgumentError(argument, as_plain(value), f"must be {self}")
-        look_up(value, self.table, argument=argument)
+        look_up(value, self.table, argument=argument, hint=self.hint)
 
 
 @dataclasses.dataclass(frozen=True)

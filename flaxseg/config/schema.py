@@ -34,7 +34,7 @@ from flaxseg.config.allowed import (
 from flaxseg.config.callbacks import CALLBACKS
 from flaxseg.config.groups import Group
 from flaxseg.config.loss_weights import GROUPS_OF_WEIGHTS, LossWeights
-from flaxseg.config.other_names import OTHER_METRICS
+from flaxseg.config.other_names import OTHER_METRICS, network_called_here
 from flaxseg.data import DATASETS
 from flaxseg.data.class_weights import WEIGHTINGS
 from flaxseg.data.pipeline import CACHES, RESIZES
@@ -143,7 +143,7 @@ SCHEMA = (
             "Largest height and width of an erased rectangle, as a fraction of the image's."),
     )),
     Section("model", "The network and its initial weights", (
-        Key("model.name", "plain_unet", EntryName(MODELS), "The network."),
+        Key("model.name", "plain_unet", EntryName(MODELS, network_called_here), "The network."),
         Key("model.options", {}, Options("model.name", MODELS, ("num_classes", "dtype")), "Options of the network."),
         Key("model.pretrained", "", PATH,
             "Initial weights: 'imagenet', a weights file, the directory of another run, or a public network, as in "

@@ -191,6 +191,23 @@ def test_names_and_options_are_checked_against_the_tables():
     assert "config.loss_options.focal: config.loss has no weight for this loss" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a/b-512", "; a public network is --config.model.pretrained=hf:a/b-512, which sets model.name. Known are "),
+        ("hf:a/b@v1.0", "; a public network is --config.model.pretrained=hf:a/b@v1.0, which sets model.name. Known "),
+        ("fcn_resnet50", "; did you mean --config.model.name=fcn --config.model.options.encoder=resnet50? Known are "),
+        ("UNet-resnet34", "; did you mean --config.model.name=unet --config.model.options.encoder=resnet34? Known "),
+        ("plain_unet_resnet34", "; did you mean 'plain_unet'? Known are "),
+        ("../runs/unet", "; did you mean 'resunet'? Known are "),
+    ],
+)
+def test_networks_of_other_libraries_show_what_to_write(name, remedy):
+    config = default_config()
+    config.model.name = name
+    assert f"config.model.name = {name!r}: unknown{remedy}" in errors(config)
+
+
 def test_options_have_the_types_of_their_annotations():
     config = default_config()
     config.data.options = {"size": 64, "count": 1.5, "noise": 2}
