@@ -11,6 +11,7 @@ from flaxseg.config.changes import changed_keys
 from flaxseg.config.schema import leaves
 from flaxseg.data.class_weights import format_class_weights
 from flaxseg.data.types import SegmentationDataset
+from flaxseg.errors import number_of
 from flaxseg.inference.description import ModelDescription
 from flaxseg.optimizers.groups import format_groups
 from flaxseg.report.console import print_line
@@ -18,6 +19,7 @@ from flaxseg.report.event_files import EVALUATION
 from flaxseg.report.hparams import HyperParameters
 from flaxseg.train.build import Run
 from flaxseg.train.parts.model import ModelPart
+from flaxseg.train.parts.optimization import warmup_of
 from flaxseg.train.step import TrainState
 
 _MAX_NAMED = 8
@@ -30,6 +32,7 @@ def describe(
     *,
     dataset: str,
     precision: str,
+    warmup_steps: int,
     name: str = "",
     is_brief: bool = False,
     stops_early: bool = False,
@@ -41,6 +44,7 @@ def describe(
       state: its initial state.
       dataset: the name of the dataset.
       precision: the data type of the activations.
+      warmup_steps: the steps of warm-up in the configuration, of which a short run has fewer.
       name: the name of the run among those that are trained together.
       is_brief: print only its steps, because those runs are otherwise the same.
       stops_early: whether early stopping has ended the run.
@@ -55,7 +59,7 @@ def describe(
             weight_decay=optim.recipe.weight_decay,
         ),
     }
-    steps = _steps(run, int(state.step), stops_early=stops_early)
+    steps = _steps(run, int(state.step), warmup_steps, stops_early=stops_early)
     lines = [
         describe_data(dataset, data.train, data.evaluation),
         f"{_network(run.model)}: {parameter_overview.count_parameters(state.params):,} parameters"
@@ -103,7 +107,7 @@ def _initial_weights(model: ModelPart) -> str:
     return f", weights from {model.pretrained.source}" if model.pretrained else ", random weights"
 
 
-def _steps(run: Run, step: int, *, stops_early: bool) -> str:
+def _steps(run: Run, step: int, warmup_steps: int, *, stops_early: bool) -> str:
     """Returns which steps are about to run from a step on, or why none are."""
     plan = run.loop
     again = "evaluated once more" if plan.evaluation.every else "nothing is left to do"
@@ -115,10 +119,20 @@ def _steps(run: Run, step: int, *, stops_early: bool) -> str:
         ("an evaluation", plan.evaluation.every) if plan.evaluation.every else ("a checkpoint", plan.checkpoints.every)
     )
     resumed = f"resumed from the checkpoint of step {step:,}: " if step else ""
+    warmup = "" if step else shortened_warmup(warmup_steps, plan.total_steps)
     return (
         f"{resumed}steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} every {every:,} "
-        "steps"
+        f"steps{warmup}"
     )
+
+
+def shortened_warmup(warmup_steps: int, total_steps: int) -> str:
+    """Returns what is said about a warm-up that a run shortens; "" about another."""
+    shortened = warmup_of(warmup_steps, total_steps)
+    if shortened == warmup_steps:
+        return ""
+    length = f"a warm-up of {number_of(shortened, 'step')}" if shortened else "no warm-up"
+    return f", {length} (optimizer.warmup_steps = {warmup_steps} is more than half of the run)"
 
 
 _FIRST = ("model.name", "optimizer.name", "optimizer.learning_rate", "train.batch_size", "seed")

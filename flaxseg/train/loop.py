@@ -193,6 +193,7 @@ def open_run(
         state,
         dataset=config.data.name,
         precision=config.train.precision,
+        warmup_steps=config.optimizer.warmup_steps,
         name=progress.name,
         is_brief=bool(progress.row),
         stops_early=run.loop.should_stop_early(int(state.step), checkpoints.improved_step),
