@@ -127,8 +127,11 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
 
     if jax.process_index() > 0:
         return
-    other = _other_best(result, config)
-    if config.data.eval_split:
+    # A table of earlier scores would hide that the run is not complete.
+    other = None if result.stopped_by else _other_best(result, config)
+    if result.stopped_by:
+        print()
+    elif config.data.eval_split:
         if result.evaluated_step is not None:
             print(f"\nscores of step {result.evaluated_step:,} on {config.data.eval_split}", end="")
         print(f"\n{result.table()}\n")
@@ -141,7 +144,8 @@ def _report(result: "Result", config: "ConfigDict", workdir: Path) -> None:
     saved = workdir / "checkpoints" if config.checkpoint.keep else "none was saved"
     notes = ["" if other else _best(result, config), _size(workdir / "checkpoints")]
     print(f"checkpoints   {saved} ({'; '.join(filter(None, notes))})")
-    _report_tensorboard(config, workdir)
+    if not result.stopped_by:
+        _report_tensorboard(config, workdir)
     _report_incidents(result, config)
 
 

@@ -15,13 +15,20 @@ from ml_collections import ConfigDict
 from flaxseg.errors import ArgumentError, did_you_mean, shown
 
 
-def look_up(name: str, table: Mapping[str, Callable[..., Any] | str], *, argument: str = "name") -> Callable[..., Any]:
+def look_up(
+    name: str,
+    table: Mapping[str, Callable[..., Any] | str],
+    *,
+    argument: str = "name",
+    hint: Callable[[str], str] = lambda name: "",
+) -> Callable[..., Any]:
     """Returns the table entry, or the user's function, that a name refers to.
 
     Args:
       name: a name in the table, or `package.module:function` for a user's function.
       table: the entries that flaxseg provides, by name; the full name of a function is imported on use.
       argument: the name of the caller's argument that holds `name`, for the error message.
+      hint: returns what the message adds about an unknown name; "" for the nearest name.
 
     Raises:
       ArgumentError: an unknown name (the message lists the known ones and the nearest), or a module or function that
@@ -30,12 +37,13 @@ def look_up(name: str, table: Mapping[str, Callable[..., Any] | str], *, argumen
     if name in table:
         entry = table[name]
         return _import_function(entry, argument) if isinstance(entry, str) else entry
-    if ":" in name:
+    remedy = hint(name)
+    if ":" in name and not remedy:
         return _import_function(name, argument)
     raise ArgumentError(
         argument,
         name,
-        f"unknown{did_you_mean(name, table) or '.'} Known are {', '.join(sorted(table))}, and "
+        f"unknown{remedy or did_you_mean(name, table) or '.'} Known are {', '.join(sorted(table))}, and "
         "'package.module:function' for a function of your own",
     )
 
@@ -215,16 +223,20 @@ def no_such_option(name: str, options: Iterable[str], *, hint: str = "") -> str:
     return f"no such option{hint or did_you_mean(name, names)}; options are {', '.join(names) or 'none'}"
 
 
+_UNIONS = (typing.Union, types.UnionType)
+
+
 def type_name(annotation: Any) -> str:
     """Returns the name of a type annotation, such as `int`, `None or string` or `tuple of (float, float)`."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
+    if origin in _UNIONS:
         # Short names first, so that "None" does not read as an element of a tuple.
         return " or ".join(sorted((type_name(choice) for choice in inner), key=len))
     if origin is tuple and Ellipsis not in inner:
         return f"({', '.join(map(type_name, inner))})"
     if origin in (tuple, Sequence):
-        return f"tuple of {type_name(inner[0])}"
+        name = type_name(inner[0])
+        return f"tuple of ({name})" if typing.get_origin(inner[0]) in _UNIONS else f"tuple of {name}"
     names = {int: "int", float: "float", str: "string", bool: "bool", types.NoneType: "None", Any: "any"}
     return names.get(annotation, str(annotation))
 
@@ -250,7 +262,7 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
 
 def _type_problem(annotation: Any) -> str:
     name = type_name(annotation)
-    is_nested = "tuple of tuple" in name or "tuple of (" in name
+    is_nested = re.search(r"tuple of (tuple|\([^)]*,)", name)
     example = "((A, B), (C, D)) or ((A, B),)" if is_nested else "(A, B) or (A,)"
     return f"must be of type {name}" + (f", as in {example}" if "tuple of" in name else "")
 
@@ -258,7 +270,7 @@ def _type_problem(annotation: Any) -> str:
 def _has_type(value: Any, annotation: Any) -> bool:
     """Returns whether a value has a type; every value has the types that type_name() has no short name for."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
+    if origin in _UNIONS:
         return any(_has_type(value, choice) for choice in inner)
     if annotation in (int, float, str, bool, types.NoneType):
         has_type = isinstance(value, int | float if annotation is float else annotation)

@@ -131,7 +131,7 @@ def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     step = int(re.search(r"stopped at step (\d+); repeat the command to resume", error)[1])
     assert 0 < step < 100000
     assert (tmp_path / "run" / "checkpoints" / str(step)).is_dir()
-    assert "no evaluation yet" in output
+    assert re.fullmatch(rf"\ncheckpoints   {tmp_path}/run/checkpoints \(none evaluated yet; .* in all\)\n", output)
 
 
 def test_a_run_prints_its_scores_and_files(tmp_path, capsys, monkeypatch):
@@ -154,6 +154,16 @@ def test_the_best_checkpoint_is_named_once(best_step, capsys, tmp_path):
     assert (line in text) == (best_step == 30) and text.count("0.6744") == 1
     size = re.search(r"checkpoints   \S+ \((.*)\)", text)[1]
     assert size == {30: "2.0 MiB in all", 40: "best: step 40, miou 0.6744; 2.0 MiB in all"}[best_step]
+
+
+def test_a_run_that_a_signal_stopped_ends_with_how_to_resume_it_and_no_table(capsys, tmp_path):
+    scores = types.SimpleNamespace(table=lambda names: "mIoU 0.5")
+    state = types.SimpleNamespace(step=41)
+    result = Result(scores, ("a", "b"), state, best_step=30, best_score=0.5, evaluated_step=40, stopped_by=2)
+    _report(result, load_config("shapes"), tmp_path)
+    printed = capsys.readouterr()
+    assert printed.out == f"\ncheckpoints   {tmp_path}/checkpoints (best: step 30, miou 0.5000)\n"
+    assert printed.err == "stopped at step 41; repeat the command to resume\n"
 
 
 def test_a_run_without_evaluation_names_its_latest_checkpoint(capsys, tmp_path):

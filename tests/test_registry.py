@@ -115,6 +115,8 @@ def test_options_that_do_not_fit_are_named_with_their_key():
         (str | None, "None or string"),
         (Sequence[float] | None, "None or tuple of float"),
         (tuple[tuple[float, bool], ...], "tuple of (float, bool)"),
+        (Sequence[int | Sequence[int]] | None, "None or tuple of (int or tuple of int)"),
+        (Sequence[float | tuple[float, float]], "tuple of (float or (float, float))"),
         (dict, "<class 'dict'>"),
     ],
 )

@@ -63,9 +63,15 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class EntryName:
-    """The name of an entry of a table, or `package.module:function` for a user's function."""
+    """The name of an entry of a table, or `package.module:function` for a user's function.
+
+    Attributes:
+      table: the entries by name.
+      hint: returns what the error adds about an unknown name; "" for the nearest name.
+    """
 
     table: Mapping[str, Any]
+    hint: Callable[[str], str] = lambda name: ""
 
     def __str__(self) -> str:
         return f"{_listed(self.table)}, or 'package.module:function'"
@@ -74,7 +80,7 @@ class EntryName:
         """Raises ArgumentError unless the name is in the table, or the function that it names can be imported."""
         if not isinstance(value, str):
             raise ArgumentError(argument, as_plain(value), f"must be {self}")
-        look_up(value, self.table, argument=argument)
+        look_up(value, self.table, argument=argument, hint=self.hint)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +95,7 @@ class EntryNames:
 
     def check(self, argument: str, value: Any) -> None:
         """Raises ArgumentError unless each name is in the table, or a function that can be imported."""
-        if not _is_tuple_of(value, lambda name: isinstance(name, str)):
+        if not is_tuple_of(value, lambda name: isinstance(name, str)):
             raise ArgumentError(argument, as_plain(value), f"must be {self}")
         for name in value:
             look_up(name, self.table, argument=argument)
@@ -112,7 +118,7 @@ class Names:
 
     def check(self, argument: str, value: Any) -> None:
         """Raises ArgumentError unless the value is a tuple of the names."""
-        if not _is_tuple_of(value, lambda name: isinstance(name, str) and name in self.names):
+        if not is_tuple_of(value, lambda name: isinstance(name, str) and name in self.names):
             raise ArgumentError(argument, as_plain(value), f"must be {self}{self._hint(value)}")
 
     def _hint(self, value: Any) -> str:
@@ -163,10 +169,15 @@ def class_weights(methods: Collection[str]) -> Rule:
     def is_allowed(value: Any) -> bool:
         if isinstance(value, str):
             return value == "none" or value in methods
-        return _is_tuple_of(value, NON_NEGATIVE.__contains__) and sum(value) in POSITIVE
+        return is_tuple_of(value, NON_NEGATIVE.__contains__) and sum(value) in POSITIVE
 
     listing = ", ".join(map(repr, ("none", *methods)))
     return Rule(f"{listing}, or one number per class, each at least 0 and not all 0", is_allowed, ("none", *methods))
+
+
+def is_tuple_of(value: Any, is_allowed: Callable[[Any], bool]) -> bool:
+    """Returns whether a value is a tuple or list with allowed elements only."""
+    return _is_tuple(value) and all(map(is_allowed, value))
 
 
 def as_plain(value: Any) -> Any:
@@ -225,29 +236,12 @@ def _is_tuple(value: Any) -> bool:
     return isinstance(value, tuple | list)
 
 
-def _is_tuple_of(value: Any, is_allowed: Callable[[Any], bool]) -> bool:
-    return _is_tuple(value) and all(map(is_allowed, value))
-
-
 def _is_pair_of(value: Any, numbers: Range) -> bool:
-    return _is_tuple_of(value, numbers.__contains__) and len(value) == 2
+    return is_tuple_of(value, numbers.__contains__) and len(value) == 2
 
 
 def _is_multiplier(value: Any) -> bool:
     return _is_tuple(value) and len(value) == 2 and isinstance(value[0], str) and value[1] in POSITIVE
-
-
-def _is_group_of_weights(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping | ConfigDict)
-        and all(isinstance(name, str) for name in value)
-        and all(weight in NON_NEGATIVE for weight in value.values())
-        and any(weight > 0 for weight in value.values())
-    )
-
-
-def _nonzero(weights: Mapping[str, float]) -> frozenset[tuple[str, float]]:
-    return frozenset((name, weight) for name, weight in weights.items() if weight)
 
 
 _LARGEST_INTEGER = 2**63 - 1
@@ -273,27 +267,22 @@ ZOOM_RANGE = Rule(
 )
 STEP_RANGE = Rule(
     "(), or a tuple of 2 integers of at least 1, the smaller first, as in (10, 15)",
-    lambda v: _is_tuple_of(v, at_least_32(1).__contains__) and (not v or (len(v) == 2 and v[0] <= v[1])),
+    lambda v: is_tuple_of(v, at_least_32(1).__contains__) and (not v or (len(v) == 2 and v[0] <= v[1])),
 )
 COUNT_OR_REST = Rule("an integer of at least 1, or -1", lambda v: v in at_least(-1) and v != 0)
 PATTERNS = Rule(
-    "a tuple of patterns, as in ('encoder',)", lambda v: _is_tuple_of(v, lambda pattern: isinstance(pattern, str))
+    "a tuple of patterns, as in ('encoder',)", lambda v: is_tuple_of(v, lambda pattern: isinstance(pattern, str))
 )
 SEEDS = Rule(
     "a tuple of different integers of at least 0, as in (0, 1, 2)",
-    lambda v: _is_tuple_of(v, at_least(0).__contains__) and len(set(v)) == len(v),
+    lambda v: is_tuple_of(v, at_least(0).__contains__) and len(set(v)) == len(v),
 )
 LEARNING_RATES = Rule(
     "a tuple of different numbers of at least 0, as in (0.001, 0.003)",
-    lambda v: _is_tuple_of(v, NON_NEGATIVE.__contains__) and len(set(v)) == len(v),
-)
-LOSS_WEIGHTS = Rule(
-    "a tuple of different groups of weights, as in ({'dice': 0.5}, {'dice': 1.0, 'cross_entropy': 1.0}), each at least "
-    "0, and one of each group above 0",
-    lambda v: _is_tuple_of(v, _is_group_of_weights) and len({*map(_nonzero, v)}) == len(v),
+    lambda v: is_tuple_of(v, NON_NEGATIVE.__contains__) and len(set(v)) == len(v),
 )
 MULTIPLIERS = Rule(
     "a tuple of pairs of a pattern and a multiplier above 0, as in (('encoder', 0.1),); to leave parameters unchanged, "
     "use optimizer.freeze",
-    lambda value: _is_tuple_of(value, _is_multiplier),
+    lambda value: is_tuple_of(value, _is_multiplier),
 )

@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.allowed import Options
 from flaxseg.config.callbacks import CALLBACKS, FILLED_IN, option_group
+from flaxseg.config.changes import changed_keys
+from flaxseg.config.files import load_config, own_files
 from flaxseg.config.schema import KEYS, SCHEMA, Key, leaves
 from flaxseg.config.validate import config_key
 from flaxseg.errors import ConfigError, did_you_mean
@@ -36,6 +38,15 @@ describes the options of the configured dataset (`--help_config data.options`), 
 (`train.callback_options`).
 
 This page is generated from `flaxseg/config/schema.py`: `python -m flaxseg.config.help > docs/configuration.md`.
+"""
+
+_OF_DATASETS = ("data.name", "data.options.")
+
+_OWN_FILES = """\
+## What the configurations change
+
+The configurations that come with flaxseg set these keys, and `data.name` and `data.options`; an empty cell is the
+default. Variants, such as `pet:small`, set a few more: `flaxseg train --config=pet:small --print_config` prints all.
 """
 
 
@@ -89,7 +100,22 @@ def markdown() -> str:
             cells = (f"`{row.key}`", f"`{row.default}`", row.doc, row.allowed)
             lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, _OWN_FILES, *_table_of_files(), ""])
+
+
+def _table_of_files() -> Iterator[str]:
+    """Yields the lines of the table of what each configuration that comes with flaxseg changes."""
+    changes = {}
+    for file in own_files():
+        config = load_config(file)
+        values = dict(leaves(config))
+        changes[file] = {key: values[key] for key in changed_keys(config) if not key.startswith(_OF_DATASETS)}
+    yield f"| key | {' | '.join(f'`{file}`' for file in changes)} |"
+    yield f"|---|{'---|' * len(changes)}"
+    keys = {key for changed in changes.values() for key in changed}
+    for key in sorted(keys):
+        cells = (f"`{changed[key]!r}`" if key in changed else "" for changed in changes.values())
+        yield f"| `{key}` | {' | '.join(cells)} |"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""What settings of other libraries are called here, for the errors about keys that do not exist."""
+"""What settings of other libraries are called here, for the errors about keys and networks that do not exist."""
+
+import re
+
+from flaxseg.models import MODELS, Architecture
+from flaxseg.models.encoders import ENCODERS
 
 _CLASSES = (
     "the classes are those of the dataset; for the dataset `folder`, data.options.values, data.options.class_names or "
@@ -53,3 +58,20 @@ OTHER_METRICS = {
 def called_here(name: str) -> str:
     """Returns what an error adds about a name that other libraries use: `; ` and what is set instead; "" if unknown."""
     return f"; {_CALLED_HERE[name]}" if name in _CALLED_HERE else ""
+
+
+def network_called_here(name: str) -> str:
+    """Returns what an error adds about a network's name that is the hub's or torchvision's; "" if it is neither."""
+    if _REPOSITORY.fullmatch(name):
+        return f"; a public network is --config.model.pretrained=hf:{name.removeprefix('hf:')}, which sets model.name."
+    pairs = ((network, encoder) for network in _WITH_ENCODERS for encoder in ENCODERS)
+    found = next((pair for pair in pairs if name.lower().replace("-", "_") == "_".join(pair)), None)
+    if found is None:
+        return ""
+    return "; did you mean --config.model.name={} --config.model.options.encoder={}?".format(*found)
+
+
+_REPOSITORY = re.compile(r"(hf:)?\w[\w.-]*/[\w.-]+(@[\w./-]+)?")
+"""The name of a repository of the Hugging Face hub, with or without what model.pretrained puts around it."""
+
+_WITH_ENCODERS = [name for name, entry in MODELS.items() if isinstance(entry, Architecture)]

@@ -13,7 +13,6 @@ from flaxseg.config.allowed import (
     COUNT_OR_REST,
     IMAGE_SIZE,
     LEARNING_RATES,
-    LOSS_WEIGHTS,
     MULTIPLIERS,
     PATH,
     PATTERNS,
@@ -34,7 +33,8 @@ from flaxseg.config.allowed import (
 )
 from flaxseg.config.callbacks import CALLBACKS
 from flaxseg.config.groups import Group
-from flaxseg.config.other_names import OTHER_METRICS
+from flaxseg.config.loss_weights import GROUPS_OF_WEIGHTS, LossWeights
+from flaxseg.config.other_names import OTHER_METRICS, network_called_here
 from flaxseg.data import DATASETS
 from flaxseg.data.class_weights import WEIGHTINGS
 from flaxseg.data.pipeline import CACHES, RESIZES
@@ -83,7 +83,7 @@ class Section:
 SCHEMA = (
     Section("", "Keys that concern the whole run", (
         Key("seed", 0, at_least(0), "Random seed of the initial weights, the data order, augmentation and dropout."),
-        Key("loss", {"cross_entropy": 1.0}, group(f"a group of weights of at least 0, named {EntryName(LOSSES)}"),
+        Key("loss", {"cross_entropy": 1.0}, LossWeights(LOSSES),
             "Weight of each loss in the sum that training minimizes, as in loss.dice=0.5."),
         Key("loss_options", {}, group("a group of options for each loss in loss"),
             "Options of each loss, as in loss_options.focal.gamma=2."),
@@ -143,7 +143,7 @@ SCHEMA = (
             "Largest height and width of an erased rectangle, as a fraction of the image's."),
     )),
     Section("model", "The network and its initial weights", (
-        Key("model.name", "plain_unet", EntryName(MODELS), "The network."),
+        Key("model.name", "plain_unet", EntryName(MODELS, network_called_here), "The network."),
         Key("model.options", {}, Options("model.name", MODELS, ("num_classes", "dtype")), "Options of the network."),
         Key("model.pretrained", "", PATH,
             "Initial weights: 'imagenet', a weights file, the directory of another run, or a public network, as in "
@@ -190,7 +190,7 @@ SCHEMA = (
         Key("train.learning_rates", (), LEARNING_RATES,
             "Peak learning rates to train together, with each of the seeds, in folders such as "
             "seed-0_learning_rate-0.003; (): only optimizer.learning_rate."),
-        Key("train.loss_weights", (), LOSS_WEIGHTS,
+        Key("train.loss_weights", (), GROUPS_OF_WEIGHTS,
             "Groups of loss weights to train together, with each of the seeds and learning rates, in folders that are "
             "named in the same way; (): only those of loss."),
         Key("train.early_stop", 0, at_least(0),

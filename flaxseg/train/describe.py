@@ -12,6 +12,7 @@ from flaxseg.config.changes import changed_keys
 from flaxseg.config.schema import leaves
 from flaxseg.data.class_weights import format_class_weights
 from flaxseg.data.types import SegmentationDataset
+from flaxseg.errors import number_of
 from flaxseg.inference.description import ModelDescription
 from flaxseg.optimizers.groups import format_groups
 from flaxseg.report.console import print_line
@@ -19,6 +20,7 @@ from flaxseg.report.event_files import EVALUATION
 from flaxseg.report.hparams import HyperParameters
 from flaxseg.train.build import Run
 from flaxseg.train.parts.model import ModelPart
+from flaxseg.train.parts.optimization import warmup_of
 
 _MAX_NAMED = 8
 """More classes than this are only counted."""
@@ -91,12 +93,13 @@ def _initial_weights(model: ModelPart) -> str:
     return f", weights from {model.pretrained.source}" if model.pretrained else ", random weights"
 
 
-def describe_steps(run: Run, step: int, *, stops_early: bool) -> str:
+def describe_steps(run: Run, step: int, *, warmup_steps: int, stops_early: bool) -> str:
     """Returns which steps are about to run, or why none are.
 
     Args:
       run: the run.
       step: the step of its state.
+      warmup_steps: the steps of warm-up in the configuration, of which a short run has fewer.
       stops_early: whether early stopping has ended the run.
     """
     plan = run.loop
@@ -109,10 +112,20 @@ def describe_steps(run: Run, step: int, *, stops_early: bool) -> str:
         ("an evaluation", plan.evaluation.every) if plan.evaluation.every else ("a checkpoint", plan.checkpoints.every)
     )
     resumed = f"resumed from the checkpoint of step {step:,}: " if step else ""
+    warmup = "" if step else shortened_warmup(warmup_steps, plan.total_steps)
     return (
         f"{resumed}steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} every {every:,} "
-        "steps"
+        f"steps{warmup}"
     )
+
+
+def shortened_warmup(warmup_steps: int, total_steps: int) -> str:
+    """Returns what is said about a warm-up that a run shortens; "" about another."""
+    shortened = warmup_of(warmup_steps, total_steps)
+    if shortened == warmup_steps:
+        return ""
+    length = f"a warm-up of {number_of(shortened, 'step')}" if shortened else "no warm-up"
+    return f", {length} (optimizer.warmup_steps = {warmup_steps} is more than half of the run)"
 
 
 _FIRST = ("model.name", "optimizer.name", "optimizer.learning_rate", "train.batch_size", "seed")

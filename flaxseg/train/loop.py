@@ -199,7 +199,8 @@ def open_run(
     run = after_rollbacks(run, max(rollbacks, counts.get(ROLLBACKS, 0)))
     if jax.process_index() == 0:
         stops_early = run.loop.should_stop_early(int(state.step), checkpoints.improved_step)
-        steps = describe_steps(run, int(state.step), stops_early=stops_early)
+        warmup_steps = config.optimizer.warmup_steps
+        steps = describe_steps(run, int(state.step), warmup_steps=warmup_steps, stops_early=stops_early)
         print_line(f"{progress.name}: {steps}" if progress.name else steps)
     if run.optim.class_weights and jax.process_index() == 0:
         write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)

@@ -132,9 +132,21 @@ def test_the_documentation_page_is_up_to_date():
 
 
 def test_the_documentation_page_has_a_row_for_every_key():
-    rows = [line.split("|")[1:-1] for line in markdown().splitlines() if line.startswith("| `")]
+    described, _, _ = markdown().partition("## What the configurations change")
+    rows = [line.split("|")[1:-1] for line in described.splitlines() if line.startswith("| `")]
     assert [row[0].strip() for row in rows] == [f"`{name}`" for name in KEYS]
     assert {len(row) for row in rows} == {4}
+
+
+def test_the_documentation_page_shows_what_the_configurations_change():
+    _, _, table = markdown().partition("## What the configurations change")
+    header, _, *rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("|")]
+    files = [cell.strip(" `") for cell in header[1:]]
+    assert files == ["camvid", "cityscapes", "folder", "pet", "shapes", "tfds", "voc"]
+    found = {row[0].strip(" `"): dict(zip(files, (cell.strip(" `") for cell in row[1:]), strict=True)) for row in rows}
+    assert found["augment.scale"]["folder"] == "(0.8, 1.3)" and found["augment.flip"]["shapes"] == ""
+    assert found["optimizer.grad_clip"]["pet"] == "1.0" and found["model.options.width"]["shapes"] == "16"
+    assert not any(key.startswith(("data.name", "data.options")) for key in found)
 
 
 def test_help_touches_no_device():

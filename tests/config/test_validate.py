@@ -191,6 +191,23 @@ def test_names_and_options_are_checked_against_the_tables():
     assert "config.loss_options.focal: config.loss has no weight for this loss" in message
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("a/b-512", "; a public network is --config.model.pretrained=hf:a/b-512, which sets model.name. Known are "),
+        ("hf:a/b@v1.0", "; a public network is --config.model.pretrained=hf:a/b@v1.0, which sets model.name. Known "),
+        ("fcn_resnet50", "; did you mean --config.model.name=fcn --config.model.options.encoder=resnet50? Known are "),
+        ("UNet-resnet34", "; did you mean --config.model.name=unet --config.model.options.encoder=resnet34? Known "),
+        ("plain_unet_resnet34", "; did you mean 'plain_unet'? Known are "),
+        ("../runs/unet", "; did you mean 'resunet'? Known are "),
+    ],
+)
+def test_networks_of_other_libraries_show_what_to_write(name, remedy):
+    config = default_config()
+    config.model.name = name
+    assert f"config.model.name = {name!r}: unknown{remedy}" in errors(config)
+
+
 def test_options_have_the_types_of_their_annotations():
     config = default_config()
     config.data.options = {"size": 64, "count": 1.5, "noise": 2}
@@ -267,6 +284,33 @@ def test_groups_must_be_groups_and_weights_finite():
     message = errors(config)
     assert "config.model.options = 5: must be a group of the options of model.name" in message
     assert "config.loss.cross_entropy = inf: must be a finite number" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        (
+            "dice",
+            "write --config.loss.dice=1.0, with --config.loss.cross_entropy=0.0 to leave out the default, or, in a "
+            "file, config.loss = {'dice': 1.0}",
+        ),
+        ("crossentropy", "write --config.loss.cross_entropy=1.0 or, in a file, config.loss = {'cross_entropy': 1.0}"),
+        (0.5, "write --config.loss.dice=1.0, "),
+    ],
+)
+def test_a_loss_in_place_of_its_weight_shows_what_to_write(value, remedy):
+    config = default_config()
+    config.loss = value
+    message = errors(config)
+    assert f"config.loss = {value!r}: must be a group of weights of at least 0" in message and f"; {remedy}" in message
+
+
+def test_the_written_weights_leave_out_the_default():
+    config = load_config("shapes", ["loss.dice=1.0", "loss.cross_entropy=0.0"])
+    validate(config)
+    assert config.loss.to_dict() == {"dice": 1.0, "cross_entropy": 0.0}
+    config.loss = {"dice": 1.0}
+    validate(config)
 
 
 @pytest.mark.parametrize(

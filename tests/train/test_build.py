@@ -99,7 +99,7 @@ def test_nothing_is_computed_on_a_device():
 
 
 def test_a_given_schedule_is_used(capfd):
-    # The warm-up of the configuration's own schedule is longer than the run, which prints a notice.
+    # The warm-up of the configuration's own schedule is longer than the run.
     config = tiny(
         "optimizer.name=sgd", "optimizer.options={}", "optimizer.options.momentum=0.0", "optimizer.weight_decay=0.0",
         "optimizer.grad_clip=0.0", "optimizer.warmup_steps=50",
@@ -113,15 +113,10 @@ def test_a_given_schedule_is_used(capfd):
         np.testing.assert_allclose(updates["head"]["bias"], np.full(5, -rate))
 
 
-def test_a_warm_up_of_more_than_half_of_the_run_is_shortened(capfd):
+def test_a_warm_up_of_more_than_half_of_the_run_is_shortened():
     config = tiny("optimizer.warmup_steps=50")
     schedule = schedule_maker(config, 20)(config.optimizer.learning_rate)
-    assert "optimizer.warmup_steps = 50 is shortened to 2, a tenth of the run's 20 steps" in capfd.readouterr().err
     rates = [float(schedule(step)) for step in range(4)]
-    schedule_maker(config, 99)
-    assert "is shortened to 9, a tenth of the run's 99 steps" in capfd.readouterr().err
-    schedule_maker(config, 100)
-    assert capfd.readouterr().err == ""
     assert rates[0] < rates[1] < rates[2] == pytest.approx(config.optimizer.learning_rate) and rates[3] < rates[2]
 
 

@@ -1,13 +1,14 @@
-"""The line about the data of a run, and the hyper-parameters that TensorBoard's table of runs shows first."""
+"""The lines about the data and the warm-up of a run, and the hyper-parameters that TensorBoard shows first."""
 
 import dataclasses
 
 import made_datasets
+import pytest
 from saved_run import DESCRIPTION
 
 from flaxseg.config.files import load_config
 from flaxseg.data.types import Selection
-from flaxseg.train.describe import describe_data, hyper_parameters
+from flaxseg.train.describe import describe_data, hyper_parameters, shortened_warmup
 
 
 def test_the_line_about_the_data_says_where_the_images_to_evaluate_on_come_from():
@@ -20,6 +21,19 @@ def test_the_line_about_the_data_says_where_the_images_to_evaluate_on_come_from(
     assert describe_data("pets", train, selected) == (
         f"pets: 3 images to train on, 1 to evaluate on, from lists/val.txt, {classes}"
     )
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (100, ""),
+        (99, ", a warm-up of 9 steps (optimizer.warmup_steps = 50 is more than half of the run)"),
+        (19, ", a warm-up of 1 step (optimizer.warmup_steps = 50 is more than half of the run)"),
+        (6, ", no warm-up (optimizer.warmup_steps = 50 is more than half of the run)"),
+    ],
+)
+def test_a_shortened_warm_up_is_part_of_what_is_about_to_run(steps, said):
+    assert shortened_warmup(50, steps) == said
 
 
 def test_changed_keys_of_learning_are_shown_and_those_of_callbacks_are_not():

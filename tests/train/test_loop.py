@@ -306,7 +306,8 @@ class SignalAt(Callback):
 
 
 def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
-    settings, recorder = ["data.eval_split=", "checkpoint.every=3", "train.steps=4"], Recorder()
+    settings = ["data.eval_split=", "checkpoint.every=3", "optimizer.warmup_steps=3", "train.steps=4"]
+    recorder = Recorder()
     result = train_and_evaluate(load_config("configs/shapes.py:tiny", settings), tmp_path, callbacks=[recorder])
     assert (result.scores, result.best_step, result.stopped_by) == (None, None, 0)
     assert recorder.events == [
@@ -319,11 +320,12 @@ def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
     ]  # fmt: skip
     text = capsys.readouterr().err
     assert "16 images to train on, no evaluation, 5 classes (background, disc, square, triangle, border)" in text
-    assert "steps 0 to 4, batches of 16, a checkpoint every 3 steps" in text
+    warmup = "no warm-up (optimizer.warmup_steps = 3 is more than half of the run)"
+    assert f"steps 0 to 4, batches of 16, a checkpoint every 3 steps, {warmup}\n" in text
     first = open_dataset("shapes", "train", options={"size": (32, 32), "count": 16}).source[0]
     np.testing.assert_array_equal(read_samples(tmp_path / "samples.npz")[0].image, first["image"])
     assert [*json.loads((tmp_path / "data.json").read_text())] == ["train"]
-    longer = load_config("configs/shapes.py:tiny", [*settings[:2], "train.steps=6"])
+    longer = load_config("configs/shapes.py:tiny", [*settings[:3], "train.steps=6"])
     last = train_and_evaluate(longer, tmp_path, callbacks=[SignalAt(6)])
     # A signal in the last step changes nothing; in the first step of a process, it would end it at once.
     assert (int(last.state.step), last.stopped_by, last.scores) == (6, 0, None)

@@ -19,7 +19,7 @@ from flaxseg.models.protocol import SegmentationModel
 from flaxseg.optimizers import LearningRateMultipliers, make_optimizer, make_schedule
 from flaxseg.optimizers.groups import check_patterns
 from flaxseg.train.hard_examples import hardest_examples
-from flaxseg.train.parts.augmentation import build_augmentation, notify
+from flaxseg.train.parts.augmentation import build_augmentation
 from flaxseg.train.parts.model import ModelPart
 from flaxseg.train.step import MetricsFn, StepOptions, TrainState, train_step
 from flaxseg.train.step_metrics import TrainMetrics
@@ -120,20 +120,21 @@ class OptimizationPart:
         )
 
 
+def warmup_of(warmup_steps: int, total_steps: int) -> int:
+    """Returns the steps of warm-up of a run: those of the configuration, or a tenth of the run.
+
+    A warm-up of more than half of the run is shortened, so that a short trial run needs no other change.
+    """
+    return total_steps // 10 if 2 * warmup_steps > total_steps else warmup_steps
+
+
 def schedule_maker(config: ConfigDict, total_steps: int) -> Callable[[float | jax.Array], optax.Schedule]:
     """Returns the function from a peak learning rate to the learning rate at each step of a run of `total_steps`.
 
-    A warm-up of more than half of the run is shortened to a tenth of it, with a notice on stderr, so that a short trial
-    run needs no other change. The function raises ConfigError where an option of the schedule is out of range, or
-    does not fit the length of the run.
+    The function raises ConfigError where an option of the schedule is out of range, or does not fit the length of the
+    run.
     """
-    settings, warmup_steps = config.optimizer, config.optimizer.warmup_steps
-    if 2 * warmup_steps > total_steps:
-        warmup_steps = total_steps // 10
-        notify(
-            f"optimizer.warmup_steps = {settings.warmup_steps} is shortened to {warmup_steps}, a tenth of the "
-            f"run's {total_steps} steps"
-        )
+    settings, warmup_steps = config.optimizer, warmup_of(config.optimizer.warmup_steps, total_steps)
 
     def schedule(learning_rate: float | jax.Array) -> optax.Schedule:
         with config_key("optimizer", name="schedule", options="schedule_options"):
