@@ -8,31 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from flaxseg.data.masks.class_colors import Color
 from flaxseg.data.statistics import Statistics
 from flaxseg.errors import UnknownColors, number_of
+from flaxseg.inspection.color_names import color_name
 from flaxseg.inspection.findings import Finding, Setting, abbreviate
 from flaxseg.inspection.mask_values import MAX_FORGOTTEN_CLASSES, severity_of_unusable
-
-_NAMED = {
-    "black": (0, 0, 0),
-    "gray": (128, 128, 128),
-    "white": (255, 255, 255),
-    "red": (255, 0, 0),
-    "dark_red": (128, 0, 0),
-    "orange": (255, 128, 0),
-    "brown": (128, 64, 0),
-    "yellow": (255, 255, 0),
-    "olive": (128, 128, 0),
-    "green": (0, 255, 0),
-    "dark_green": (0, 128, 0),
-    "cyan": (0, 255, 255),
-    "teal": (0, 128, 128),
-    "blue": (0, 0, 255),
-    "dark_blue": (0, 0, 128),
-    "magenta": (255, 0, 255),
-    "purple": (128, 0, 128),
-    "pink": (255, 128, 192),
-}
-"""Colors by name, as first names of classes that only their colors are known of."""
-
 
 _WHITE = (255, 255, 255)
 """A color in which borders are often drawn."""
@@ -96,8 +74,7 @@ def _classes_setting(when: str, colors: tuple[Color, ...], class_names: Sequence
     if len(names) == len(colors):
         return Setting(when, {"colors": colors})
     for color in colors[len(names) :]:
-        nearest = min(_NAMED, key=lambda name: sum((a - b) ** 2 for a, b in zip(_NAMED[name], color, strict=True)))
-        names.append(next(name for name in _numbered(nearest) if name not in names))
+        names.append(next(name for name in _numbered(color_name(color)) if name not in names))
     return Setting(f"{when}; give them better names", {"colors": colors, "class_names": tuple(names)})
 
 
