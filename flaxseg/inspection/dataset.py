@@ -9,7 +9,7 @@ from flaxseg.data.masks.class_values import parse_class_values
 from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.splits import check_same_classes, settings_to_open, unused_lists
 from flaxseg.data.statistics import Statistics, compute_statistics
-from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
+from flaxseg.data.types import IGNORE_LABEL, Batch, Color, SegmentationDataset
 from flaxseg.errors import DataError, FlaxsegError, MissingMasks
 from flaxseg.inspection import comparison_checks, mask_colors, mask_values, split_checks, suggestions
 from flaxseg.inspection.contact_sheet import ContactSheet, batch_sheet, split_sheet
@@ -35,6 +35,7 @@ class DatasetToInspect:
       infers_values: whether every mask value becomes a class, named by its number, when no option defines the classes.
       layout: where the classes are those of a published dataset, the options with which the dataset `folder` reads
         other images and masks in the same layout; empty otherwise.
+      class_table: the color of each class by its name, if a table beside the masks has them; empty otherwise.
     """
 
     train_split: str
@@ -44,6 +45,7 @@ class DatasetToInspect:
     option_names: Sequence[str]
     infers_values: bool = False
     layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    class_table: Mapping[str, Color] = dataclasses.field(default_factory=dict)
 
     @property
     def suggestible(self) -> list[str]:
@@ -141,6 +143,7 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
         list(read.values()),
         options=options,
         class_names=chosen.get("class_names", ()),
+        class_table=dataset.class_table,
         skip_bad=0 if colored else skip_bad,
     )
     found += split_checks.check_unreadable(read, skip_bad=skip_bad)

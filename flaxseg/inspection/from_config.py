@@ -12,6 +12,7 @@ from flaxseg.config.validate import config_key
 from flaxseg.data import DATASETS
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.datasets import LAYOUTS
+from flaxseg.data.masks.class_table import read_class_table
 from flaxseg.data.pipeline import train_batches
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import open_dataset
@@ -44,6 +45,7 @@ def dataset_to_inspect(config: ConfigDict) -> DatasetToInspect:
         option_names=names,
         infers_values=settings.name == "folder",
         layout={name: settings.options.get(name, value) for name, value in LAYOUTS.get(settings.name, {}).items()},
+        class_table=read_class_table(settings.dir) if settings.dir else {},
     )
 
 
