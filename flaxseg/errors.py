@@ -40,11 +40,13 @@ class DataError(FlaxsegError):
 
     Attributes:
       options: options of the dataset, by name, with which it can probably be used; empty if there are none.
+      splits: the splits that its files define with these options; empty if they define none, or are unknown.
     """
 
-    def __init__(self, message: str, *, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, *, options: Mapping[str, Any] | None = None, splits: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.options = dict(options or {})
+        self.splits = tuple(splits)
 
 
 class ChangedFile(DataError):

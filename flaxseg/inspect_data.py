@@ -7,10 +7,11 @@ from pathlib import Path
 
 from flaxseg import cli, interrupts
 from flaxseg.config.files import load_config
+from flaxseg.config.flags import flag
 from flaxseg.config.validate import validate
 from flaxseg.errors import check_integer
 from flaxseg.inspection.dataset import inspect_dataset
-from flaxseg.inspection.from_config import dataset_to_inspect, flag, training_setup
+from flaxseg.inspection.from_config import dataset_to_inspect, training_setup
 from flaxseg.inspection.output import prepare_output, write_report
 from flaxseg.inspection.report import terminal_text
 

@@ -314,3 +314,24 @@ def test_only_earlier_reports_are_overwritten(tmp_path, capsys):
     assert not (tmp_path / "train.png").exists() and (tmp_path / "batch_0.png").exists()
     assert main([*arguments[:2], f"--output={tmp_path}/notes.txt"]) == 1
     assert "is a file; name a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["folder", "camvid"])
+def test_suggested_settings_open_folders_of_splits_with_colored_masks(tmp_path, capsys, name):
+    """As Kaggle's CamVid has them: masks of other names in train_labels/, whose colors are in a table."""
+    colors = {"Background": (0, 0, 0), "Cat": (64, 128, 64), "Void": (255, 255, 255)}
+    rows = [",".join(map(str, [name, *color])) for name, color in colors.items()]
+    (tmp_path / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]))
+    for i, split in enumerate(["train", "train", "test", "test"]):
+        write(tmp_path / split / f"{i}.png", np.random.default_rng(i).integers(0, 256, (*MASK.shape, 3)))
+        write(tmp_path / f"{split}_labels" / f"{i}_L.png", np.array([*colors.values()])[MASK])
+    size = ["--config.data.image_size=(8,8)", "--config.train.batch_size=2"]
+    flags = [f"--config=configs/{name}.py", f"--config.data.dir={tmp_path}", *size]
+    for _ in range(2):
+        assert main([*flags, f"--output={tmp_path / 'out'}", "--images=0"]) == 1
+        (suggested,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("    --config"))
+        flags += shlex.split(suggested)
+    status, _, values = inspect(capsys, tmp_path / "out", *flags)
+    assert status == 0 and not texts(values, "error")
+    assert [row[0] for row in values["classes"][1:]] == ["Background", "Cat"]
+    assert values["facts"][1] == ["examples", "2", "2"] and values["facts"][0][2] == "eval (test)"

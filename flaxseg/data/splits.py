@@ -1,12 +1,12 @@
 """Opens the splits of a dataset by name, and checks that they match."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from flaxseg.data.datasets import DATASETS
-from flaxseg.data.sources.split_lists import SPLIT
+from flaxseg.data.sources.split_lists import EVALUATION_SPLITS, SPLIT
 from flaxseg.data.types import IGNORE_LABEL, SegmentationDataset
 from flaxseg.errors import ArgumentError, DataError
 from flaxseg.registry import look_up, option_names
@@ -43,6 +43,29 @@ def open_dataset(
             f"returned a {type(dataset).__name__}; the function of a dataset has to return a SegmentationDataset",
         )
     return dataset
+
+
+def settings_to_open(
+    error: DataError, *, option_names: Collection[str], layout: Mapping[str, Any], eval_split: str
+) -> dict[str, Any]:
+    """Returns the settings with which a dataset that cannot be opened can probably be opened; {} if none are known.
+
+    Args:
+      error: why it cannot be opened.
+      option_names: the options of the dataset.
+      layout: for a dataset with fixed folders, the options with which `folder` reads the same ones; else empty.
+      eval_split: the split to evaluate on; "" for none.
+
+    Returns:
+      Options of the dataset by name, and, where they are needed, `eval_split`, and `config` for another dataset.
+    """
+    settings = dict(error.options)
+    if not settings.keys() <= set(option_names):
+        settings = {"config": "folder", **({} if "images" in settings else layout), **settings}
+    if eval_split and error.splits and eval_split not in error.splits:
+        others = [split for split in EVALUATION_SPLITS if split in error.splits]
+        settings |= {"eval_split": others[0]} if others else {}
+    return settings
 
 
 def open_without_masks(

@@ -7,9 +7,9 @@ from typing import Any
 
 from flaxseg.data.masks.class_values import parse_class_values
 from flaxseg.data.masks.palette import default_palette
-from flaxseg.data.splits import check_same_classes, unused_lists
+from flaxseg.data.splits import check_same_classes, settings_to_open, unused_lists
 from flaxseg.data.statistics import Statistics, compute_statistics
-from flaxseg.data.types import IGNORE_LABEL, Batch, SegmentationDataset
+from flaxseg.data.types import IGNORE_LABEL, Batch, Color, SegmentationDataset
 from flaxseg.errors import DataError, FlaxsegError, MissingMasks
 from flaxseg.inspection import comparison_checks, mask_colors, mask_values, split_checks, suggestions
 from flaxseg.inspection.contact_sheet import ContactSheet, batch_sheet, split_sheet
@@ -35,6 +35,7 @@ class DatasetToInspect:
       infers_values: whether every mask value becomes a class, named by its number, when no option defines the classes.
       layout: where the classes are those of a published dataset, the options with which the dataset `folder` reads
         other images and masks in the same layout; empty otherwise.
+      class_table: the color of each class by its name, if a table beside the masks has them; empty otherwise.
     """
 
     train_split: str
@@ -44,6 +45,7 @@ class DatasetToInspect:
     option_names: Sequence[str]
     infers_values: bool = False
     layout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    class_table: Mapping[str, Color] = dataclasses.field(default_factory=dict)
 
     @property
     def suggestible(self) -> list[str]:
@@ -133,7 +135,7 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     colored = {split.role for split in splits if split.needs_colors}
     opened = [split.statistics for split in splits if not split.error and split.statistics]
     read = {split.role: split.statistics for split in splits if split.statistics}
-    found = _check_opened([split for split in splits if split.role not in colored])
+    found = _check_opened(dataset, [split for split in splits if split.role not in colored])
     found += mask_values.check_unknown_values(
         opened, options=options, class_names=_chosen_names(dataset, splits), skip_bad=skip_bad
     )
@@ -141,6 +143,7 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
         list(read.values()),
         options=options,
         class_names=chosen.get("class_names", ()),
+        class_table=dataset.class_table,
         skip_bad=0 if colored else skip_bad,
     )
     found += split_checks.check_unreadable(read, skip_bad=skip_bad)
@@ -169,26 +172,36 @@ def _chosen_names(dataset: DatasetToInspect, splits: Sequence[Split]) -> tuple[s
     return opened[0].class_names if opened and dataset.options.get("class_names") else ()
 
 
-def _check_opened(splits: Sequence[Split]) -> list[Finding]:
-    """Reports splits that cannot be opened; those with the same error together."""
-    by_error: dict[str, list[Split]] = {}
+def _check_opened(dataset: DatasetToInspect, splits: Sequence[Split]) -> list[Finding]:
+    """Reports splits that cannot be opened; those with the same error, or the same repair, together."""
+    groups: dict[Any, list[Split]] = {}
+    repairs = {split.role: _repairs(dataset, split, splits) for split in splits if split.error}
     for split in splits:
         if split.error:
-            by_error.setdefault(split.error.replace(repr(split.name), "SPLIT"), []).append(split)
+            same = str(repairs[split.role]) if repairs[split.role] else split.error.replace(repr(split.name), "SPLIT")
+            groups.setdefault(same, []).append(split)
     return [
         Finding(
-            "error", f"{' and '.join(split.role for split in same)}: cannot be opened: {same[0].error}", _repairs(same)
+            "error",
+            f"{' and '.join(split.role for split in group)}: cannot be opened: {group[0].error}",
+            repairs[group[0].role],
         )
-        for same in by_error.values()
+        for group in groups.values()
     ]
 
 
-def _repairs(splits: Sequence[Split]) -> tuple[Setting, ...]:
-    """Returns the settings with which splits that have the same error could be opened, or left out."""
-    cause = splits[0].cause
-    if isinstance(cause, MissingMasks) and [split.role for split in splits] == ["eval"]:
-        return (Setting("to train without evaluation", {"eval_split": ""}),)
-    return (Setting("to open them so", cause.options),) if isinstance(cause, DataError) and cause.options else ()
+def _repairs(dataset: DatasetToInspect, split: Split, splits: Sequence[Split]) -> tuple[Setting, ...]:
+    """Returns the settings with which a split could be opened, or left out."""
+    if not isinstance(split.cause, DataError):
+        return ()
+    if isinstance(split.cause, MissingMasks):
+        others_open = all(not other.error for other in splits if other is not split)
+        is_optional = split.role == "eval" and others_open
+        return (Setting("to train without evaluation", {"eval_split": ""}),) if is_optional else ()
+    settings = settings_to_open(
+        split.cause, option_names=dataset.option_names, layout=dataset.layout, eval_split=dataset.eval_split
+    )
+    return (Setting("to open them so", settings),) if settings else ()
 
 
 def _compare_splits(

@@ -1,4 +1,4 @@
-"""The inputs of an inspection from a configuration, and the command-line flags of the settings that it suggests."""
+"""The inputs of an inspection from a configuration."""
 
 import functools
 import itertools
@@ -8,11 +8,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from flaxseg.config.files import override_flag
 from flaxseg.config.validate import config_key
 from flaxseg.data import DATASETS
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.datasets import LAYOUTS
+from flaxseg.data.masks.class_table import read_class_table
 from flaxseg.data.pipeline import train_batches
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import open_dataset
@@ -45,6 +45,7 @@ def dataset_to_inspect(config: ConfigDict) -> DatasetToInspect:
         option_names=names,
         infers_values=settings.name == "folder",
         layout={name: settings.options.get(name, value) for name, value in LAYOUTS.get(settings.name, {}).items()},
+        class_table=read_class_table(settings.dir) if settings.dir else {},
     )
 
 
@@ -70,24 +71,3 @@ def augmented_batches(config: ConfigDict, train: SegmentationDataset) -> Iterato
     for step in itertools.count():
         augment_key, _ = step_keys(step_key(config.seed), step)
         yield jax.device_get(augment(augment_key, batches[step]))
-
-
-_KEYS = {
-    "eval_split": "data.eval_split",
-    "image_size": "data.image_size",
-    "resize": "data.resize",
-    "skip_bad": "data.skip_bad",
-    "class_weights": "class_weights",
-    "cross_entropy": "loss.cross_entropy",
-    "mean": "model.options.mean",
-    "std": "model.options.std",
-}
-"""The configuration keys of arguments that are not options of the dataset."""
-
-
-def flag(argument: str, value: Any) -> str:
-    """Returns the flag that sets an argument, quoted for a shell: `--config.data.options.values='(0,255)'`."""
-    if argument == "config":
-        return f"--config={value}"
-    key = _KEYS.get(argument, f"data.options.{argument}")
-    return override_flag(key, value)

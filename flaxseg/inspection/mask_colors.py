@@ -3,36 +3,16 @@
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
-from flaxseg.data.masks.class_colors import Color
+from flaxseg.data.masks.class_table import CLASS_TABLE, IGNORED_NAMES
 from flaxseg.data.statistics import Statistics
+from flaxseg.data.types import Color
 from flaxseg.errors import UnknownColors, number_of
+from flaxseg.inspection.color_names import color_name
 from flaxseg.inspection.findings import Finding, Setting, abbreviate
 from flaxseg.inspection.mask_values import MAX_FORGOTTEN_CLASSES, severity_of_unusable
-
-_NAMED = {
-    "black": (0, 0, 0),
-    "gray": (128, 128, 128),
-    "white": (255, 255, 255),
-    "red": (255, 0, 0),
-    "dark_red": (128, 0, 0),
-    "orange": (255, 128, 0),
-    "brown": (128, 64, 0),
-    "yellow": (255, 255, 0),
-    "olive": (128, 128, 0),
-    "green": (0, 255, 0),
-    "dark_green": (0, 128, 0),
-    "cyan": (0, 255, 255),
-    "teal": (0, 128, 128),
-    "blue": (0, 0, 255),
-    "dark_blue": (0, 0, 128),
-    "magenta": (255, 0, 255),
-    "purple": (128, 0, 128),
-    "pink": (255, 128, 192),
-}
-"""Colors by name, as first names of classes that only their colors are known of."""
-
 
 _WHITE = (255, 255, 255)
 """A color in which borders are often drawn."""
@@ -43,6 +23,7 @@ def check_unknown_colors(
     *,
     options: Collection[str],
     class_names: Sequence[str] | str = (),
+    class_table: Mapping[str, Color] | None = None,
     skip_bad: int = 0,
 ) -> list[Finding]:
     """Reports mask colors that belong to no class, with the settings that may repair them.
@@ -51,6 +32,7 @@ def check_unknown_colors(
       splits: the statistics of all splits.
       options: names of the dataset's options that settings may suggest.
       class_names: the names of the classes, or the path of a file with them; empty if the user gave none.
+      class_table: the color of each class by its name, in a table beside the masks; None or empty if there is none.
       skip_bad: the number of unusable examples that training tolerates, in all splits together.
     """
     errors = [p.unknown for split in splits for p in split.problems if isinstance(p.unknown, UnknownColors)]
@@ -76,6 +58,10 @@ def check_unknown_colors(
     if "colors" not in options:
         text += "Masks of this dataset contain class numbers: check that these are its own masks, or read them with "
         return [Finding(severity, text + "the dataset 'folder'")]
+    classes = {name: color for name, color in (class_table or {}).items() if name.lower() not in IGNORED_NAMES}
+    if class_table and not (colors or class_names) and not pixels.keys().isdisjoint(classes.values()):
+        setting = _table_setting(classes, [*class_table.values()], unknown)
+        return [Finding(severity, f"{text}This setting may be right:", (setting,))]
     when = "if these are additional classes" if colors else "if each of them is a class"
     settings = [_classes_setting(when, (*colors, *sorted(unknown)), class_names)]
     if colors:
@@ -96,9 +82,20 @@ def _classes_setting(when: str, colors: tuple[Color, ...], class_names: Sequence
     if len(names) == len(colors):
         return Setting(when, {"colors": colors})
     for color in colors[len(names) :]:
-        nearest = min(_NAMED, key=lambda name: sum((a - b) ** 2 for a, b in zip(_NAMED[name], color, strict=True)))
-        names.append(next(name for name in _numbered(nearest) if name not in names))
+        names.append(next(name for name in _numbered(color_name(color)) if name not in names))
     return Setting(f"{when}; give them better names", {"colors": colors, "class_names": tuple(names)})
+
+
+def _table_setting(classes: Mapping[str, Color], table: Sequence[Color], found: Collection[Color]) -> Setting:
+    """Returns the setting of the classes of a table; its other colors, and those found but not in it, are ignored."""
+    others = sorted({*found} - {*table})
+    ignored = [color for color in table if color not in classes.values()] + others
+    arguments: dict[str, Any] = {"colors": tuple(classes.values()), "class_names": tuple(classes)}
+    rest = ", and all other colors are to be ignored" if others else ""
+    return Setting(
+        f"if the classes are those of {CLASS_TABLE}{rest}",
+        arguments | ({"ignore_colors": tuple(ignored)} if ignored else {}),
+    )
 
 
 def _numbered(name: str) -> Iterator[str]:

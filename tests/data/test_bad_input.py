@@ -222,7 +222,7 @@ REJECTED = {
     ),
     "unpaired files": Bad(
         {"images/b.png": encoded(NOISE), "masks/c.png": encoded(CHECKS)},
-        ("has 2 problems:", "the image b.png has no mask in {root}/masks",
+        ("has 2 problems. To skip files without a counterpart, ", "the image b.png has no mask in {root}/masks",
          "the mask c.png has no image in {root}/images", "path without extension"),
     ),
     "two images with the same stem": Bad(

@@ -174,3 +174,23 @@ def test_an_evaluation_split_without_masks_may_be_left_out():
     assert alone.trainable and [split.role for split in alone.splits] == ["train"]
     assert [sheet.file for sheet in alone.sheets] == ["train.png", "batch_0.png", "batch_1.png"]
     assert any("train: " in finding.text and "smaller" in finding.text for finding in alone.findings)
+
+
+def test_splits_that_the_same_settings_open_are_one_finding():
+    def open_split(split, options):
+        raise DataError(f"no masks of {split}/", options={"mask_suffix": "_L"}, splits=("first", "test"))
+
+    given = {"open_split": open_split, "option_names": ("mask_suffix",)}
+    (finding,) = inspect(given).findings
+    assert finding.text == "train and eval: cannot be opened: no masks of first/"
+    assert [setting.arguments for setting in finding.settings] == [{"mask_suffix": "_L", "eval_split": "test"}]
+    (finding,) = inspect(given | {"option_names": (), "layout": {"images": "x"}, "eval_split": "test"}).findings
+    settings = {"config": "folder", "images": "x", "mask_suffix": "_L"}
+    assert [setting.arguments for setting in finding.settings] == [settings]
+
+
+def test_no_split_without_masks_is_left_out_where_training_has_none_either():
+    def open_split(split, options):
+        raise MissingMasks(f"no masks in {split}")
+
+    assert [finding.settings for finding in inspect({"open_split": open_split}).findings] == [(), ()]

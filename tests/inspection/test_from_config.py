@@ -1,7 +1,6 @@
-"""What an inspection takes from a configuration: batches as training sees them, and flags for what it suggests."""
+"""What an inspection takes from a configuration: batches as training sees them."""
 
 import itertools
-import shlex
 import types
 
 import jax
@@ -13,21 +12,8 @@ from flaxseg.config.files import load_config
 from flaxseg.data import pipeline
 from flaxseg.data.splits import open_dataset
 from flaxseg.inspection import from_config
-from flaxseg.inspection.from_config import augmented_batches, dataset_to_inspect, flag
+from flaxseg.inspection.from_config import augmented_batches, dataset_to_inspect
 from flaxseg.train.step import train_step
-
-
-def test_flags_are_quoted_for_a_shell():
-    assert flag("values", (0, 255)) == "--config.data.options.values='(0,255)'"
-    assert flag("ignore_values", (11,)) == "--config.data.options.ignore_values='(11,)'"
-    assert flag("reduce_zero_label", True) == "--config.data.options.reduce_zero_label=True"
-    assert flag("image_size", (60, 80)) == "--config.data.image_size='(60,80)'"
-    command = flag("class_names", ("sky", "a's"))
-    assert shlex.split(command) == ["""--config.data.options.class_names=('sky',"a's")"""]
-    assert flag("class_names", ("sky", "cat")) == """--config.data.options.class_names='("sky","cat")'"""
-    assert flag("eval_split", "") == "--config.data.eval_split=''"
-    assert flag("config", "folder") == "--config=folder"
-    assert flag("skip_bad", 3) == "--config.data.skip_bad=3"
 
 
 def test_the_layout_of_a_published_dataset_is_that_of_its_options():

@@ -58,6 +58,23 @@ def test_given_names_are_kept():
     assert finding.settings[0].when.endswith("which then need names in names.txt")
 
 
+def test_names_and_colors_of_a_table_are_suggested():
+    table = {"Void": WHITE, "Wall": BROWNISH, "Floor": BLACK, "Cat": RED}
+    named = {"colors": (BROWNISH, BLACK, RED), "class_names": ("Wall", "Floor", "Cat"), "ignore_colors": (WHITE,)}
+    finding, settings = check([RED, BLACK], [WHITE], class_table=table)
+    assert settings == [named] and finding.settings[0].when == "if the classes are those of class_dict.csv"
+    finding, settings = check([RED, REDDISH], class_table=table)
+    assert settings == [named | {"ignore_colors": (WHITE, REDDISH)}]
+    assert finding.settings[0].when.endswith("class_dict.csv, and all other colors are to be ignored")
+    assert check([RED], class_table={"cat": RED})[1] == [{"colors": (RED,), "class_names": ("cat",)}]
+
+
+@pytest.mark.parametrize("given", [{"class_names": ("a", "b")}, {"colors": (BLACK,)}, {"class_table": {"VOID": RED}}])
+def test_a_table_is_not_suggested_where_it_does_not_fit(given):
+    _, settings = check([RED, BLACK] if "colors" not in given else [RED], **{"class_table": {"Cat": RED}} | given)
+    assert settings[0]["colors"] == (BLACK, RED) and "Cat" not in settings[0].get("class_names", ())
+
+
 def test_a_dataset_with_fixed_colors_gets_no_setting():
     finding, settings = check([RED, BLACK], options=("task",))
     assert settings == [] and "the dataset 'folder'" in finding.text

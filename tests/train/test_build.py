@@ -212,8 +212,11 @@ def test_a_batch_that_exceeds_the_free_memory_names_its_key(key, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (DataError("x", options={"images": ".", "mask_suffix": "_m"}),
-         "x\nOn the command line, add --config.data.options.images=. --config.data.options.mask_suffix=_m"),
+        (DataError("x", options={"size": 8, "count": 4}, splits=("test",)),
+         "x\nOn the command line, add --config.data.options.size=8 --config.data.options.count=4"),
+        (DataError("x", options={"images": "."}),
+         "x\nOn the command line, use --config=folder --config.data.options.images=."),
+        (DataError("x", splits=("train", "valid")), "x\nOn the command line, add --config.data.eval_split=valid"),
         (UnknownColors("x", counts={(1, 2, 3): 4}), "x\n`flaxseg inspect`, with the same arguments"),
         (DataError("x"), "x"),
     ],

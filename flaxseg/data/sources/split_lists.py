@@ -11,6 +11,9 @@ from flaxseg.data.sources.image_files import SUFFIXES
 SPLIT = "{split}"
 """The part of a path that stands for the name of the split."""
 
+EVALUATION_SPLITS = ("val", "valid", "validation", "dev", "test")
+"""The usual names of splits to evaluate on, the most suitable during a training first."""
+
 _USUAL_LISTS = ("", "ImageSets/Segmentation/", "ImageSets/", "splits/", "lists/", "annotations/")
 """Where the lists train.txt and val.txt of a dataset usually are."""
 

@@ -11,16 +11,25 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flaxseg.augment import canvas_size
-from flaxseg.config.files import override_flag
+from flaxseg.config.flags import flag
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.batching import stack_examples
+from flaxseg.data.datasets import DATASETS, LAYOUTS
 from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches_by_seed
 from flaxseg.data.sampling import sampling_weights
-from flaxseg.data.splits import check_same_classes, common_channels, lone_class, open_dataset, unused_lists
+from flaxseg.data.splits import (
+    check_same_classes,
+    common_channels,
+    lone_class,
+    open_dataset,
+    settings_to_open,
+    unused_lists,
+)
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.errors import DataError, MissingMasks, UnknownColors
+from flaxseg.registry import look_up, option_names
 from flaxseg.report.console import print_line
 from flaxseg.train import device_cache
 from flaxseg.train.parts.augmentation import build_augmentation
@@ -176,8 +185,8 @@ def _warn(train: SegmentationDataset) -> None:
     if warning := lone_class(train):
         print_line(f"warning: {warning}")
     if train.selection and (warning := unused_lists(train)):
-        flag = override_flag("data.options.split_list", train.selection.unused_lists)
-        print_line(f"warning: {warning}. On the command line, add {flag}")
+        lists = flag("split_list", train.selection.unused_lists)
+        print_line(f"warning: {warning}. On the command line, add {lists}")
 
 
 def _open_split(config: ConfigDict, key: str) -> SegmentationDataset:
@@ -187,19 +196,25 @@ def _open_split(config: ConfigDict, key: str) -> SegmentationDataset:
         with config_key("data", data_dir="dir", split=key):
             return open_dataset(settings.name, settings[key], data_dir=settings.dir, options=settings.options)
     except DataError as error:
-        if remedy := _remedy(error, key):
+        if remedy := _remedy(error, key, settings):
             raise DataError(f"{error}\n{remedy}") from error
         raise
 
 
-def _remedy(error: DataError, key: str) -> str:
-    """Returns what the user of a configuration can do about an error of the split that a key names; "" if unknown."""
+def _remedy(error: DataError, key: str, settings: ConfigDict) -> str:
+    """Returns what to do about an error of the split that a key of `data`'s settings names; "" if unknown."""
     if isinstance(error, UnknownColors):
         return "`flaxseg inspect`, with the same arguments, lists the colors of all masks, with settings"
-    if isinstance(error, MissingMasks) and key == "eval_split":
-        return "To train without evaluation, add --config.data.eval_split="
-    flags = " ".join(override_flag(f"data.options.{name}", value) for name, value in error.options.items())
-    return f"On the command line, add {flags}" if flags else ""
+    if isinstance(error, MissingMasks):
+        return "To train without evaluation, add --config.data.eval_split=" if key == "eval_split" else ""
+    repair = settings_to_open(
+        error,
+        option_names=option_names(look_up(settings.name, DATASETS)),
+        layout=LAYOUTS.get(settings.name, {}),
+        eval_split=settings.eval_split,
+    )
+    flags = " ".join(flag(name, value) for name, value in repair.items())
+    return f"On the command line, {'use' if 'config' in repair else 'add'} {flags}" if flags else ""
 
 
 def _eval_batches(config: ConfigDict, evaluation: SegmentationDataset) -> Sequence[Batch]:

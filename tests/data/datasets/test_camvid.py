@@ -40,6 +40,19 @@ def test_missing_parts_are_named(camvid_folder: pathlib.Path) -> None:
         camvid("test", data_dir=str(camvid_folder))
 
 
+def test_another_layout_is_read_by_the_dataset_folder(camvid_folder: pathlib.Path) -> None:
+    for split in ("train", "val"):
+        (camvid_folder / f"{split}annot").rename(camvid_folder / f"{split}_labels")
+    with pytest.raises(DataError) as caught:
+        camvid("train", data_dir=str(camvid_folder))
+    assert str(caught.value) == (
+        f"camvid reads the layout of the SegNet selection, train/ with trainannot/, and {camvid_folder} has another "
+        "one: read it with the dataset `folder`, as folder(images='{split}', masks='{split}_labels')"
+    )
+    assert caught.value.options == {"images": "{split}", "masks": "{split}_labels"}
+    assert caught.value.splits == ("train", "val")
+
+
 def test_an_unknown_value_is_an_error(camvid_folder: pathlib.Path) -> None:
     Image.fromarray(np.full((3, 4), 12, np.uint8)).save(camvid_folder / "trainannot" / "a.png")
     with pytest.raises(DataError, match=r"a\.png: contains the mask value 12 .*ignored are 11, 255"):

@@ -145,8 +145,8 @@ def test_a_list_without_its_ending_is_named_with_it(tmp_path: pathlib.Path) -> N
         with pytest.raises(DataError) as caught:
             folder("train", data_dir=str(tmp_path), masks=masks, split_list="{split}")
         assert caught.value.options == {"split_list": "{split}.txt"}
-        assert str(caught.value).endswith(
-            f"The list {tmp_path}/train.txt exists: add .txt, as in folder(split_list='{{split}}.txt')"
+        assert f"The list {tmp_path}/train.txt exists: add .txt, as in folder(split_list='{{split}}.txt')." in str(
+            caught.value
         )
     assert "add .txt" not in message("test", data_dir=str(tmp_path), split_list="{split}")
 
@@ -330,7 +330,7 @@ def test_ten_problems_are_listed_and_the_rest_is_counted(tmp_path: pathlib.Path)
     for i in range(12):
         write(tmp_path / "images" / f"p{i:02}.png", np.zeros((1, 1, 3)))
     text = message("all", data_dir=str(tmp_path), values=(0,))
-    assert "has 13 problems:" in text and "and 3 more" in text
+    assert "has 13 problems. To skip files" in text and "and 3 more" in text
     assert "p09.png" in text and "p10.png" not in text and "alone.png" not in text
 
 
@@ -368,12 +368,14 @@ def test_unpaired_files_suggest_the_suffix_that_pairs_them(tmp_path: pathlib.Pat
     for stem in ("a", "b"):
         write(tmp_path / "images" / f"{stem}.png", np.zeros((4, 5, 3)))
         write(tmp_path / "masks" / f"{stem}_mask.png", np.zeros((4, 5)))
-    assert message("all", data_dir=str(tmp_path)).endswith("Every file has a counterpart with mask_suffix='_mask'")
     with pytest.raises(DataError) as caught:
         folder("all", data_dir=str(tmp_path))
     assert caught.value.options == {"mask_suffix": "_mask"}
+    first, *examples, _ = str(caught.value).splitlines()
+    assert first.endswith("has 4 problems. Every file has a counterpart with mask_suffix='_mask'.")
+    assert [line.split()[2] for line in examples] == ["a.png", "b.png", "a_mask.png", "more"]
     swapped = message("all", data_dir=str(tmp_path), images="masks", masks="images")
-    assert swapped.endswith("Every file has a counterpart with image_suffix='_mask'")
+    assert "Every file has a counterpart with image_suffix='_mask'." in swapped
     write(tmp_path / "images" / "c.png", np.zeros((4, 5, 3)))
     assert "mask_suffix=" not in message("all", data_dir=str(tmp_path))
 
@@ -383,7 +385,7 @@ def test_only_pairs_skips_files_without_a_counterpart(tmp_path: pathlib.Path) ->
         for stem in stems:
             write(tmp_path / part / f"{stem}.png", np.zeros((4, 5, 3) if part == "images" else (4, 5)))
     hint = "To skip files without a counterpart, use folder(only_pairs=True)"
-    assert message("all", data_dir=str(tmp_path)).endswith(hint)
+    assert f"has 2 problems. {hint}." in message("all", data_dir=str(tmp_path))
     given = {"data_dir": str(tmp_path), "only_pairs": True, "values": (0,)}
     assert ids(folder("all", **given)) == ["b", "c"]
     (tmp_path / "some.txt").write_text("c\na\nnowhere\n")
@@ -397,7 +399,7 @@ def test_only_pairs_skips_files_without_a_counterpart(tmp_path: pathlib.Path) ->
     (tmp_path / "masks" / "a_m.png").write_bytes((tmp_path / "masks" / "d.png").read_bytes())
     text = message("all", **given)
     assert f"no image in {tmp_path}/images has a mask in {tmp_path}/masks" in text
-    assert text.endswith("mask_suffix='_m'")
+    assert "with mask_suffix='_m'." in text
 
 
 def test_a_missing_folder_is_reported_with_its_siblings(tmp_path: pathlib.Path) -> None:
@@ -511,9 +513,10 @@ def test_images_without_masks_are_opened_to_predict_them(tmp_path: pathlib.Path)
     (tmp_path / "train.txt").write_text("a\n")
     given = {"data_dir": str(tmp_path), "split_list": "{split}.txt"}
     assert ids(folder("train", **given)) == ["a"]
-    for options in (given, {"data_dir": str(tmp_path), "masks": "none"}):
+    write(tmp_path / "photos" / "images" / "d.png", np.zeros((3, 2, 3)))
+    for split, options in (("test", given), ("all", {"data_dir": str(tmp_path / "photos")})):
         with pytest.raises(MissingMasks, match=r"None of these \d images has a mask. .*can be predicted, but neither"):
-            folder("test" if "split_list" in options else "all", **options)
+            folder(split, **options)
     dataset = folder("test", **given, masks="")
     assert ids(dataset) == ["b", "c"] and dataset.num_classes == 2
     np.testing.assert_array_equal(dataset.source[0]["label"], np.full((3, 2), IGNORE_LABEL))
@@ -536,4 +539,50 @@ def test_masks_of_other_names_are_not_missing(tmp_path: pathlib.Path) -> None:
 def test_the_folder_of_the_images_is_not_that_of_the_dataset(tmp_path: pathlib.Path) -> None:
     write_pair(tmp_path, "a", [[0, 1]])
     text = message("all", data_dir=str(tmp_path / "images"))
-    assert text.endswith(f"The folder above it, {tmp_path}, contains images and masks: give that one")
+    assert f"The folder above it, {tmp_path}, contains images and masks: give that one." in text
+
+
+SPLIT_FOLDERS = {
+    "train train_labels val val_labels test": ("{split}", "{split}_labels", ["train", "val"]),
+    "train trainannot test testannot": ("{split}", "{split}annot", ["test", "train"]),
+    "train_images train_gt valid_images valid_gt": ("{split}_images", "{split}_gt", ["train", "valid"]),
+    "photo/train truth/train photo/val truth/val": ("photo/{split}", "truth/{split}", ["train", "val"]),
+    "train/images train/masks val/images val/masks": ("{split}/images", "{split}/masks", ["train", "val"]),
+    "train train_labels test": ("train", "train_labels", []),
+    "images labels": ("images", "labels", []),
+}
+"""The folders that a dataset has, and the options that read them, with the splits that they define."""
+
+
+@pytest.mark.parametrize("suffix", ["", "_L"])
+@pytest.mark.parametrize("folders", SPLIT_FOLDERS)
+def test_folders_of_other_names_are_suggested(tmp_path: pathlib.Path, folders: str, suffix: str) -> None:
+    images, masks, splits = SPLIT_FOLDERS[folders]
+    for path in folders.split():
+        ending = suffix if any(word in path for word in ("label", "annot", "gt", "truth", "mask")) else ""
+        write(tmp_path / path / f"a{ending}.png", np.zeros((2, 2)))
+        write(tmp_path / path / f"b{ending}.png", np.ones((2, 2)))
+    (tmp_path / "class_dict.csv").write_text("")
+    with pytest.raises(DataError, match=f"[.] The folders may be {images} and {masks}: use folder[(]images=") as caught:
+        folder("train", data_dir=str(tmp_path))
+    options = {"images": images, "masks": masks} | ({"mask_suffix": suffix} if suffix else {})
+    assert (caught.value.options, caught.value.splits) == (options, tuple(splits))
+    for split in splits or ["train"]:
+        assert len(folder(split, data_dir=str(tmp_path), **options).source) == (2 if splits else 1)
+
+
+def test_folders_in_use_are_not_suggested(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1]], "train", "train_labels")
+    write_pair(tmp_path, "b", [[0, 1]], "val", "val_labels")
+    write(tmp_path / "test" / "c.png", np.zeros((3, 2, 3)))
+    options = {"data_dir": str(tmp_path), "images": "{split}", "masks": "{split}_labels"}
+    with pytest.raises(MissingMasks, match="None of these 1 images"):
+        folder("test", **options)
+    with pytest.raises(DataError, match="existing splits: train, val[)] has 1 problem:") as caught:
+        folder("valid", **options)
+    assert caught.value.options == {} and caught.value.splits == ("train", "val")
+
+
+def test_folders_of_other_subfolders_are_not_suggested(tmp_path: pathlib.Path) -> None:
+    write_pair(tmp_path, "a", [[0, 1]], "images", "annotations/trimaps")
+    assert "may be" not in message("train", data_dir=str(tmp_path))
