@@ -23,7 +23,7 @@ from flaxseg.losses import weighted_sum
 
 CHECKS = np.indices((24, 36)).sum(0) % 2
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
-REMEDY = "restore it, or remove it from the dataset"
+REMEDY = "restore it, or leave it out"
 
 
 def encoded(pixels: np.ndarray | list | Image.Image, file_format: str = "PNG", **options: object) -> bytes:
