@@ -373,7 +373,7 @@ def test_a_file_that_changes_after_its_first_read_is_rejected(tmp_path: pathlib.
 def test_a_deleted_file_is_named(tmp_path: pathlib.Path) -> None:
     source = open_folder(write_files(tmp_path, {})).source
     (tmp_path / "images" / "a.png").unlink()
-    with pytest.raises(DataError, match=r"images/a\.png: cannot be read \(No such file.*remove it from"):
+    with pytest.raises(DataError, match=r"images/a\.png: cannot be read \(No such file.*leave it out"):
         source[0]
 
 
