@@ -159,8 +159,9 @@ print("flaxseg train", shlex.join(flags))
 # Every image and mask is read: sizes, classes, files that cannot be used, and settings that would repair what is wrong.
 
 # %%
+from flaxseg.config.flags import flag
 from flaxseg.inspection.dataset import inspect_dataset
-from flaxseg.inspection.from_config import dataset_to_inspect, flag, training_setup
+from flaxseg.inspection.from_config import dataset_to_inspect, training_setup
 from flaxseg.inspection.report import terminal_text
 
 inspection = inspect_dataset(dataset_to_inspect(config), training_setup(config), title=dataset, max_images=8)

@@ -57,6 +57,7 @@ class UnknownValues(DataError):
     """A mask contains values that are neither a class nor ignored.
 
     Attributes:
+      fact: the message without the remedy.
       counts: the number of pixels of each value in the mask.
       values: the mask value of each class, or a tuple of the values that belong to it.
       ignore_values: the mask values of ignored pixels.
@@ -64,13 +65,15 @@ class UnknownValues(DataError):
 
     def __init__(
         self,
-        message: str,
+        fact: str,
         *,
+        remedy: str = "",
         counts: Mapping[int, int],
         values: Sequence[int | tuple[int, ...]],
         ignore_values: Sequence[int],
     ) -> None:
-        super().__init__(message)
+        super().__init__(fact + remedy)
+        self.fact = fact
         self.counts = dict(counts)
         self.values = tuple(values)
         self.ignore_values = tuple(ignore_values)
@@ -80,22 +83,28 @@ class UnknownColors(DataError):
     """A mask contains colors that are neither a class nor ignored.
 
     Attributes:
+      fact: the message without the remedy.
       counts: the number of pixels of each of the most frequent of these colors.
       colors: the color of each class; empty if none were given.
+      occurring: those of `colors` that occur in the mask.
       ignore_colors: the colors of ignored pixels.
     """
 
     def __init__(
         self,
-        message: str,
+        fact: str,
         *,
+        remedy: str = "",
         counts: Mapping[tuple[int, int, int], int],
         colors: Sequence[tuple[int, int, int]] = (),
+        occurring: Iterable[tuple[int, int, int]] = (),
         ignore_colors: Sequence[tuple[int, int, int]] = (),
     ) -> None:
-        super().__init__(message)
+        super().__init__(fact + remedy)
+        self.fact = fact
         self.counts = dict(counts)
         self.colors = tuple(colors)
+        self.occurring = frozenset(occurring)
         self.ignore_colors = tuple(ignore_colors)
 
 

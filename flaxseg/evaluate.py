@@ -99,7 +99,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> i
         write_image_scores(arguments.csv, scores.others["per_image"], classes, data.dataset.source)
     if reported:
         write_report(arguments.report, reported, data=data.name + of_masks, config=config.to_dict(), command=command)
-        print(f"report: {arguments.report}", file=sys.stderr)
+        print(f"\nreport  {arguments.report}")
     return 0
 
 

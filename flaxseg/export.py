@@ -53,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="compare on the first images of this folder, or, if it has the folders images/ "
         "and masks/, also the mIoU (default: on the samples that the run stored, or random images)",
     )
-    add("--images", metavar="N", type=int, default=20, help="largest number of images to compare on (default: 20)")
+    images = "largest number of images to compare on, which takes most of the time (default: 20)"
+    add("--images", metavar="N", type=int, default=20, help=images)
     add("--argmax", action="store_true", help="programs return class indices instead of logits")
     add("--softmax", action="store_true", help="programs return probabilities instead of logits")
     add("--normalize", action=argparse.BooleanOptionalAction, default=True, help="programs take values of 0..255")

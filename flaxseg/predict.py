@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flaxseg import cli, interrupts
+from flaxseg.errors import ArgumentError, DataError, FlaxsegError
 
 if TYPE_CHECKING:
     from flaxseg.deploy.prediction_inputs import InputImage
@@ -110,7 +111,14 @@ def _run(arguments: argparse.Namespace) -> int:
     from flaxseg.deploy.predictor import load
 
     interrupts.raise_from_now_on()
-    found = _inputs(arguments)
+    try:
+        found = _inputs(arguments)
+    except FlaxsegError as error:
+        # Both at once, rather than the second only after the first is repaired.
+        if problems := _missing_models(arguments):
+            listed = "".join(f"\n  {problem}" for problem in (error, *problems))
+            raise DataError(f"{1 + len(problems)} problems:{listed}") from error
+        raise
     if arguments.batch_size is None:
         arguments.batch_size = jax.local_device_count()
     options = {name: getattr(arguments, name) for name in ("tiling", "halo", "batch_size", "fold", "max_megapixels")}
@@ -152,12 +160,25 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+def _missing_models(arguments: argparse.Namespace) -> list[FlaxsegError]:
+    """Returns the error of each --model that is a path where nothing is."""
+    from flaxseg.deploy.saved import read_model
+
+    found = []
+    for path in arguments.model:
+        if not path.startswith("hf:") and not Path(path).exists():
+            try:
+                read_model(path)
+            except FlaxsegError as error:
+                found.append(error)
+    return found
+
+
 def _inputs(arguments: argparse.Namespace) -> "list[InputImage]":
     """Returns the images and videos that --input or --split names."""
     from flaxseg.config.files import load_config
     from flaxseg.deploy.evaluation_data import check_recorded_folder
     from flaxseg.deploy.prediction_inputs import find_images, recorded_masks, split_images
-    from flaxseg.errors import ArgumentError, DataError
 
     if bool(arguments.input) == bool(arguments.split):
         raise DataError(

@@ -129,8 +129,9 @@ def test_every_defect_at_once(tmp_path, capsys):
     assert texts(values, "error") == [
         unknown + "One of these settings may be right:",
         "2 of 10 train examples cannot be decoded, or their image and mask do not match; repair each, or remove both "
-        "its files from the dataset",
+        "its files from the dataset. They are listed under unusable examples",
     ]
+    assert "to train without the 4 unusable examples" in [w for f in values["findings"] for w, _ in f["settings"]]
     assert texts(values, "warning") == [
         "train: 1 of 6 masks are fully ignored and contribute nothing: e",
         "train: 1 image repeats another, pixel for pixel: a1 = f",

@@ -1,4 +1,4 @@
-"""Tolerates a bounded number of unreadable examples, and counts and reports each of them."""
+"""Tolerates a bounded number of unreadable examples, which may be none, and counts and reports each of them."""
 
 import dataclasses
 import threading
@@ -9,6 +9,8 @@ import numpy as np
 from flaxseg.data.sources.wrappers import SourceWrapper
 from flaxseg.data.types import IGNORE_LABEL, Example, SegmentationDataset
 from flaxseg.errors import ChangedFile, DataError
+
+_REMEDY = "`flaxseg inspect`, with the same arguments, lists all examples that cannot be used, with settings"
 
 
 class BadExamples:
@@ -34,18 +36,19 @@ class BadExamples:
         """Records an unreadable example; does nothing if its key is already recorded.
 
         Raises:
-          DataError: more than `skip_bad` examples are unreadable; the message lists all of them.
+          DataError: more than `skip_bad` examples are unreadable; the message lists all that were found.
         """
         with self._lock:
             if key in self._messages:
                 return
             self._messages[key] = str(error)
             if len(self._messages) > self._skip_bad:
-                listed = "".join(f"\n  {message}" for message in self.messages)
-                raise DataError(
-                    f"{len(self._messages)} examples cannot be read, and skip_bad = {self._skip_bad} allows "
-                    f"{self._skip_bad}:{listed}"
-                ) from error
+                found = str(error)
+                if self._skip_bad:
+                    listed = "".join(f"\n  {message}" for message in self.messages)
+                    allowed = f"skip_bad = {self._skip_bad} allows {self._skip_bad}"
+                    found = f"{len(self._messages)} examples cannot be read, and {allowed}:{listed}"
+                raise DataError(f"{found}\n{_REMEDY}") from error
             self._announce(f"skipped ({len(self._messages)} of {self._skip_bad}): {error}")
 
 

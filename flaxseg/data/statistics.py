@@ -18,7 +18,8 @@ class Problem:
 
     Attributes:
       index: its index in the source.
-      message: the message of the error that reading it raises.
+      message: the message of the error that reading it raises; without the remedy where `unknown` is set, because one
+        remedy fits all masks.
       unknown: the error itself if the mask contains values or colors that belong to no class.
     """
 
@@ -109,7 +110,7 @@ def compute_statistics(dataset: SegmentationDataset, *, num_threads: int, descri
             return _example_statistics(_read_checked(dataset, index), index, dataset)
         except (UnknownValues, UnknownColors) as error:
             # The traceback would keep the image in memory.
-            return Problem(index, str(error), error.with_traceback(None))
+            return Problem(index, error.fact, error.with_traceback(None))
         except DataError as error:
             return Problem(index, str(error))
 

@@ -68,13 +68,14 @@ photo = Image.open("photo.jpg").convert("RGB")
 
 _STRETCH = """\
 # The network was trained on images of one size: the photo is resized to it, and the result back to that of the photo.
+# Pillow shrinks photos slightly differently: few pixels, 0.2 % in a test, get another class than by `flaxseg.load`.
 image = np.asarray(photo.resize(({width}, {height}), Image.Resampling.BILINEAR), np.float32)
 """
 
 _KEEP = """\
 # The network was trained on images at {scale:g} times their own size. The padding is cropped from the result.
-image = np.asarray(photo.resize((round(photo.width * {scale:g}), round(photo.height * {scale:g}))), np.float32)
-height, width = image.shape[:2]
+width, height = round(photo.width * {scale:g}), round(photo.height * {scale:g})
+image = np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR), np.float32)
 image = np.pad(image, ((0, -height % {stride}), (0, -width % {stride}), (0, 0)), constant_values={fill})
 """
 

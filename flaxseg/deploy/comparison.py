@@ -1,7 +1,7 @@
 """Compares an exported program with the network that it was made of."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
@@ -71,7 +71,12 @@ class Comparison:
 
 
 def compare(
-    reference: Program, exported: Program, batches: Iterable[tuple[np.ndarray, np.ndarray | None]], *, output: str
+    reference: Program,
+    exported: Program,
+    batches: Iterable[tuple[np.ndarray, np.ndarray | None]],
+    *,
+    output: str,
+    done: Callable[[int], Any] = lambda images: None,
 ) -> Comparison:
     """Returns how far an exported program's outputs are from the network's.
 
@@ -80,11 +85,13 @@ def compare(
       exported: the exported program, which returns what `output` names.
       batches: images, float32[B, H, W, C], as both programs take them, and their labels, uint8[B, H, W], or None.
       output: "logits", "probabilities" or "classes".
+      done: called after each batch with its number of images.
     """
     total = Comparison()
     for images, label in batches:
         logits, found = np.asarray(reference(images)), np.asarray(exported(images))
         total = _sum(total, _compare_batch(logits, found, label, output))
+        done(len(images))
     return total
 
 

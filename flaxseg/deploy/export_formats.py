@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from flaxseg.deploy import onnx, safetensors, stablehlo
 from flaxseg.deploy.comparison import Comparison, compare
@@ -62,6 +63,13 @@ class ExportOptions:
             check_integer("image_size", length, 1)
 
 
+MIOU_NOTE = (
+    "each mIoU only compares the network with the file: images are cropped, padded or resized to fit the file;\n"
+    "`flaxseg evaluate` has the score of the network"
+)
+"""What users should know about the mIoU in `summary`."""
+
+
 def write_format(
     name: str, saved: SavedModel, options: ExportOptions, folder: Path, samples: Samples
 ) -> dict[str, Any]:
@@ -91,7 +99,7 @@ def write_format(
     for sizes in _candidates(options, stride_of(model), saved.description.image_size):
         try:
             file, exported = _write_program(name, program, sizes, saved.description.channels, options, folder)
-            compared = functools.partial(_compare, exported, model, saved, output=options.output, options=options)
+            compared = functools.partial(_compare, name, exported, model, saved, output=options.output, options=options)
             comparison = compared(samples, sizes)
             comparison.check(f"{name} ({file.name})", tolerance=TOLERANCES[options.weights])
             if not sizes.fixed:
@@ -115,11 +123,7 @@ def summary(entry: dict[str, Any]) -> str:
         f"{entry['largest_logit']:.3g}), and {entry['differing_pixels']:,} of {entry['pixels']:,} pixels differ"
     )
     if entry.get("miou_before") is not None:
-        before, after = entry["miou_before"], entry["miou_after"]
-        text += (
-            f"\n  mIoU of the network {before:.4f}, of the file {after:.4f}, only to compare the two: images are"
-            "\n  cropped, padded or resized to fit the file; `flaxseg evaluate` has the score of the network"
-        )
+        text += f"\n  mIoU of the network {entry['miou_before']:.4f}, of the file {entry['miou_after']:.4f}"
     return text + (f"\n  one size only: {entry['note']}" if "note" in entry else "")
 
 
@@ -165,13 +169,14 @@ def _write_weights(
     weights_only = dataclasses.replace(options, normalized=True)
     # Those of most programs, so that all files have the same mIoU.
     sizes = Sizes(stride_of(model), stride_of(model))
-    comparison = _compare(exported, model, saved, samples, sizes, output="logits", options=weights_only)
+    comparison = _compare("safetensors", exported, model, saved, samples, sizes, output="logits", options=weights_only)
     file = folder / safetensors.FILE_NAME
     comparison.check(f"safetensors ({file.name})", tolerance=TOLERANCES[options.weights])
     return _entry(file, "logits", "any", comparison, None)
 
 
 def _compare(
+    name: str,
     exported: Program,
     model: Any,
     saved: SavedModel,
@@ -187,7 +192,8 @@ def _compare(
     batches = sample_batches(samples, sizes, saved)
     if not options.normalized:
         batches = ((np.asarray(normalize(jnp.asarray(images), model)), label) for images, label in batches)
-    return compare(lambda image: logits(image) / temperature, exported, batches, output=output)
+    with tqdm(total=samples.count, desc=f"{name}: comparing", unit="image", disable=None, leave=False) as bar:
+        return compare(lambda image: logits(image) / temperature, exported, batches, output=output, done=bar.update)
 
 
 def _entry(

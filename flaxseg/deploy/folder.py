@@ -13,7 +13,7 @@ import jax
 
 from flaxseg.deploy import onnx, safetensors, stablehlo
 from flaxseg.deploy.card import model_card
-from flaxseg.deploy.export_formats import ExportOptions, summary, write_format
+from flaxseg.deploy.export_formats import MIOU_NOTE, ExportOptions, summary, write_format
 from flaxseg.deploy.samples import Samples, find_samples
 from flaxseg.deploy.saved import SavedModel
 from flaxseg.deploy.trained import REPORT, TrainingRecord, read_record
@@ -90,6 +90,8 @@ def export_network(
             say(f"{name}: exporting" + ("" if name in options.formats else " (always written)"))
             report["formats"][name] = write_format(name, saved, options, new, samples)
             say(f"{name}: {summary(report['formats'][name])}")
+        if any(entry.get("miou_before") is not None for entry in report["formats"].values()):
+            say(MIOU_NOTE)
         (new / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         if record.config:
             (new / CONFIG).write_text(json.dumps(_public(record.config), indent=2) + "\n", encoding="utf-8")

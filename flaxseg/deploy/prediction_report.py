@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from flaxseg.deploy.predict_files import Outcome
+from flaxseg.errors import number_of
 
 
 def prediction_report(
@@ -18,17 +19,20 @@ def prediction_report(
       outcomes: what became of the "images" and of the "videos"; either may be missing.
       place: the folder of the results.
     """
-    pixels = np.sum([outcome.pixels for outcome in outcomes.values()], axis=0)
-    lines = [
-        f"{name:<20}  {count / pixels.sum():7.2%} of the pixels"
-        for name, count in zip(class_names, pixels, strict=True)
-        if pixels.any()
-    ]
-    failures = []
+    lines, failures = [], []
     for kind, outcome in outcomes.items():
-        kept = f", {outcome.kept:,} were there before" if outcome.kept else ""
-        lines.append(f"{network}: {outcome.written:,} {kind} predicted{kept}; results in {place}")
+        noun = kind.removesuffix("s")
+        kept = f", {outcome.kept:,} {'was' if outcome.kept == 1 else 'were'} there before" if outcome.kept else ""
+        results = f"; results in {place}" if outcome.written or outcome.kept else ""
+        lines.append(f"{network}: {number_of(outcome.written, noun)} predicted{kept}{results}")
         if outcome.failed:
-            failures.append(f"error: {len(outcome.failed):,} of {outcome.given:,} {kind} were not predicted:")
+            were = "was" if len(outcome.failed) == 1 else "were"
+            failures.append(f"error: {len(outcome.failed):,} of {number_of(outcome.given, noun)} {were} not predicted:")
             failures += [f"  {message}" for message in outcome.failed]
+    pixels = np.sum([outcome.pixels for outcome in outcomes.values()], axis=0)
+    if pixels.any():
+        numbers = {kind: outcome.written + outcome.kept for kind, outcome in outcomes.items()}
+        of = " and ".join(number_of(number, kind.removesuffix("s")) for kind, number in numbers.items() if number)
+        lines.append(f"of the pixels of {of}:")
+        lines += [f"  {name:<20}  {count / pixels.sum():7.2%}" for name, count in zip(class_names, pixels, strict=True)]
     return lines, failures

@@ -136,16 +136,17 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     opened = [split.statistics for split in splits if not split.error and split.statistics]
     read = {split.role: split.statistics for split in splits if split.statistics}
     found = _check_opened(dataset, [split for split in splits if split.role not in colored])
-    found += mask_values.check_unknown_values(
+    unknown = mask_values.check_unknown_values(
         opened, options=options, class_names=_chosen_names(dataset, splits), skip_bad=skip_bad
     )
-    found += mask_colors.check_unknown_colors(
+    unknown += mask_colors.check_unknown_colors(
         list(read.values()),
         options=options,
         class_names=chosen.get("class_names", ()),
         class_table=dataset.class_table,
         skip_bad=0 if colored else skip_bad,
     )
+    found += unknown
     found += split_checks.check_unreadable(read, skip_bad=skip_bad)
     for role, statistics in read.items():
         if role in colored:
@@ -155,8 +156,11 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     if opened and not splits[0].error and opened[0].ids and training.image_size:
         found += split_checks.check_image_size("train", opened[0], training.image_size)
     if len(opened) == len(splits):
-        found += _compare_splits(dataset, splits, opened)
-    if opened and not chosen.get("reduce_zero_label"):
+        # Which classes are missing is only known once the masks can be read.
+        found += _compare_splits(
+            dataset, splits, opened, check_classes=all(each.severity != "error" for each in unknown)
+        )
+    if opened and not chosen.get("reduce_zero_label") and not chosen.get("colors"):
         found += mask_values.check_ignored_class(
             opened,
             values=parse_class_values(chosen.get("values") or range(opened[0].num_classes)),
@@ -205,9 +209,16 @@ def _repairs(dataset: DatasetToInspect, split: Split, splits: Sequence[Split]) -
 
 
 def _compare_splits(
-    dataset: DatasetToInspect, splits: Sequence[Split], statistics: Sequence[Statistics]
+    dataset: DatasetToInspect, splits: Sequence[Split], statistics: Sequence[Statistics], *, check_classes: bool
 ) -> list[Finding]:
-    """Checks the classes of all splits, and compares the splits with each other, on the usable examples only."""
+    """Checks the classes of all splits, and compares the splits with each other, on the usable examples only.
+
+    Args:
+      dataset: the dataset.
+      splits: its splits.
+      statistics: the statistics of each split.
+      check_classes: whether to report classes that are missing or rare.
+    """
     datasets = {split.name: split.dataset for split in splits if split.dataset is not None}
     try:
         check_same_classes(datasets)
@@ -216,8 +227,8 @@ def _compare_splits(
     if not all(len(each.ids) for each in statistics):
         return []
     (train, *others), class_names = statistics, datasets[splits[0].name].class_names
-    found = comparison_checks.check_class_balance(train, class_names)
-    for evaluation in others or [train]:
+    found = comparison_checks.check_class_balance(train, class_names) if check_classes else []
+    for evaluation in others or [train] if check_classes else []:
         found = [
             *comparison_checks.check_missing_classes(train, evaluation, class_names, layout=dataset.layout),
             *found,

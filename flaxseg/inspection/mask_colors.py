@@ -2,9 +2,12 @@
 
 import dataclasses
 import itertools
+import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from flaxseg.data.masks.class_table import CLASS_TABLE, IGNORED_NAMES
 from flaxseg.data.statistics import Statistics
@@ -13,6 +16,9 @@ from flaxseg.errors import UnknownColors, number_of
 from flaxseg.inspection.color_names import color_name
 from flaxseg.inspection.findings import Finding, Setting, abbreviate
 from flaxseg.inspection.mask_values import MAX_FORGOTTEN_CLASSES, severity_of_unusable
+
+_MANY = 8
+"""More colors without a class than this may be artifacts."""
 
 _WHITE = (255, 255, 255)
 """A color in which borders are often drawn."""
@@ -55,6 +61,8 @@ def check_unknown_colors(
     if len(unknown) > MAX_FORGOTTEN_CLASSES:
         text += "So many colors come from masks that were interpolated or saved as JPEG: export them again as PNG"
         return [Finding(severity, text)]
+    if len(unknown) > _MANY:
+        text += "Along edges, they come from masks that were interpolated or saved as JPEG: export those again as PNG. "
     if "colors" not in options:
         text += "Masks of this dataset contain class numbers: check that these are its own masks, or read them with "
         return [Finding(severity, text + "the dataset 'folder'")]
@@ -64,6 +72,13 @@ def check_unknown_colors(
         return [Finding(severity, f"{text}This setting may be right:", (setting,))]
     when = "if these are additional classes" if colors else "if each of them is a class"
     settings = [_classes_setting(when, (*colors, *sorted(unknown)), class_names)]
+    replaced = _nearest_pairs(_absent(splits, errors), unknown)
+    if replaced:
+        names = {color: _name_of(colors.index(color), class_names) for color in replaced}
+        occur = "occurs" if len(replaced) == 1 else "occur"
+        text += f"{_joined(f'{names[color]} has {_text(color)}' for color in replaced)}, which {occur} nowhere. "
+        when = "if " + _joined(f"{_text(new)} is {names[old]}" for old, new in replaced.items())
+        settings.insert(0, Setting(when, {"colors": tuple(replaced.get(color, color) for color in colors)}))
     if colors:
         settings.append(Setting("if these pixels are to be ignored", {"ignore_colors": (*ignored, *unknown)}))
     elif _WHITE in unknown and len(unknown) > 2:
@@ -72,6 +87,36 @@ def check_unknown_colors(
         )
         settings.append(dataclasses.replace(setting, arguments={**setting.arguments, "ignore_colors": (_WHITE,)}))
     return [Finding(severity, text + "One of these settings may be right:", tuple(settings))]
+
+
+def _absent(splits: Sequence[Statistics], errors: Sequence[UnknownColors]) -> list[Color]:
+    """Returns the colors of the classes that occur in no mask."""
+    colors, occurring = errors[0].colors, frozenset[Color]().union(*(error.occurring for error in errors))
+    of_classes = (split.occurrences for split in splits if split.num_classes == len(colors))
+    used = sum(of_classes, np.zeros(len(colors), np.int64))
+    return [color for color, count in zip(colors, used, strict=True) if not count and color not in occurring]
+
+
+def _nearest_pairs(old: Iterable[Color], new: Iterable[Color]) -> dict[Color, Color]:
+    """Returns the new color that replaces each old one: the two nearest, then the nearest of the others, and so on."""
+    old = list(old)
+    pairs: dict[Color, Color] = {}
+    for a, b in sorted(itertools.product(old, new), key=lambda pair: math.dist(*pair)):
+        if a not in pairs and b not in pairs.values():
+            pairs[a] = b
+    return {color: pairs[color] for color in old if color in pairs}
+
+
+def _name_of(index: int, class_names: Sequence[str] | str) -> str:
+    return class_names[index] if not isinstance(class_names, str) and class_names else f"class {index}"
+
+
+def _text(color: Color) -> str:
+    return str(color).replace(" ", "")
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return " and ".join(parts)
 
 
 def _classes_setting(when: str, colors: tuple[Color, ...], class_names: Sequence[str] | str) -> Setting:

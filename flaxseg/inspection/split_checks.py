@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from flaxseg.data.statistics import Statistics
+from flaxseg.errors import number_of
 from flaxseg.inspection.duplicates import duplicate_groups
 from flaxseg.inspection.findings import Finding, Setting, abbreviate
 
@@ -27,17 +28,18 @@ def check_unreadable(splits: Mapping[str, Statistics], *, skip_bad: int) -> list
     for split, statistics in splits.items():
         broken = sum(problem.unknown is None for problem in statistics.problems)
         if broken:
-            parts.append(f"{broken} of {statistics.num_examples} {split} examples")
+            parts.append(f"{broken} of {number_of(statistics.num_examples, f'{split} example')}")
     if not parts:
         return []
     unusable = sum(len(statistics.problems) for statistics in splits.values())
     text = f"{' and '.join(parts)} cannot be decoded, or their image and mask do not match"
     if unusable <= skip_bad:
         return [Finding("warning", f"{text}; training skips them, as skip_bad = {skip_bad} allows")]
-    text += "; repair each, or remove both its files from the dataset"
+    text += "; repair each, or remove both its files from the dataset. They are listed under unusable examples"
     if not all(statistics.ids for statistics in splits.values()):
         return [Finding("error", text)]
-    return [Finding("error", text, (Setting("to train without them", {"skip_bad": unusable}),))]
+    when = f"to train without the {number_of(unusable, 'unusable example')}"
+    return [Finding("error", text, (Setting(when, {"skip_bad": unusable}),))]
 
 
 def check_split(split: str, statistics: Statistics, *, options: Collection[str]) -> list[Finding]:

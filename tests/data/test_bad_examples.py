@@ -52,6 +52,8 @@ def test_one_too_many_lists_those_of_both_splits():
     train[2]
     with pytest.raises(DataError, match=r"2 examples cannot be read, and skip_bad = 1 allows 1:\n  2.png.*\n  2.png"):
         val[2]
+    with pytest.raises(DataError, match=r"^2.png: is cut off; restore it\n`flaxseg inspect`, with the same arguments"):
+        SkippingSource(Damaged({2}), BadExamples(0, lambda text: None), "train")[2]
 
 
 def test_a_split_without_readable_examples_is_an_error():

@@ -23,7 +23,7 @@ from flaxseg.losses import weighted_sum
 
 CHECKS = np.indices((24, 36)).sum(0) % 2
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 36, 3), dtype=np.uint8)
-REMEDY = "restore it, or remove it from the dataset"
+REMEDY = "restore it, or leave it out"
 
 
 def encoded(pixels: np.ndarray | list | Image.Image, file_format: str = "PNG", **options: object) -> bytes:
@@ -373,7 +373,7 @@ def test_a_file_that_changes_after_its_first_read_is_rejected(tmp_path: pathlib.
 def test_a_deleted_file_is_named(tmp_path: pathlib.Path) -> None:
     source = open_folder(write_files(tmp_path, {})).source
     (tmp_path / "images" / "a.png").unlink()
-    with pytest.raises(DataError, match=r"images/a\.png: cannot be read \(No such file.*remove it from"):
+    with pytest.raises(DataError, match=r"images/a\.png: cannot be read \(No such file.*leave it out"):
         source[0]
 
 

@@ -141,6 +141,8 @@ def test_the_code_for_an_onnx_file_gives_a_mask_of_the_photo(output, changes, si
     report = REPORT | {"formats": {"onnx": REPORT["formats"]["onnx"] | {"output": output}}}
     card = model_card(dataclasses.replace(DESCRIPTION, **changes), TrainingRecord(), report)
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    # Where none is named, Pillow resizes photos by another filter than the network was trained on.
+    assert snippet.count(".resize(") == snippet.count("Image.Resampling.")
     check_snippet(snippet, tmp_path, monkeypatch, size=size, output=output)
 
 

@@ -233,7 +233,25 @@ def test_results_in_a_folder_of_images_are_pointed_out(run, photos, tmp_path, ca
     assert predict.main([f"--model={run[0]}", f"--input={inputs}", f"--output={inputs / 'out'}"]) == 0
     captured = capsys.readouterr()
     assert "out lies in an input folder; a dataset of that folder would include it" in captured.err
-    assert "1 images predicted" in captured.out
+    assert "1 image predicted" in captured.out
+
+
+def test_nothing_predicted_is_nowhere(run, tmp_path, capsys):
+    (tmp_path / "note.txt").write_text("hello\n")
+    arguments = [f"--model={run[0]}", f"--input={tmp_path}/note.txt", f"--output={tmp_path}/out"]
+    assert predict.main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out.endswith(": 0 images predicted\n")
+    assert "error: 1 of 1 image was not predicted:" in captured.err
+    assert captured.err.endswith("(it begins with b'hello\\n'); restore it, or leave it out\n")
+
+
+def test_a_wrong_input_and_a_missing_model_are_one_message(tmp_path, capsys):
+    arguments = [f"--model={tmp_path}/smal", f"--input={tmp_path}", f"--output={tmp_path}/out"]
+    assert predict.main(arguments) == 1
+    first, *problems = capsys.readouterr().err.splitlines()
+    assert first == "error: 2 problems:" and problems[0].startswith(f"  {tmp_path}: contains no images")
+    assert f"{tmp_path}/smal" in problems[1]
 
 
 def test_predict_keeps_what_is_done(run, photos, tmp_path, capsys):
@@ -243,13 +261,13 @@ def test_predict_keeps_what_is_done(run, photos, tmp_path, capsys):
     times = {name: (tmp_path / name).stat().st_mtime_ns for name in files(tmp_path)}
     (tmp_path / "masks" / "b.png").unlink()
     assert predict.main(arguments) == 0
-    assert "1 images predicted, 2 were there before" in capsys.readouterr().out
+    assert "1 image predicted, 2 were there before" in capsys.readouterr().out
     assert (tmp_path / "summary.csv").read_text() == whole
     changed = {name for name in times if (tmp_path / name).stat().st_mtime_ns != times[name]}
     assert {name for name in changed if name.startswith("masks")} == {"masks/b.png"}
     os.utime(photos / "b.jpg")
     assert predict.main(arguments) == 0
-    assert "1 images predicted, 2 were there before" in capsys.readouterr().out
+    assert "1 image predicted, 2 were there before" in capsys.readouterr().out
     assert predict.main([*arguments, "--overwrite"]) == 0
     assert "3 images predicted;" in capsys.readouterr().out
     assert predict.main([*arguments, "--step=4"]) == 1
@@ -270,7 +288,8 @@ def test_images_that_cannot_be_read_are_reported_at_the_end(run, photos, tmp_pat
     assert predict.main([f"--model={run[0]}", f"--input={inputs}", f"--output={tmp_path}/out", "--batch_size=2"]) == 1
     captured = capsys.readouterr()
     assert files(tmp_path / "out" / "masks") == ["0.png", "1.png", "3.png", "4.png.png", "6.png"]
-    assert "5 images predicted" in captured.out
+    assert captured.out.splitlines()[0].endswith(f"5 images predicted; results in {tmp_path}/out")
+    assert captured.out.splitlines()[1] == "of the pixels of 5 images:"
     assert "error: 3 of 8 images were not predicted:" in captured.err
     for message in (
         "2.png: cannot be decoded",

@@ -60,7 +60,9 @@ def test_labels_give_the_miou_before_and_after(output):
 def test_the_miou_of_several_batches_is_that_of_their_sum():
     labels = [np.array([[[1, 0]]], np.uint8), np.array([[[0, 255]]], np.uint8)]
     batches = [(np.zeros((1, 1, 2, 3)), label) for label in labels]
-    found = compare(lambda x: LOGITS, lambda x: LOGITS, batches, output="logits")
+    done = []
+    found = compare(lambda x: LOGITS, lambda x: LOGITS, batches, output="logits", done=done.append)
+    assert done == [1, 1]
     # Class 0: one hit of two labels and one prediction; class 1: one hit of one label and two predictions.
     assert found.miou == (0.5, 0.5)
     assert compare(lambda x: LOGITS, lambda x: LOGITS, [(np.zeros((1, 1, 2, 3)), None)], output="logits").miou is None

@@ -51,7 +51,7 @@ def test_the_command_prints_the_same_and_its_page_has_the_scores(run, tmp_path, 
     assert page.read_text() == "mine"
     arguments = [directory, f"--report={page}", "--overwrite"]
     assert evaluate.main(arguments) == 0
-    assert capsys.readouterr().out == f"{expected}\n"
+    assert capsys.readouterr().out == f"{expected}\n\nreport  {page}\n"
     root = parse_page(page.read_text())
     found, scores = pairs(root), json.loads((tmp_path / "s.json").read_text())["scores"]
     assert {name: float(found[name]) if found[name] else None for name in scores} == scores

@@ -12,7 +12,7 @@ from exported_networks import trained
 from flaxseg.deploy import export_formats
 from flaxseg.deploy import folder as folder_module
 from flaxseg.deploy.evaluation_data import evaluation_config, open_evaluation_data
-from flaxseg.deploy.export_formats import ExportOptions
+from flaxseg.deploy.export_formats import MIOU_NOTE, ExportOptions
 from flaxseg.deploy.folder import check_output, export_network
 from flaxseg.deploy.predictor import Predictor
 from flaxseg.deploy.program import parse_size
@@ -83,7 +83,8 @@ def test_masks_give_the_miou_before_and_after(network, tmp_path):
         assert entry[key] == pytest.approx(Predictor([folder]).evaluate(found.dataset).compute()["miou"], abs=1e-12)
     assert 0 < entry["miou_before"] < 1
     scores = f"mIoU of the network {entry['miou_before']:.4f}, of the file {entry['miou_after']:.4f}"
-    assert any(scores in line for line in lines)
+    assert any(line.endswith(scores) for line in lines)
+    assert len(report["formats"]) == 2 and lines.count(MIOU_NOTE) == 1 and lines[-1] == MIOU_NOTE
     assert f"| {entry['miou_before']:.4f} | {entry['miou_after']:.4f} |" in (tmp_path / "out" / "README.md").read_text()
 
 

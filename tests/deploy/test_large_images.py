@@ -101,7 +101,7 @@ def test_the_command_predicts_images_above_the_limit_in_blocks(run, model, pixel
     (output / "masks" / "small.tif").unlink()
     assert predict.main(arguments) == 0
     captured = capsys.readouterr()
-    assert "1 images predicted, 2 were there before" in captured.out and captured.err == ""
+    assert "1 image predicted, 2 were there before" in captured.out and captured.err == ""
     assert (output / "summary.csv").read_text() == summary
     assert predict.main([*arguments, "--overlay"]) == 0
     assert "of images of more than 0.01 megapixels, only masks are written" in capsys.readouterr().err

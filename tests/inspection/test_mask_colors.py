@@ -72,9 +72,39 @@ def test_names_and_colors_of_a_table_are_suggested():
 @pytest.mark.parametrize("given", [{"class_names": ("a", "b")}, {"colors": (BLACK,)}, {"class_table": {"VOID": RED}}])
 def test_a_table_is_not_suggested_where_it_does_not_fit(given):
     _, settings = check([RED, BLACK] if "colors" not in given else [RED], **{"class_table": {"Cat": RED}} | given)
-    assert settings[0]["colors"] == (BLACK, RED) and "Cat" not in settings[0].get("class_names", ())
+    assert (BLACK, RED) in [setting.get("colors") for setting in settings]
+    assert not any("Cat" in setting.get("class_names", ()) for setting in settings)
 
 
 def test_a_dataset_with_fixed_colors_gets_no_setting():
     finding, settings = check([RED, BLACK], options=("task",))
     assert settings == [] and "the dataset 'folder'" in finding.text
+
+
+def test_a_color_without_a_class_is_that_of_a_class_that_occurs_nowhere():
+    names, wrong = ("sky", "cat", "dog", "fox"), (BLACK, (250, 100, 0), (255, 40, 9), WHITE)
+    finding, settings = check([BLACK, RED], [BLACK, BROWNISH, WHITE], colors=wrong, class_names=names)
+    # White occurs only in a mask that cannot be used.
+    assert "cat has (250,100,0) and dog has (255,40,9), which occur nowhere. One" in finding.text
+    assert finding.settings[0].when == "if (120,70,10) is cat and (255,0,0) is dog"
+    assert settings[0] == {"colors": (BLACK, BROWNISH, RED, WHITE)}
+    assert settings[1]["colors"] == (*wrong, BROWNISH, RED) and settings[2] == {"ignore_colors": (RED, BROWNISH)}
+    finding, settings = check([RED, BLACK], colors=(BLACK, REDDISH, BROWNISH), class_names="names.txt")
+    assert (finding.settings[0].when, settings[0]) == ("if (255,0,0) is class 1", {"colors": (BLACK, RED, BROWNISH)})
+
+
+def test_a_color_that_a_usable_mask_has_is_right():
+    with pytest.raises(UnknownColors) as error:
+        ClassColors((BLACK, WHITE)).to_classes(np.array([[RED]], np.uint8), name="m")
+    splits = [make_statistics([[1, 1, 0]], problems=[Problem(0, error.value.fact, error.value)])]
+    (finding,) = check_unknown_colors(splits, options=FOLDER, class_names=("sky", "cat"))
+    assert [setting.when for setting in finding.settings] == [
+        "if these are additional classes; give them better names",
+        "if these pixels are to be ignored",
+    ]
+
+
+@pytest.mark.parametrize(("number", "expected"), [(8, False), (9, True)])
+def test_many_colors_may_come_from_interpolation(number, expected):
+    finding, _ = check([BLACK, *((level, 7, 9) for level in range(number))], colors=(BLACK,))
+    assert ("interpolated" in finding.text) == expected

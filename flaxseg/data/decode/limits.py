@@ -10,7 +10,7 @@ from flaxseg.errors import DataError, reason
 MAX_MEGAPIXELS = 64.0
 """The default size limit: decoding a larger image or mask takes gigabytes of memory."""
 
-REMEDY = "restore it, or remove it from the dataset"
+REMEDY = "restore it, or leave it out"
 """What a user can do about a file that cannot be read."""
 
 

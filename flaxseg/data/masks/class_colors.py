@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from flaxseg.data.masks.class_values import INTERPOLATED
 from flaxseg.data.types import IGNORE_LABEL, Color
 from flaxseg.errors import ArgumentError, DataError, UnknownColors, number_of
 
@@ -74,20 +75,27 @@ class ClassColors:
         position = np.searchsorted(keys[order], packed).clip(max=len(keys) - 1)
         unknown = keys[order][position] != packed
         if unknown.any():
-            raise self._unknown_colors_error(packed[unknown], packed.size, name)
+            occurring = [
+                self.colors[index]
+                for index in np.unique(classes[order][position[~unknown]])
+                if index < len(self.colors)
+            ]
+            raise self._unknown_colors_error(packed[unknown], packed.size, occurring, name)
         return classes[order][position]
 
-    def _unknown_colors_error(self, unknown: np.ndarray, num_pixels: int, name: str) -> UnknownColors:
+    def _unknown_colors_error(
+        self, unknown: np.ndarray, num_pixels: int, occurring: Sequence[Color], name: str
+    ) -> UnknownColors:
         counts, number = _most_frequent(unknown)
         rest = f" and {number - _MAX_SHOWN:,} more" if number > _MAX_SHOWN else ""
         return UnknownColors(
             f"{name}: {unknown.size / num_pixels:.2%} of its pixels have colors that belong to no class: "
-            f"{_listed(list(counts)[:_MAX_SHOWN])}{rest}. The classes have "
-            f"{_listed(self.colors[:_MAX_CLASSES_SHOWN])}; add each other color to `colors` (a class) or to "
-            "`ignore_colors`. Many colors along edges mean that the mask was resized with interpolation or saved as "
-            "JPEG; export such masks again",
+            f"{_listed(list(counts)[:_MAX_SHOWN])}{rest}",
+            remedy=f". The classes have {_listed(self.colors[:_MAX_CLASSES_SHOWN])}; add each other color to `colors` "
+            "(a class) or to `ignore_colors`, or correct `colors`" + (INTERPOLATED if number > _MAX_SHOWN else ""),
             counts=counts,
             colors=self.colors,
+            occurring=occurring,
             ignore_colors=self.ignore_colors,
         )
 

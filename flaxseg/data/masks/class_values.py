@@ -11,6 +11,12 @@ from flaxseg.data.types import IGNORE_LABEL
 from flaxseg.errors import ArgumentError, DataError, UnknownValues, number_of
 
 _MAX_INFERRED = 64
+_MANY = 8
+
+INTERPOLATED = (
+    ". So many along edges mean that the mask was resized with interpolation or saved as JPEG; export such masks again"
+)
+"""What many values or colors without a class in one mask mean."""
 
 MaskValue = int | tuple[int, ...]
 """The mask value of a class, or a tuple of its values if it has several."""
@@ -85,10 +91,10 @@ class ClassValues:
         noun, verb = ("value", "belongs") if len(unknown) == 1 else ("values", "belong")
         return UnknownValues(
             f"{name}: contains the mask {noun} {_format_values(unknown)} ({fraction:.2%} of its pixels), which {verb} "
-            f"to no class. The classes have the values {_format_values(class_values)}, and ignored are "
+            "to no class",
+            remedy=f". The classes have the values {_format_values(class_values)}, and ignored are "
             f"{_format_values(ignored) or 'none'}; for the datasets `folder` and `tfds`, add each other value to "
-            "`values` (a class) or to `ignore_values`. Unexpected values along edges mean that the mask was resized "
-            "with interpolation or saved as JPEG; export such masks again",
+            "`values` (a class) or to `ignore_values`" + (INTERPOLATED if len(unknown) > _MANY else ""),
             counts=counts,
             values=self.values,
             ignore_values=self.ignore_values,

@@ -154,11 +154,10 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     if jax.process_index() == 0:
         _warn(opened["train_split"])
     bad_examples = BadExamples(settings.skip_bad, print_line)
-    if settings.skip_bad:
-        opened = {
-            key: skip_bad_examples(dataset, bad_examples, settings[key], ignored=key == "eval_split")
-            for key, dataset in opened.items()
-        }
+    opened = {
+        key: skip_bad_examples(dataset, bad_examples, settings[key], ignored=key == "eval_split")
+        for key, dataset in opened.items()
+    }
     train, evaluation = opened["train_split"], opened.get("eval_split")
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
     _warn_of_large_batch(config.train.batch_size, len(train.source))

@@ -5,7 +5,7 @@ import pytest
 
 from flaxseg.data.masks.class_colors import ClassColors, colored_mask_error
 from flaxseg.data.types import IGNORE_LABEL
-from flaxseg.errors import DataError
+from flaxseg.errors import DataError, UnknownColors
 
 
 def test_each_pixel_gets_the_class_of_its_color_with_255_classes() -> None:
@@ -35,6 +35,16 @@ def test_a_similar_color_does_not_belong_to_a_class(near: tuple[int, int, int]) 
         DataError, match=r"m: 25\.00% of its pixels .* belong to no class: \({},{},{}\)\. ".format(*near)
     ):
         ClassColors(((1, 2, 3),)).to_classes(mask, name="m")
+
+
+@pytest.mark.parametrize(("number", "expected"), [(8, False), (9, True)])
+def test_only_many_unknown_colors_suggest_interpolation(number: int, expected: bool) -> None:
+    mask = np.array([[(0, 0, 0), (5, 5, 5), *((level, 7, 9) for level in range(number))]], np.uint8)
+    with pytest.raises(UnknownColors) as caught:
+        ClassColors(((0, 0, 0), (1, 1, 1)), ((5, 5, 5),)).to_classes(mask, name="m")
+    assert ("resized with interpolation" in str(caught.value)) == expected
+    assert str(caught.value).startswith(f"{caught.value.fact}. The classes have (0,0,0), (1,1,1); add each other color")
+    assert caught.value.occurring == {(0, 0, 0)}
 
 
 def test_the_most_frequent_colors_are_listed_first_and_the_rest_is_counted() -> None:
