@@ -46,6 +46,7 @@ def compiler_options(*, remat: bool = False, runs_once: bool = False, platform: 
 
     By default, XLA orders the operations such that independent ones can run at once. On the CPU, where most operations
     use all cores by themselves, this is no faster, and takes up to 1.8 times as much memory for intermediate results.
+    Of functions within functions, only the outermost `jax.jit` can have options.
 
     Args:
       remat: whether the program computes activations again, as networks of `flaxseg.rematerialize` do. XLA would
