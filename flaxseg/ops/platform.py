@@ -52,7 +52,7 @@ def compiler_options(*, remat: bool = False, runs_once: bool = False, platform: 
       remat: whether the program computes activations again, as networks of `flaxseg.rematerialize` do. XLA would
         otherwise merge the second computation with the first. With these, its default order takes less memory.
       runs_once: whether the program runs only once, such as `create_train_state`. It is then optimized less, which
-        takes a quarter of the time to compile.
+        takes a quarter to a half of the time to compile.
       platform: the platform that runs the program, such as "cpu"; "" for JAX's default. On all but the CPU, there is no
         option to set.
     """

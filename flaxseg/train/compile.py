@@ -92,7 +92,9 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
             out_shardings=Call(placement, everywhere, everywhere),
             compiler_options=options_of(run),
         ),
-        logits=jax.jit(functools.partial(predict_logits, model=model), compiler_options=compiler_options()),
+        logits=jax.jit(
+            functools.partial(predict_logits, model=model), compiler_options=compiler_options(platform=_platform(run))
+        ),
         score=score,
         label=jax.jit(
             functools.partial(predicted_label, scale=plan.scale),
@@ -104,7 +106,11 @@ def compile_run(run: Run, state: TrainState) -> Compiled:
 
 def options_of(run: Run) -> dict[str, Any]:
     """Returns the compiler's options for the training program of a run."""
-    return compiler_options(remat=run.model.remat != "none")
+    return compiler_options(remat=run.model.remat != "none", platform=_platform(run))
+
+
+def _platform(run: Run) -> str:
+    return run.loop.mesh.devices.flat[0].platform
 
 
 def training_program(run: Run) -> Callable[..., Call]:
