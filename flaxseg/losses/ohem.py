@@ -60,8 +60,8 @@ def ohem_cross_entropy(
     weights = pixel_weights(label, class_weights, logits.shape[-1])
     log_p, valid = target_log_probability(logits, label), valid_mask(label)
     min_count = jnp.ceil(min_kept * valid.sum().astype(jnp.float32)).astype(jnp.int32)
-    # Negated so that NaN, the result of an out-of-range label, is hard and reaches the loss.
-    hard = ~(jnp.exp(log_p) >= threshold) | _among_largest(-log_p, valid, min_count)
+    # NaN, the result of an out-of-range label, is hard, so that it reaches the loss.
+    hard = (jnp.exp(log_p) < threshold) | jnp.isnan(log_p) | _among_largest(-log_p, valid, min_count)
     return weighted_mean(-log_p, jnp.where(valid & hard, weights, 0.0))
 
 

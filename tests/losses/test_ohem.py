@@ -81,7 +81,9 @@ def test_extreme_logits():
 
 
 def test_an_out_of_range_label_yields_nan_even_if_no_pixel_is_hard():
-    assert np.isnan(ohem_cross_entropy(LOGITS, LABEL.at[0].set(7), threshold=0.0, min_kept=0.0))
+    loss = functools.partial(ohem_cross_entropy, threshold=0.0, min_kept=0.0)
+    assert np.isnan(loss(LOGITS, LABEL.at[0].set(7)))
+    assert np.isnan(jax.jit(loss)(LOGITS, LABEL.at[0].set(7)))
 
 
 @pytest.mark.parametrize(
