@@ -54,5 +54,5 @@ def test_flags_of_a_shell_are_overrides():
 
 
 def test_a_lone_quotation_mark_is_an_error():
-    with pytest.raises(ConfigError, match=r"^data\.options\.masks='a b: has a quotation mark without its counterpart; "):
+    with pytest.raises(ConfigError, match=r"^data\.options\.masks='a b: has a quotation mark without"):
         overrides_in("data.options.masks='a b")

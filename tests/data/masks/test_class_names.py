@@ -31,7 +31,7 @@ def test_names_are_given_directly_or_in_a_file(given, expected, tmp_path):
         (("(sky", "cat)"), "'(sky'"),
         ("[sky, cat]", "'[sky'"),
         ("sky,cat)", "'cat)'"),
-        ("'sky','cat'", '"\'sky\'"'),
+        ("'sky','cat'", "\"'sky'\""),
         ('("sky","cat")', "'(\"sky\"'"),
         ("names.txt", "'(sky'"),
     ],
