@@ -1,4 +1,4 @@
-"""The lines about the data, the checkpoints and the warm-up of a run, and the hyper-parameters that TensorBoard shows first."""
+"""The lines about data, checkpoints and warm-up of a run, and the hyper-parameters that TensorBoard shows first."""
 
 import dataclasses
 
