@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 from public_repositories import SEGFORMER, segformer_tensors, smp_config, smp_tensors, write_repository
 
+from flaxseg.config.files import load_config
 from flaxseg.config.schema import leaves
+from flaxseg.errors import DataError
 from flaxseg.main import main
 from flaxseg.train.parts.public_model import with_public_network
 
@@ -59,10 +61,8 @@ def configure(**fields):
     return names
 
 
-OPTIONS = {"depth": "", "width": ""}
-"""A network of `model` as it is."""
-
-UNET = {**OPTIONS, "model": "unet"}
+UNET = {"model": "unet"}
+FOLDER = {"dataset": "folder"}
 
 CASES = [
     ("dataset", "shapes", {}, {"data.name": "shapes"}),
@@ -71,52 +71,63 @@ CASES = [
     ("dataset", "folder", {}, {"data.name": "folder"}),
     ("folder", "", {}, {"data.dir": ""}),
     ("folder", "my data/pets", {}, {"data.dir": "my data/pets"}),
+    ("image_folder", "", FOLDER, {"data.name": "folder"}),
+    ("image_folder", "train/image", FOLDER, {"data.options.images": "train/image"}),
+    ("mask_folder", "", FOLDER, {"data.name": "folder"}),
+    ("mask_folder", "train/label", FOLDER, {"data.options.masks": "train/label"}),
+    ("class_names", "", FOLDER, {"data.name": "folder"}),
+    ("class_names", "cell, its wall", FOLDER, {"data.options.class_names": "cell, its wall"}),
+    ("resize", "", FOLDER, {"data.resize": "stretch"}),
+    ("resize", "keep", FOLDER, {"data.resize": "keep"}),
     ("image_size", "", {"dataset": "cityscapes"}, {"data.image_size": (512, 1024)}),
     ("image_size", "48, 64", {}, {"data.image_size": (48, 64)}),
-    ("batch_size", 16, {}, {"train.batch_size": 16}),
-    ("batch_size", 4, {}, {"train.batch_size": 4}),
+    ("batch_size", "", FOLDER, {"train.batch_size": 8}),
+    ("batch_size", "4", {}, {"train.batch_size": 4}),
     ("seed", 0, {}, {"seed": 0}),
     ("seed", 7, {}, {"seed": 7}),
-    ("augmentation_strength", 0.0, {"dataset": "folder"}, {"augment.flip": 0, "augment.scale": (1, 1)}),
-    ("augmentation_strength", 0.5, {}, {"augment.flip": 0.5, "augment.scale": (0.8, 1.3), "augment.contrast": 0.2}),
-    ("model", "plain_unet", {}, {"model.name": "plain_unet", "model.options.width": 16}),
-    ("model", "segformer", OPTIONS, {"model.name": "segformer"}),
+    ("augmentation_strength", "", FOLDER, {"augment.flip": 0.5, "augment.scale": (0.8, 1.3)}),
+    ("augmentation_strength", "0", FOLDER, {"augment.flip": 0, "augment.scale": (1, 1)}),
+    ("augmentation_strength", "0.5", {}, {"augment.flip": 0.5, "augment.scale": (0.8, 1.3), "augment.contrast": 0.2}),
+    ("model", "", {}, {"model.name": "plain_unet", "model.options.width": 16}),
+    ("model", "segformer", {}, {"model.name": "segformer"}),
     ("encoder", "", UNET, {"model.name": "unet"}),
     ("encoder", "mobilenet_v2", UNET, {"model.options.encoder": "mobilenet_v2"}),
     ("depth", "2", {}, {"model.options.depth": 2}),
     ("depth", "5", UNET, {"model.options.encoder_depth": 5}),
     ("width", "8", {}, {"model.options.width": 8}),
-    ("width", "64", {**OPTIONS, "model": "deeplabv3plus"}, {"model.options.decoder_channels": 64}),
-    ("width", "32", {**OPTIONS, "model": "fpn"}, {"model.options.segmentation_channels": 32}),
+    ("width", "64", {"model": "deeplabv3plus"}, {"model.options.decoder_channels": 64}),
+    ("width", "32", {"model": "fpn"}, {"model.options.segmentation_channels": 32}),
     ("kernel_size", "", {}, {"model.options.width": 16}),
     ("kernel_size", "5", {}, {"model.options.kernel_size": 5}),
     ("batch_norm", True, {}, {"model.options.width": 16}),
     ("batch_norm", False, {}, {"model.options.norm": "none"}),
-    ("batch_norm", False, {**OPTIONS, "model": "pspnet"}, {"model.options.use_batchnorm": False}),
+    ("batch_norm", False, {"model": "pspnet"}, {"model.options.use_batchnorm": False}),
     ("dropout", "0.1", {}, {"model.options.decoder_dropout": 0.1}),
-    ("dropout", "0.3", {**OPTIONS, "model": "fpn"}, {"model.options.dropout": 0.3}),
+    ("dropout", "0.3", {"model": "fpn"}, {"model.options.dropout": 0.3}),
     ("pretrained", "", UNET, {"model.pretrained": ""}),
     ("pretrained", "imagenet", UNET, {"model.pretrained": "imagenet"}),
     ("accept_license", False, {}, {"model.accept_license": False}),
     ("accept_license", True, {}, {"model.accept_license": True}),
+    ("loss", "", FOLDER, {"loss.cross_entropy": 1.0}),
     ("loss", "dice", {}, {"loss.dice": 1.0}),
     ("loss", "cross_entropy + dice", {}, {"loss.cross_entropy": 1.0, "loss.dice": 1.0}),
-    ("class_weights", "none", {}, {"class_weights": "none"}),
+    ("class_weights", "", {}, {"class_weights": "none"}),
     ("class_weights", "log", {}, {"class_weights": "log"}),
     ("metrics", "", {}, {"eval.metrics": ()}),
     ("metrics", "per_image, boundary", {}, {"eval.metrics": ("per_image", "boundary")}),
-    ("early_stop", 0, {}, {"train.early_stop": 0}),
-    ("early_stop", 200, {}, {"train.early_stop": 200}),
-    ("optimizer", "adamw", {}, {"optimizer.name": "adamw"}),
+    ("early_stop", "", {}, {"train.early_stop": 0}),
+    ("early_stop", "200", {}, {"train.early_stop": 200}),
+    ("optimizer", "", {}, {"optimizer.name": "adamw"}),
     ("optimizer", "sgd", {}, {"optimizer.name": "sgd"}),
-    ("learning_rate", 0.003, {}, {"optimizer.learning_rate": 0.003}),
-    ("learning_rate", 0.1, {}, {"optimizer.learning_rate": 0.1}),
-    ("epochs", 1.0, {}, {"train.epochs": 1.0, "train.steps": 0}),
-    ("epochs", 20.0, {}, {"train.epochs": 20.0, "train.steps": 0}),
-    ("evaluate_every", 100, {}, {"eval.every": 100}),
-    ("evaluate_every", 0, {}, {"eval.every": 0}),
+    ("learning_rate", "", {}, {"optimizer.learning_rate": 0.003}),
+    ("learning_rate", "0.1", {}, {"optimizer.learning_rate": 0.1}),
+    ("epochs", "", {}, {"train.steps": 700}),
+    ("epochs", "20", {}, {"train.epochs": 20.0, "train.steps": 0}),
+    ("evaluate_every", "", {}, {"eval.every": 350}),
+    ("evaluate_every", "0", {}, {"eval.every": 0}),
     ("more", "", {}, {"train.precision": "float32"}),
-    ("more", "train.precision=bfloat16 data.options.size='(32, 48)'", {}, {"train.precision": "bfloat16"}),
+    ("more", "train.precision=bfloat16 --config.data.options.size='(32, 48)'", {}, {"data.options.size": (32, 48)}),
+    ("more", "data.options.class_names=('cell', 'wall')", FOLDER, {"data.options.class_names": ("cell", "wall")}),
 ]
 """A field, its value, the values of other fields, and what keys of the configuration then are."""
 
@@ -141,8 +152,18 @@ def test_every_field_has_two_values():
     assert FIELDS.keys() > OTHERWISE
 
 
+@pytest.mark.parametrize("dataset", ["shapes", "oxford_iiit_pet", "cityscapes", "folder"])
+def test_empty_fields_leave_the_configuration_as_it_is(dataset):
+    own = load_config("pet" if dataset == "oxford_iiit_pet" else dataset)
+    assert list(leaves(configure(dataset=dataset)["config"])) == list(leaves(own))
+
+
 def test_the_name_of_a_run_is_its_folder():
     assert [configure(run_name=name)["workdir"] for name in ("a", "b")] == ["runs/a", "runs/b"]
+    assert [configure(dataset=name)["workdir"] for name in ("folder", "shapes:tiny")] == [
+        "runs/folder",
+        "runs/shapes-tiny",
+    ]
 
 
 def test_callbacks_are_named_by_a_key():
@@ -153,7 +174,7 @@ def test_callbacks_are_named_by_a_key():
 
 def test_a_public_network_fills_in_the_fields_that_are_empty(tmp_path):
     public = write_repository(tmp_path / "segformer", SEGFORMER, None)
-    config, _ = with_public_network(configure(**OPTIONS, pretrained=str(public))["config"])
+    config, _ = with_public_network(configure(pretrained=str(public))["config"])
     found = dict(leaves(config))
     assert (found["model.name"], found["model.options.encoder"]) == ("segformer", "mit_b0")
 
@@ -163,7 +184,7 @@ def test_a_public_network_fills_in_the_fields_that_are_empty(tmp_path):
     [
         ({**UNET, "kernel_size": "5"}, "config.model.options.kernel_size = 5: no such option"),
         ({"encoder": "resnet18"}, "config.model.options.encoder = 'resnet18': no such option"),
-        ({**OPTIONS, "model": "unett"}, "name = 'unett': unknown; did you mean 'unet'?"),
+        ({"model": "unett"}, "name = 'unett': unknown; did you mean 'unet'?"),
         ({**UNET, "width": "16"}, "config.model.options.decoder_channels = 16: must be of type tuple of int"),
         ({"loss": "dise"}, "config.loss = 'dise': unknown; did you mean 'dice'?"),
         ({"image_size": "64"}, "config.data.image_size = 64: must be a tuple of 2 integers"),
@@ -313,6 +334,16 @@ def folder(tmp_path):
     return str(tmp_path / "data")
 
 
+def test_a_dataset_that_cannot_be_trained_on_ends_the_run_below_its_report(folder, capsys):
+    names = configure(dataset="folder", folder=folder, more="--config.data.options.values='(0,2)'")
+    (inspection,) = (code for code in CODE if "inspect_dataset(" in code)
+    with pytest.raises(DataError, match="^the dataset cannot be trained on: repair what is listed above, with `more`"):
+        exec(inspection, names)
+    report = capsys.readouterr().out
+    assert "\nerror: " in report
+    assert report.endswith("This dataset cannot be trained on as it is: 3 errors.\n")
+
+
 OTHER_VALUES = [
     {
         "batch_size": 4, "seed": 3, "augmentation_strength": 0.8, "depth": "2", "width": "6", "kernel_size": "5",
@@ -320,7 +351,10 @@ OTHER_VALUES = [
         "metrics": "per_image, boundary", "early_stop": 4, "optimizer": "sgd", "learning_rate": 0.01, "epochs": 1.5,
         "evaluate_every": 0, "formats": "safetensors, stablehlo", "image_size": "32, 48",
     },
-    {"dataset": "folder", "model": "unet", "encoder": "resnet18", "depth": "", "width": "", "metrics": "calibration"},
+    {
+        "dataset": "folder", "model": "unet", "encoder": "resnet18", "depth": "", "width": "", "metrics": "calibration",
+        "image_folder": "images", "mask_folder": "masks", "class_names": "ground, square", "resize": "keep",
+    },
     {"dataset": "folder", "model": "fpn", "encoder": "mobilenet_v2", "depth": "4", "width": "32", "dropout": "0.1"},
 ]  # fmt: skip
 """Values of fields, other than those of SMALL, that networks are trained with; every field occurs."""
@@ -343,7 +377,7 @@ def test_the_notebook_trains_a_public_network(run, tmp_path, photo, kind):
         public = write_repository(tmp_path / "public", smp_config("Unet", "resnet18"), smp_tensors("unet", "resnet18"))
     else:
         public = write_repository(tmp_path / "public", SEGFORMER, segformer_tensors())
-    fields = {**SMALL, **OPTIONS, "pretrained": str(public), "accept_license": True}
+    fields = {**SMALL, "depth": "", "width": "", "pretrained": str(public), "accept_license": True}
     cells = run(**fields, run_name="public", photo=photo, show_tensorboard=False)
     assert_complete(cells, tmp_path, "public")
 

@@ -1,8 +1,11 @@
-"""The command-line flags of suggested settings."""
+"""The command-line flags of suggested settings, and the overrides in a line of them."""
 
+import re
+import shlex
 from typing import Any
 
 from flaxseg.config.files import override_flag
+from flaxseg.errors import ConfigError
 
 _KEYS = {
     "eval_split": "data.eval_split",
@@ -23,3 +26,36 @@ def flag(argument: str, value: Any) -> str:
         return f"--config={value}"
     key = _KEYS.get(argument, f"data.options.{argument}")
     return override_flag(key, value)
+
+
+_WORD = re.compile(r"""(?:'[^']*'|"[^"]*"|\S)+""")
+_BEGINS_WITH_KEY = re.compile(r"""['"]?(?:--config\.)?[\w.:]+=""")
+_HAS_PYTHON_VALUE = re.compile(r"[\w.:-]+=[(\[{]")
+
+
+def overrides_in(text: str) -> list[str]:
+    """Returns the overrides `key=value` in a text such as `train.steps=70 data.options.values=(0, 255)`.
+
+    Each may be a flag as a shell takes it, as in `--config.data.options.values='(0,255)'`: its quotes and the prefix
+    `--config.` are removed. A value that begins with a bracket is Python's, and keeps its quotes. Values may contain
+    spaces.
+
+    Raises:
+      ConfigError: a quotation mark without its counterpart.
+    """
+    items: list[str] = []
+    for word in _WORD.findall(text):
+        if items and not _BEGINS_WITH_KEY.match(word):
+            items[-1] += f" {word}"
+        else:
+            items.append(word)
+    return [_unquoted(item).removeprefix("--config.") for item in items]
+
+
+def _unquoted(item: str) -> str:
+    if _HAS_PYTHON_VALUE.match(item):
+        return item
+    try:
+        return " ".join(shlex.split(item))
+    except ValueError:
+        raise ConfigError(f"{item}: has a quotation mark without its counterpart; quote the whole value") from None

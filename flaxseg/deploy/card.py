@@ -54,9 +54,10 @@ def _title(given: ModelDescription, license: str | None) -> str:
     name = f"{given.name} with encoder {encoder}" if encoder else given.name
     kind = f"{given.channels} channels" if given.channels != 3 else "RGB"
     version = given.versions.get("flaxseg")
-    size = f"{given.image_size[0]} x {given.image_size[1]} pixels"
+    kind_of_image = "images" if given.resize == "stretch" else "crops"
+    size = f"{kind_of_image} of {given.image_size[0]} x {given.image_size[1]} pixels"
     stated = _plain(license) if license and license != NOT_STATED else _NO_LICENSE
-    training = f", trained with flaxseg {version} on images of {size}" if version or not given.source else ""
+    training = f", trained with flaxseg {version} on {size}" if version or not given.source else ""
     return (
         f"# {name}\n\nA semantic-segmentation network for {kind} images, with {given.num_classes} classes{training}."
         f"\n\nLicense of the weights: {stated}." + _origin(given)

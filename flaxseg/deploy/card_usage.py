@@ -20,13 +20,18 @@ def usage(given: ModelDescription, report: Mapping[str, Any]) -> str:
     parts = ["## Use"]
     (height, width), model = given.image_size, given.build()
     fill = round(float(np.mean(padding_value(model, given.channels))), 3)
-    values = {"height": height, "width": width, "scale": given.scale, "stride": stride_of(model), "fill": fill}
-    prepare = (_PHOTO + (_STRETCH if given.resize == "stretch" else _KEEP)).format(**values)
-    prepare = prepare if given.channels == 3 else _ANY
+    own_size = "their own size" if given.scale == 1 else f"{given.scale:g} times their own size"
+    values = {"height": height, "width": width, "scale": given.scale, "own_size": own_size, "stride": stride_of(model)}
+    prepare = _PHOTO + (_STRETCH if given.resize == "stretch" else _KEEP).format(**values, fill=fill)
     for name, entry in report["formats"].items():
-        finish = _finish(entry["output"], given) if given.channels == 3 else ""
-        image = '"photo.jpg"' if given.channels == 3 else "image"
-        code = _USAGE[name].format(output=entry["output"], prepare=prepare, finish=finish, image=image)
+        is_photo = given.channels == 3
+        code = _USAGE[name].format(
+            output=entry["output"],
+            pillow=_PILLOW if is_photo else "",
+            prepare=prepare if is_photo else _ANY,
+            finish=_finish(entry["output"], given) if is_photo else "",
+            image='"photo.jpg"' if is_photo else "image",
+        )
         parts.append(f"`{entry['file']}`:\n\n```python\n{code}```")
         if name != "safetensors":
             program = report["input"]
@@ -46,23 +51,30 @@ mask = model({image})  # uint8[H, W], class indices
 """,
     "stablehlo": """\
 import jax
-from flaxseg.deploy.stablehlo import read_stablehlo
-
-predict = jax.jit(read_stablehlo("FOLDER/model.stablehlo"))
-{output} = predict(images)  # float32[batch, height, width, channels]
-""",
+import numpy as np
+from jax import export
+{pillow}
+{prepare}
+# The file is the whole program: only JAX is needed to run it.
+with open("FOLDER/model.stablehlo", "rb") as file:
+    predict = jax.jit(export.deserialize(bytearray(file.read())).call)
+{output} = np.asarray(predict(image[None]))
+{finish}""",
     "onnx": """\
+import numpy as np
+import onnxruntime
+{pillow}
 {prepare}
 session = onnxruntime.InferenceSession("FOLDER/model.onnx")
 ({output},) = session.run(None, {{"image": image[None]}})
 {finish}""",
 }
 
-_PHOTO = """\
-import numpy as np
-import onnxruntime
+_PILLOW = """\
 from PIL import Image
+"""
 
+_PHOTO = """\
 photo = Image.open("photo.jpg").convert("RGB")
 """
 
@@ -73,7 +85,7 @@ image = np.asarray(photo.resize(({width}, {height}), Image.Resampling.BILINEAR),
 """
 
 _KEEP = """\
-# The network was trained on images at {scale:g} times their own size. The padding is cropped from the result.
+# The network was trained on images at {own_size}. The padding is cropped from the result.
 width, height = round(photo.width * {scale:g}), round(photo.height * {scale:g})
 image = np.asarray(photo.resize((width, height), Image.Resampling.BILINEAR), np.float32)
 image = np.pad(image, ((0, -height % {stride}), (0, -width % {stride}), (0, 0)), constant_values={fill})
@@ -94,8 +106,6 @@ mask = np.asarray(Image.fromarray(classes[0]).resize(photo.size, Image.Resamplin
 """
 
 _ANY = """\
-import onnxruntime
-
 image = ...  # float32[height, width, channels]
 """
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import functools
+import glob
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -14,11 +16,15 @@ from flaxseg.config.files import load_config, override
 from flaxseg.config.schema import default_config
 from flaxseg.config.validate import config_key, validate
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
+from flaxseg.data.sources.split_lists import SPLIT
 from flaxseg.data.splits import open_dataset
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.deploy.saved import SavedModel
 from flaxseg.deploy.trained import read_record
 from flaxseg.errors import ConfigError, DataError
+
+_PLACES = ("images", "masks", "split_list")
+"""The options of the dataset `folder` that say where its files are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +63,8 @@ def evaluation_config(
       overrides: strings `key=value`.
       data: a folder with the folders `images` and `masks`, to evaluate on instead. If the network was trained on the
         dataset `folder`, as its run or its exported folder records, the options of that dataset apply, such as the
-        values of the masks; otherwise the masks contain the indices of the network's classes.
+        values of the masks, and the names of its folders, if `data` has these; otherwise the masks contain the indices
+        of the network's classes.
 
     Raises:
       ConfigError: no configuration, or an invalid one.
@@ -134,7 +141,7 @@ def check_recorded_folder(config: ConfigDict, file: str) -> None:
 
 
 def note_on_training_images(saved: SavedModel, config: ConfigDict, split: str) -> str:
-    """Returns a warning if a network is evaluated on a folder that it was trained on; "" otherwise.
+    """Returns a warning if a network is evaluated on a folder of images that it was trained on; "" otherwise.
 
     Args:
       saved: the network.
@@ -143,8 +150,9 @@ def note_on_training_images(saved: SavedModel, config: ConfigDict, split: str) -
     """
     record = read_record(saved)
     trained = record.config.get("data", {})
-    same = trained.get("dir") and os.path.realpath(trained["dir"]) == os.path.realpath(config.data.dir)
-    if not same or split not in ("all", trained["train_split"]) or split == trained["eval_split"]:
+    if not trained.get("dir") or split not in ("all", trained["train_split"]) or split == trained["eval_split"]:
+        return ""
+    if _image_folder(trained, trained["train_split"]) != _image_folder(config.data, split):
         return ""
     own = f"; flaxseg evaluate {saved.folder}, without --data, takes those held out" if trained["eval_split"] else ""
     return (
@@ -177,6 +185,21 @@ def _select_folder(config: ConfigDict, directory: str, class_names: Sequence[str
         config.data.name = "folder"
         indices = {"values": tuple(range(len(class_names))), "class_names": tuple(class_names)}
         config.data.options = ConfigDict(indices, type_safe=False)
+    elif not _has_folders(directory, config.data.options) and _has_folders(directory, {}):
+        kept = {name: value for name, value in config.data.options.items() if name not in _PLACES}
+        config.data.options = ConfigDict(kept, type_safe=False)
     config.data.dir = directory
     if not any("{split}" in str(value) for value in config.data.options.values()):
         config.data.eval_split = "all"
+
+
+def _has_folders(directory: str, options: Mapping[str, Any]) -> bool:
+    """Returns whether a folder contains the folders of images and of masks, of any split, that options name."""
+    patterns = [str(options.get(name, name)).replace(SPLIT, "*") for name in ("images", "masks")]
+    return all(glob.glob(os.path.join(glob.escape(directory), pattern)) for pattern in patterns)
+
+
+def _image_folder(data: Mapping[str, Any], split: str) -> str:
+    """Returns the full path of the images of a split, or, of a dataset with fixed folders, one that stands for it."""
+    images = str(data.get("options", {}).get("images", "images"))
+    return os.path.realpath(os.path.join(data["dir"], images.replace(SPLIT, split)))

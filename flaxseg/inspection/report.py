@@ -11,6 +11,8 @@ from flaxseg.inspection.tables import class_table, facts_table
 Flag = Callable[[str, Any], str]
 """(argument, value) -> the flag of the command line that sets it, such as `--config.data.skip_bad=4`."""
 
+_OPTIONAL = "Optional settings: training works without them, and of several class weights, one is taken"
+
 _MAX_UNUSABLE_ON_PAGE = 500
 _MAX_UNUSABLE_ON_TERMINAL = 10
 
@@ -23,6 +25,7 @@ def terminal_text(inspection: Inspection, flag: Flag) -> str:
       flag: turns the arguments of settings into flags that can be pasted.
     """
     parts = [_aligned(rows) for rows in (facts_table(inspection), class_table(inspection)) if len(rows) > 1]
+    parts += [f"{_OPTIONAL}:"] if inspection.settings else []
     parts += [f"{setting.when}:\n  {_flags(setting, flag)}" for setting in inspection.settings]
     for finding in inspection.findings:
         lines = [f"{finding.severity}: {finding.text}"]
@@ -77,7 +80,7 @@ def html_page(inspection: Inspection, flag: Flag) -> str:
         body += ["<h2>Classes</h2>", _table_html(classes, _swatches(inspection))]
     if inspection.settings:
         items = [_setting_html(setting, flag) for setting in inspection.settings]
-        body += ["<h2>Suggested settings</h2>", "<ul>", *items, "</ul>"]
+        body += ["<h2>Optional settings</h2>", f"<p>{_OPTIONAL}:</p>", "<ul>", *items, "</ul>"]
     unusable = inspection.unusable
     if unusable:
         items = [f"<li>{escape(text)}</li>" for text in unusable[:_MAX_UNUSABLE_ON_PAGE]]

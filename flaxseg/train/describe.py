@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from flaxseg.config.changes import changed_keys
 from flaxseg.config.schema import leaves
 from flaxseg.data.class_weights import format_class_weights
+from flaxseg.data.memory import size_text
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import number_of
 from flaxseg.inference.description import ModelDescription
@@ -21,23 +22,26 @@ from flaxseg.report.hparams import HyperParameters
 from flaxseg.train.build import Run
 from flaxseg.train.parts.model import ModelPart
 from flaxseg.train.parts.optimization import warmup_of
+from flaxseg.train.step import TrainState
 
 _MAX_NAMED = 8
 """More classes than this are only counted."""
 
 
-def describe(run: Run, params: Any, *, dataset: str, precision: str, is_new: bool, is_brief: bool) -> dict[str, str]:
+def describe(
+    run: Run, shapes: TrainState, *, dataset: str, precision: str, is_new: bool, is_brief: bool
+) -> dict[str, str]:
     """Prints what a run trains on, and returns text tables of its parameters and class weights, by name.
 
     Args:
       run: the run.
-      params: the parameters of its network, or their shapes.
+      shapes: the shapes of its state.
       dataset: the name of the dataset.
       precision: the data type of the activations.
       is_new: whether the run begins at step 0.
       is_brief: print nothing, because another run that trains together with this one has printed the same.
     """
-    data, optim, devices = run.data, run.optim, run.loop.mesh.devices
+    data, optim, devices, params = run.data, run.optim, run.loop.mesh.devices, shapes.params
     tables = {
         "parameters": parameter_overview.get_parameter_overview(params, include_stats=False),
         "parameter_groups": format_groups(
@@ -52,6 +56,7 @@ def describe(run: Run, params: Any, *, dataset: str, precision: str, is_new: boo
         f"{_network(run.model)}: {parameter_overview.count_parameters(params):,} parameters"
         f"{_initial_weights(run.model) if is_new else ''}, {precision}, on {devices.size} x "
         f"{devices.flat[0].device_kind}",
+        *checkpoint_sizes(shapes, keep=run.loop.checkpoints.keep),
     ]
     if run.model.frozen is not None or not optim.recipe.multipliers.is_identity:
         lines.append(f"\n{tables['parameter_groups']}\n")
@@ -77,6 +82,17 @@ def describe_data(name: str, train: SegmentationDataset, evaluation: Segmentatio
         origin = f", {evaluation.selection.text}" if evaluation.selection else ""
         evaluated = f"{len(evaluation):,} to evaluate on{origin}"
     return f"{name}: {len(train):,} images to train on, {evaluated}, {_classes(train.class_names)}"
+
+
+def checkpoint_sizes(shapes: Any, *, keep: int) -> list[str]:
+    """Returns the line about the room that the checkpoints of a run take; none if none is saved.
+
+    Args:
+      shapes: the shapes of its state.
+      keep: the number of latest checkpoints that are kept, in addition to the best.
+    """
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    return [f"checkpoints: about {size_text(size)} each, at most {keep + 1} of them"] if keep else []
 
 
 def _classes(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from flaxseg.config.members import named_together
 from flaxseg.config.schema import leaves
 from flaxseg.data.memory import available_memory, size_text
 from flaxseg.data.types import Batch
-from flaxseg.errors import ConfigError
+from flaxseg.errors import ConfigError, number_of
 from flaxseg.train.accelerators import ACCELERATORS, Accelerator
 from flaxseg.train.build import Run, build
 from flaxseg.train.compile import Turn, compile_run
@@ -67,8 +67,9 @@ class DryRun:
         fits = f"about {self.largest_batch:,} examples" if self.largest_batch else "none"
         rows.append(("largest batch that fits (all devices)", fits))
         lines = [self.title, "", "for each device", *(f"  {name:<38} {value}" for name, value in rows)]
-        lines += ["", f"least time of an epoch of {self.steps_per_epoch:,} steps, on as many devices"]
-        lines += [f"  {each.name:<38} {self.seconds_per_epoch(each):,.1f} s" for each in ACCELERATORS.values()]
+        epoch = f"an epoch of {number_of(self.steps_per_epoch, 'step')}"
+        lines += ["", f"least time of {epoch}, on as many devices; there is no estimate for CPUs"]
+        lines += [f"  {each.name:<38} {_seconds_text(self.seconds_per_epoch(each))}" for each in ACCELERATORS.values()]
         return "\n".join(lines)
 
 
@@ -114,6 +115,11 @@ def dry_run(config: ConfigDict) -> DryRun:
         steps_per_epoch=max(len(run.data.train.source) // call.batch_size, 1),
         bfloat16=config.train.precision == "bfloat16",
     )
+
+
+def _seconds_text(seconds: float) -> str:
+    """Returns a time with at least two significant digits, such as `0.031 s` or `1,234.5 s`."""
+    return f"{seconds:,.1f} s" if seconds >= 1 else f"{seconds:.2g} s"
 
 
 def step_cost(run: Run, state: Any, first: Batch, batch_size: int) -> ProgramCost:

@@ -187,7 +187,7 @@ def open_run(
     shapes = abstract_state(run)
     tables = describe(
         run,
-        shapes.params,
+        shapes,
         dataset=config.data.name,
         precision=config.train.precision,
         is_new=checkpoints.latest_step is None,

@@ -6,9 +6,12 @@ import sys
 import types
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from exported_networks import trained
+from jax import export
 from PIL import Image
 
 from flaxseg.deploy.card import model_card
@@ -135,6 +138,17 @@ def check_snippet(snippet, folder, monkeypatch, *, size, output):
     np.testing.assert_array_equal(np.delete(found["mask"], range(28, 32), 1), np.delete(expected, range(28, 32), 1))
 
 
+def brightness_program(size, output):
+    """Returns a file of `jax.export` that computes what `Session` does, for images of one size."""
+
+    def program(image):
+        brightness = image.mean(-1) - 127
+        return (brightness > 0).astype(np.uint8) if output == "classes" else jnp.stack([-brightness, brightness], -1)
+
+    shape = jax.ShapeDtypeStruct((1, *size, 3), np.float32)
+    return bytes(export.export(jax.jit(program))(shape).serialize())
+
+
 @pytest.mark.parametrize("output", ["logits", "probabilities", "classes"])
 @pytest.mark.parametrize(("changes", "size"), [({}, (64, 96)), ({"resize": "keep", "scale": 0.5}, (16, 22))])
 def test_the_code_for_an_onnx_file_gives_a_mask_of_the_photo(output, changes, size, tmp_path, monkeypatch):
@@ -144,6 +158,34 @@ def test_the_code_for_an_onnx_file_gives_a_mask_of_the_photo(output, changes, si
     # Where none is named, Pillow resizes photos by another filter than the network was trained on.
     assert snippet.count(".resize(") == snippet.count("Image.Resampling.")
     check_snippet(snippet, tmp_path, monkeypatch, size=size, output=output)
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "output"),
+    [({}, (64, 96), "classes"), ({"resize": "keep", "scale": 0.5}, (16, 22), "logits")],
+)
+def test_the_code_for_a_stablehlo_file_needs_no_flaxseg(changes, size, output, tmp_path, monkeypatch):
+    report = REPORT | {"formats": {"stablehlo": REPORT["formats"]["onnx"] | {"output": output}}}
+    card = model_card(dataclasses.replace(DESCRIPTION, **changes), TrainingRecord(), report)
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert "import flaxseg" not in snippet and "from flaxseg" not in snippet
+    (tmp_path / "FOLDER").mkdir()
+    (tmp_path / "FOLDER" / "model.stablehlo").write_bytes(brightness_program(size, output))
+    check_snippet(snippet, tmp_path, monkeypatch, size=size, output=output)
+
+
+@pytest.mark.parametrize(
+    ("changes", "trained_on", "resized_by"),
+    [
+        ({}, "on images of 64 x 96 pixels.", None),
+        ({"resize": "keep"}, "on crops of 64 x 96 pixels.", "at their own size. The padding"),
+        ({"resize": "keep", "scale": 0.5}, "on crops of 64 x 96 pixels.", "at 0.5 times their own size. The padding"),
+    ],
+)
+def test_the_size_of_the_training_images_is_stated(changes, trained_on, resized_by):
+    card = model_card(dataclasses.replace(DESCRIPTION, **changes), TrainingRecord(), REPORT)
+    assert trained_on in card
+    assert resized_by is None or f"# The network was trained on images {resized_by}" in card
 
 
 def test_the_code_in_the_documentation_gives_a_mask_of_the_photo(tmp_path, monkeypatch):

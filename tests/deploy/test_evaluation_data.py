@@ -40,5 +40,24 @@ def test_a_note_says_that_the_network_was_trained_on_the_images(tmp_path, monkey
     assert note.endswith(f"; flaxseg evaluate {tmp_path / 'run'}, without --data, takes those held out")
     assert not note_on_training_images(saved, evaluation_config(saved), "val")
     assert not note_on_training_images(saved, evaluation_config(saved, data="others"), "all")
+    unseen = evaluation_config(saved, data="photos", overrides=["data.options.images=test"])
+    assert not note_on_training_images(saved, unseen, "all")
+    elsewhere = evaluation_config(saved, data=".", overrides=["data.options.images=photos/images"])
+    assert note_on_training_images(saved, elsewhere, "all") == note
     everything = saved_with(tmp_path / "all", dir="photos", train_split="all", eval_split="")
     assert note_on_training_images(everything, config, "all").endswith("so that the scores are too high")
+
+
+def test_a_folder_without_the_folders_of_the_run_is_read_as_images_and_masks(tmp_path):
+    saved = saved_with(
+        tmp_path / "run",
+        **{"options.images": "train/image", "options.masks": "{split}/label", "options.values": "(0,255)"},
+    )
+    for folder in ("other/images", "other/masks", "same/train/image", "same/test/label", "same/images", "same/masks"):
+        (tmp_path / folder).mkdir(parents=True)
+    found = evaluation_config(saved, data=str(tmp_path / "other")).data
+    assert (found.options.to_dict(), found.eval_split) == ({"values": (0, 255)}, "all")
+    for name in ("same", "neither"):
+        found = evaluation_config(saved, data=str(tmp_path / name)).data
+        expected = {"images": "train/image", "masks": "{split}/label", "values": (0, 255)}
+        assert (found.options.to_dict(), found.eval_split) == (expected, "val")

@@ -1,14 +1,16 @@
-"""The lines about the data and the warm-up of a run, and the hyper-parameters that TensorBoard shows first."""
+"""The lines about data, checkpoints and warm-up of a run, and the hyper-parameters that TensorBoard shows first."""
 
 import dataclasses
 
+import jax
 import made_datasets
+import numpy as np
 import pytest
 from saved_run import DESCRIPTION
 
 from flaxseg.config.files import load_config
 from flaxseg.data.types import Selection
-from flaxseg.train.describe import describe_data, hyper_parameters, shortened_warmup
+from flaxseg.train.describe import checkpoint_sizes, describe_data, hyper_parameters, shortened_warmup
 
 
 def test_the_line_about_the_data_says_where_the_images_to_evaluate_on_come_from():
@@ -21,6 +23,12 @@ def test_the_line_about_the_data_says_where_the_images_to_evaluate_on_come_from(
     assert describe_data("pets", train, selected) == (
         f"pets: 3 images to train on, 1 to evaluate on, from lists/val.txt, {classes}"
     )
+
+
+def test_the_room_that_checkpoints_take_is_that_of_the_state():
+    shapes = {"params": jax.ShapeDtypeStruct((1024, 256), np.float32), "step": jax.ShapeDtypeStruct((), np.int32)}
+    assert checkpoint_sizes(shapes, keep=2) == ["checkpoints: about 1.0 MiB each, at most 3 of them"]
+    assert checkpoint_sizes(shapes, keep=0) == []
 
 
 @pytest.mark.parametrize(

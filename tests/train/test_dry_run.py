@@ -1,5 +1,7 @@
 """What a run would need, without running it: memory, operations and communication of each device."""
 
+import dataclasses
+
 import jax
 import pytest
 
@@ -58,6 +60,18 @@ def test_the_estimate_is_the_slower_of_arithmetic_and_memory(found):
     seconds = found.seconds_per_epoch
     assert seconds(Accelerator("fast memory", 1e9, 1e6, 1e30)) == found.step.flops / 1e6
     assert seconds(Accelerator("slow memory", 1e30, 1e30, 1e6)) == found.step.bytes_accessed / 1e6
+
+
+def test_short_times_have_two_digits(found):
+    step = dataclasses.replace(found.step, flops=0.0, bytes_accessed=1.2e9)
+    for steps, title, time in (
+        (1, "1 step", "0.00025 s"),
+        (100, "100 steps", "0.025 s"),
+        (10_000_000, "10,000,000 steps", "2,500.0 s"),
+    ):
+        text = str(dataclasses.replace(found, step=step, steps_per_epoch=steps))
+        assert f"\nleast time of an epoch of {title}, on as many devices; there is no estimate for CPUs\n" in text
+        assert f"  {'NVIDIA H200':<38} {time}\n" in text
 
 
 def test_the_command_prints_it_and_writes_nothing(found, capsys, tmp_path, monkeypatch):

@@ -99,7 +99,8 @@ def folder(
       colors: for colored masks, the (red, green, blue) of each class; also the palette.
       ignore_colors: for colored masks, the colors of ignored pixels.
       class_names: name of each class in the order of their values, or the path of a text file with one on each line.
-      palette: display color of each class; the default is the palette of the mask files, or a fixed one.
+      palette: display color of each class; the default is the palette of the mask files, or a fixed one. Overlays leave
+        class 0 untinted where its color is nearly black.
       value_range: (low, high) or one such pair per channel: stored values that become 0 and 255.
       channels: 1 or 3 to convert every image to gray or RGB; 0 to keep the channels of the files.
       max_megapixels: images and masks of more million pixels are rejected before they are decoded.
