@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from logged_events import events
 from recorded_run import __file__ as PROGRAM
+from representatives import representatives
 
 from flaxseg import doctor
 
@@ -37,6 +38,7 @@ NAMED = [
     ["event"],
     ["first step", "take-over"],
     ["stop in evaluation", "scores added"],
+    ["first manifest", "half deleted", "manifest"],
 ]
 """Stages of `recorded_run`: each process of a run ends at the next one, and a last process at none."""
 
@@ -135,15 +137,7 @@ def test_a_run_that_is_not_killed_does_what_is_compared(whole):
     assert {"/params/head/kernel/", "/ema_params/head/kernel/", "/step"} <= found["state"]["devices"].keys()
 
 
-def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(whole, tmp_path, record_property):
-    stages = ["first manifest", "half deleted", "manifest"]
-    kill_at(tmp_path, *stages)
-    check(tmp_path, whole[0])
-    record_property("figure", figure(len(stages), whole[0]))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("stages", NAMED, ids=" and ".join)
+@pytest.mark.parametrize("stages", representatives(NAMED, [["half deleted"]]), ids=" and ".join)
 def test_a_run_that_is_killed_at_a_stage_ends_as_one_that_was_not(whole, tmp_path, stages, record_property):
     kill_at(tmp_path, *stages)
     check(tmp_path, whole[0])
