@@ -101,6 +101,7 @@ def test_two_processes_that_cache_features_train_as_one(tmp_path):
     np.testing.assert_allclose(first["head"], one.state.params["head"]["kernel"], atol=1e-5)
 
 
+@pytest.mark.long
 def test_both_processes_are_refused_a_directory_in_use(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
