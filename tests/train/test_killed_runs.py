@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from logged_events import events
 from recorded_run import __file__ as PROGRAM
-from representatives import representatives
 
 from flaxseg import doctor
 
@@ -127,6 +126,7 @@ def whole(tmp_path_factory):
     return finish(folder), time.monotonic() - begin
 
 
+@pytest.mark.long
 def test_a_run_that_is_not_killed_does_what_is_compared(whole):
     found, _ = whole
     assert [row["step"] for row in found["steps"]] == list(range(1, 11))
@@ -137,7 +137,8 @@ def test_a_run_that_is_not_killed_does_what_is_compared(whole):
     assert {"/params/head/kernel/", "/ema_params/head/kernel/", "/step"} <= found["state"]["devices"].keys()
 
 
-@pytest.mark.parametrize("stages", representatives(NAMED, [["half deleted"]]), ids=" and ".join)
+@pytest.mark.long
+@pytest.mark.parametrize("stages", NAMED, ids=" and ".join)
 def test_a_run_that_is_killed_at_a_stage_ends_as_one_that_was_not(whole, tmp_path, stages, record_property):
     kill_at(tmp_path, *stages)
     check(tmp_path, whole[0])

@@ -250,7 +250,8 @@ def falling_scores():
         yield
 
 
-SEVEN_STEPS = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1", "log.images=0"]
+SEVEN_STEPS = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
+SEVEN_STEPS += ["log.images=0", "mesh.data=1"]
 
 
 @pytest.fixture(scope="module")
@@ -309,9 +310,10 @@ class SignalAt(Callback):
 
 
 def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
-    settings = ["data.eval_split=", "checkpoint.every=3", "optimizer.warmup_steps=3", "log.images=0", "train.steps=4"]
+    settings = ["data.eval_split=", "checkpoint.every=3", "optimizer.warmup_steps=3", "log.images=0", "mesh.data=1"]
     recorder = Recorder()
-    result = train_and_evaluate(load_config("configs/shapes.py:tiny", settings), tmp_path, callbacks=[recorder])
+    config = load_config("configs/shapes.py:tiny", [*settings, "train.steps=4"])
+    result = train_and_evaluate(config, tmp_path, callbacks=[recorder])
     assert (result.scores, result.best_step, result.stopped_by) == (None, None, 0)
     assert recorder.events == [
         ("start", 0),
@@ -328,7 +330,7 @@ def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
     first = open_dataset("shapes", "train", options={"size": (32, 32), "count": 16}).source[0]
     np.testing.assert_array_equal(read_samples(tmp_path / "samples.npz")[0].image, first["image"])
     assert [*json.loads((tmp_path / "data.json").read_text())] == ["train"]
-    longer = load_config("configs/shapes.py:tiny", [*settings[:4], "train.steps=6"])
+    longer = load_config("configs/shapes.py:tiny", [*settings, "train.steps=6"])
     last = train_and_evaluate(longer, tmp_path, callbacks=[SignalAt(6)])
     # A signal in the last step changes nothing; in the first step of a process, it would end it at once.
     assert (int(last.state.step), last.stopped_by, last.scores) == (6, 0, None)
@@ -421,7 +423,6 @@ loop.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys
 """
 
 
-@pytest.mark.long
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     """With augmentation, several losses and dropout; `test_killed_runs` kills at any moment.
 
