@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import WeightsError
 from flaxseg.models import unet
@@ -148,10 +149,10 @@ def test_a_block_by_hand(squeeze, activation):
     layer = functools.partial(ConvNormAct, activation=activation, epsilon=1e-3)
     module = _Block(block, layer, squeeze=squeeze, rate=0.0)
     x = jax.random.normal(jax.random.key(0), (1, 1, 1, 8))
-    params = module.init(jax.random.key(1), x, train=False)["params"]
+    params = compiled(module.init)(jax.random.key(1), x, train=False)["params"]
     assert ("squeeze" in params) is squeeze
-    variables = module.init(jax.random.key(1), x, train=False)
-    found = module.apply(variables, x, train=False)[0, 0, 0]
+    variables = compiled(module.init)(jax.random.key(1), x, train=False)
+    found = compiled(module.apply)(variables, x, train=False)[0, 0, 0]
 
     # With an image of one pixel, only the center of the depthwise kernel matters; means are 0 and variances 1.
     normal = 1 / math.sqrt(1 + 1e-3)
