@@ -46,11 +46,12 @@ def compiler_options(*, remat: bool = False, runs_once: bool = False, platform: 
 
     By default, XLA orders the operations such that independent ones can run at once. On the CPU, where most operations
     use all cores by themselves, this is no faster, and takes up to 1.8 times as much memory for intermediate results.
-    Of functions within functions, only the outermost `jax.jit` can have options.
+    It also merges computations that `jax.lax.optimization_barrier` keeps apart to save memory, in `train_step` and in
+    rematerialization. Of functions within functions, only the outermost `jax.jit` can have options.
 
     Args:
-      remat: whether the program computes activations again, as networks of `flaxseg.rematerialize` do. XLA would
-        otherwise merge the second computation with the first. With these, its default order takes less memory.
+      remat: whether the program computes activations again, as networks of `flaxseg.rematerialize` do. XLA's default
+        order then takes less memory.
       runs_once: whether the program runs only once, such as `create_train_state`. It is then optimized less, which
         takes a quarter to a half of the time to compile.
       platform: the platform that runs the program, such as "cpu"; "" for JAX's default. On all but the CPU, there is no
@@ -60,6 +61,5 @@ def compiler_options(*, remat: bool = False, runs_once: bool = False, platform: 
         return {}
     if runs_once:
         return {"xla_backend_optimization_level": "1"}
-    if remat:
-        return {"xla_disable_hlo_passes": "cse_barrier_expander"}
-    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    options = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    return options if remat else options | {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}

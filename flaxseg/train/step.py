@@ -154,7 +154,8 @@ def train_step(
 
     gradient = loss_and_gradient(state, batch, dropout_key, model=model, loss_fn=loss_fn, options=options)
     (loss, (parts, batch_stats, logits)), grads = gradient
-    updates, opt_state = optax.with_extra_args_support(tx).update(grads, state.opt_state, state.params, value=loss)
+    grads = jax.lax.optimization_barrier(grads)  # used several times below, so not to be computed where it is used
+    updates, opt_state = _update(state, grads, loss, tx=tx)
     params = optax.apply_updates(state.params, updates)
     new_state = TrainState(
         step=state.step + 1,
@@ -212,6 +213,20 @@ def loss_and_gradient(
         return loss, (parts, batch_stats, logits)
 
     return jax.value_and_grad(objective, has_aux=True)(state.params)
+
+
+def _update(
+    state: TrainState, grads: Any, loss: jax.Array, *, tx: optax.GradientTransformation
+) -> tuple[Any, optax.OptState]:
+    """Returns the update of the parameters and the new state of the optimizer, each computed by itself.
+
+    Nothing may change before the whole update is known to be finite. Computed together with the update, the optimizer's
+    new state would wait for that beside the old one; computed again, it replaces the old one in one pass.
+    """
+    update = jax.jit(optax.with_extra_args_support(tx).update)  # traced once
+    updates, _ = update(grads, state.opt_state, state.params, value=loss)
+    _, opt_state = update(jax.lax.optimization_barrier(grads), state.opt_state, state.params, value=loss)
+    return updates, opt_state
 
 
 def step_keys(key: jax.Array, step: jax.Array | int) -> tuple[jax.Array, jax.Array]:

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from flaxseg import (
     StepOptions,
+    compiler_options,
     create_train_state,
     eval_step,
     make_augment,
@@ -212,6 +213,18 @@ def test_any_mesh_gives_the_results_of_one_device(network, batch, one_device, pa
 
 def test_the_step_compiles_once(one_device):
     assert one_device[3]._cache_size() == 1
+
+
+def test_a_step_keeps_only_the_gradient_and_the_update_beside_the_state():
+    parts = {"model": plain_unet(num_classes=2, width=32, depth=3), "tx": optax.adamw(0.1)}
+    image = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.uint8)
+    batch = {"image": image, "label": jax.ShapeDtypeStruct((1, 8, 8), jnp.uint8)}
+    state = jax.eval_shape(partial(create_train_state, **parts), jax.random.key(0), image)
+    step = partial(train_step, loss_fn=weighted_sum({"cross_entropy": 1.0}), **parts)
+    lowered = jax.jit(step, donate_argnums=0).lower(state, batch, jax.eval_shape(lambda: jax.random.key(0)))
+    program = lowered.compile(compiler_options=compiler_options())
+    parameters = sum(4 * leaf.size for leaf in jax.tree.leaves(state.params))
+    assert program.memory_analysis().temp_size_in_bytes < 2.1 * parameters
 
 
 def test_random_draws_differ_between_steps_and_repeat_exactly(network, state, batch):
