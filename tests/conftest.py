@@ -27,7 +27,7 @@ os.environ["XLA_FLAGS"] = " ".join(XLA_FLAGS)
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="flaxseg-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     # A size limit makes jax lock the cache, so that no process reads a program that another is writing.
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = "1000000000"
@@ -70,6 +70,30 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} does not exist, so photographs are not tested")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_without_eviction() -> Iterator[None]:
+    """Lets the cache of compiled programs grow: to keep its size, jax reads all its files whenever it adds one."""
+    from jax._src import lru_cache
+
+    with unittest.mock.patch.object(lru_cache.LRUCache, "_evict_if_needed"):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_confusion_figures() -> Iterator[None]:
+    """Draws the confusion matrix of each evaluation as an image of its counts, because a figure takes half a second."""
+    import numpy as np
+
+    from flaxseg.report import tensorboard
+
+    def drawn(counts: Any, class_names: Any) -> Any:
+        percent = 100 * (counts / np.maximum(counts.sum(1, keepdims=True), 1))
+        return np.kron(percent.astype(np.uint8)[..., None], np.ones((8, 8, 3), np.uint8))
+
+    with unittest.mock.patch.object(tensorboard, "confusion_figure", drawn):
+        yield
 
 
 @pytest.fixture(scope="module")

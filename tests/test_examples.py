@@ -45,9 +45,9 @@ def test_an_example_is_short_and_says_how_it_is_run(path):
 
 def test_custom_loop_learns(capsys):
     main = runpy.run_path("examples/custom_loop.py")["main"]
-    untrained, trained = main(steps=1), main(steps=40)
-    assert trained > untrained + 0.05
-    assert "after 40 steps: {'loss':" in capsys.readouterr().out
+    # It is 0.08 after the first step.
+    assert main(steps=20) > 0.13
+    assert "after 20 steps: {'loss':" in capsys.readouterr().out
 
 
 def test_a_dataset_of_ones_own_is_trained_on(example, tmp_path):
@@ -110,12 +110,14 @@ def test_fine_tuning_a_public_network_and_a_run_of_its_own(example, tmp_path, ca
     assert tuned > 0.4
 
 
-def test_an_ensemble_is_better_than_its_members_and_these_are_what_single_networks_are(example):
-    ensemble = example("ensemble")
+def test_an_ensemble_is_better_than_its_members_and_these_are_what_single_networks_are(example, monkeypatch):
+    ensemble, trained = example("ensemble"), []
+    train = ensemble.train
+    monkeypatch.setattr(ensemble, "train", lambda *given: trained.append(train(*given)) or trained[0])
     scores = ensemble.main(members=2, steps=10)
     assert scores["loss"] < scores["member_loss"] - 1e-3
     assert 0 < scores["disagreement"] < 1
-    states = ensemble.train(members=2, steps=1)
+    (states,) = trained
     image = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3)).astype(np.uint8)
     both = ensemble.member_probabilities(states, image)
     assert np.abs(both[0] - both[1]).max() > 1e-3

@@ -62,7 +62,7 @@ def test_the_size_of_pages_is_explained(monkeypatch, mode, value, expected):
     assert host_memory.page_size() == expected
 
 
-@pytest.mark.parametrize("value", [None, "glibc.malloc.check=0"])
+@pytest.mark.parametrize("value", [pytest.param(None, marks=pytest.mark.long), "glibc.malloc.check=0"])
 def test_a_command_keeps_its_arguments_and_its_process(value):
     environment = {name: text for name, text in os.environ.items() if name != "GLIBC_TUNABLES"}
     environment |= {} if value is None else {"GLIBC_TUNABLES": value}

@@ -47,11 +47,11 @@ def folder_flags(root, *more):
     places = (f"--config.data.dir={root}", f"{options}images={{split}}", f"{options}masks={{split}}annot")
     small = ["--config.data.image_size=(8,8)", "--config.train.batch_size=2", "--config.data.num_threads=2"]
     # Without augmentation there is nothing to compile.
-    small += ["--config.augment.scale=(1.0,1.0)", *(f"--config.augment.{name}=0" for name in OFF)]
-    return ["--config=configs/folder.py", *places, *small, *more]
+    return ["--config=configs/folder.py", *places, *small, *WITHOUT_AUGMENTATION, *more]
 
 
-OFF = ("flip", "brightness", "contrast")
+WITHOUT_AUGMENTATION = ["--config.augment.scale=(1.0,1.0)"]
+WITHOUT_AUGMENTATION += [f"--config.augment.{name}=0" for name in ("flip", "brightness", "contrast")]
 
 NAMES = "--config.data.options.class_names=('sky','cat','dog')"
 
@@ -303,7 +303,7 @@ def test_suggested_colors_repair_the_finding(tmp_path, capsys):
 
 
 def test_only_earlier_reports_are_overwritten(tmp_path, capsys):
-    arguments = ["--config=configs/shapes.py:tiny", "--images=0", f"--output={tmp_path}"]
+    arguments = ["--config=configs/shapes.py:tiny", "--images=0", f"--output={tmp_path}", *WITHOUT_AUGMENTATION]
     (tmp_path / "index.html").write_text("mine")
     assert main(arguments) == 1
     assert "contains index.html, which inspect_data did not write; name another directory" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from representatives import representatives
 
 ARGUMENTS = {
     "main": ["--config=configs/shapes.py:tiny", "--config.train.steps=1000000"],
@@ -17,7 +18,7 @@ ARGUMENTS = {
 }
 
 
-@pytest.mark.parametrize("command", ARGUMENTS)
+@pytest.mark.parametrize("command", representatives(ARGUMENTS, ("main", "predict")))
 def test_an_interrupt_while_a_command_starts_ends_it_with_one_line(command, tmp_path):
     arguments = [*ARGUMENTS[command], f"--workdir={tmp_path / 'run'}"] if command == "main" else ARGUMENTS[command]
     # Python says which module it imports, so that the moment does not depend on the speed of the machine.

@@ -121,6 +121,7 @@ def test_a_signal_stops_with_a_checkpoint(tmp_path, number):
     command = [sys.executable, "-m", "flaxseg.main", "--config=configs/shapes.py:tiny", f"--workdir={tmp_path}/run"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     settings = ["--config.train.steps=100000", "--config.eval.every=100000", "--config.checkpoint.every=5"]
+    settings += ["--config.log.writer=tensorboard"]  # Without importing TensorFlow.
     process = subprocess.Popen([*command, *settings], **pipes)
     while not (tmp_path / "run" / "checkpoints" / "5").exists():
         assert process.poll() is None

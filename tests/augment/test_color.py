@@ -1,5 +1,7 @@
 """Color changes: by hand where possible, their invariants, and their ranges."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +21,12 @@ def images():
 
 
 def changed(image, key=KEY, **strengths):
-    return np.asarray(make_color_transform(**strengths)(key, image))
+    return np.asarray(compiled(tuple(strengths.items()))(key, image))
+
+
+@functools.cache
+def compiled(strengths):
+    return jax.jit(make_color_transform(**dict(strengths)))
 
 
 def test_strength_zero_is_the_identity(images):

@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from representatives import representatives
 
 from flaxseg.augment import canvas_size, make_augment
 from flaxseg.data.crops import cut_canvases
@@ -24,8 +25,13 @@ def crops(size, offsets, scale, **strengths):
     offsets = np.asarray(offsets, np.float32)
     canvas = canvas_size(CROP, scale, keep=True)
     batch = cut_canvases([ramp(size)] * len(offsets), offsets, canvas)
-    augmented = jax.jit(make_augment(crop_size=CROP, scale=scale, **strengths))(jax.random.key(0), batch)
+    augmented = compiled(scale, tuple(strengths.items()))(jax.random.key(0), batch)
     return np.asarray(augmented["image"]), np.asarray(augmented["label"])
+
+
+@functools.cache
+def compiled(scale, strengths):
+    return jax.jit(make_augment(crop_size=CROP, scale=scale, **dict(strengths)))
 
 
 @functools.cache
@@ -58,7 +64,7 @@ def test_at_scale_1_crops_are_parts_of_the_image_and_reach_its_edges(size) -> No
 
 
 @pytest.mark.parametrize("size", [(12, 16), (13, 17), (40, 50), (20, 90)])
-@pytest.mark.parametrize("zoom", [0.5, 0.8, 1.0, 1.5])
+@pytest.mark.parametrize("zoom", representatives([0.5, 0.8, 1.0, 1.5], [0.5, 1.5]))
 def test_a_crop_lies_within_the_image_wherever_it_fits(size, zoom) -> None:
     # The range admits this zoom only, apart from the canvas, which has to hold the smallest scale.
     offsets = np.asarray([*CORNERS, *OFFSETS], np.float32)

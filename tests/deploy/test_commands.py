@@ -188,8 +188,8 @@ def test_predict_writes_masks_overlays_probabilities_and_a_summary(run, photos, 
 
 def test_an_ensemble_is_evaluated_and_predicts_with_its_uncertainty(run, photos, tmp_path, capsys):
     paths = [str(run[0] / "checkpoints" / step) for step in ("2", "4")]
-    copies = ["--scales=1,1.5", "--flips=horizontal"]
-    model = flaxseg.load(paths, scales=(1.0, 1.5), flips=("horizontal",))
+    copies = ["--flips=horizontal"]
+    model = flaxseg.load(paths, flips=("horizontal",))
     assert evaluate.main([*paths, *copies, "--config", str(run[0]), "--json", str(tmp_path / "s.json")]) == 0
     counts = json.loads((tmp_path / "s.json").read_text())["confusion"]
     assert counts == model.evaluate(run[1].data.evaluation).confusion.counts.tolist()

@@ -19,7 +19,7 @@ def saved(tmp_path_factory):
     return flaxseg.load(directory).members[0]
 
 
-@pytest.mark.parametrize("resize", ["stretch", "keep"])
+@pytest.mark.parametrize("resize", ["stretch", pytest.param("keep", marks=pytest.mark.long)])
 def test_images_are_spread_over_the_devices_and_have_the_same_masks(saved, resize):
     assert jax.local_device_count() == 8
     saved = dataclasses.replace(saved, description=dataclasses.replace(saved.description, resize=resize))

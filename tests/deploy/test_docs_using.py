@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,8 @@ COMMANDS = re.findall(r"^flaxseg (\w+) (.*)$", TEXT, re.MULTILINE)
 def place(tmp_path_factory):
     """Returns a folder with the run and the images that the page names."""
     folder = tmp_path_factory.mktemp("user")
-    for name in ("shapes", "shapes-1"):
-        save_run(folder / "runs" / name, scores={2: 0.5}, overrides=["data.options.count=8"])
+    save_run(folder / "runs" / "shapes", scores={2: 0.5}, overrides=["data.options.count=8"])
+    shutil.copytree(folder / "runs" / "shapes", folder / "runs" / "shapes-1")
     image = np.random.default_rng(0).integers(0, 256, (20, 27, 3), np.uint8)
     for name in ("photo.png", "photos/a.png", "DIR/images/a.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,7 @@ def test_a_program_that_differs_is_not_written_and_changes_nothing(network, tmp_
     assert (tmp_path / "out" / "model.stablehlo").read_text() == "earlier"
 
 
+@pytest.mark.long
 def test_masks_give_the_miou_before_and_after(network, tmp_path):
     for kind in ("images", "masks"):
         (tmp_path / "data" / kind).mkdir(parents=True)

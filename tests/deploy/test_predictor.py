@@ -15,7 +15,6 @@ from PIL import Image
 from saved_run import save_run
 
 import flaxseg
-from flaxseg.config.files import load_config
 from flaxseg.data.datasets import shapes
 from flaxseg.data.resize import resize_image
 from flaxseg.data.splits import open_dataset
@@ -29,7 +28,6 @@ from flaxseg.inference.tta import TTA
 from flaxseg.ops import resize_bilinear
 from flaxseg.train.compile import compile_run
 from flaxseg.train.evaluation import evaluate
-from flaxseg.train.loop import train_and_evaluate
 
 METRICS = ("per_image", "boundary", "calibration")
 
@@ -153,6 +151,7 @@ def test_an_overlay_has_the_colors_of_the_predicted_classes(model):
     assert model.overlay(image).shape == (30, 40, 3)
 
 
+@pytest.mark.long
 def test_images_that_keep_their_scale_are_padded_without_an_effect(saved):
     """Only to the stride, so that the prediction is that of the image alone, at its own size."""
     saved_model = flaxseg.load(saved[0]).members[0]
@@ -209,6 +208,7 @@ def test_exact_tiles_are_as_large_as_the_memory_allows_and_say_what_they_cost(ke
     np.testing.assert_array_equal(small(image), exact(image))
 
 
+@pytest.mark.long
 def test_a_smaller_halo_tells_its_error(keep):
     model = Predictor([keep], tiling="exact", tile=32, halo=2)
     found = re.search(r"a halo of 2 instead of 8 pixels changes logits by (\S+) of the largest", model.tiles.note)
@@ -271,6 +271,7 @@ def test_networks_that_do_not_go_together_are_refused(saved):
         flaxseg.load([])
 
 
+@pytest.mark.long
 def test_test_time_augmentation_of_small_large_and_resized_images(saved, keep):
     image = images((32, 20))[0]
     whole = Predictor([keep], tta=TTA((1.0, 1.5), ("horizontal",)), fold=False)
@@ -302,6 +303,7 @@ def test_a_temperature_changes_probabilities_and_no_class(saved, model):
     np.testing.assert_allclose(pair.probabilities(given), (expected + model.probabilities(given)) / 2, atol=1e-5)
 
 
+@pytest.mark.long
 def test_uncertainty_of_resized_and_of_large_images(saved, keep):
     model, image = flaxseg.load(saved[0]), images((40, 50))[0]
     probabilities = np.sort(model.probabilities(image), -1)
@@ -435,12 +437,12 @@ def test_the_shapes_of_the_fixture_differ_from_the_networks(saved):
 
 
 def test_a_network_that_keeps_the_scale_of_images_scores_and_predicts_as_its_training_scored(tmp_path):
-    overrides = ["data.resize=keep", "data.image_size=(24,24)", "train.steps=2", "eval.every=2", "log.images=0"]
-    config = load_config("configs/shapes.py:tiny", overrides)
-    result = train_and_evaluate(config, tmp_path)
+    overrides = ["data.resize=keep", "data.image_size=(24,24)", "log.images=0"]
+    config, run, states = save_run(tmp_path, scores={2: 0.5}, overrides=overrides)
+    expected = evaluate(run, compile_run(run, states[2]), states[2], shows_images=False).metrics
     model, dataset = flaxseg.load(tmp_path, fold=False), open_dataset("shapes", "test", options=config.data.options)
     scores = model.evaluate(dataset, batch_size=4)
-    np.testing.assert_array_equal(scores.confusion.counts, result.scores.confusion.counts)
+    np.testing.assert_array_equal(scores.confusion.counts, expected.confusion.counts)
     counts = np.zeros((5, 5), np.int64)
     for index in range(len(dataset.source)):
         example = dataset.source[index]

@@ -64,6 +64,7 @@ def assert_same(found, expected):
     assert found.model == expected.model
 
 
+@pytest.mark.long
 def test_a_folder_computes_the_logits_of_its_own_library(fpn, capsys):
     saved = flaxseg.load(fpn).members[0]
     logits = jax.jit(lambda x: saved.model.apply(saved.variables, x, train=False))(image(SIZE))

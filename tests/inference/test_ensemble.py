@@ -19,27 +19,44 @@ NARROW, WIDE = (plain_unet(num_classes=3, width=width, depth=1) for width in (4,
 
 @functools.cache
 def variables(model, seed):
-    made = jax.jit(functools.partial(model.init, train=False))(jax.random.key(seed), IMAGE)
-    return jax.tree.map(lambda leaf: np.asarray(leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape)), made)
+    made = jax.device_get(compiled(model)[0](jax.random.key(seed), IMAGE))
+    return jax.tree.map(
+        lambda leaf: leaf + np.cos(np.arange(leaf.size, dtype=np.float32)).reshape(leaf.shape) / 10, made
+    )
+
+
+@functools.cache
+def compiled(model):
+    """Returns the jitted functions that make the variables of a network, and that compute its logits."""
+    return jax.jit(functools.partial(model.init, train=False)), jax.jit(
+        functools.partial(inference_logits, model=model)
+    )
+
+
+def logits_of(model, seed):
+    return compiled(model)[1](variables(model, seed), IMAGE)
 
 
 def softmax(model, seed, temperature=1.0):
-    return jax.nn.softmax(inference_logits(variables(model, seed), IMAGE, model=model) / temperature)
+    return jax.nn.softmax(logits_of(model, seed) / temperature)
+
+
+def averaged(groups, ensemble):
+    """Returns the logits of an ensemble, compiled as a whole."""
+    return jax.jit(functools.partial(ensemble_logits, ensemble=ensemble))(groups, IMAGE, None)
 
 
 def test_a_single_network_keeps_its_logits():
-    found = ensemble_logits([variables(NARROW, 0)], IMAGE, None, ensemble=Ensemble((Member(NARROW, 3.0),)))
-    np.testing.assert_array_equal(found, inference_logits(variables(NARROW, 0), IMAGE, model=NARROW))
-    ensemble = Ensemble((Member(NARROW),), with_disagreement=True)
-    found = ensemble_logits([variables(NARROW, 0)], IMAGE, None, ensemble=ensemble)
+    found = averaged([variables(NARROW, 0)], Ensemble((Member(NARROW, 3.0),)))
+    np.testing.assert_array_equal(found, logits_of(NARROW, 0))
+    found = averaged([variables(NARROW, 0)], Ensemble((Member(NARROW),), with_disagreement=True))
     assert found.shape == (2, 8, 12, 4) and not found[..., 3].any()
 
 
 def test_members_are_averaged_as_probabilities():
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), variables(NARROW, 0), variables(NARROW, 1))
     ensemble = Ensemble((Member(NARROW, 2.0, count=2), Member(WIDE)), with_disagreement=True)
-    compute = jax.jit(functools.partial(ensemble_logits, ensemble=ensemble))
-    found = compute([stacked, variables(WIDE, 0)], IMAGE, None)
+    found = averaged([stacked, variables(WIDE, 0)], ensemble)
     each = jnp.stack([softmax(NARROW, 0, 2.0), softmax(NARROW, 1, 2.0), softmax(WIDE, 0)])
     np.testing.assert_allclose(jax.nn.softmax(found[..., :3]), each.mean(0), atol=1e-6)
     np.testing.assert_allclose(found[..., 3], entropy(each.mean(0)) - entropy(each).mean(0), atol=1e-6)
@@ -48,19 +65,19 @@ def test_members_are_averaged_as_probabilities():
 
 def test_equal_members_are_one_network_and_agree():
     stacked = jax.tree.map(lambda leaf: np.stack([leaf] * 3), variables(WIDE, 0))
-    found = ensemble_logits([stacked], IMAGE, None, ensemble=Ensemble((Member(WIDE, count=3),), with_disagreement=True))
+    found = averaged([stacked], Ensemble((Member(WIDE, count=3),), with_disagreement=True))
     np.testing.assert_allclose(jax.nn.softmax(found[..., :3]), softmax(WIDE, 0), atol=1e-6)
     assert np.abs(found[..., 3]).max() < 1e-6
 
 
 def test_test_time_augmentation_of_one_network():
     tta = TTA((1.0, 1.5), ("vertical",))
-    found = ensemble_logits([variables(WIDE, 0)], IMAGE, None, ensemble=Ensemble((Member(WIDE, 0.5),), tta))
+    found = averaged([variables(WIDE, 0)], Ensemble((Member(WIDE, 0.5),), tta))
 
     def network(image, _):
         return inference_logits(variables(WIDE, 0), image, model=WIDE) / 0.5
 
-    expected = tta_probabilities(network, jnp.asarray(IMAGE), None, tta=tta)
+    expected = jax.jit(functools.partial(tta_probabilities, network, tta=tta))(IMAGE, None)
     np.testing.assert_allclose(jax.nn.softmax(found), expected, atol=1e-6)
 
 
@@ -72,7 +89,7 @@ def test_certain_networks_keep_finite_logits():
         )  # fmt: skip
 
     stacked = jax.tree.map(lambda leaf: np.stack([leaf] * 2), certain(variables(NARROW, 0)))
-    found = np.asarray(ensemble_logits([stacked], IMAGE, None, ensemble=Ensemble((Member(NARROW, count=2),))))
+    found = np.asarray(averaged([stacked], Ensemble((Member(NARROW, count=2),))))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[..., 0], 0, atol=1e-6)
 

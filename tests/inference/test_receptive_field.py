@@ -78,12 +78,12 @@ def test_group_normalization_over_channels_alone_is_local():
 
 ARCHITECTURES = [
     ("plain_unet", {}, 96),
-    ("attention_unet", {}, 112),
-    ("unet", {"encoder": "resnet18"}, 288),
+    pytest.param("attention_unet", {}, 112, marks=pytest.mark.long),
+    pytest.param("unet", {"encoder": "resnet18"}, 288, marks=pytest.mark.long),
     pytest.param("unet", {"encoder": "resnet34"}, 544, marks=pytest.mark.long),
     ("linknet", {"encoder": "resnet18"}, 256),
-    ("unetplusplus", {"encoder": "resnet18"}, 288),
-    ("fcn8s", {}, 224),
+    pytest.param("unetplusplus", {"encoder": "resnet18"}, 288, marks=pytest.mark.long),
+    pytest.param("fcn8s", {}, 224, marks=pytest.mark.long),
 ]
 
 
@@ -94,21 +94,22 @@ def test_architectures(name, options, halo):
 
 
 REFUSED = [
-    ("fpn", {"encoder": "resnet18"}, "decoder/level0_block0/norm"),
-    ("deeplabv3", {"encoder": "resnet18"}, "decoder/aspp"),
-    ("deeplabv3plus", {"encoder": "resnet18"}, "decoder/aspp"),
-    ("pspnet", {"encoder": "resnet18"}, "decoder"),
-    ("pan", {"encoder": "resnet18"}, "decoder/attention"),
-    ("upernet", {"encoder": "resnet18"}, "decoder/pooling"),
-    ("lraspp", {"encoder": "resnet18"}, "decoder"),
-    ("manet", {"encoder": "resnet18"}, "decoder/center"),
+    ("fpn", {"encoder": "small"}, "decoder/level0_block0/norm"),
+    ("deeplabv3", {"encoder": "small"}, "decoder/aspp"),
+    ("deeplabv3plus", {"encoder": "small"}, "decoder/aspp"),
+    ("pspnet", {"encoder": "small"}, "decoder"),
+    ("pan", {"encoder": "small"}, "decoder/attention"),
+    ("upernet", {"encoder": "small"}, "decoder/pooling"),
+    ("lraspp", {"encoder": "small"}, "decoder"),
+    ("manet", {"encoder": "small"}, "decoder/center"),
     ("unet", {"encoder": "efficientnet_b0"}, "encoder/block0/squeeze"),
-    ("unet", {"encoder": "resnet18", "attention": "scse"}, "decoder/block0/attention1"),
+    ("unet", {"encoder": "small", "attention": "scse"}, "decoder/block0/attention1"),
     ("segformer", {"encoder": "mit_b0"}, "encoder/stage1_block0/attention"),
     ("plain_unet", {"norm": "group"}, "encoder/level0/block0/norm"),
 ]
 
 
+@pytest.mark.usefixtures("small_encoder")
 @pytest.mark.parametrize(("name", "options", "layer"), REFUSED)
 def test_networks_that_are_not_local_name_the_layer(name, options, layer):
     model = build_model(name, num_classes=2, **options)

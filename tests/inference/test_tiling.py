@@ -93,7 +93,12 @@ def test_a_halo_that_is_too_small_is_wrong_at_the_seams_alone():
 
 NETWORKS = [
     ("plain_unet", {"width": 4, "depth": 2}, 24),
-    ("unet", {"encoder": "resnet18", "encoder_depth": 3, "decoder_channels": (16, 8, 8)}, 72),
+    pytest.param(
+        "unet",
+        {"encoder": "resnet18", "encoder_depth": 3, "decoder_channels": (16, 8, 8)},
+        72,
+        marks=pytest.mark.long,
+    ),
     pytest.param(
         "unetplusplus",
         {"encoder": "resnet18", "encoder_depth": 3, "decoder_channels": (16, 8, 8)},

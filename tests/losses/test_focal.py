@@ -7,13 +7,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from representatives import representatives
 
+from flaxseg import losses
 from flaxseg.errors import ArgumentError
-from flaxseg.losses import binary_cross_entropy, binary_focal, cross_entropy, focal
 
 P = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
 LOGITS = jnp.log(P)
 LABEL = jnp.array([0, 1, 255])
+
+
+def compiled(loss):
+    """Returns a loss whose operations are compiled together."""
+
+    @functools.wraps(loss)
+    def call(logits, label, **options):
+        return jax.jit(functools.partial(loss, **options))(logits, label)
+
+    return call
+
+
+binary_cross_entropy, cross_entropy = compiled(losses.binary_cross_entropy), compiled(losses.cross_entropy)
+binary_focal, focal = compiled(losses.binary_focal), compiled(losses.focal)
 
 
 def test_by_hand():
@@ -43,7 +58,7 @@ def test_a_gamma_of_0_is_cross_entropy():
 
 
 @pytest.mark.parametrize("loss", [focal, binary_focal])
-@pytest.mark.parametrize("gamma", [0.0, 0.01, 0.5, 1.0, 2.0, 2.5])
+@pytest.mark.parametrize("gamma", representatives([0.0, 0.01, 0.5, 1.0, 2.0, 2.5], [0.0, 0.5, 2.0]))
 def test_gradients_are_finite_at_extreme_logits(loss, gamma):
     """The derivative of (1 - p) ** gamma at p = 1 is infinite for a gamma below 1."""
     margin = jnp.array([-1e4, -100.0, -20.0, 0.0, 20.0, 86.0, 88.0, 100.0, 1e4])
@@ -71,7 +86,7 @@ def test_the_gradient_of_a_small_gamma_equals_finite_differences():
 
 
 def test_the_binary_gradient_at_logits_of_0_by_hand():
-    slope = jax.grad(binary_focal)(jnp.zeros((2, 1)), jnp.array([1, 0]))
+    slope = jax.jit(jax.grad(binary_focal))(jnp.zeros((2, 1)), jnp.array([1, 0]))
     # The derivative of -(1 - p)^2 log p by the logit is 2 p (1 - p)^2 log p - (1 - p)^3.
     expected = (math.log(0.5) / 4 - 1 / 8) / 2
     np.testing.assert_allclose(slope[:, 0], [expected, -expected], rtol=1e-6)

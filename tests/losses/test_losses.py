@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from representatives import representatives
 
 from flaxseg.errors import ArgumentError
 from flaxseg.losses import LOSSES
@@ -103,7 +104,7 @@ def test_the_order_and_orientation_of_images_do_not_matter(name, move):
     assert_same(evaluate(name, move(logits), move(label)), (value, move(gradient)))
 
 
-@every_loss
+@pytest.mark.parametrize("name", representatives(LOSSES, ("cross_entropy", "dice", "lovasz_softmax", "cldice")))
 def test_eight_devices_compute_what_one_device_computes(name):
     logits, label, _ = random_images(2)
     placement = NamedSharding(Mesh(np.array(jax.devices()), "data"), PartitionSpec("data"))

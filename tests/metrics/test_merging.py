@@ -13,7 +13,7 @@ from flaxseg.metrics.accumulation import PerImageMetric
 
 ALL = {"confusion": ConfusionMatrix, **METRICS}
 IMAGES, BATCH_SIZE, CLASSES = 8, 4, 4
-PATIENT = settings(derandomize=True, deadline=None, max_examples=10)
+PATIENT = settings(derandomize=True, deadline=None, max_examples=5)
 
 
 @jax.jit

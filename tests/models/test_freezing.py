@@ -56,7 +56,7 @@ def test_frozen_layers_are_in_inference_mode_and_the_others_in_training_mode(by_
     np.testing.assert_allclose(everything, model.apply(variables, image, train=False), rtol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["none", "blocks"])
+@pytest.mark.parametrize("policy", ["none", pytest.param("blocks", marks=pytest.mark.long)])
 def test_a_frozen_encoder_stays_unchanged_to_the_last_bit(policy):
     keys = jax.random.split(jax.random.key(3), 2)
     batch = {

@@ -32,7 +32,11 @@ COVERED_BY_OTHERS = {"unet-resnet18", "unet-efficientnet_lite0", "unet-mit_b0"}
 """Cases whose encoder family and decoder are both compared in other cases."""
 
 SLOW = {f"unet-{encoder}" for encoder in COMPARED_FEATURES}
+SLOW |= {"unet-convnext_tiny", "unet-resnext50_32x4d", "unet-mobilenet_v2"}
 """Cases that take long to compile; the contract and the layers of their encoders are tested without compiling them."""
+
+TRAINED = {"pspnet-resnet18", "fpn-resnet18", "unet-vgg11_bn"}
+"""Cases that the ordinary suite compares also in training mode: batch normalization in encoder and decoder."""
 
 
 def test_everything_with_a_reference_is_compared():
@@ -41,18 +45,30 @@ def test_everything_with_a_reference_is_compared():
     assert set(ENCODERS) == {*REFERENCE_ENCODERS, *OF_TORCHVISION, *VISION_TRANSFORMERS, *BEITS}
 
 
-@pytest.mark.parametrize("name", representatives(NAMES, {*NAMES} - COVERED_BY_OTHERS - SLOW))
-def test_logits_and_statistics_match_the_reference(name):
+def compared(name, *, train):
+    """Returns the outputs of a network in one mode, and those of its reference.
+
+    Compilation takes most of the time: training mode is compared at one size, inference mode at another, odd size.
+    """
     architecture, encoder = name.split("-", 1)
     golden = np.load(Path(__file__).parent / "golden" / f"{name}.npz")
     model = build_model(architecture, num_classes=NUM_CLASSES, encoder=encoder)
-    # Compilation takes most of the time: training mode is compared at one size, inference mode at another, odd size.
-    train_size, (height, width) = sizes_of(architecture, encoder)
+    train_size, size = sizes_of(architecture, encoder)
+    options = {"train_size": train_size if train else None, "sizes": [] if train else [size]}
     variables = loaded(model, tensors_of(golden, encoder))
-    batch = train_batch_of(encoder)
-    found = outputs(model, variables, train_size=train_size, train_batch=batch, sizes=[(height, width)])
-    logits = f"logits_{height}x{width}"
-    assert difference(found[logits][:, ::6, ::6], golden[logits]) < TOLERANCE
+    return outputs(model, variables, train_batch=train_batch_of(encoder), **options), golden
+
+
+@pytest.mark.parametrize("name", representatives(NAMES, {*NAMES} - COVERED_BY_OTHERS - SLOW))
+def test_logits_match_the_reference(name):
+    found, golden = compared(name, train=False)
+    ((logits, values),) = found.items()
+    assert difference(values[:, ::6, ::6], golden[logits]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", representatives(NAMES, TRAINED))
+def test_logits_and_statistics_of_training_match_the_reference(name):
+    found, golden = compared(name, train=True)
     assert difference(found["train_logits"][:, ::6, ::6], golden["train_logits"]) < TRAIN_TOLERANCE
     statistics = [np.abs(found[key]).mean() for key in sorted(found) if key.startswith("after/")]
     np.testing.assert_allclose(statistics, golden["statistics"], rtol=TRAIN_TOLERANCE)

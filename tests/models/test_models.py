@@ -120,19 +120,29 @@ def run(name, *, seed=1, train=True):
     return compiled(name, train=train)(variables["params"], variables.get("batch_stats", {}), images(*BATCH))
 
 
+@functools.cache
+def traced_init(name, shape, dtype=jnp.float32):
+    """Returns the shapes of a network's logits and variables, for images of a shape."""
+    init = functools.partial(build(name, dtype=dtype).init_with_output, train=False)
+    return jax.eval_shape(init, jax.random.key(0), jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
 @pytest.fixture(params=list(MODELS))
 def name(request):
     return request.param
 
 
-@pytest.mark.parametrize("size", [(33, 47), (1, 1), (64, 2)])
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_logits_are_float32_at_the_images_resolution(name, size, channels):
-    for dtype in (jnp.float32, jnp.bfloat16):
-        model = build(name, dtype=dtype)
-        x = jax.ShapeDtypeStruct((2, *size, channels), jnp.float32)
-        logits, _ = jax.eval_shape(functools.partial(model.init_with_output, train=False), jax.random.key(0), x)
-        assert (logits.shape, logits.dtype) == ((2, *size, NUM_CLASSES), jnp.float32)
+@pytest.mark.parametrize(
+    ("size", "channels", "dtype"),
+    [
+        ((33, 47), 3, jnp.float32),
+        ((1, 1), 1, jnp.bfloat16),
+        pytest.param((64, 2), 4, jnp.float32, marks=pytest.mark.long),
+    ],
+)
+def test_logits_are_float32_at_the_images_resolution(name, size, channels, dtype):
+    logits, _ = traced_init(name, (2, *size, channels), dtype)
+    assert (logits.shape, logits.dtype) == ((2, *size, NUM_CLASSES), jnp.float32)
 
 
 def test_attributes(name):
@@ -159,7 +169,7 @@ def test_options_are_described_and_checked(name):
     assert message.startswith("options.no_such_option = 1: no such option; options are num_classes, ")
 
 
-@pytest.mark.parametrize("name", representatives(MODELS, ("plain_unet", "pspnet", "segformer", "deeplabv3")))
+@pytest.mark.parametrize("name", representatives(MODELS, ("plain_unet", "segformer")))
 def test_every_parameter_is_float32_and_learns(name):
     (loss, updates), gradients = run(name)
     assert np.isfinite(loss)
@@ -192,7 +202,7 @@ def test_a_sharded_batch_gives_one_devices_gradients(name):
         np.testing.assert_allclose(a, b, rtol=0, atol=TOLERANCE * max(1e-2, np.abs(a).max()))
 
 
-@pytest.mark.parametrize("name", representatives(MODELS, ("plain_unet", "unet", "segformer")))
+@pytest.mark.parametrize("name", representatives(MODELS, ("plain_unet", "segformer")))
 def test_bfloat16_stays_near_float32(name):
     x = images(2, 16, 16, 3)
     predictions = [
@@ -206,9 +216,7 @@ def test_bfloat16_stays_near_float32(name):
 
 
 def test_the_input_size_of_initialization_does_not_matter(name):
-    init = functools.partial(build(name).init, jax.random.key(1), train=False)
-    trees = [jax.eval_shape(init, jax.ShapeDtypeStruct(shape, jnp.float32)) for shape in ((1, 8, 8, 3), (3, 9, 70, 3))]
-    assert trees[0] == trees[1]
+    assert traced_init(name, (2, 33, 47, 3))[1] == traced_init(name, (1, 8, 8, 3))[1]
 
 
 def test_a_name_is_looked_up():

@@ -74,7 +74,7 @@ def test_symbolic_sizes_compute_the_same(name):
 
 
 def test_the_compiler_options_for_the_cpu_take_less_memory_and_change_no_value():
-    model, tx = plain_unet(num_classes=3, width=8, depth=3), optax.sgd(0.1)
+    model, tx = plain_unet(num_classes=3, width=8, depth=2), optax.sgd(0.1)
     image = jax.random.randint(jax.random.key(0), (2, 64, 64, 3), 0, 256).astype(jnp.uint8)
     batch = {"image": image, "label": image[..., 0] % 3}
     parts = {"model": model, "tx": tx}

@@ -55,7 +55,7 @@ def outputs(
     model: nn.Module,
     variables: dict[str, Any],
     *,
-    train_size: tuple[int, int],
+    train_size: tuple[int, int] | None,
     train_batch: int,
     sizes: Sequence[tuple[int, int]],
 ) -> dict[str, np.ndarray]:
@@ -64,12 +64,14 @@ def outputs(
     Args:
       model: the network.
       variables: the network's variables, with the reference's weights.
-      train_size: height and width of the images in training mode.
+      train_size: height and width of the images in training mode, which is left out if this is None.
       train_batch: number of images in training mode.
       sizes: heights and widths of the images in inference mode.
     """
     predict = jax.jit(functools.partial(model.apply, train=False))
     found = {f"logits_{h}x{w}": np.asarray(predict(variables, image((h, w)))) for h, w in sizes}
+    if train_size is None:
+        return found
 
     def without_dropout(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         return args[0] if isinstance(context.module, nn.Dropout) else call(*args, **kwargs)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from representatives import representatives
 
 from flaxseg import create_train_state, rematerialize, weighted_sum
 from flaxseg.models import plain_unet
@@ -63,7 +62,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", representatives(CASES, ("data",)))
+@pytest.mark.long
+@pytest.mark.parametrize("name", CASES)
 def test_gradients_are_those_of_one_device(one_device, name):
     loss, grads, program, state = gradient_on(**CASES[name])
     np.testing.assert_allclose(loss, one_device[0], rtol=1e-6)

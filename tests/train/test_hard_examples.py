@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from flaxseg import StepOptions, create_train_state, train_step, weighted_sum
 from flaxseg.models import plain_unet
@@ -45,6 +46,7 @@ def test_an_example_in_both_lists_appears_once_with_its_larger_loss():
     assert hard_examples([4, 3, 2], [2, 8, 7]).merge(hard_examples([5, 3, 1], [4, 2, 9])).pairs() == both.pairs()
 
 
+@pytest.mark.long
 def test_a_step_lists_the_same_examples_on_any_number_of_devices():
     keys = jax.random.split(jax.random.key(2), 2)
     batch = {

@@ -46,7 +46,7 @@ def test_a_process_that_is_done_may_end(quick):
     with of(shared, 1):
         pass
     with of(shared, 0):
-        assert not told.wait(1.5)
+        assert not told.wait(1.1)
     assert verdicts == {}
 
 
@@ -65,7 +65,7 @@ def test_no_stall_is_reported_before_the_first_step_or_without_a_limit(quick, po
     verdicts, told = quick
     shared = FakeStores(2)
     with of(shared, 0, (position, 0), minutes), of(shared, 1, (5, 0), minutes):
-        assert not told.wait(1.5)
+        assert not told.wait(1.1)
     assert verdicts == {}
 
 
@@ -73,7 +73,7 @@ def test_a_process_that_goes_on_slowly_is_not_stalled(quick):
     verdicts, told = quick
     shared, position = FakeStores(2), iter(range(1, 10**9))
     with of(shared, 0, lambda: (next(position), 1), 0.01), of(shared, 1, minutes=0.01):
-        assert not told.wait(1.5)
+        assert not told.wait(1.1)
     assert verdicts == {}
 
 

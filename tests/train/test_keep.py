@@ -5,6 +5,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from one_compilation import compile_once
 from PIL import Image
 
 from flaxseg.config.files import load_config
@@ -98,13 +99,15 @@ def predicted(network, image, side):
     return (total / weights).argmax(-1)[:height, :width]
 
 
+@pytest.mark.long
 def test_images_are_scored_at_their_own_size_when_they_are_scaled(images) -> None:
     found, *_ = evaluated(settings(images, "data.scale=0.7", "mesh.data=2", "mesh.spatial=2"))
     assert found.metrics.confusion.counts.sum() == sum((height - 1) * width for height, width in SIZES)
     assert [each.shape for each in found.images[0][:3]] == [(20, 30, 3), (20, 30), (20, 30)]
 
 
-def test_a_run_trains_and_a_resumed_one_ends_the_same(images, tmp_path) -> None:
+def test_a_run_trains_and_a_resumed_one_ends_the_same(images, tmp_path, monkeypatch) -> None:
+    compile_once(monkeypatch)
     options = ("augment.scale=(0.5,2.0)", "augment.flip=0.5", "optimizer.schedule=constant", "optimizer.warmup_steps=0")
     whole = train_and_evaluate(settings(images, *options, "data.cache=host"), tmp_path / "whole")
     train_and_evaluate(settings(images, *options, "train.steps=2"), tmp_path / "resumed")

@@ -37,6 +37,7 @@ NAMED = [
     ["event"],
     ["first step", "take-over"],
     ["stop in evaluation", "scores added"],
+    ["first manifest", "half deleted", "manifest"],
 ]
 """Stages of `recorded_run`: each process of a run ends at the next one, and a last process at none."""
 
@@ -125,6 +126,7 @@ def whole(tmp_path_factory):
     return finish(folder), time.monotonic() - begin
 
 
+@pytest.mark.long
 def test_a_run_that_is_not_killed_does_what_is_compared(whole):
     found, _ = whole
     assert [row["step"] for row in found["steps"]] == list(range(1, 11))
@@ -133,13 +135,6 @@ def test_a_run_that_is_not_killed_does_what_is_compared(whole):
     assert [step for step, _ in found["events"]["train/loss"]] == list(range(1, 11))
     assert found["state"]["best"] == 8 and found["checkpoints"] == ["10", "8"]
     assert {"/params/head/kernel/", "/ema_params/head/kernel/", "/step"} <= found["state"]["devices"].keys()
-
-
-def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(whole, tmp_path, record_property):
-    stages = ["first manifest", "half deleted", "manifest"]
-    kill_at(tmp_path, *stages)
-    check(tmp_path, whole[0])
-    record_property("figure", figure(len(stages), whole[0]))
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from one_compilation import compile_once
 
 from flaxseg.config.files import load_config
 from flaxseg.train.loop import train_and_evaluate
@@ -22,6 +23,7 @@ OVERRIDES = [
     "eval.metrics=('per_image','boundary','surface','calibration')",
     "log.hardest=2",
     "log.every=3",
+    "mesh.data=1",
 ]
 
 
@@ -29,8 +31,10 @@ OVERRIDES = [
 def run(tmp_path_factory):
     """Returns the directory and result of six steps with all of these options, resumed once after step 5."""
     workdir = tmp_path_factory.mktemp("learning")
-    train_and_evaluate(load_config("configs/shapes.py:tiny", [*OVERRIDES, "train.steps=5"]), workdir)
-    return workdir, train_and_evaluate(load_config("configs/shapes.py:tiny", OVERRIDES), workdir)
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
+        train_and_evaluate(load_config("configs/shapes.py:tiny", [*OVERRIDES, "train.steps=5"]), workdir)
+        return workdir, train_and_evaluate(load_config("configs/shapes.py:tiny", OVERRIDES), workdir)
 
 
 def test_every_metric_is_computed_and_shown(run):
@@ -75,12 +79,14 @@ def test_hardest_examples_are_listed_by_id(run):
     assert (run[0] / "images" / "0000006_hardest_examples.png").is_file()
 
 
+@pytest.mark.long
 def test_a_resumed_run_equals_an_uninterrupted_one(run, tmp_path):
     result = train_and_evaluate(load_config("configs/shapes.py:tiny", OVERRIDES), tmp_path)
     trees = (jax.device_get(r.state) for r in (run[1], result))
     jax.tree.map(np.testing.assert_array_equal, *trees)
 
 
+@pytest.mark.long
 def test_an_encoder_loaded_from_another_run_and_frozen_stays_unchanged(run, tmp_path):
     # From another run, the moving average of the parameters is taken if it has one.
     before = run[1].state

@@ -75,6 +75,11 @@ train_and_evaluate(load_config("configs/shapes.py:tiny", {OVERRIDES!r}), workdir
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_confusion_figures():
+    """Leaves the figures as they are, because some of these runs are in processes of their own."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Returns a folder of ten images and masks of two classes."""
@@ -119,7 +124,7 @@ def expected(whole):
     return comparable(whole["clu"])
 
 
-@pytest.fixture(scope="module", params=["clu", "tensorboard"])
+@pytest.fixture(scope="module", params=[pytest.param("clu", marks=pytest.mark.long), "tensorboard"])
 def killed(request, tmp_path_factory, folder):
     """Returns the directory of a run that was killed before the checkpoint of step 6; the second has no TensorFlow."""
     workdir = tmp_path_factory.mktemp("killed")

@@ -25,6 +25,8 @@ from flaxseg.deploy.saved import read_model
 from flaxseg.errors import CheckpointError, ConfigError, TrainingError
 from flaxseg.inference.scoring import EvalMetrics
 from flaxseg.metrics import ConfusionMatrix
+from flaxseg.report import tensorboard
+from flaxseg.report.figures import confusion_figure
 from flaxseg.train import fit, loop
 from flaxseg.train.build import build
 from flaxseg.train.callbacks import Callback
@@ -70,6 +72,7 @@ def run(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "compile_run", remember)
+        patch.setattr(tensorboard, "confusion_figure", confusion_figure)
         # It waits for earlier steps only, while the devices compute the latest; see test_in_flight.
         patch.setattr(InFlight, "add", lambda *_: None)
         jax.monitoring.register_event_duration_secs_listener(note_compilation)
@@ -248,6 +251,7 @@ def falling_scores():
 
 
 SEVEN_STEPS = ["train.steps=7", "eval.every=2", "checkpoint.every=3", "checkpoint.keep=1"]
+SEVEN_STEPS += ["log.images=0", "mesh.data=1"]
 
 
 @pytest.fixture(scope="module")
@@ -306,9 +310,10 @@ class SignalAt(Callback):
 
 
 def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
-    settings = ["data.eval_split=", "checkpoint.every=3", "optimizer.warmup_steps=3", "train.steps=4"]
+    settings = ["data.eval_split=", "checkpoint.every=3", "optimizer.warmup_steps=3", "log.images=0", "mesh.data=1"]
     recorder = Recorder()
-    result = train_and_evaluate(load_config("configs/shapes.py:tiny", settings), tmp_path, callbacks=[recorder])
+    config = load_config("configs/shapes.py:tiny", [*settings, "train.steps=4"])
+    result = train_and_evaluate(config, tmp_path, callbacks=[recorder])
     assert (result.scores, result.best_step, result.stopped_by) == (None, None, 0)
     assert recorder.events == [
         ("start", 0),
@@ -325,7 +330,7 @@ def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
     first = open_dataset("shapes", "train", options={"size": (32, 32), "count": 16}).source[0]
     np.testing.assert_array_equal(read_samples(tmp_path / "samples.npz")[0].image, first["image"])
     assert [*json.loads((tmp_path / "data.json").read_text())] == ["train"]
-    longer = load_config("configs/shapes.py:tiny", [*settings[:3], "train.steps=6"])
+    longer = load_config("configs/shapes.py:tiny", [*settings, "train.steps=6"])
     last = train_and_evaluate(longer, tmp_path, callbacks=[SignalAt(6)])
     # A signal in the last step changes nothing; in the first step of a process, it would end it at once.
     assert (int(last.state.step), last.stopped_by, last.scores) == (6, 0, None)
@@ -340,8 +345,9 @@ def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["eval.resolution=image_size"],
-        ["train.precision=bfloat16", "train.remat=convolutions"],
+        ["eval.resolution=image_size", "train.precision=bfloat16", "train.remat=convolutions"],
+        pytest.param(["eval.resolution=image_size"], marks=pytest.mark.long),
+        pytest.param(["train.precision=bfloat16", "train.remat=convolutions"], marks=pytest.mark.long),
         pytest.param(
             [
                 "mesh.fsdp=2",
@@ -357,7 +363,9 @@ def test_a_run_without_evaluation_is_saved_and_resumed(tmp_path, capsys):
     ],
 )
 def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
-    config = load_config("configs/shapes.py:tiny", [*overrides, "data.image_size=(24,20)", "train.steps=3"])
+    config = load_config(
+        "configs/shapes.py:tiny", [*overrides, "data.image_size=(24,20)", "train.steps=3", "log.images=0"]
+    )
     result = train_and_evaluate(config, tmp_path)
     pixels = 24 * 20 if "image_size" in overrides[0] else 32 * 32
     assert result.scores.confusion.counts.sum() == 16 * pixels
@@ -368,6 +376,7 @@ def test_other_settings_train_and_score_every_pixel(tmp_path, overrides):
 def test_an_update_that_is_not_finite_is_never_saved(tmp_path):
     """The loss and its gradient belong to the parameters before the step, and are finite."""
     overrides = ["optimizer.learning_rate=3e38", "optimizer.warmup_steps=0", "train.steps=1", "eval.every=1"]
+    overrides += ["log.images=0"]
     with pytest.raises(TrainingError, match=r"step 1: the update of the parameters .* is not finite.*= inf"):
         train_and_evaluate(load_config("configs/shapes.py:tiny", overrides), tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir())
@@ -414,7 +423,6 @@ loop.train_and_evaluate(load_config("configs/shapes.py:tiny", sys.argv[2:]), sys
 """
 
 
-@pytest.mark.long
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     """With augmentation, several losses and dropout; `test_killed_runs` kills at any moment.
 

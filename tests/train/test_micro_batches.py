@@ -48,11 +48,14 @@ def difference(a, b):
 
 @pytest.fixture(scope="module")
 def without_batch_norm(batch):
-    model = plain_unet(num_classes=3, width=4, depth=2, norm="group")
+    model = plain_unet(num_classes=3, width=4, depth=1, norm="group")
     return model, one_step(model, batch)
 
 
-@pytest.mark.parametrize(("parts", "devices"), [(2, 1), (8, 1), (2, 4)])
+@pytest.mark.parametrize(
+    ("parts", "devices"),
+    [(2, 1), *(pytest.param(*case, marks=pytest.mark.long) for case in ((8, 1), (2, 4)))],
+)
 def test_a_step_on_micro_batches_equals_one_on_the_whole_batch(batch, without_batch_norm, parts, devices):
     model, (whole, metrics) = without_batch_norm
     mesh = sharding.make_mesh(data=devices) if devices > 1 else None

@@ -88,7 +88,8 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture
-def directory(saved, tmp_path):
+def directory(saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_FIRST_PAUSE", 0.05)
     return shutil.copytree(saved, tmp_path / "checkpoints")
 
 

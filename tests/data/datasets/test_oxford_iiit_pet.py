@@ -237,6 +237,7 @@ def test_a_dataset_prepared_as_tfrecord_must_be_prepared_again(
         oxford_iiit_pet("train", data_dir=str(tmp_path))
 
 
+@pytest.mark.long
 def test_real_pets_are_the_same_in_both_layouts(shared_data: pathlib.Path, tmp_path: pathlib.Path, prepare) -> None:
     mini, few = shared_data / "oxford_pets_mini", tmp_path / "few"
     for name in ("images", "annotations/trimaps"):

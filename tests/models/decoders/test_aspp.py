@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 from jax import lax
 
 from flaxseg.models.decoders.aspp import ASPP, SeparableConvNormAct
@@ -14,8 +15,8 @@ def normal(seed, *shape):
 def test_the_taps_of_each_branch_are_its_rate_apart():
     aspp = ASPP(2, (2, 3, 5), separable=False, dropout=0.0)
     x = jnp.zeros((1, 13, 13, 1)).at[0, 6, 6].set(1.0)
-    variables = jax.tree.map(jnp.ones_like, aspp.init(jax.random.key(0), x, train=False))
-    _, state = aspp.apply(variables, x, train=False, capture_intermediates=True)
+    variables = jax.tree.map(jnp.ones_like, compiled(aspp.init)(jax.random.key(0), x, train=False))
+    _, state = compiled(aspp.apply)(variables, x, train=False, capture_intermediates=True)
     convolved = {name: state["intermediates"][name]["conv"]["__call__"][0] for name in variables["params"]}
     for name, rate in (("branch1", 2), ("branch2", 3), ("branch3", 5)):
         rows, columns = np.nonzero(np.asarray(convolved[name][0, :, :, 0]))
@@ -26,21 +27,21 @@ def test_the_taps_of_each_branch_are_its_rate_apart():
 
 def test_a_separable_layer_is_a_convolution_with_kernels_of_rank_one():
     layer, x = SeparableConvNormAct(4, dilation=2), normal(0, 2, 9, 8, 3)
-    variables = layer.init(jax.random.key(1), x, train=False)
+    variables = compiled(layer.init)(jax.random.key(1), x, train=False)
     parameters = variables["params"]
     names = {name: set(values) for name, values in parameters.items()}
     assert names == {"depthwise": {"kernel"}, "pointwise": {"kernel"}, "norm": {"scale", "bias"}}
     kernel = parameters["depthwise"]["kernel"].transpose(0, 1, 3, 2) * parameters["pointwise"]["kernel"]
     plain = plain_conv([x], kernel, stride=1, dilation=2, groups=1, padding="SAME")
     expected = jax.nn.relu(plain / np.sqrt(1 + 1e-5))
-    np.testing.assert_allclose(layer.apply(variables, x, train=False), expected, atol=1e-5)
+    np.testing.assert_allclose(compiled(layer.apply)(variables, x, train=False), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("separable", [True, False])
 def test_gradients_equal_those_of_plain_convolutions(separable, monkeypatch):
     """Covers dilation, groups, enough rows for chunks, a rate larger than the map, and the broadcast pooling branch."""
     module, x = ASPP(3, (2, 5, 40), separable=separable, dropout=0.0), normal(0, 2, 36, 6, 4)
-    variables = module.init(jax.random.key(1), x, train=False)
+    variables = compiled(module.init)(jax.random.key(1), x, train=False)
 
     def gradients():
         def loss(params, x):

@@ -55,7 +55,7 @@ def test_wrong_arguments_are_named(options, message):
             build_model(name, **{"num_classes": 3} | options)
 
 
-@pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3plus"])
+@pytest.mark.parametrize("name", ["deeplabv3", pytest.param("deeplabv3plus", marks=pytest.mark.long)])
 def test_auxiliary_head_only_on_request(name):
     _, _, alone = shapes_of(name)
     _, _, with_head = shapes_of(name, auxiliary_head=True, auxiliary_channels=24)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg import ops
 from flaxseg.errors import ArgumentError
@@ -59,7 +60,7 @@ def test_the_class_token_is_added_to_each_patch_or_left_out(readout, expected):
     feature = jnp.concatenate([patches, 10 * patches], -1) if readout == "add" else patches
     decoder = Reassembly(readout=readout, neck_channels=(2, 2, 2, 2))
     variables = {"params": {"project2": {"kernel": jnp.eye(2)[None, None], "bias": jnp.zeros(2)}}}
-    np.testing.assert_array_equal(decoder.apply(variables, feature)[0, 1, 1], expected)
+    np.testing.assert_array_equal(compiled(decoder.apply)(variables, feature)[0, 1, 1], expected)
 
 
 def test_features_of_other_encoders_are_fused_as_they_are():

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg import ops
 from flaxseg.errors import ArgumentError
@@ -29,8 +30,15 @@ def random_variables(model, image):
 def test_masks_and_classes_are_combined_by_hand():
     model, image = built(), np.random.default_rng(1).normal(size=(2, 8, 12, 3)).astype(np.float32)
     variables = random_variables(model, image)
-    logits = model.apply(variables, image, train=False)
-    params = variables["params"]
+    logits = compiled(model.apply)(variables, image, train=False)
+    scores = np.asarray(jax.jit(scores_by_hand)(variables["params"], image))
+    np.testing.assert_allclose(np.exp(logits), scores, rtol=2e-4)
+    # The softmax of the logits normalizes the scores.
+    expected = scores / scores.sum(-1, keepdims=True)
+    np.testing.assert_allclose(jax.nn.softmax(logits), expected, rtol=1e-3, atol=1e-5)
+
+
+def scores_by_hand(params, image):
     # The same encoder with one feature: queries join its tokens before the second of its two blocks.
     encoder = dataclasses.replace(make_encoder("small_transformer", dtype=jnp.float32), feature_blocks=(2,))
     apply = functools.partial(encoder.apply, {"params": params["encoder"]})
@@ -51,11 +59,7 @@ def test_masks_and_classes_are_combined_by_hand():
     patches = centered / jnp.sqrt(patches.var(-1, keepdims=True) + 1e-6) * upscale["norm"]["scale"]
     patches = patches + upscale["norm"]["bias"]
     masks = ops.resize_bilinear(jnp.einsum("bqc,bhwc->bhwq", embedded, patches), (8, 12))
-    scores = np.asarray(jnp.einsum("bhwq,bqk->bhwk", jax.nn.sigmoid(masks), classes))
-    np.testing.assert_allclose(np.exp(logits), scores, rtol=2e-4)
-    # The softmax of the logits normalizes the scores.
-    expected = scores / scores.sum(-1, keepdims=True)
-    np.testing.assert_allclose(jax.nn.softmax(logits), expected, rtol=1e-3, atol=1e-5)
+    return jnp.einsum("bhwq,bqk->bhwk", jax.nn.sigmoid(masks), classes)
 
 
 def test_all_blocks_belong_to_the_encoder():

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
@@ -22,10 +23,10 @@ def test_the_channels_are_a_quarter_of_the_encoders_unless_given(given, channels
 def test_the_output_is_dropped_in_training():
     features = [jnp.ones((1, 8, 8, 8))]
     decoder = FCNDecoder(dropout=0.5)
-    variables = decoder.init(jax.random.key(0), features, train=False)
-    whole = decoder.apply(variables, features, train=False)
+    variables = compiled(decoder.init)(jax.random.key(0), features, train=False)
+    whole = compiled(decoder.apply)(variables, features, train=False)
     variables = {**variables, "batch_stats": jax.tree.map(jnp.ones_like, variables["batch_stats"])}
-    dropped, _ = decoder.apply(
+    dropped, _ = compiled(decoder.apply)(
         variables, features, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(1)}
     )
     assert whole.shape == (1, 8, 8, 2)

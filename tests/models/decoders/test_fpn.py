@@ -41,7 +41,9 @@ def test_dropout_drops_whole_channels():
     np.testing.assert_allclose(dropped, whole * kept[:, None, None] / 0.75, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("depth", "upsampling", "finest"), [(3, 1, 3), (4, 2, 64), (5, 4, 64)])
+@pytest.mark.parametrize(
+    ("depth", "upsampling", "finest"), [(3, 1, 3), pytest.param(4, 2, 64, marks=pytest.mark.long), (5, 4, 64)]
+)
 def test_the_pyramid_is_built_from_the_four_coarsest_features(depth, upsampling, finest):
     model = build_model("fpn", num_classes=2, encoder="resnet18", encoder_depth=depth)
     x = jax.ShapeDtypeStruct((1, 33, 47, 3), jnp.float32)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
@@ -22,12 +23,12 @@ def test_features_come_from_the_last_block_or_the_last_four():
 def test_a_classifier_of_normalized_features_by_hand():
     maps = [jax.random.normal(jax.random.key(key), (2, 3, 2, 4)) for key in range(3)]
     decoder = LinearDecoder(multiscale=True)
-    variables = decoder.init(jax.random.key(0), [jnp.zeros((2, 6, 4, 3)), *maps], train=False)
-    found, _ = decoder.apply(variables, [jnp.zeros((2, 6, 4, 3)), *maps], train=True, mutable=["batch_stats"])
+    variables = compiled(decoder.init)(jax.random.key(0), [jnp.zeros((2, 6, 4, 3)), *maps], train=False)
+    found, _ = compiled(decoder.apply)(variables, [jnp.zeros((2, 6, 4, 3)), *maps], train=True, mutable=["batch_stats"])
     for number, x in enumerate(maps):
         expected = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
         np.testing.assert_allclose(found[..., 4 * number : 4 * number + 4], expected, rtol=1e-4, atol=1e-5)
-    plain, none = LinearDecoder(batch_norm=False).init_with_output(jax.random.key(0), maps, train=True)
+    plain, none = compiled(LinearDecoder(batch_norm=False).init_with_output)(jax.random.key(0), maps, train=True)
     np.testing.assert_array_equal(plain, maps[-1])
     assert not none
 

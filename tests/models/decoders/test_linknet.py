@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
@@ -22,7 +23,7 @@ def test_the_transposed_convolution_is_pytorchs_with_kernel_4_stride_2_padding_1
         expected[:, 2 * i + m, 2 * j + n] += x[:, i, j] @ kernel[:, :, m, n]
     found, _ = convert_tensors({"up.weight": kernel}, [("up", "up:transposed")])
     params = {"kernel": found["params/up/kernel"]}
-    y = ConvTranspose(3, 4, use_bias=False).apply({"params": params}, x)
+    y = compiled(ConvTranspose(3, 4, use_bias=False).apply)({"params": params}, x)
     np.testing.assert_allclose(y, expected[:, 1:-1, 1:-1], rtol=0, atol=1e-5)
 
 

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg import ops
 from flaxseg.errors import ArgumentError
@@ -13,7 +14,7 @@ def test_the_last_feature_is_gated_by_its_mean_beside_the_finer_one():
     sizes = [(16, 16, 3), (8, 8, 2), (4, 4, 2), (2, 4, 5), (1, 2, 6)]
     features = [jax.random.normal(jax.random.key(i), (2, *size)) for i, size in enumerate(sizes)]
     decoder = LRASPPDecoder(decoder_channels=7)
-    found, variables = decoder.init_with_output(jax.random.key(9), features, train=False)
+    found, variables = compiled(decoder.init_with_output)(jax.random.key(9), features, train=False)
     params = variables["params"]
     high = np.asarray(features[-1])
     # Fresh batch statistics normalize by 1 / sqrt(1 + 1e-5).

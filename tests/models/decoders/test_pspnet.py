@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import build_model
@@ -34,10 +35,10 @@ def test_output_strides_and_auxiliary_head(options, stride):
 
 def test_dropout_drops_whole_channels():
     decoder = PSPDecoder(64, dropout=0.5)
-    variables = decoder.init(jax.random.key(1), [FEATURE], train=False)
+    variables = compiled(decoder.init)(jax.random.key(1), [FEATURE], train=False)
     rngs = {"dropout": jax.random.key(3)}
-    dropped, _ = decoder.apply(variables, [FEATURE], train=True, mutable=["batch_stats"], rngs=rngs)
-    whole, _ = PSPDecoder(64, dropout=0.0).apply(variables, [FEATURE], train=True, mutable=["batch_stats"])
+    dropped, _ = compiled(decoder.apply)(variables, [FEATURE], train=True, mutable=["batch_stats"], rngs=rngs)
+    whole, _ = compiled(PSPDecoder(64, dropout=0.0).apply)(variables, [FEATURE], train=True, mutable=["batch_stats"])
     gone = np.all(dropped == 0, axis=(1, 2), keepdims=True)
     assert 40 < gone.sum() < 88
     np.testing.assert_allclose(dropped, np.where(gone, 0, 2 * whole), rtol=1e-6)
@@ -45,7 +46,8 @@ def test_dropout_drops_whole_channels():
 
 def test_the_mean_of_the_whole_map_is_not_normalized():
     normalized, plain = (
-        PSPDecoder(16, use_batchnorm=norm).init(jax.random.key(1), [FEATURE], train=False) for norm in (True, False)
+        compiled(PSPDecoder(16, use_batchnorm=norm).init)(jax.random.key(1), [FEATURE], train=False)
+        for norm in (True, False)
     )
     assert plain.keys() == {"params"}
     assert normalized["batch_stats"].keys() == {"grid1", "grid2", "grid3", "fuse"}

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg import ops
 from flaxseg.errors import ArgumentError
@@ -14,7 +15,7 @@ from flaxseg.models.decoders.segformer import _Mixing
 def test_projection_and_resizing_commute():
     shapes = [(1, 2, 3, 4), (1, 4, 6, 4), (1, 8, 12, 4)]
     maps = [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
-    mixed, variables = _Mixing(5, (8, 12), jnp.float32).init_with_output(jax.random.key(3), *maps)
+    mixed, variables = compiled(_Mixing(5, (8, 12), jnp.float32).init_with_output)(jax.random.key(3), *maps)
     joined = jnp.concatenate([ops.resize_bilinear(x, (8, 12)) for x in maps], -1)
     np.testing.assert_allclose(mixed, ops.conv(joined, variables["params"]["kernel"]), atol=1e-5)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 from flax import traverse_util
 
 from flaxseg.errors import WeightsError
@@ -71,7 +72,7 @@ def test_biases_are_interpolated_for_other_numbers_of_patches():
 def test_scores_are_float32_in_bfloat16():
     module, x = _Attention(1, (2, 2), 2, jnp.bfloat16), jnp.zeros((1, 5, 4), jnp.bfloat16)
     variables = jax.jit(module.init)(jax.random.key(0), x)
-    assert module.apply(variables, x).dtype == jnp.bfloat16
+    assert compiled(module.apply)(variables, x).dtype == jnp.bfloat16
     assert re.findall(r"(\w+)\[[\d,]+,5\] = exp ", str(jax.make_jaxpr(module.apply)(variables, x))) == ["f32"]
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.models.encoders import make_encoder
 from flaxseg.models.encoders.convnext import ConvNeXt, _Block
@@ -12,7 +13,12 @@ from flaxseg.models.pretrained.torch_names import convert_tensors
 
 @pytest.mark.parametrize(
     ("depth", "output_stride", "strides"),
-    [(5, 32, [1, 2, 4, 8, 16, 32]), (5, 16, [1, 2, 4, 8, 16, 16]), (5, 8, [1, 2, 4, 8, 8, 8]), (3, 8, [1, 2, 4, 8])],
+    [
+        pytest.param(5, 32, [1, 2, 4, 8, 16, 32], marks=pytest.mark.long),
+        (5, 16, [1, 2, 4, 8, 16, 16]),
+        pytest.param(5, 8, [1, 2, 4, 8, 8, 8], marks=pytest.mark.long),
+        (3, 8, [1, 2, 4, 8]),
+    ],
 )
 def test_features_have_the_requested_strides(depth, output_stride, strides):
     encoder = make_encoder("convnext_tiny", depth=depth, output_stride=output_stride, dtype=jnp.float32)
@@ -25,17 +31,17 @@ def test_features_have_the_requested_strides(depth, output_stride, strides):
 
 def test_a_dilated_block_equals_the_block_on_every_other_pixel():
     x = jax.random.normal(jax.random.key(0), (1, 10, 6, 4))
-    variables = _Block(1, jnp.float32).init(jax.random.key(1), x, train=False)
+    variables = compiled(_Block(1, jnp.float32).init)(jax.random.key(1), x, train=False)
     variables["params"]["gamma"] = jnp.full(4, 300.0)
-    sparse = _Block(1, jnp.float32).apply(variables, x[:, ::2, ::2], train=False)
-    dilated = _Block(2, jnp.float32).apply(variables, x, train=False)
+    sparse = compiled(_Block(1, jnp.float32).apply)(variables, x[:, ::2, ::2], train=False)
+    dilated = compiled(_Block(2, jnp.float32).apply)(variables, x, train=False)
     np.testing.assert_allclose(dilated[:, ::2, ::2], sparse, atol=1e-4)
     assert np.abs(sparse - x[:, ::2, ::2]).max() > 0.1
 
 
 def test_blocks_are_initialized_near_the_identity():
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 4))
-    out, variables = _Block(1, jnp.float32).init_with_output(jax.random.key(1), x, train=False)
+    out, variables = compiled(_Block(1, jnp.float32).init_with_output)(jax.random.key(1), x, train=False)
     np.testing.assert_array_equal(variables["params"]["gamma"], np.full(4, 1e-6, np.float32))
     np.testing.assert_allclose(out, x, atol=1e-5)
 

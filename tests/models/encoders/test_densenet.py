@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiled import compiled
 
 from flaxseg.models.encoders import make_encoder
 from flaxseg.models.encoders.densenet import DenseNet, _Layer
@@ -12,8 +13,8 @@ from flaxseg.models.pretrained.torch_names import convert_tensors
 def test_a_layer_appends_its_output_to_its_input_by_hand():
     x = np.array([1.0, -2.0, 0.5], np.float32)
     layer, image = _Layer(jnp.float32), jnp.asarray(x)[None, None, None]
-    variables = layer.init(jax.random.key(0), image, train=False)
-    found = layer.apply(variables, image, train=False)[0, 0, 0]
+    variables = compiled(layer.init)(jax.random.key(0), image, train=False)
+    found = compiled(layer.apply)(variables, image, train=False)[0, 0, 0]
     # Means are 0, variances 1; of the 3x3 kernel, only the center meets the pixel.
     params, normal = variables["params"], 1 / np.sqrt(1 + 1e-5)
     y = np.maximum(np.maximum(x * normal, 0) @ params["conv1"]["kernel"][0, 0] * normal, 0)

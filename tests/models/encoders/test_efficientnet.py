@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import WeightsError
 from flaxseg.models import unet
@@ -36,6 +37,7 @@ def of_timm(block, layer):
     return f"{before}.conv_{convs[place]}", f"{before}.bn{place + 1}"
 
 
+@functools.cache
 def published(encoder, scheme):
     """Returns the tensors of a whole EfficientNet-Lite or B0, with classifier, under one of the two naming schemes."""
     tensors, lite = {}, encoder.endswith("lite0")
@@ -65,16 +67,29 @@ def published(encoder, scheme):
     return tensors
 
 
-def loaded(encoder, tensors, depth=5):
-    """Returns the encoder's variables with these tensors."""
+@functools.cache
+def network(encoder, depth):
+    """Returns a U-Net with an encoder, and the shapes of its variables."""
     model = unet(num_classes=2, encoder=encoder, encoder_depth=depth, decoder_channels=(8,) * depth)
-    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), IMAGE)
+    return model, jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), IMAGE)
+
+
+def loaded(encoder, tensors, depth):
+    """Returns the encoder's variables with these tensors."""
+    model, shapes = network(encoder, depth)
     variables = put_tensors(shapes, model, tensors, name="these", partial=False)
     return {collection: tree["encoder"] for collection, tree in variables.items()}
 
 
-@pytest.mark.parametrize("encoder", ["efficientnet_b0", "efficientnet_lite0"])
-@pytest.mark.parametrize("depth", [3, 4, 5])
+@pytest.mark.parametrize(
+    ("encoder", "depth"),
+    [
+        ("efficientnet_b0", 5),
+        ("efficientnet_lite0", 3),
+        *(pytest.param("efficientnet_b0", depth, marks=pytest.mark.long) for depth in (3, 4)),
+        *(pytest.param("efficientnet_lite0", depth, marks=pytest.mark.long) for depth in (4, 5)),
+    ],
+)
 def test_both_schemes_of_names_fill_the_same_variables_at_every_depth(encoder, depth):
     package, timm = (loaded(encoder, published(encoder, scheme), depth) for scheme in (of_package, of_timm))
     jax.tree.map(np.testing.assert_array_equal, package, timm)
@@ -134,10 +149,10 @@ def test_a_block_by_hand(squeeze, activation):
     layer = functools.partial(ConvNormAct, activation=activation, epsilon=1e-3)
     module = _Block(block, layer, squeeze=squeeze, rate=0.0)
     x = jax.random.normal(jax.random.key(0), (1, 1, 1, 8))
-    params = module.init(jax.random.key(1), x, train=False)["params"]
+    params = compiled(module.init)(jax.random.key(1), x, train=False)["params"]
     assert ("squeeze" in params) is squeeze
-    variables = module.init(jax.random.key(1), x, train=False)
-    found = module.apply(variables, x, train=False)[0, 0, 0]
+    variables = compiled(module.init)(jax.random.key(1), x, train=False)
+    found = compiled(module.apply)(variables, x, train=False)[0, 0, 0]
 
     # With an image of one pixel, only the center of the depthwise kernel matters; means are 0 and variances 1.
     normal = 1 / math.sqrt(1 + 1e-3)

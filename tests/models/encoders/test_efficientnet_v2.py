@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiled import compiled
 
 from flaxseg.models.encoders import ENCODERS, make_encoder
 from flaxseg.models.encoders.efficientnet_v2 import _ConvBlock
@@ -32,9 +33,11 @@ def test_blocks_of_each_stage():
 def test_a_block_of_one_convolution_by_hand():
     x = np.array([0.5, -1.0], np.float32)
     block, image = _ConvBlock(jnp.float32), jnp.asarray(x)[None, None, None]
-    variables = block.init(jax.random.key(0), image, train=False)
+    variables = compiled(block.init)(jax.random.key(0), image, train=False)
     y = x @ variables["params"]["conv"]["conv"]["kernel"][1, 1] / np.sqrt(1 + 1e-3)
-    np.testing.assert_allclose(block.apply(variables, image, train=False)[0, 0, 0], x + y / (1 + np.exp(-y)), rtol=1e-5)
+    np.testing.assert_allclose(
+        compiled(block.apply)(variables, image, train=False)[0, 0, 0], x + y / (1 + np.exp(-y)), rtol=1e-5
+    )
 
 
 def test_images_are_normalized_as_in_its_training():

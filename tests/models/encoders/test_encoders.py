@@ -109,44 +109,6 @@ def test_every_encoder_is_tested():
     assert set(REFERENCE) == set(ENCODERS)
 
 
-LARGER = {"seresnext50_32x4d", "regnety_032", "densenet169", "tf_efficientnetv2_m", "hrnet_w48"}
-LARGER |= {
-    "efficientnet_b5",
-    "efficientnet_b6",
-    "efficientnet_b7",
-    "convnext_base",
-    "convnext_large",
-    "mit_b4",
-    "mit_b5",
-    "vit_base_patch16_384",
-    "vit_large_patch16_384",
-    *(f"vit_{size}_{kind}" for size in ("base", "large") for kind in ("patch14_dinov2", "patch14_reg4_dinov2")),
-    *(f"vit_{size}_patch16_dinov3" for size in ("base", "large")),
-    "swin_small_patch4_window7_224",
-    "swin_base_patch4_window7_224",
-    "swin_large_patch4_window7_224",
-    "hrnet_w18",
-    "swin_large_patch4_window12_384",
-    "beit_large_patch16_224",
-    "beit_large_patch16_640",
-}
-"""Encoders that take long, or of a family of which the ordinary suite tests a smaller one."""
-
-
-@pytest.mark.parametrize("name", representatives(ENCODERS, ENCODERS.keys() - LARGER))
-def test_parameters_and_features_match_the_reference(name):
-    patch = ENCODERS[name].patch
-    module, features, variables = shapes(name, (1, 4 * patch or 64, 6 * patch or 96, 3))
-    parameters, channels = REFERENCE[name]
-    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    assert module.channels == channels
-    # The features of a vision transformer are at one stride.
-    sizes = [(1, 4 * patch, 6 * patch), *[(1, 4, 6)] * 4] if patch else [(1, 64 >> i, 96 >> i) for i in range(6)]
-    assert [feature.shape[:3] for feature in features] == sizes
-    assert tuple(feature.shape[3] for feature in features[1:]) == channels
-
-
 ONE_PER_FAMILY = (
     "resnet18",
     "se_resnext50_32x4d",
@@ -166,8 +128,39 @@ ONE_PER_FAMILY = (
     "beit_base_patch16_224",
 )
 
+OTHER_KINDS = ("resnet50", "vgg11", "vit_base_patch16_224")
+"""Encoders of one of these families with other blocks, layers or features."""
 
-@pytest.mark.parametrize("name", representatives(ENCODERS, ONE_PER_FAMILY))
+
+@pytest.mark.parametrize("name", representatives(ENCODERS, (*ONE_PER_FAMILY, *OTHER_KINDS)))
+def test_parameters_and_features_match_the_reference(name):
+    patch = ENCODERS[name].patch
+    module, features, variables = shapes(name, (1, 4 * patch or 64, 6 * patch or 96, 3))
+    parameters, channels = REFERENCE[name]
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    assert module.channels == channels
+    # The features of a vision transformer are at one stride.
+    sizes = [(1, 4 * patch, 6 * patch), *[(1, 4, 6)] * 4] if patch else [(1, 64 >> i, 96 >> i) for i in range(6)]
+    assert [feature.shape[:3] for feature in features] == sizes
+    assert tuple(feature.shape[3] for feature in features[1:]) == channels
+
+
+TESTED_ALONE = (
+    "se_resnext50_32x4d",
+    "mobilenet_v2",
+    "efficientnet_lite0",
+    "convnext_tiny",
+    "resnest50d",
+    "regnety_016",
+    "densenet121",
+    "mobilenetv3_large_100",
+    "tf_efficientnetv2_s",
+)
+"""Encoders whose depths and strides are also tested with their family, or are those of another one."""
+
+
+@pytest.mark.parametrize("name", representatives(ENCODERS, set(ONE_PER_FAMILY).difference(TESTED_ALONE)))
 def test_other_depths_strides_types_and_channels(name):
     encoder = ENCODERS[name]
     depth, stride, side = min(encoder.depths), min(encoder.output_strides), 4 * encoder.patch or 64

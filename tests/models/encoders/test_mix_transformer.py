@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models.encoders import make_encoder
@@ -18,7 +19,7 @@ TINY = ((4, 8, 10, 16), (1, 2, 1, 1))
 def test_attention_by_hand():
     x = np.asarray(jax.random.normal(jax.random.key(0), (1, 2, 3, 4)))
     module = _Attention(2, 1, jnp.float32)
-    out, variables = module.init_with_output(jax.random.key(1), x)
+    out, variables = compiled(module.init_with_output)(jax.random.key(1), x)
     weights = jax.tree.map(np.asarray, variables["params"])
     # With their small initial values, every pixel would attend to all pixels equally.
     weights = {name: {"kernel": 50 * w["kernel"], "bias": w["bias"] + 0.5} for name, w in weights.items()}
@@ -30,27 +31,27 @@ def test_attention_by_hand():
         shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         heads.append(shares @ kv[:, 4:][:, columns])
     expected = np.concatenate(heads, 1) @ weights["proj"]["kernel"] + weights["proj"]["bias"]
-    out = module.apply({"params": weights}, x)
+    out = compiled(module.apply)({"params": weights}, x)
     np.testing.assert_allclose(out.reshape(6, 4), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_attention_has_float32_logits_in_bfloat16():
     module, x = _Attention(1, 1, jnp.bfloat16), jnp.zeros((1, 4, 4, 4), jnp.bfloat16)
-    variables = module.init(jax.random.key(0), x)
-    assert module.apply(variables, x).dtype == jnp.bfloat16
+    variables = compiled(module.init)(jax.random.key(0), x)
+    assert compiled(module.apply)(variables, x).dtype == jnp.bfloat16
     assert re.findall(r"(\w+)\[[\d,]+,16\] = exp ", str(jax.make_jaxpr(module.apply)(variables, x))) == ["f32"]
 
 
 def test_an_image_smaller_than_the_key_kernel_has_one_key():
     x = jax.random.normal(jax.random.key(0), (1, 2, 3, 4))
     module = _Attention(1, 8, jnp.float32)
-    out, variables = module.init_with_output(jax.random.key(1), x)
+    out, variables = compiled(module.init_with_output)(jax.random.key(1), x)
     # All pixels attend to the only key.
     np.testing.assert_allclose(out, jnp.broadcast_to(out[:, :1, :1], out.shape), rtol=1e-6)
     assert np.any(out)
     reduce = variables["params"]["reduce"]
     reduce["kernel"] = reduce["kernel"].at[2:].set(1).at[:, 3:].set(1)
-    np.testing.assert_array_equal(module.apply(variables, x), out)
+    np.testing.assert_array_equal(compiled(module.apply)(variables, x), out)
 
 
 def test_features_have_strides_of_4_to_32():

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.models.encoders import make_encoder
 from flaxseg.models.encoders.mobilenet_v2 import MobileNetV2
@@ -32,7 +33,12 @@ def dilations(module):
 
 
 @pytest.mark.parametrize(
-    ("output_stride", "stage4", "stage6"), [(32, (2, 1), (2, 1)), (16, (2, 1), (1, 2)), (8, (1, 2), (1, 4))]
+    ("output_stride", "stage4", "stage6"),
+    [
+        pytest.param(32, (2, 1), (2, 1), marks=pytest.mark.long),
+        pytest.param(16, (2, 1), (1, 2), marks=pytest.mark.long),
+        (8, (1, 2), (1, 4)),
+    ],
 )
 def test_strides_become_dilations(output_stride, stage4, stage6):
     found = dilations(make_encoder("mobilenet_v2", output_stride=output_stride, dtype=jnp.float32))
@@ -71,7 +77,7 @@ def test_expanded_features_are_expansions_of_the_plain_ones():
 
     plain, expanded = first(variables, draw.normal(size=(1, 32, 32, 3)).astype(np.float32))
     expand = variables["params"]["block1"]["expand"]
-    normalized = BatchNorm(True).apply(
+    normalized = compiled(BatchNorm(True).apply)(
         {"params": expand["norm"], "batch_stats": variables["batch_stats"]["block1"]["expand"]["norm"]},
         plain @ expand["conv"]["kernel"][0, 0],
     )

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiled import compiled
 
 from flaxseg.models.encoders.resnest import _Block
 
@@ -8,7 +9,7 @@ from flaxseg.models.encoders.resnest import _Block
 def random_block(stride, x):
     """Returns a block, and its variables with random statistics."""
     block = _Block(2, stride, 1, False, jnp.float32)
-    variables = block.init(jax.random.key(0), x, train=False)
+    variables = compiled(block.init)(jax.random.key(0), x, train=False)
     draw = np.random.default_rng(0)
     return block, jax.tree.map(lambda leaf: draw.uniform(0.1, 0.4, leaf.shape).astype(np.float32), variables)
 
@@ -35,7 +36,7 @@ def test_split_attention_of_one_pixel_by_hand():
     weights = scores / np.tile(scores[:2] + scores[2:], 2)
     y = (weights * splits)[:2] + (weights * splits)[2:]
     y = normalized(y @ kernel("conv3"), variables, "conv3")
-    found = block.apply(variables, jnp.asarray(x)[None, None, None], train=False)
+    found = compiled(block.apply)(variables, jnp.asarray(x)[None, None, None], train=False)
     np.testing.assert_allclose(found[0, 0, 0], np.maximum(x + y, 0), rtol=1e-4)
 
 
@@ -46,4 +47,4 @@ def test_a_strided_block_pools_its_input_to_means():
     variables["params"]["conv3"]["norm"] = {"scale": np.zeros(8, np.float32), "bias": np.zeros(8, np.float32)}
     means = x.reshape(1, 2, 2, 2, 2, 8).mean((2, 4))
     y = normalized(means @ variables["params"]["downsample"]["conv"]["kernel"][0, 0], variables, "downsample")
-    np.testing.assert_allclose(block.apply(variables, x, train=False), np.maximum(y, 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(compiled(block.apply)(variables, x, train=False), np.maximum(y, 0), rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models.encoders import make_encoder
@@ -79,7 +80,7 @@ def _attended(image, place, weights, *, window, shift, heads):
 def test_scores_are_float32_in_bfloat16():
     module, x = WindowAttention(1, 2, 1, jnp.bfloat16), jnp.zeros((1, 4, 4, 4), jnp.bfloat16)
     variables = jax.jit(module.init)(jax.random.key(0), x)
-    assert module.apply(variables, x).dtype == jnp.bfloat16
+    assert compiled(module.apply)(variables, x).dtype == jnp.bfloat16
     assert re.findall(r"(\w+)\[[\d,]+,4\] = exp ", str(jax.make_jaxpr(module.apply)(variables, x))) == ["f32"]
 
 

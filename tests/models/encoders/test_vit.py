@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compare import difference
+from compiled import compiled
 from flax import traverse_util
 from references import SMALL_SIZES, image, tensor
+from representatives import representatives
 
 from flaxseg.errors import WeightsError
 from flaxseg.models import unet
@@ -35,7 +37,7 @@ def test_tokens_are_the_class_the_registers_and_the_patches_by_hand(class_positi
     image = np.random.default_rng(1).normal(size=(2, 8, 12, 3)).astype(np.float32)
     variables = random_variables(module, image)
     params = variables["params"]
-    tokens = module.apply(variables, image, method="embed")
+    tokens = compiled(module.apply)(variables, image, method="embed")
     assert tokens.shape == (2, 1 + 2 + 6, 8)
     places = resized(jnp.asarray(params["positions"]), (2, 3), grid=3, interpolation="bicubic_antialias")[0]
     first = params["class_token"][0, 0] + (places[0] if class_position else 0)
@@ -68,7 +70,7 @@ def test_the_first_tokens_of_a_masked_run_see_only_what_they_may():
     image = np.random.default_rng(1).normal(size=(1, 4, 8, 3)).astype(np.float32)
     module = VisionTransformer(**TINY)
     variables = random_variables(module, image)
-    tokens, turn = module.apply(variables, image, method="embed"), module.rotation((1, 2))
+    tokens, turn = compiled(module.apply)(variables, image, method="embed"), module.rotation((1, 2))
     queries = jnp.ones((1, 1, 8))
     mask = jnp.ones((1, 1, 4, 4), bool).at[:, :, 0, 3].set(False)
 
@@ -90,7 +92,7 @@ SMALL = {
 """The networks of `references.SMALL_TRANSFORMERS`."""
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", representatives(SMALL, ("vit", "dinov3")))
 def test_features_match_those_of_timm(name):
     with np.load(Path(__file__).parent / "vit_golden.npz") as golden:
         reference = {key.removeprefix(f"{name}/"): golden[key] for key in golden if key.startswith(f"{name}/")}
@@ -100,7 +102,7 @@ def test_features_match_those_of_timm(name):
     arrays, unknown = convert_tensors(tensors, module.torch_names)
     assert not unknown
     variables = traverse_util.unflatten_dict(arrays, sep="/")
-    features = module.apply(variables, image(SMALL_SIZES[name]), train=False)[1:]
+    features = compiled(module.apply)(variables, image(SMALL_SIZES[name]), train=False)[1:]
     assert len(features) == len(reference) == 4
     for level, feature in enumerate(features, 1):
         assert difference(np.asarray(feature), reference[str(level)]) < 1e-5

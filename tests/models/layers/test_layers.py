@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.models.layers.conv import (
     ACTIVATIONS,
@@ -37,10 +38,10 @@ def shapes(variables):
 )
 def test_parameters_and_values_equal_those_of_flax_layers(ours, flax):
     x = image(2, 6, 5, 4)
-    variables = flax.init(jax.random.key(1), x)
-    assert shapes(ours.init(jax.random.key(1), x)) == shapes(variables)
+    variables = compiled(flax.init)(jax.random.key(1), x)
+    assert shapes(compiled(ours.init)(jax.random.key(1), x)) == shapes(variables)
     biased = jax.tree.map(lambda leaf: leaf + 0.1, variables)
-    np.testing.assert_allclose(ours.apply(biased, x), flax.apply(biased, x), rtol=0, atol=5e-6)
+    np.testing.assert_allclose(compiled(ours.apply)(biased, x), compiled(flax.apply)(biased, x), rtol=0, atol=5e-6)
 
 
 def test_parameters_stay_float32_when_computing_in_bfloat16():
@@ -62,14 +63,14 @@ def test_parameters_stay_float32_when_computing_in_bfloat16():
     ],
 )
 def test_a_convolution_has_a_bias_on_request_or_without_normalization(options, names):
-    variables = ConvNormAct(4, **options).init(jax.random.key(0), image(1, 4, 4, 3), train=False)
+    variables = compiled(ConvNormAct(4, **options).init)(jax.random.key(0), image(1, 4, 4, 3), train=False)
     assert set(variables["params"]["conv"]) == names
 
 
 def test_batch_norm_normalizes_and_updates_its_running_statistics():
     layer = norm("batch", 3, train=True, dtype=jnp.float32)
     x = 5 + 2 * image(2, 8, 8, 3)
-    y, updates = layer.apply(layer.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    y, updates = compiled(layer.apply)(compiled(layer.init)(jax.random.key(0), x), x, mutable=["batch_stats"])
     np.testing.assert_allclose(np.std(y, (0, 1, 2)), 1, atol=1e-4)
     np.testing.assert_allclose(updates["batch_stats"]["mean"], 0.1 * np.mean(x, (0, 1, 2)), rtol=1e-5)
 
@@ -78,7 +79,7 @@ def test_batch_norm_normalizes_and_updates_its_running_statistics():
 @pytest.mark.parametrize("argument", [True, False])
 def test_an_argument_overrides_whether_batch_norm_uses_running_statistics(field, argument):
     x = image(2, 4, 4, 3)
-    variables = BatchNorm(field).init(jax.random.key(0), x)
+    variables = compiled(BatchNorm(field).init)(jax.random.key(0), x)
     results = [
         layer.apply(variables, x, *arguments, mutable=["batch_stats"])
         for layer, arguments in ((BatchNorm(field), [argument]), (BatchNorm(argument), []))
@@ -91,7 +92,7 @@ def test_an_argument_overrides_whether_batch_norm_uses_running_statistics(field,
 def test_batch_norm_of_few_nearly_equal_values_is_exact(count):
     x = jnp.tile(jnp.array([[[[300.0]]], [[[300.5]]]]), (1, count // 2, 1, 1))
     layer = norm("batch", 1, train=True, dtype=jnp.float32)
-    y, updates = layer.apply(layer.init(jax.random.key(0), x), x, mutable=["batch_stats"])
+    y, updates = compiled(layer.apply)(compiled(layer.init)(jax.random.key(0), x), x, mutable=["batch_stats"])
     # The mean square and the squared mean are about 90,150: float32 hardly resolves their difference of 1 / 16.
     np.testing.assert_allclose(y[:, 0, 0, 0], np.array([-0.25, 0.25]) / np.sqrt(1 / 16 + 1e-5), rtol=1e-6)
     np.testing.assert_allclose(updates["batch_stats"]["var"], [0.9 + 0.1 * count / (count - 1) / 16], rtol=1e-6)
@@ -101,7 +102,7 @@ def test_batch_norm_of_few_nearly_equal_values_is_exact(count):
 def test_group_norm_has_groups_of_sixteen_channels_or_a_common_divisor(features, group):
     layer = norm("group", features, train=True, dtype=jnp.float32)
     x = 3 * image(2, 4, 4, features)
-    y = layer.apply(layer.init(jax.random.key(0), x), x).reshape(2, 16, features // group, group)
+    y = compiled(layer.apply)(compiled(layer.init)(jax.random.key(0), x), x).reshape(2, 16, features // group, group)
     np.testing.assert_allclose(np.mean(y, (1, 3)), 0, atol=1e-5)
 
 
@@ -109,7 +110,7 @@ def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="norm 'layer': allowed are batch, group, none"):
         norm("layer", 4, train=True, dtype=jnp.float32)
     with pytest.raises(ValueError, match="upsampling 'cubic': allowed are transposed, bilinear, nearest"):
-        UpSample(4, "cubic").init(jax.random.key(0), image(1, 2, 2, 4))
+        compiled(UpSample(4, "cubic").init)(jax.random.key(0), image(1, 2, 2, 4))
 
 
 def test_activations_by_hand():
@@ -121,16 +122,16 @@ def test_activations_by_hand():
 
 @pytest.mark.parametrize("method", ["transposed", "bilinear", "nearest"])
 def test_upsampling_doubles_the_size(method):
-    y = UpSample(3, method).init_with_output(jax.random.key(0), image(2, 3, 4, 5))[0]
+    y = compiled(UpSample(3, method).init_with_output)(jax.random.key(0), image(2, 3, 4, 5))[0]
     assert y.shape == (2, 6, 8, 3)
 
 
 def test_convolution_and_resizing_commute():
     x, layer = image(1, 3, 4, 5), UpSample(2, "bilinear")
-    variables = layer.init(jax.random.key(0), x)
+    variables = compiled(layer.init)(jax.random.key(0), x)
     resized = jax.image.resize(x, (1, 6, 8, 5), "bilinear")
-    after = Conv(2, 1).apply({"params": variables["params"]["conv"]}, resized)
-    np.testing.assert_allclose(layer.apply(variables, x), after, rtol=0, atol=1e-5)
+    after = compiled(Conv(2, 1).apply)({"params": variables["params"]["conv"]}, resized)
+    np.testing.assert_allclose(compiled(layer.apply)(variables, x), after, rtol=0, atol=1e-5)
 
 
 def test_padding_is_undone_by_cropping():

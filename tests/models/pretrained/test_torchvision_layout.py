@@ -11,6 +11,7 @@ import safetensors.numpy
 from compare import TOLERANCE, difference, tensors_of
 from flax import traverse_util
 from references import bright_image
+from representatives import representatives
 from torch_files import state_file
 from torchvision_cases import GOLDEN, IMAGE_SIZES
 
@@ -65,7 +66,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("case", GOLDEN)
+@pytest.mark.parametrize("case", representatives(GOLDEN, GOLDEN[1:]))
 def test_every_tensor_has_a_place(tmp_path, case):
     public = open_public(write(tmp_path / "network.pth", case))
     name, options = EXPECTED[case]

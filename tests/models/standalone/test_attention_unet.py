@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import attention_unet, plain_unet
@@ -28,7 +29,7 @@ def test_a_gate_by_hand():
     params = {"theta": conv(2), "phi": conv(-3, bias=jnp.ones(1)), "psi": conv(0.5, bias=jnp.full(1, -1.0))}
     skip = jnp.float32([[1, 10, 3, 10], [10, 10, 10, 10]]).reshape(1, 2, 4, 1)
     signal = jnp.float32([1, -2]).reshape(1, 1, 2, 1)
-    gated = AttentionGate().apply({"params": params}, skip, signal)
+    gated = compiled(AttentionGate().apply)({"params": params}, skip, signal)
     # relu(2 * 1 - 3 * 1 + 1) = 0 and relu(2 * 3 + 3 * 2 + 1) = 13, so psi gives -1 and 5.5.
     left, right = 1 / (1 + np.exp(1)), 1 / (1 + np.exp(-5.5))
     shares = np.array([left, 0.75 * left + 0.25 * right, 0.25 * left + 0.75 * right, right])

@@ -36,7 +36,7 @@ def test_classic_options():
     shapes = parameters(plain_unet(num_classes=3, **CLASSIC))
     assert shapes["encoder/level4/block0/conv/kernel"] == (4, 4, 512, 512)
     assert shapes["head_block1/conv/kernel"] == (4, 4, 64, 64)
-    small = plain_unet(num_classes=2, **CLASSIC | {"width": 4, "depth": 3})
+    small = plain_unet(num_classes=2, **CLASSIC | {"width": 4, "depth": 2})
     x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
     variables = jax.jit(functools.partial(small.init, train=False))(jax.random.key(1), x)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import compiled
 
 from flaxseg.errors import ArgumentError
 from flaxseg.models import resunet
@@ -47,10 +48,10 @@ def test_a_unit_without_its_convolutions_is_its_projection():
 def test_a_strided_kernel_is_centered_on_the_pixel_of_the_projection():
     unit = _Unit(1, 3, "none", lambda x: x, 0.0, jnp.float32, stride=2)
     x = jnp.zeros((1, 6, 6, 1)).at[0, 2, 2, 0].set(1)
-    variables = unit.init(jax.random.key(0), x, train=False)
+    variables = compiled(unit.init)(jax.random.key(0), x, train=False)
     middle = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1)
     params = variables["params"] | {name: {"kernel": middle, "bias": jnp.zeros(1)} for name in ("conv1", "conv2")}
-    made = unit.apply({"params": params}, x, train=False)[0, :, :, 0]
+    made = compiled(unit.apply)({"params": params}, x, train=False)[0, :, :, 0]
     assert made[1, 1] == 1 + params["projection"]["kernel"].item()
     assert np.count_nonzero(made) == 1
 

@@ -58,7 +58,7 @@ def test_logits_match_the_reference(case, tmp_path):
     assert difference(np.asarray(logits)[:, ::6, ::6], golden_of(case)["logits"]) < TOLERANCE
 
 
-@pytest.mark.parametrize("case", GOLDEN)
+@pytest.mark.parametrize("case", representatives(GOLDEN, QUICK))
 def test_every_tensor_has_a_place(case, tmp_path):
     public = open_public(write(tmp_path, case, zeros))
     layout = public.layout

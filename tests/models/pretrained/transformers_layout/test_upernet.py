@@ -26,7 +26,10 @@ def test_an_upernet_is_mapped_with_its_auxiliary_head():
     assert "auxiliary_head" not in read(UPERNET, use_auxiliary_head=False).options
 
 
-@pytest.mark.parametrize(("backbone", "names"), [("convnext", convnext_tensor_names), ("swin", swin_tensor_names)])
+@pytest.mark.parametrize(
+    ("backbone", "names"),
+    [("convnext", convnext_tensor_names), pytest.param("swin", swin_tensor_names, marks=pytest.mark.long)],
+)
 def test_the_tensors_of_an_upernet_fill_every_array(backbone, names):
     layout = read(UPERNET, backbone_config={"convnext": CONVNEXT, "swin": SWIN}[backbone])
     model = build_model("upernet", num_classes=2, **layout.options)
