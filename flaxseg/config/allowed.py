@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ml_collections import ConfigDict
 
 from flaxseg.errors import NON_NEGATIVE, POSITIVE, ArgumentError, Range, did_you_mean, shown, unusable_number
+from flaxseg.metrics.scores import CLASS_IOU
 from flaxseg.registry import look_up
 
 
@@ -173,6 +174,15 @@ def class_weights(methods: Collection[str]) -> Rule:
 
     listing = ", ".join(map(repr, ("none", *methods)))
     return Rule(f"{listing}, or one number per class, each at least 0 and not all 0", is_allowed, ("none", *methods))
+
+
+def score(names: Collection[str]) -> Rule:
+    """Returns the rule for one of several scores, or the IoU of a class, which only the dataset knows."""
+
+    def is_allowed(value: Any) -> bool:
+        return isinstance(value, str) and (value in names or value.startswith(CLASS_IOU))
+
+    return Rule(f"{_listed(names)}, or '{CLASS_IOU}CLASS' for the IoU of a class", is_allowed, names)
 
 
 def is_tuple_of(value: Any, is_allowed: Callable[[Any], bool]) -> bool:

@@ -15,6 +15,7 @@ from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import number_of
 from flaxseg.inference.description import ModelDescription
 from flaxseg.optimizers.groups import format_groups
+from flaxseg.optimizers.schedules import RISING
 from flaxseg.report.console import print_line
 from flaxseg.report.event_files import EVALUATION
 from flaxseg.report.hparams import HyperParameters
@@ -93,13 +94,13 @@ def _initial_weights(model: ModelPart) -> str:
     return f", weights from {model.pretrained.source}" if model.pretrained else ", random weights"
 
 
-def describe_steps(run: Run, step: int, *, warmup_steps: int, stops_early: bool) -> str:
+def describe_steps(run: Run, step: int, *, optimizer: ConfigDict, stops_early: bool) -> str:
     """Returns which steps are about to run, or why none are.
 
     Args:
       run: the run.
       step: the step of its state.
-      warmup_steps: the steps of warm-up in the configuration, of which a short run has fewer.
+      optimizer: the section `optimizer` of its configuration.
       stops_early: whether early stopping has ended the run.
     """
     plan = run.loop
@@ -111,21 +112,31 @@ def describe_steps(run: Run, step: int, *, warmup_steps: int, stops_early: bool)
     kind, every = (
         ("an evaluation", plan.evaluation.every) if plan.evaluation.every else ("a checkpoint", plan.checkpoints.every)
     )
+    when = f"every {every:,} steps" if every < plan.total_steps else "at the end"
     resumed = f"resumed from the checkpoint of step {step:,}: " if step else ""
-    warmup = "" if step else shortened_warmup(warmup_steps, plan.total_steps)
-    return (
-        f"{resumed}steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} every {every:,} "
-        f"steps{warmup}"
-    )
+    warmup = "" if step else describe_warmup(optimizer, plan.total_steps)
+    return f"{resumed}steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} {when}{warmup}"
 
 
-def shortened_warmup(warmup_steps: int, total_steps: int) -> str:
-    """Returns what is said about a warm-up that a run shortens; "" about another."""
-    shortened = warmup_of(warmup_steps, total_steps)
-    if shortened == warmup_steps:
+def describe_warmup(optimizer: ConfigDict, total_steps: int) -> str:
+    """Returns what is said about the warm-up of a run, and why it is not that of the configuration; "" without any.
+
+    Args:
+      optimizer: the section `optimizer` of the configuration.
+      total_steps: the number of steps of the run.
+    """
+    configured, steps = optimizer.warmup_steps, warmup_of(optimizer, total_steps)
+    if not configured:
         return ""
-    length = f"a warm-up of {number_of(shortened, 'step')}" if shortened else "no warm-up"
-    return f", {length} (optimizer.warmup_steps = {warmup_steps} is more than half of the run)"
+    length = f"a warm-up of {number_of(steps, 'step')}" if steps else "no warm-up"
+    if steps == configured:
+        return f", {length}"
+    reason = (
+        f"has no effect, because optimizer.schedule = {optimizer.schedule} begins with a rise"
+        if optimizer.schedule in RISING
+        else "is more than half of the run"
+    )
+    return f", {length} (optimizer.warmup_steps = {configured} {reason})"
 
 
 _FIRST = ("model.name", "optimizer.name", "optimizer.learning_rate", "train.batch_size", "seed")

@@ -62,6 +62,10 @@ def test_the_plan_of_the_loop_needs_only_the_number_of_examples(run):
     assert build_loop(tiny(), build_mesh(tiny()), num_examples=16) == run.loop
 
 
+def test_the_iou_of_a_class_may_select_the_best_checkpoint():
+    assert build(tiny("checkpoint.best_metric=iou/disc")).loop.checkpoints.best_metric == "iou/disc"
+
+
 def test_the_data_needs_no_model(run):
     data = build_data(tiny(), build_mesh(tiny()))
     assert (data.train.num_classes, data.channels, len(data.train.source)) == (5, 3, 16)
@@ -120,6 +124,13 @@ def test_a_warm_up_of_more_than_half_of_the_run_is_shortened():
     assert rates[0] < rates[1] < rates[2] == pytest.approx(config.optimizer.learning_rate) and rates[3] < rates[2]
 
 
+def test_one_cycle_begins_at_once_where_the_configuration_has_a_warm_up():
+    config = tiny("optimizer.warmup_steps=40", "optimizer.schedule=one_cycle")
+    schedule = schedule_maker(config, 120)(0.5)
+    # It rises for 30% of the run, from 1/25 of the peak on.
+    assert [float(schedule(step)) for step in (0, 35)] == [pytest.approx(0.02), pytest.approx(0.5)]
+
+
 def contents(directory):
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
@@ -146,6 +157,10 @@ def test_a_workdir_is_only_read(tmp_path):
             "config.loss_options.cross_entropy.class_weights = .*3 weights for 5",
         ),
         ("class_weights=(1,2,3)", r"config.class_weights = \(1.0, 2.0, 3.0\): 3 weights for 5 classes"),
+        (
+            "checkpoint.best_metric=iou/dics",
+            "^config.checkpoint.best_metric = 'iou/dics': must be one of 'iou/background', .*; did you mean 'iou/disc'",
+        ),
         ("optimizer.freeze=('encodr',)", "config.optimizer.freeze = 'encodr': matches no parameter"),
         ("optimizer.freeze=('.*',)", "config.optimizer.freeze = .*covers every parameter"),
         ("optimizer.lr_scale=(('heads',2),)", "config.optimizer.lr_scale = 'heads': matches no parameter"),
