@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flaxseg.data.masks.class_values import parse_class_values
+from flaxseg.data.masks.class_values import values_beside_255
 from flaxseg.data.masks.palette import default_palette
 from flaxseg.data.splits import check_same_classes, settings_to_open, unused_lists
 from flaxseg.data.statistics import Statistics, compute_statistics
@@ -160,13 +160,8 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
         found += _compare_splits(
             dataset, splits, opened, check_classes=all(each.severity != "error" for each in unknown)
         )
-    if opened and not chosen.get("reduce_zero_label") and not chosen.get("colors"):
-        found += mask_values.check_ignored_class(
-            opened,
-            values=parse_class_values(chosen.get("values") or range(opened[0].num_classes)),
-            ignored=chosen.get("ignore_values", ()),
-            options=options,
-        )
+    if opened and "values" in options:
+        found += mask_values.check_ignored_class(opened, values_beside_255(chosen, opened[0].num_classes))
     return found + _check_unused_lists(dataset, splits[0]) + _check_inferred_values(dataset, splits[0])
 
 

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from list_source import ListSource
 
 from flaxseg.config.files import load_config
 from flaxseg.data import memory
-from flaxseg.data.types import IGNORE_LABEL, Selection
+from flaxseg.data.types import IGNORE_LABEL, SegmentationDataset, Selection
 from flaxseg.errors import CheckpointError, ConfigError, DataError, MissingMasks, UnknownColors
 from flaxseg.models import plain_unet
 from flaxseg.train.build import build, build_data, build_loop, build_mesh, build_model_part, schedule_maker
@@ -244,6 +245,17 @@ def test_errors_of_the_data_say_what_to_do_on_the_command_line(error, says, monk
     with pytest.raises(DataError) as caught:
         build(tiny())
     assert str(caught.value).startswith(says) and str(caught.value).count("\n") == says.count("\n")
+
+
+def test_a_training_set_of_one_class_beside_ignored_pixels_is_refused_with_the_values_to_set(monkeypatch):
+    image = np.zeros((2, 2, 3), np.uint8)
+    example = {"image": image, "label": np.array([[0, 255], [255, 255]], np.uint8), "id": "a"}
+    cells = SegmentationDataset(ListSource([example]), 2, ("0", "1"), ((0, 0, 0), (1, 1, 1)))
+    monkeypatch.setattr(data_builder, "open_dataset", lambda *_, **__: cells)
+    config = tiny("data.name=folder", "data.dir=cells", "data.options={}", "data.options.values=(0,1)")
+    with pytest.raises(DataError, match="^only the class 0 occurs in the masks to train on, and 75.0%") as caught:
+        build_data(config, build_mesh(config))
+    assert str(caught.value).endswith("\nOn the command line, add --config.data.options.values='(0,255)'")
 
 
 def test_an_evaluation_split_without_masks_may_be_left_out(run, monkeypatch):

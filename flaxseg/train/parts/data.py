@@ -1,5 +1,6 @@
 """The data of a run: the datasets that a configuration names, and their batches."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -17,12 +18,13 @@ from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.batching import stack_examples
 from flaxseg.data.datasets import DATASETS, LAYOUTS
 from flaxseg.data.evaluation import eval_batches
+from flaxseg.data.masks.class_values import values_beside_255
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches_by_seed
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import (
     check_same_classes,
+    check_several_classes,
     common_channels,
-    lone_class,
     open_dataset,
     settings_to_open,
     unused_lists,
@@ -151,8 +153,9 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     keys = ("train_split", "eval_split") if settings.eval_split else ("train_split",)
     opened = {key: _open_split(config, key) for key in keys}
     check_same_classes({settings[key]: dataset for key, dataset in opened.items()})
+    _check_several_classes(config, opened["train_split"])
     if jax.process_index() == 0:
-        _warn(opened["train_split"])
+        _warn_of_unused_lists(opened["train_split"])
     bad_examples = BadExamples(settings.skip_bad, print_line)
     opened = {
         key: skip_bad_examples(dataset, bad_examples, settings[key], ignored=key == "eval_split")
@@ -179,10 +182,16 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     )
 
 
-def _warn(train: SegmentationDataset) -> None:
-    """Prints what is probably wrong with a training set."""
-    if warning := lone_class(train):
-        print_line(f"warning: {warning}")
+def _check_several_classes(config: ConfigDict, train: SegmentationDataset) -> None:
+    """Raises DataError if one class occurs in a training set, beside ignored pixels."""
+    settings = config.data
+    # Values that were found in the masks are those of classes that occur in another split.
+    values = values_beside_255(settings.options, train.num_classes) if settings.options.get("values") else ()
+    with _adding_remedy(settings, "train_split"):
+        check_several_classes(train, values=values, num_threads=settings.num_threads)
+
+
+def _warn_of_unused_lists(train: SegmentationDataset) -> None:
     if train.selection and (warning := unused_lists(train)):
         lists = flag("split_list", train.selection.unused_lists)
         print_line(f"warning: {warning}. On the command line, add {lists}")
@@ -191,9 +200,15 @@ def _warn(train: SegmentationDataset) -> None:
 def _open_split(config: ConfigDict, key: str) -> SegmentationDataset:
     """Returns the split that a key of `data` names."""
     settings = config.data
+    with _adding_remedy(settings, key), config_key("data", data_dir="dir", split=key):
+        return open_dataset(settings.name, settings[key], data_dir=settings.dir, options=settings.options)
+
+
+@contextlib.contextmanager
+def _adding_remedy(settings: ConfigDict, key: str) -> Iterator[None]:
+    """Adds to an error of the split that a key of `data`'s settings names what to do about it."""
     try:
-        with config_key("data", data_dir="dir", split=key):
-            return open_dataset(settings.name, settings[key], data_dir=settings.dir, options=settings.options)
+        yield
     except DataError as error:
         if remedy := _remedy(error, key, settings):
             raise DataError(f"{error}\n{remedy}") from error
