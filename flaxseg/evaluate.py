@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flaxseg import cli, interrupts
+from flaxseg.errors import DataError
 
 DESCRIPTION = """\
 Evaluates a trained network and prints the scores of each class. The network is a run, one of its checkpoints, an
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> int:
     cli.prepare(verbose=arguments.verbose)
+    from flaxseg.config.flags import flags_to_open
     from flaxseg.deploy.evaluation_data import evaluation_config, note_on_training_images, open_evaluation_data
     from flaxseg.deploy.evaluation_report import evaluate_for_report, write_report
     from flaxseg.deploy.files import check_new
@@ -73,7 +75,12 @@ def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> i
     model = load(arguments.model + arguments.named, fold=False, **cli.inference_options(arguments))
     first = model.members[0]
     config = evaluation_config(first, config=arguments.config or "", overrides=overrides, data=arguments.data)
-    data = open_evaluation_data(config, split=arguments.split)
+    try:
+        data = open_evaluation_data(config, split=arguments.split)
+    except DataError as error:
+        if flags := flags_to_open(error, config.data):
+            raise DataError(f"{error}\n{flags}") from error
+        raise
     names = data.metrics if arguments.metrics is None else filter(None, arguments.metrics.split(","))
     options = {
         "metrics": tuple(dict.fromkeys([*names, *(["per_image"] if arguments.csv else [])])),

@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -14,11 +15,15 @@ from flaxseg.config.files import load_config, override
 from flaxseg.config.schema import default_config
 from flaxseg.config.validate import config_key, validate
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
+from flaxseg.data.sources.split_lists import SPLIT
 from flaxseg.data.splits import open_dataset
 from flaxseg.data.types import SegmentationDataset
 from flaxseg.deploy.saved import SavedModel
 from flaxseg.deploy.trained import read_record
 from flaxseg.errors import ConfigError, DataError
+
+_FOLDERS = ("images", "masks")
+"""The folders of a dataset `folder` without options, and the options that name others."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +60,10 @@ def evaluation_config(
       saved: the network.
       config: a configuration file; "" takes the configuration of the network's run.
       overrides: strings `key=value`.
-      data: a folder with the folders `images` and `masks`, to evaluate on instead. If the network was trained on the
-        dataset `folder`, as its run or its exported folder records, the options of that dataset apply, such as the
-        values of the masks; otherwise the masks contain the indices of the network's classes.
+      data: a folder to evaluate on instead, with the folders of the network's run, or with `images` and `masks`. If the
+        network was trained on the dataset `folder`, as its run or its exported folder records, the options of that
+        dataset apply, such as the values of the masks; otherwise the masks contain the indices of the network's
+        classes.
 
     Raises:
       ConfigError: no configuration, or an invalid one.
@@ -143,7 +149,9 @@ def note_on_training_images(saved: SavedModel, config: ConfigDict, split: str) -
     """
     record = read_record(saved)
     trained = record.config.get("data", {})
-    same = trained.get("dir") and os.path.realpath(trained["dir"]) == os.path.realpath(config.data.dir)
+    same = trained.get("dir") and _image_folder(trained["dir"], trained["options"]) == _image_folder(
+        config.data.dir, config.data.options
+    )
     if not same or split not in ("all", trained["train_split"]) or split == trained["eval_split"]:
         return ""
     own = f"; flaxseg evaluate {saved.folder}, without --data, takes those held out" if trained["eval_split"] else ""
@@ -153,12 +161,25 @@ def note_on_training_images(saved: SavedModel, config: ConfigDict, split: str) -
     )
 
 
+def _image_folder(directory: str, options: Mapping[str, Any]) -> str:
+    """Returns the real path of the images of a dataset, as its options name it."""
+    return os.path.realpath(os.path.join(directory, options.get("images", "images")))
+
+
 def _recorded(saved: SavedModel, data: str) -> str:
     """Returns the configuration of the network's run; that of an exported folder serves for other data alone."""
     if saved.config:
         return str(saved.config)
     exported = saved.folder / "config.json" if saved.folder else None
     return str(exported) if data and exported and exported.is_file() else ""
+
+
+def _has_folders(config: ConfigDict) -> bool:
+    """Returns whether the folders of images and masks that the options of the dataset `folder` name exist."""
+    paths = (str(config.data.options.get(name, name)) for name in _FOLDERS)
+    return all(
+        os.path.isdir(os.path.join(config.data.dir, path.replace(SPLIT, config.data.eval_split))) for path in paths
+    )
 
 
 def _masks(options: ConfigDict) -> str:
@@ -178,5 +199,8 @@ def _select_folder(config: ConfigDict, directory: str, class_names: Sequence[str
         indices = {"values": tuple(range(len(class_names))), "class_names": tuple(class_names)}
         config.data.options = ConfigDict(indices, type_safe=False)
     config.data.dir = directory
+    if not _has_folders(config) and all(os.path.isdir(os.path.join(directory, name)) for name in _FOLDERS):
+        for option in {*_FOLDERS, "split_list"} & {*config.data.options}:
+            del config.data.options[option]
     if not any("{split}" in str(value) for value in config.data.options.values()):
         config.data.eval_split = "all"

@@ -40,5 +40,22 @@ def test_a_note_says_that_the_network_was_trained_on_the_images(tmp_path, monkey
     assert note.endswith(f"; flaxseg evaluate {tmp_path / 'run'}, without --data, takes those held out")
     assert not note_on_training_images(saved, evaluation_config(saved), "val")
     assert not note_on_training_images(saved, evaluation_config(saved, data="others"), "all")
+    options = ["data.options.images=test"]
+    assert not note_on_training_images(saved, evaluation_config(saved, data="photos", overrides=options), "all")
     everything = saved_with(tmp_path / "all", dir="photos", train_split="all", eval_split="")
     assert note_on_training_images(everything, config, "all").endswith("so that the scores are too high")
+
+
+def test_images_and_masks_are_read_where_the_folders_of_the_run_do_not_exist(tmp_path):
+    saved = saved_with(tmp_path / "run", dir="cells", options={"images": "{split}/image", "masks": "{split}/label"})
+    given = {"values": (0, 255), "images": "{split}/image", "masks": "{split}/label"}
+    for folder in ("both/val/image", "both/val/label", "both/images", "both/masks", "other/images", "other/masks"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "none").mkdir()
+    for name, split, expected in (
+        ("both", "val", given),
+        ("none", "val", given),
+        ("other", "all", {"values": (0, 255)}),
+    ):
+        config = evaluation_config(saved, data=str(tmp_path / name), overrides=["data.options.values=(0,255)"])
+        assert (config.data.options.to_dict(), config.data.eval_split) == (expected, split), name

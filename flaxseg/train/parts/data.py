@@ -12,11 +12,10 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flaxseg.augment import canvas_size
-from flaxseg.config.flags import flag
+from flaxseg.config.flags import flag, flags_to_open
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.batching import stack_examples
-from flaxseg.data.datasets import DATASETS, LAYOUTS
 from flaxseg.data.evaluation import eval_batches
 from flaxseg.data.masks.class_values import values_beside_255
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches_by_seed
@@ -26,12 +25,10 @@ from flaxseg.data.splits import (
     check_several_classes,
     common_channels,
     open_dataset,
-    settings_to_open,
     unused_lists,
 )
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.errors import DataError, MissingMasks, UnknownColors
-from flaxseg.registry import look_up, option_names
 from flaxseg.report.console import print_line
 from flaxseg.train import device_cache
 from flaxseg.train.parts.augmentation import build_augmentation
@@ -221,14 +218,7 @@ def _remedy(error: DataError, key: str, settings: ConfigDict) -> str:
         return "`flaxseg inspect`, with the same arguments, lists the colors of all masks, with settings"
     if isinstance(error, MissingMasks):
         return "To train without evaluation, add --config.data.eval_split=" if key == "eval_split" else ""
-    repair = settings_to_open(
-        error,
-        option_names=option_names(look_up(settings.name, DATASETS)),
-        layout=LAYOUTS.get(settings.name, {}),
-        eval_split=settings.eval_split,
-    )
-    flags = " ".join(flag(name, value) for name, value in repair.items())
-    return f"On the command line, {'use' if 'config' in repair else 'add'} {flags}" if flags else ""
+    return flags_to_open(error, settings)
 
 
 def _eval_batches(config: ConfigDict, evaluation: SegmentationDataset) -> Sequence[Batch]:
