@@ -41,9 +41,7 @@ _DATA = "evaluate on the folder DIR: with images/ and masks/, or laid out as the
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, or 1 for an error whose message is on stderr."""
     parser = cli.config_parser("flaxseg evaluate", description=DESCRIPTION, epilog=EPILOG, required=False)
-    model = "a run, checkpoint, exported folder, weights, or hf:OWNER/NAME; several for an ensemble"
-    parser.add_argument("model", metavar="MODEL", nargs="*", default=[], help=model)
-    parser.add_argument("--model", dest="named", metavar="MODEL", nargs="+", default=[], help="the same as MODEL")
+    cli.add_models(parser, "a run, checkpoint, exported folder, weights, or hf:OWNER/NAME; several for an ensemble")
     cli.add_inference_options(parser)
     parser.add_argument("--whole", action="store_true", help="predict large images whole instead of in tiles")
     parser.add_argument("--data", metavar="DIR", default="", help=_DATA)
@@ -54,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", metavar="FILE", type=Path, help="write a report of everything as one HTML page")
     parser.add_argument("--overwrite", action="store_true", help="overwrite existing files")
     arguments, overrides = cli.parse(parser, argv)
-    if not arguments.model + arguments.named:
-        parser.error("which network? Give a run or another MODEL, as in flaxseg evaluate runs/pet")
+    arguments.model = cli.models(parser, arguments)
     command = shlex.join(["flaxseg", "evaluate", *(sys.argv[1:] if argv is None else argv)])
     return cli.exit_status(lambda: _run(arguments, overrides, command), interrupted="stopped; nothing was written")
 
@@ -72,7 +69,7 @@ def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> i
     interrupts.raise_from_now_on()
     for path in filter(None, (arguments.json, arguments.csv, arguments.report)):
         check_new(path, overwrite=arguments.overwrite)
-    model = load(arguments.model + arguments.named, fold=False, **cli.inference_options(arguments))
+    model = load(arguments.model, fold=False, **cli.inference_options(arguments))
     first = model.members[0]
     config = evaluation_config(first, config=arguments.config or "", overrides=overrides, data=arguments.data)
     try:

@@ -54,6 +54,8 @@ def describe(run: Run, params: Any, *, dataset: str, precision: str, is_new: boo
         f"{_initial_weights(run.model) if is_new else ''}, {precision}, on {devices.size} x "
         f"{devices.flat[0].device_kind}",
     ]
+    if warning := precision_warning(precision, devices.flat[0].platform):
+        lines.append(f"warning: {warning}")
     if run.model.frozen is not None or not optim.recipe.multipliers.is_identity:
         lines.append(f"\n{tables['parameter_groups']}\n")
     if optim.class_weights:
@@ -63,6 +65,16 @@ def describe(run: Run, params: Any, *, dataset: str, precision: str, is_new: boo
     if jax.process_index() == 0 and not is_brief:
         print_line("\n".join(lines))
     return tables
+
+
+def precision_warning(precision: str, platform: str) -> str:
+    """Returns a warning where a precision is slower on a platform than float32; "" elsewhere."""
+    if (precision, platform) != ("bfloat16", "cpu"):
+        return ""
+    return (
+        "config.train.precision = 'bfloat16' is meant for GPUs and TPUs, and takes longer than 'float32' on most CPUs; "
+        "use 'float32' here"
+    )
 
 
 def describe_data(name: str, train: SegmentationDataset, evaluation: SegmentationDataset | None) -> str:

@@ -10,7 +10,7 @@ from saved_run import DESCRIPTION
 from flaxseg.config.files import load_config
 from flaxseg.data.types import Selection
 from flaxseg.train.build import build_loop, build_mesh
-from flaxseg.train.describe import describe_data, describe_steps, describe_warmup, hyper_parameters
+from flaxseg.train.describe import describe_data, describe_steps, describe_warmup, hyper_parameters, precision_warning
 
 
 def test_the_line_about_the_data_says_where_the_images_to_evaluate_on_come_from():
@@ -49,6 +49,11 @@ def test_a_run_without_warm_up_does_not_mention_it():
     for schedule in ("cosine", "one_cycle"):
         settings = load_config("shapes", ["optimizer.warmup_steps=0", f"optimizer.schedule={schedule}"]).optimizer
         assert describe_warmup(settings, 100) == ""
+
+
+def test_bfloat16_on_a_cpu_is_warned_about():
+    assert precision_warning("bfloat16", "cpu").endswith("takes longer than 'float32' on most CPUs; use 'float32' here")
+    assert [precision_warning(*each) for each in (("float32", "cpu"), ("bfloat16", "gpu"))] == ["", ""]
 
 
 def test_an_evaluation_after_the_last_step_only_is_said_to_be_at_the_end():
