@@ -14,6 +14,7 @@ _KEYS = {
     "eval_split": "data.eval_split",
     "image_size": "data.image_size",
     "resize": "data.resize",
+    "batch_size": "train.batch_size",
     "skip_bad": "data.skip_bad",
     "class_weights": "class_weights",
     "cross_entropy": "loss.cross_entropy",

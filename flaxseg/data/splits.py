@@ -10,7 +10,7 @@ from flaxseg.data.masks.class_values import MaskValue
 from flaxseg.data.sources.split_lists import EVALUATION_SPLITS, SPLIT
 from flaxseg.data.threads import read_in_order
 from flaxseg.data.types import IGNORE_LABEL, SegmentationDataset
-from flaxseg.errors import ArgumentError, DataError
+from flaxseg.errors import ArgumentError, DataError, number_of
 from flaxseg.registry import look_up, option_names
 
 _SAMPLED = 8
@@ -156,6 +156,16 @@ def check_several_classes(
         f"{pixels[IGNORE_LABEL] / pixels.sum():.1%} of their pixels are ignored, so there is nothing to distinguish"
         f"{by_default}. `flaxseg inspect`, with the same arguments, shows how the masks are read",
         options={"values": (values[lone], IGNORE_LABEL)} if values else {},
+    )
+
+
+def large_batch(batch_size: int, num_examples: int) -> str:
+    """Returns a warning if a batch has more examples than the training set; "" otherwise."""
+    if not 0 < num_examples < batch_size:
+        return ""
+    return (
+        f"batch_size = {batch_size:,}, but the training set has {number_of(num_examples, 'example')}, so every batch "
+        "repeats some; use at most as many"
     )
 
 

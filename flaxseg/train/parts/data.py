@@ -24,6 +24,7 @@ from flaxseg.data.splits import (
     check_same_classes,
     check_several_classes,
     common_channels,
+    large_batch,
     open_dataset,
     unused_lists,
 )
@@ -160,7 +161,8 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     }
     train, evaluation = opened["train_split"], opened.get("eval_split")
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
-    _warn_of_large_batch(config.train.batch_size, len(train.source))
+    if jax.process_index() == 0 and (warning := large_batch(config.train.batch_size, len(train.source))):
+        print_line(f"warning: config.train.{warning}")
     with config_key("train"):
         of_seed = train_batches_by_seed(
             train, **options, cache=settings.cache, views=settings.cache_views, weights=weights
@@ -253,14 +255,6 @@ def _cache(
         batch_size=config.train.batch_size,
         num_threads=settings.num_threads,
     )
-
-
-def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:
-    if 0 < num_examples < batch_size and jax.process_index() == 0:
-        print_line(
-            f"warning: config.train.batch_size = {batch_size:,}, but the training set has {num_examples:,} examples, "
-            "so every batch repeats some; use at most as many"
-        )
 
 
 def train_batch_options(config: ConfigDict) -> dict[str, Any]:
