@@ -64,6 +64,31 @@ def config_parser(prog: str, *, description: str, epilog: str, required: bool = 
     return parser
 
 
+def add_models(parser: argparse.ArgumentParser, words: str) -> None:
+    """Adds the trained networks that a command takes, `MODEL` or `--model=MODEL`, for use with models().
+
+    Args:
+      parser: the parser of the command.
+      words: what may be given, for the help.
+    """
+    parser.add_argument("model", metavar="MODEL", nargs="*", default=[], help=words)
+    parser.add_argument(
+        "--model", dest="named", metavar="MODEL", nargs="+", action="extend", default=[], help="the same as MODEL"
+    )
+
+
+def models(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:
+    """Returns the networks given by the arguments of `add_models`, at least one.
+
+    Raises:
+      SystemExit: there is none (status 2).
+    """
+    found: list[str] = arguments.model + arguments.named
+    if not found:
+        parser.error(f"which network? Give a run or another MODEL, as in {parser.prog} runs/pet")
+    return found
+
+
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say how a trained network predicts: `--step`, `--accept_license`, `--scales`, ..."""
     add = parser.add_argument

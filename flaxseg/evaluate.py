@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flaxseg import cli, interrupts
+from flaxseg.errors import DataError
 
 DESCRIPTION = """\
 Evaluates a trained network and prints the scores of each class. The network is a run, one of its checkpoints, an
@@ -40,9 +41,7 @@ _DATA = "evaluate on the folder DIR: with images/ and masks/, or laid out as the
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, or 1 for an error whose message is on stderr."""
     parser = cli.config_parser("flaxseg evaluate", description=DESCRIPTION, epilog=EPILOG, required=False)
-    model = "a run, checkpoint, exported folder, weights, or hf:OWNER/NAME; several for an ensemble"
-    parser.add_argument("model", metavar="MODEL", nargs="*", default=[], help=model)
-    parser.add_argument("--model", dest="named", metavar="MODEL", nargs="+", default=[], help="the same as MODEL")
+    cli.add_models(parser, "a run, checkpoint, exported folder, weights, or hf:OWNER/NAME; several for an ensemble")
     cli.add_inference_options(parser)
     parser.add_argument("--whole", action="store_true", help="predict large images whole instead of in tiles")
     parser.add_argument("--data", metavar="DIR", default="", help=_DATA)
@@ -53,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", metavar="FILE", type=Path, help="write a report of everything as one HTML page")
     parser.add_argument("--overwrite", action="store_true", help="overwrite existing files")
     arguments, overrides = cli.parse(parser, argv)
-    if not arguments.model + arguments.named:
-        parser.error("which network? Give a run or another MODEL, as in flaxseg evaluate runs/pet")
+    arguments.model = cli.models(parser, arguments)
     command = shlex.join(["flaxseg", "evaluate", *(sys.argv[1:] if argv is None else argv)])
     return cli.exit_status(lambda: _run(arguments, overrides, command), interrupted="stopped; nothing was written")
 
 
 def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> int:
     cli.prepare(verbose=arguments.verbose)
+    from flaxseg.config.flags import flags_to_open
     from flaxseg.deploy.evaluation_data import evaluation_config, note_on_training_images, open_evaluation_data
     from flaxseg.deploy.evaluation_report import evaluate_for_report, write_report
     from flaxseg.deploy.files import check_new
@@ -70,10 +69,15 @@ def _run(arguments: argparse.Namespace, overrides: list[str], command: str) -> i
     interrupts.raise_from_now_on()
     for path in filter(None, (arguments.json, arguments.csv, arguments.report)):
         check_new(path, overwrite=arguments.overwrite)
-    model = load(arguments.model + arguments.named, fold=False, **cli.inference_options(arguments))
+    model = load(arguments.model, fold=False, **cli.inference_options(arguments))
     first = model.members[0]
     config = evaluation_config(first, config=arguments.config or "", overrides=overrides, data=arguments.data)
-    data = open_evaluation_data(config, split=arguments.split)
+    try:
+        data = open_evaluation_data(config, split=arguments.split)
+    except DataError as error:
+        if flags := flags_to_open(error, config.data):
+            raise DataError(f"{error}\n{flags}") from error
+        raise
     names = data.metrics if arguments.metrics is None else filter(None, arguments.metrics.split(","))
     options = {
         "metrics": tuple(dict.fromkeys([*names, *(["per_image"] if arguments.csv else [])])),

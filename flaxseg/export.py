@@ -1,4 +1,4 @@
-"""Exports a trained network: `flaxseg export --model=runs/pet --format=onnx --output=exported/pet`."""
+"""Exports a trained network: `flaxseg export runs/pet --format=onnx --output=exported/pet`."""
 
 import argparse
 import sys
@@ -25,15 +25,15 @@ does, and nothing was written; 2, an unknown argument; 130, stopped by Ctrl-C.
 
 EPILOG = """\
 examples:
-  flaxseg export --model=runs/pet --output=exported/pet
+  flaxseg export runs/pet --output=exported/pet
         weights, their description and a model card, for flaxseg.load
-  flaxseg export --model=runs/pet --output=exported/pet --format=onnx --argmax
+  flaxseg export runs/pet --output=exported/pet --format=onnx --argmax
         also an ONNX file that returns class indices
-  flaxseg export --model=runs/pet --output=exported/pet --format=stablehlo,onnx --data=images
+  flaxseg export runs/pet --output=exported/pet --format=stablehlo,onnx --data=images
         compare on the images of a folder
-  flaxseg export --model=runs/pet --output=exported/pet --format=onnx --weights=int8 --data=DIR
+  flaxseg export runs/pet --output=exported/pet --format=onnx --weights=int8 --data=DIR
         store kernels as 8-bit integers; with DIR/images and DIR/masks, report the mIoU before and after
-  flaxseg export --model=runs/pet --output=exported/pet --push=OWNER/NAME --license=cc-by-4.0
+  flaxseg export runs/pet --output=exported/pet --push=OWNER/NAME --license=cc-by-4.0
         also upload the folder to the Hugging Face hub
 """
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
     parser = cli.command_parser("flaxseg export", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add("--model", metavar="DIR", required=True, help="the --workdir of a run, an exported folder, or hf:OWNER/NAME")
+    cli.add_models(parser, "the --workdir of a run, an exported folder, or hf:OWNER/NAME")
     add("--output", metavar="DIR", required=True, help="the folder to write")
     add("--format", metavar="NAME[,NAME]", default="safetensors", help=f"{', '.join(FORMATS)} (default: safetensors)")
     add("--step", metavar="N", type=int, help="the checkpoint (default: the best)")
@@ -67,12 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--private", action="store_true", help="with --push, create a private repository")
     add("--overwrite", action="store_true", help="replace the files of an earlier export")
     arguments = parser.parse_args(argv)
+    source, *others = cli.models(parser, arguments)
+    if others:
+        parser.error(f"one network is exported, but {1 + len(others)} are given: {', '.join((source, *others))}")
     if arguments.argmax and arguments.softmax:
         parser.error("--argmax and --softmax exclude each other; give one of them")
-    return cli.exit_status(lambda: _run(arguments), interrupted="stopped; nothing was written")
+    return cli.exit_status(lambda: _run(arguments, source), interrupted="stopped; nothing was written")
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, source: str) -> int:
     interrupts.raise_from_now_on()
     options = ExportOptions(
         formats=tuple(arguments.format.split(",")),
@@ -85,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
         fold=arguments.fold,
     )
     cli.prepare(verbose=False)
-    output, source = Path(arguments.output), arguments.model
+    output = Path(arguments.output)
     check_output(output, Path(source), overwrite=arguments.overwrite)
     saved = read_model(source, step=arguments.step, accept_license=arguments.accept_license)
     if arguments.calibrate:

@@ -154,7 +154,7 @@ def _report_together(results: "dict[str, Result]", config: "ConfigDict", workdir
     from flaxseg.config.members import setting
     from flaxseg.report.spread import spread_table
 
-    scores = {name: each.scores.compute() if each.scores else {} for name, each in results.items()}
+    scores = {name: each.scores.compute(each.class_names) if each.scores else {} for name, each in results.items()}
     metrics = dict.fromkeys([config.checkpoint.best_metric, "miou", "mean_dice", "pixel_accuracy"])
     settings = {name: setting(name) for name in results}
     print(f"\n{spread_table(scores, list(metrics), settings) if config.data.eval_split else NOT_EVALUATED}\n")

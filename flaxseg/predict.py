@@ -1,10 +1,10 @@
-"""Predicts images with a trained network: `flaxseg predict --model=runs/pet --input=DIR --output=DIR`."""
+"""Predicts images with a trained network: `flaxseg predict runs/pet --input=DIR --output=DIR`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flaxseg import cli, interrupts
 from flaxseg.errors import ArgumentError, DataError, FlaxsegError
@@ -41,15 +41,15 @@ unknown argument; 130, Ctrl-C.
 
 EPILOG = """\
 examples:
-  flaxseg predict --model=runs/pet --input=photos --output=predictions
+  flaxseg predict runs/pet --input=photos --output=predictions
         all images in a folder and its subfolders, with the best checkpoint of a run
-  flaxseg predict --model=runs/pet --step=700 --input a.jpg 'more/*.png' --output=predictions --overlay
+  flaxseg predict runs/pet --step=700 --input a.jpg 'more/*.png' --output=predictions --overlay
         single files, and those that a pattern finds
-  flaxseg predict --model=runs/pet --split=test --output=predictions
+  flaxseg predict runs/pet --split=test --output=predictions
         a split of the dataset that the network was trained on; its images need no masks
-  flaxseg predict --model=runs/pet --input=cat.mp4 --output=predictions
+  flaxseg predict runs/pet --input=cat.mp4 --output=predictions
         a video
-  flaxseg predict --model runs/a runs/b --input=photos --output=predictions --uncertainty=disagreement
+  flaxseg predict runs/a runs/b --input=photos --output=predictions --uncertainty=disagreement
         an ensemble of two runs, and where its members disagree
 """
 
@@ -58,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status, which `DESCRIPTION` explains."""
     parser = cli.command_parser("flaxseg predict", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    several: dict[str, Any] = {"nargs": "+", "action": "extend", "required": True}
-    add("--model", metavar="MODEL", **several, help="a run, export or weights; several for an ensemble")
+    cli.add_models(parser, "a run, export or weights; several for an ensemble")
     add("--input", metavar="PATH", nargs="+", action="extend", help="images, folders, patterns, or videos")
     add("--split", metavar="NAME", help="instead of --input: a split of the run's dataset; it needs no masks")
     add("--output", metavar="DIR", type=Path, required=True, help="folder of the results")
@@ -96,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--max_megapixels", metavar="N", type=float, default=64.0, help="largest image read whole (default: 64)")
     add("--verbose", action="store_true", help="show the log messages of JAX and other libraries")
     arguments = parser.parse_args(argv)
+    arguments.model = cli.models(parser, arguments)
     interrupted = "stopped; repeat the command to predict the remaining images"
     return cli.exit_status(lambda: _run(arguments), interrupted=interrupted)
 

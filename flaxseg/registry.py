@@ -203,7 +203,7 @@ def option_errors(
         if name not in allowed
     ]
     messages += [
-        f"{key}.{name} = {shown(value)}: {_type_problem(allowed[name].annotation)}"
+        f"{key}.{name} = {shown(value)}: {_type_problem(allowed[name])}"
         for name, value in options.items()
         if name in allowed and not _has_type(value, allowed[name].annotation)
     ]
@@ -260,11 +260,15 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
-def _type_problem(annotation: Any) -> str:
-    name = type_name(annotation)
+def _type_problem(option: Option) -> str:
+    name = type_name(option.annotation)
     is_nested = re.search(r"tuple of (tuple|\([^)]*,)", name)
     example = "((A, B), (C, D)) or ((A, B),)" if is_nested else "(A, B) or (A,)"
-    return f"must be of type {name}" + (f", as in {example}" if "tuple of" in name else "")
+    if "tuple of" not in name:
+        return f"must be of type {name}"
+    # What the elements are, such as one number for each class, is only said by its description.
+    meaning = f"; {option.name}: {option.doc.removesuffix('.')}" if option.doc else ""
+    return f"must be of type {name}, as in {example}{meaning}"
 
 
 def _has_type(value: Any, annotation: Any) -> bool:

@@ -37,11 +37,10 @@ class CsvWriter(Callback):
 
     def __init__(self, path: Path) -> None:
         self._table = StepTable(path)
-        self._names: tuple[str, ...] = ()
         self._start = 0
 
     def on_start(self, run: Run, state: TrainState) -> None:
-        self._names, self._start = run.data.train.class_names, int(state.step)
+        self._start = int(state.step)
         if jax.process_index() == 0:
             self._table.cut_after(self._start)
 
@@ -52,7 +51,7 @@ class CsvWriter(Callback):
         if step == self._start and jax.process_index() == 0:
             # The run was stopped before the scores of this evaluation were saved, and repeats it.
             self._table.cut_after(step, is_repeated=lambda row: any(name.startswith(EVALUATION) for name in row))
-        self._append(step, evaluation_scalars(evaluation.scores, evaluation.metrics.confusion, self._names))
+        self._append(step, evaluation_scalars(evaluation.scores))
 
     def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
         self._flush()

@@ -69,7 +69,6 @@ class Tracking(Callback):
         self._record = workdir / f"{name}.json"
         self._images = workdir / "images"
         self._config = config.to_dict()
-        self._class_names: tuple[str, ...] = ()
         self._run_id = ""
         self._sent: dict[str, int] = {}
         self._outbox: Outbox | None = None
@@ -77,7 +76,6 @@ class Tracking(Callback):
     def on_start(self, run: Run, state: TrainState) -> None:
         # It is called again when the run has returned to a checkpoint.
         if jax.process_index() == 0 and self._outbox is None:
-            self._class_names = run.data.train.class_names
             self._outbox = Outbox(self._name)
             self._outbox.put(self._open)
             self._outbox.put(lambda: self._service.log_config(self._config))
@@ -89,7 +87,7 @@ class Tracking(Callback):
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
         if self._outbox is None:
             return
-        scalars = evaluation_scalars(evaluation.scores, evaluation.metrics.confusion, self._class_names)
+        scalars = evaluation_scalars(evaluation.scores)
         self._put("eval", step, lambda: self._service.log(step, scalars))
         # The figures of this step, which the writers of the run have just drawn.
         files = {path.stem.partition("_")[2]: path for path in sorted(self._images.glob(f"{step:07d}_*.png"))}

@@ -6,11 +6,13 @@
 import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from ml_collections import ConfigDict
 
 from flaxseg.errors import NON_NEGATIVE, POSITIVE, ArgumentError, Range, did_you_mean, shown, unusable_number
+from flaxseg.metrics.scores import CLASS_IOU
 from flaxseg.registry import look_up
 
 
@@ -39,11 +41,13 @@ class Rule:
       words: completes the sentence "must be ...".
       is_allowed: returns whether a value is allowed.
       names: the names that a value may be or contain; the error suggests the nearest.
+      instead: what the error about another value adds, for some of them.
     """
 
     words: str
     is_allowed: Callable[[Any], bool]
     names: Collection[str] = ()
+    instead: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.words
@@ -51,11 +55,11 @@ class Rule:
     def check(self, argument: str, value: Any) -> None:
         """Raises ArgumentError unless the value is allowed."""
         if not self.is_allowed(value):
-            raise ArgumentError(
-                argument, as_plain(value), f"must be {self}{unusable_number(value)}{self._nearest(value)}"
-            )
+            raise ArgumentError(argument, as_plain(value), f"must be {self}{unusable_number(value)}{self._hint(value)}")
 
-    def _nearest(self, value: Any) -> str:
+    def _hint(self, value: Any) -> str:
+        if str(value) in self.instead:
+            return f"; {self.instead[str(value)]}"
         given = value if _is_tuple(value) else (value,)
         unknown = [name for name in given if isinstance(name, str) and name not in self.names]
         return did_you_mean(unknown[0], self.names) if unknown and self.names else ""
@@ -153,9 +157,14 @@ class Options:
         group(str(self)).check(argument, value)
 
 
-def choice(names: Collection[str]) -> Rule:
-    """Returns the rule for one of several names."""
-    return Rule(_listed(names), lambda value: isinstance(value, str) and value in names, names)
+def choice(names: Collection[str], instead: Mapping[str, str] = MappingProxyType({})) -> Rule:
+    """Returns the rule for one of several names.
+
+    Args:
+      names: the names.
+      instead: what the error about another value adds, for some of them.
+    """
+    return Rule(_listed(names), lambda value: isinstance(value, str) and value in names, names, instead)
 
 
 def group(words: str) -> Rule:
@@ -173,6 +182,15 @@ def class_weights(methods: Collection[str]) -> Rule:
 
     listing = ", ".join(map(repr, ("none", *methods)))
     return Rule(f"{listing}, or one number per class, each at least 0 and not all 0", is_allowed, ("none", *methods))
+
+
+def score(names: Collection[str]) -> Rule:
+    """Returns the rule for one of several scores, or the IoU of a class, which only the dataset knows."""
+
+    def is_allowed(value: Any) -> bool:
+        return isinstance(value, str) and (value in names or value.startswith(CLASS_IOU))
+
+    return Rule(f"{_listed(names)}, or '{CLASS_IOU}CLASS' for the IoU of a class", is_allowed, names)
 
 
 def is_tuple_of(value: Any, is_allowed: Callable[[Any], bool]) -> bool:

@@ -36,6 +36,8 @@ _CALLED_HERE = {
     "batch_size": "the batch size is train.batch_size",
     "num_workers": "the number of threads that read images is data.num_threads",
     "image_size": "the size of images is data.image_size",
+    "crop_size": "the size of crops is data.image_size, with data.resize=keep",
+    "decoder_use_batchnorm": "leave it out: the normalization of decoders is fixed",
     "momentum": "the momentum is optimizer.options.momentum",
     "wd": "weight decay is optimizer.weight_decay",
     "amp": "mixed precision is train.precision=bfloat16",
@@ -48,6 +50,28 @@ _CALLED_HERE = {
 _CROSS_ENTROPY = "the loss of the evaluation set is ('cross_entropy',)"
 _ALWAYS = "it is among the scores that are always computed"
 
+_MIXED = "mixed precision is bfloat16, with parameters in float32"
+
+OTHER_PRECISIONS = dict.fromkeys(
+    ("16-mixed", "bf16-mixed", "16", "bf16", "fp16", "float16", "half", "amp", "mixed", "mixed_bfloat16"), _MIXED
+)
+"""What an error adds about values of `train.precision` that other libraries have."""
+
+_SCHEDULES = {
+    "constantlr": "constant",
+    "cosineannealinglr": "cosine",
+    "cosinedecay": "cosine",
+    "exponentiallr": "exponential",
+    "multisteplr": "step",
+    "onecyclelr": "one_cycle",
+    "poly": "polynomial",
+    "polynomiallr": "polynomial",
+    "polylr": "polynomial",
+    "reducelronplateau": "plateau",
+    "steplr": "step",
+}
+"""The schedules by the names, in lower case, that PyTorch, Keras and MMSegmentation have for them."""
+
 OTHER_METRICS = {
     **dict.fromkeys(("loss", "val_loss", "eval_loss", "validation_loss"), _CROSS_ENTROPY),
     **dict.fromkeys(("miou", "mean_iou", "iou", "dice", "mean_dice", "accuracy", "pixel_accuracy"), _ALWAYS),
@@ -58,6 +82,12 @@ OTHER_METRICS = {
 def called_here(name: str) -> str:
     """Returns what an error adds about a name that other libraries use: `; ` and what is set instead; "" if unknown."""
     return f"; {_CALLED_HERE[name]}" if name in _CALLED_HERE else ""
+
+
+def schedule_called_here(name: str) -> str:
+    """Returns what an error adds about a schedule's name in other libraries; "" if it is none."""
+    schedule = _SCHEDULES.get(name.lower())
+    return f"; did you mean {schedule!r}?" if schedule else ""
 
 
 def network_called_here(name: str) -> str:

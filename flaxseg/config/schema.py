@@ -30,11 +30,12 @@ from flaxseg.config.allowed import (
     choice,
     class_weights,
     group,
+    score,
 )
 from flaxseg.config.callbacks import CALLBACKS
 from flaxseg.config.groups import Group
 from flaxseg.config.loss_weights import GROUPS_OF_WEIGHTS, LossWeights
-from flaxseg.config.other_names import OTHER_METRICS, network_called_here
+from flaxseg.config.other_names import OTHER_METRICS, OTHER_PRECISIONS, network_called_here, schedule_called_here
 from flaxseg.data import DATASETS
 from flaxseg.data.class_weights import WEIGHTINGS
 from flaxseg.data.pipeline import CACHES, RESIZES
@@ -160,9 +161,11 @@ SCHEMA = (
         Key("optimizer.name", "adamw", EntryName(OPTIMIZERS), "The optimizer."),
         Key("optimizer.options", {}, Options("optimizer.name", OPTIMIZERS), "Options of the optimizer."),
         Key("optimizer.learning_rate", 1e-3, NON_NEGATIVE, "Peak learning rate, reached at the end of warm-up."),
-        Key("optimizer.schedule", "cosine", EntryName(SCHEDULES), "How the learning rate changes after warm-up."),
+        Key("optimizer.schedule", "cosine", EntryName(SCHEDULES, schedule_called_here),
+            "How the learning rate changes after warm-up."),
         Key("optimizer.schedule_options", {}, Options("optimizer.schedule", SCHEDULES), "Options of the schedule."),
-        Key("optimizer.warmup_steps", 0, at_least_32(0), "Steps of linear learning-rate warm-up from near 0."),
+        Key("optimizer.warmup_steps", 0, at_least_32(0),
+            "Steps of linear learning-rate warm-up from near 0; the schedule one_cycle, which rises itself, has none."),
         Key("optimizer.weight_decay", 1e-4, NON_NEGATIVE, "Weight decay of kernels; biases and norm scales have none."),
         Key("optimizer.grad_clip", 0.0, NON_NEGATIVE, "Largest global norm of the gradient; 0: no clipping."),
         Key("optimizer.accumulate_steps", 1, at_least_32(1), "Micro-batches per step, for gradient accumulation."),
@@ -200,7 +203,7 @@ SCHEMA = (
         Key("train.callback_options", {}, group("a group of options for each callback in train.callbacks"),
             "Options of each callback, under its name or that of its function, as in "
             "train.callback_options.wandb.project='pets'."),
-        Key("train.precision", "float32", choice(("float32", "bfloat16")),
+        Key("train.precision", "float32", choice(("float32", "bfloat16"), OTHER_PRECISIONS),
             "Data type of the activations; parameters are always float32."),
         Key("train.remat", "none", choice(REMAT),
             "What the backward pass computes again to save memory: nothing; all but the outputs of convolutions and "
@@ -229,7 +232,8 @@ SCHEMA = (
             "resumed."),
         Key("checkpoint.retry_minutes", 10.0, NON_NEGATIVE,
             "Minutes that training waits where a checkpoint cannot be saved, as on a full disk; 0: not at all."),
-        Key("checkpoint.best_metric", "miou", choice(SCORES), "Score that selects the best checkpoint."),
+        Key("checkpoint.best_metric", "miou", score(SCORES),
+            "Score that selects the best checkpoint, such as iou/road for that of one class."),
     )),
     Section("log", "Logging", (
         Key("log.every", 20, at_least(1), "Steps between logged training metrics."),

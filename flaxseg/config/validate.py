@@ -86,7 +86,19 @@ def key_hint(key: str, known: Iterable[str]) -> str:
     # A group such as `loss` takes other names than those that are set.
     if dot and near != section and (f"{near}.{rest}" in known or near in GROUP_KEYS):
         return f"; did you mean '{near}.{rest}'?"
-    return called_here(key.rpartition(".")[2]) or did_you_mean(key, known)
+    name = key.rpartition(".")[2]
+    return called_here(name) or _option_of_this_name(name, section if dot else "") or did_you_mean(key, known)
+
+
+def _option_of_this_name(name: str, section: str) -> str:
+    """Returns what an error adds about a key that is the name of an option, in a section or, if that is "", in any."""
+    groups = [
+        key.name
+        for key in KEYS.values()
+        if isinstance(key.allowed, Options) and any(name in option_names(each) for each in key.allowed.table.values())
+    ]
+    found = [f"{group}.{name}" for group in groups if not section or group.startswith(f"{section}.")]
+    return f"; did you mean '{found[0]}'?" if len(found) == 1 else ""
 
 
 def _key_errors(config: ConfigDict) -> tuple[list[str], dict[str, Any]]:

@@ -1,18 +1,20 @@
 """Opens the splits of a dataset by name, and checks that they match."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from flaxseg.data.datasets import DATASETS
+from flaxseg.data.masks.class_values import MaskValue
 from flaxseg.data.sources.split_lists import EVALUATION_SPLITS, SPLIT
+from flaxseg.data.threads import read_in_order
 from flaxseg.data.types import IGNORE_LABEL, SegmentationDataset
-from flaxseg.errors import ArgumentError, DataError
+from flaxseg.errors import ArgumentError, DataError, number_of
 from flaxseg.registry import look_up, option_names
 
 _SAMPLED = 8
-"""The number of labels that `lone_class` reads."""
+"""The number of labels that `check_several_classes` reads first."""
 
 
 def open_dataset(
@@ -107,29 +109,63 @@ def check_same_classes(splits: Mapping[str, SegmentationDataset]) -> None:
         )
 
 
-def lone_class(dataset: SegmentationDataset) -> str:
-    """Returns a warning if a few labels have pixels of one class only, and ignored ones; "" if they do not.
+def check_several_classes(
+    dataset: SegmentationDataset, *, values: Sequence[MaskValue] = (), num_threads: int = 0
+) -> None:
+    """Checks that more than one class occurs in the labels of a training set, if pixels are ignored.
 
-    This is what masks of 0 and 255 look like where 255 is not the value of a class. Reads up to 8 examples, spread over
-    the dataset; those that cannot be read are left out.
+    Masks of 0 and 255 have one class where 255 is not the value of another. Reads up to 8 labels, spread over the
+    dataset. Only if these have one class and ignored pixels, the others are read, until one has another class. Examples
+    that cannot be read are left out.
+
+    Args:
+      dataset: the training set.
+      values: the mask values of the classes, if 255 may be the value of another one; see `values_beside_255`.
+      num_threads: the number of threads that read; 0 uses the calling thread, -1 one thread per core.
+
+    Raises:
+      DataError: one class occurs, beside ignored pixels; its `options` are the `values` that include 255.
     """
-    count = len(dataset.source)
-    pixels, read = np.zeros(256, np.int64), 0
-    for index in sorted({position * count // _SAMPLED for position in range(_SAMPLED)} if count else ()):
+
+    def pixels_of(index: int) -> np.ndarray:
         try:
             label = dataset.source[index]["label"]
         except DataError:
-            continue
-        if label.dtype == np.uint8:  # Anything else is an error of the first batch.
-            pixels += np.bincount(label.ravel(), minlength=256)
-            read += 1
-    classes = np.flatnonzero(pixels[: dataset.num_classes])
-    if len(classes) != 1 or not pixels[IGNORE_LABEL]:
+            return np.zeros(256, np.int64)
+        # A label of another type is an error of the first batch.
+        return np.bincount(label.ravel() if label.dtype == np.uint8 else (), minlength=256)
+
+    def classes() -> np.ndarray:
+        return np.flatnonzero(pixels[: dataset.num_classes])
+
+    count, pixels = len(dataset.source), np.zeros(256, np.int64)
+    sampled = sorted({position * count // _SAMPLED for position in range(_SAMPLED)} if count else ())
+    for index in sampled:
+        pixels += pixels_of(index)
+    if len(classes()) != 1 or not pixels[IGNORE_LABEL]:
+        return
+    others = sorted({*range(count)} - {*sampled})
+    for found in read_in_order(others, pixels_of, num_threads=num_threads, description="class pixels"):
+        pixels += found
+        if len(classes()) > 1:
+            return
+    (lone,) = classes()
+    by_default = ": 255 is ignored unless it is the value of a class" if values else ""
+    raise DataError(
+        f"only the class {dataset.class_names[lone]} occurs in the masks to train on, and "
+        f"{pixels[IGNORE_LABEL] / pixels.sum():.1%} of their pixels are ignored, so there is nothing to distinguish"
+        f"{by_default}. `flaxseg inspect`, with the same arguments, shows how the masks are read",
+        options={"values": (values[lone], IGNORE_LABEL)} if values else {},
+    )
+
+
+def large_batch(batch_size: int, num_examples: int) -> str:
+    """Returns a warning if a batch has more examples than the training set; "" otherwise."""
+    if not 0 < num_examples < batch_size:
         return ""
     return (
-        f"in the {read} labels looked at, only the class {dataset.class_names[classes[0]]} occurs, and "
-        f"{pixels[IGNORE_LABEL] / pixels.sum():.1%} of the pixels are ignored; `flaxseg inspect`, with "
-        "the same arguments, shows how the masks are read"
+        f"batch_size = {batch_size:,}, but the training set has {number_of(num_examples, 'example')}, so every batch "
+        "repeats some; use at most as many"
     )
 
 

@@ -83,7 +83,7 @@ def read_model(path: str | Path, *, step: int | None = None, accept_license: boo
         return _from_public(str(path), accept_license=accept_license)
     place = Path(path).expanduser()
     if not place.exists():
-        siblings = [str(each) for each in place.parent.glob("*")] if place.parent.is_dir() else []
+        siblings = [str(each) for each in place.parent.glob("*") if _may_be_saved(each)]
         raise WeightsError(
             f"{path}: does not exist{did_you_mean(str(place), siblings)}; give the directory of a run, an exported "
             "folder, or a file of weights"
@@ -161,6 +161,11 @@ def _from_run(place: Path, step: int | None) -> SavedModel:
         config=config if config.is_file() else None,
         folder=run,
     )
+
+
+def _may_be_saved(place: Path) -> bool:
+    """Returns whether something may be a network, because it is a file, or a folder that looks like one."""
+    return place.is_file() or (place / FILE_NAME).is_file() or bool(checkpoint_steps(place))
 
 
 def _not_a_run(place: Path) -> str:

@@ -15,7 +15,7 @@ from flaxseg.data.types import Batch
 from flaxseg.errors import check_choice
 from flaxseg.metrics import METRICS, ConfusionMatrix, PerImage
 from flaxseg.metrics.accumulation import PerImageMetric
-from flaxseg.metrics.scores import iou
+from flaxseg.metrics.scores import CLASS_IOU, iou
 from flaxseg.ops import resize_bilinear_ragged
 from flaxseg.shapes import check_label
 
@@ -43,12 +43,17 @@ class EvalMetrics:
         """Returns the same scores as 64-bit arrays on the host; waits for the device."""
         return EvalMetrics(self.confusion.to_host(), {name: metric.to_host() for name, metric in self.others.items()})
 
-    def compute(self) -> dict[str, float]:
-        """Returns every score by name."""
+    def compute(self, class_names: Sequence[str] = ()) -> dict[str, float]:
+        """Returns every score by name.
+
+        Args:
+          class_names: one name per class, to add the IoU of each class as `iou/NAME`; () to leave these out.
+        """
         scores = self.confusion.compute()
         for metric in self.others.values():
             scores |= metric.compute()
-        return scores
+        by_class = zip(class_names, self.class_iou().tolist(), strict=True) if class_names else ()
+        return scores | {f"{CLASS_IOU}{name}": value for name, value in by_class}
 
     def class_iou(self) -> np.ndarray:
         """Returns the intersection over union of each class, float64[K]; NaN if label and prediction both lack it.

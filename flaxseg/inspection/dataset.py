@@ -5,9 +5,9 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flaxseg.data.masks.class_values import parse_class_values
+from flaxseg.data.masks.class_values import values_beside_255
 from flaxseg.data.masks.palette import default_palette
-from flaxseg.data.splits import check_same_classes, settings_to_open, unused_lists
+from flaxseg.data.splits import check_same_classes, large_batch, settings_to_open, unused_lists
 from flaxseg.data.statistics import Statistics, compute_statistics
 from flaxseg.data.types import IGNORE_LABEL, Batch, Color, SegmentationDataset
 from flaxseg.errors import DataError, FlaxsegError, MissingMasks
@@ -59,6 +59,7 @@ class TrainingSetup:
 
     Attributes:
       image_size: the (height, width) to which images are resized; None if they keep their size.
+      batch_size: the number of examples in a training batch.
       skip_bad: the number of unusable examples that training tolerates, in both splits together.
       train_batches: (train) -> the augmented batches of the training steps from step 0 on, endless; raises DataError
         if an example cannot be used.
@@ -67,6 +68,7 @@ class TrainingSetup:
     """
 
     image_size: tuple[int, int] | None
+    batch_size: int
     skip_bad: int
     train_batches: Callable[[SegmentationDataset], Iterator[Batch]]
     takes_class_weights: bool
@@ -148,11 +150,10 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
     )
     found += unknown
     found += split_checks.check_unreadable(read, skip_bad=skip_bad)
-    for role, statistics in read.items():
-        if role in colored:
-            continue
+    checked = {role: statistics for role, statistics in read.items() if role not in colored}
+    for role, statistics in checked.items():
         found += split_checks.check_split(role, statistics, options=options)
-        found += split_checks.check_value_range(role, statistics, chosen.get("value_range"), options=options)
+    found += split_checks.check_value_range(checked, chosen.get("value_range"), options=options)
     if opened and not splits[0].error and opened[0].ids and training.image_size:
         found += split_checks.check_image_size("train", opened[0], training.image_size)
     if len(opened) == len(splits):
@@ -160,13 +161,9 @@ def _findings(dataset: DatasetToInspect, training: TrainingSetup, splits: Sequen
         found += _compare_splits(
             dataset, splits, opened, check_classes=all(each.severity != "error" for each in unknown)
         )
-    if opened and not chosen.get("reduce_zero_label") and not chosen.get("colors"):
-        found += mask_values.check_ignored_class(
-            opened,
-            values=parse_class_values(chosen.get("values") or range(opened[0].num_classes)),
-            ignored=chosen.get("ignore_values", ()),
-            options=options,
-        )
+    if opened and "values" in options:
+        found += mask_values.check_ignored_class(opened, values_beside_255(chosen, opened[0].num_classes))
+    found += _check_large_batch(training, splits[0])
     return found + _check_unused_lists(dataset, splits[0]) + _check_inferred_values(dataset, splits[0])
 
 
@@ -237,6 +234,14 @@ def _compare_splits(
         found += comparison_checks.check_matching_channels(train, evaluation, options=dataset.suggestible)
         found += comparison_checks.check_leakage(train, evaluation)
     return found
+
+
+def _check_large_batch(training: TrainingSetup, train: Split) -> list[Finding]:
+    if train.error or train.dataset is None:
+        return []
+    text = large_batch(training.batch_size, len(train.dataset))
+    setting = Setting("for batches without repetition", {"batch_size": len(train.dataset)})
+    return [Finding("warning", text, (setting,))] if text else []
 
 
 def _check_unused_lists(dataset: DatasetToInspect, train: Split) -> list[Finding]:

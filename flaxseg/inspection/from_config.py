@@ -53,6 +53,7 @@ def training_setup(config: ConfigDict) -> TrainingSetup:
     """Returns how a run of a valid configuration would use its dataset, for `inspect_dataset`."""
     return TrainingSetup(
         image_size=tuple(config.data.image_size) if config.data.resize == "stretch" else None,
+        batch_size=config.train.batch_size,
         skip_bad=config.data.skip_bad,
         train_batches=functools.partial(augmented_batches, config),
         takes_class_weights=any("class_weights" in option_names(look_up(name, LOSSES)) for name in config.loss),

@@ -101,19 +101,14 @@ def _unknown_value_settings(
     return found
 
 
-def check_ignored_class(
-    splits: Sequence[Statistics], *, values: Sequence[MaskValue], ignored: Collection[int], options: Collection[str]
-) -> list[Finding]:
+def check_ignored_class(splits: Sequence[Statistics], values: Sequence[MaskValue]) -> list[Finding]:
     """Reports that 255, which is ignored by default, may be the value of a class.
 
     Args:
       splits: the statistics of all splits.
-      values: the mask values of the classes.
-      ignored: the mask values that the user ignores; nothing is reported if 255 is among them.
-      options: names of the dataset's options that settings may suggest.
+      values: the mask values of the classes, as `values_beside_255` returns them; nothing is reported without any.
     """
-    deliberate = "values" not in options or IGNORE_LABEL in {*ignored, *flatten_values(values)}
-    if deliberate or any(split.num_classes != len(values) for split in splits):
+    if not values or any(split.num_classes != len(values) for split in splits):
         return []
     pixels = np.concatenate([split.counts for split in splits])
     if not pixels[:, -1].any():

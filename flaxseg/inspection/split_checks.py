@@ -132,32 +132,35 @@ def _check_duplicates(split: str, statistics: Statistics) -> list[Finding]:
     return [Finding("warning", f"{split}: {repeated} another, pixel for pixel: {listing}")]
 
 
-def check_value_range(
-    split: str, statistics: Statistics, value_range: Any, *, options: Collection[str]
-) -> list[Finding]:
+def check_value_range(splits: Mapping[str, Statistics], value_range: Any, *, options: Collection[str]) -> list[Finding]:
     """Reports clipping and low contrast of images with more than 8 bits per channel.
 
     Args:
-      split: the name that messages use.
-      statistics: the statistics of the split.
+      splits: the statistics of each split, by the name that messages use; one range is suggested for all of them.
       value_range: the dataset's option: the stored values that become 0 and 255, for all channels or for each; None
         where it is not set.
       options: names of the dataset's options that settings may suggest.
     """
-    if "value_range" not in options or not statistics.is_float.any():
+    wide = {name: split for name, split in splits.items() if split.is_float.any()}
+    if "value_range" not in options or not wide:
         return []
-    low, high = statistics.value_range
-    dark, bright = statistics.clipped_fractions
-    if bright > _CLIPPED or dark > 10 * _CLIPPED:
-        text = f"{dark:.2%} of the values are 0 and {bright:.2%} are 255, the ends to which value_range clips"
-        return [Finding("warning", f"{split}: {text}; a wider range would preserve more")]
+    found = []
+    for name, split in wide.items():
+        dark, bright = split.clipped_fractions
+        if bright > _CLIPPED or dark > 10 * _CLIPPED:
+            text = f"{dark:.2%} of the values are 0 and {bright:.2%} are 255, the ends to which value_range clips"
+            found.append(Finding("warning", f"{name}: {text}; a wider range would preserve more"))
+    if found:
+        return found
+    ranges = [split.value_range for split in wide.values()]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     ends = np.asarray((0, 65535) if value_range is None else value_range, np.float64)
     if high - low >= _LOW_CONTRAST or ends.ndim > 1 or high <= low:
         return []
     stored = tuple(float(f"{ends[0] + end / 255 * (ends[1] - ends[0]):.6g}") for end in (low, high))
     text = f"value_range = {tuple(ends.tolist())!r} becomes 0..255, and the images use only {low:.3g} to {high:.3g}"
     setting = Setting("to use the whole range", {"value_range": stored})
-    return [Finding("warning", f"{split}: {text} of it, so their contrast is low", (setting,))]
+    return [Finding("warning", f"{' and '.join(wide)}: {text} of it, so their contrast is low", (setting,))]
 
 
 def check_image_size(split: str, statistics: Statistics, image_size: tuple[int, int]) -> list[Finding]:

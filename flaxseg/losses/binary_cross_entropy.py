@@ -31,7 +31,7 @@ def binary_cross_entropy(
       label: integer[...], class indices; 0 and 1 for K = 1. Pixels labeled IGNORE_LABEL are excluded from numerator
         and denominator. Out-of-range labels yield NaN.
       label_smoothing: s, from 0 to 1; the targets t are 1 - s for a pixel's own class and s for the others.
-      pos_weight: v, K weights of the pixels of each class, each at least 0; None for weights of 1.
+      pos_weight: v, one weight of the pixels of each class, such as (1, 3), each at least 0; None for weights of 1.
 
     Returns:
       float32 scalar of at least 0; 0 if all pixels are ignored.

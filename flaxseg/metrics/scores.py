@@ -121,6 +121,9 @@ SCORES: dict[str, Callable[[np.ndarray], float]] = {
 }
 """Scores of a confusion matrix, by name."""
 
+CLASS_IOU = "iou/"
+"""What the name of the score of a single class, such as `iou/road`, begins with."""
+
 
 def per_class_table(counts: np.ndarray, class_names: Sequence[str]) -> str:
     """Returns a text table of each class's IoU, Dice, precision, recall and fraction of pixels, followed by averages.

@@ -104,7 +104,7 @@ def build_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
 
     Args:
       name: a name of MODELS, or `package.module:function` for a function or `Architecture` of your own.
-      num_classes: number of classes, the channels of the logits.
+      num_classes: number of classes, the channels of the logits; 2 for an object and its background.
       **options: the options of the network: for an architecture, the arguments that `Architecture.__call__` documents
         (`encoder`, `encoder_depth`, `output_stride`, ...) and the fields of its decoder, such as those of `FPNDecoder`;
         for another network, the arguments of its function, such as `plain_unet`. `registry.options_of(MODELS[name])`

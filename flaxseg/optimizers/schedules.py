@@ -158,6 +158,9 @@ SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
 }
 """Functions (peak learning rate, steps after warm-up, *, options) -> learning rate at each step after warm-up."""
 
+RISING = frozenset({"one_cycle"})
+"""Names of schedules that begin with a rise to the peak, so that runs have no warm-up before it."""
+
 
 def make_schedule(
     name: str,

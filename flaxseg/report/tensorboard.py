@@ -35,17 +35,12 @@ _FIGURE_FILE = re.compile(rf"(\d{{7,}})_({_FIGURES})\.png")
 """The names of the figures in `images/`, which begin with the step."""
 
 
-def evaluation_scalars(
-    scores: Mapping[str, float], confusion: metrics.ConfusionMatrix, class_names: Sequence[str]
-) -> dict[str, float]:
-    """Returns the scores of an evaluation, and the IoU of each class, under names such as `eval/miou`.
+def evaluation_scalars(scores: Mapping[str, float]) -> dict[str, float]:
+    """Returns the scores of an evaluation under names such as `eval/miou`.
 
     Undefined scores, such as the IoU of a class that never occurs, are omitted.
     """
-    by_class = zip(class_names, metrics.iou(np.asarray(confusion.counts)), strict=True)
-    scalars = {f"{EVALUATION}{name}": value for name, value in scores.items()}
-    scalars |= {f"{EVALUATION}iou/{name}": float(value) for name, value in by_class}
-    return {name: value for name, value in scalars.items() if not np.isnan(value)}
+    return {f"{EVALUATION}{name}": value for name, value in scores.items() if not np.isnan(value)}
 
 
 class Summaries:
@@ -142,7 +137,7 @@ class Summaries:
     ) -> None:
         """Writes scores, a figure of the confusion matrix, and a panel of images with their predictions."""
         counts, names = np.asarray(confusion.counts), self._dataset.class_names
-        self._writer.write_scalars(step, evaluation_scalars(scores, confusion, names))
+        self._writer.write_scalars(step, evaluation_scalars(scores))
         if self._draws_confusion_matrix:
             self._write_figure(step, f"{EVALUATION}confusion_matrix", confusion_figure(counts, names))
         if images:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import optax
@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from flaxseg.config.validate import config_key, validate
 from flaxseg.data.class_weights import resolve_class_weights
+from flaxseg.errors import check_choice
+from flaxseg.metrics.scores import CLASS_IOU
 from flaxseg.train.feature_cache import check_frozen_encoder
 from flaxseg.train.parts.augmentation import build_augmentation
 from flaxseg.train.parts.data import DataPart, build_data
@@ -117,6 +119,7 @@ def build(
         )
     if workdir:
         workdir.check_data(data.splits)
+    _check_best_metric(config.checkpoint.best_metric, data.train.class_names)
     loop = build_loop(config, mesh, num_examples=len(data.train.source))
     make_schedule = (lambda _: schedule) if schedule else schedule_maker(config, loop.total_steps)
     model = build_model_part(config, data.train.num_classes, data.channels, public=public)
@@ -124,3 +127,11 @@ def build(
         check_frozen_encoder(model)
     optim = build_optimization(config, model, make_schedule=make_schedule, class_weights=weights)
     return Run(data, model, optim, loop)
+
+
+def _check_best_metric(best_metric: str, class_names: Sequence[str]) -> None:
+    """Raises ConfigError if the best checkpoint is selected by the IoU of a class that the dataset lacks."""
+    scores = [f"{CLASS_IOU}{name}" for name in class_names]
+    if best_metric.startswith(CLASS_IOU):
+        with config_key("checkpoint"):
+            check_choice("best_metric", best_metric, scores)

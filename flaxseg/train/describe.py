@@ -16,6 +16,7 @@ from flaxseg.data.types import SegmentationDataset
 from flaxseg.errors import number_of
 from flaxseg.inference.description import ModelDescription
 from flaxseg.optimizers.groups import format_groups
+from flaxseg.optimizers.schedules import RISING
 from flaxseg.report.console import print_line
 from flaxseg.report.event_files import EVALUATION
 from flaxseg.report.hparams import HyperParameters
@@ -58,6 +59,8 @@ def describe(
         f"{devices.flat[0].device_kind}",
         *checkpoint_sizes(shapes, keep=run.loop.checkpoints.keep),
     ]
+    if warning := precision_warning(precision, devices.flat[0].platform):
+        lines.append(f"warning: {warning}")
     if run.model.frozen is not None or not optim.recipe.multipliers.is_identity:
         lines.append(f"\n{tables['parameter_groups']}\n")
     if optim.class_weights:
@@ -67,6 +70,16 @@ def describe(
     if jax.process_index() == 0 and not is_brief:
         print_line("\n".join(lines))
     return tables
+
+
+def precision_warning(precision: str, platform: str) -> str:
+    """Returns a warning where a precision is slower on a platform than float32; "" elsewhere."""
+    if (precision, platform) != ("bfloat16", "cpu"):
+        return ""
+    return (
+        "config.train.precision = 'bfloat16' is meant for GPUs and TPUs, and takes longer than 'float32' on most CPUs; "
+        "use 'float32' here"
+    )
 
 
 def describe_data(name: str, train: SegmentationDataset, evaluation: SegmentationDataset | None) -> str:
@@ -109,13 +122,13 @@ def _initial_weights(model: ModelPart) -> str:
     return f", weights from {model.pretrained.source}" if model.pretrained else ", random weights"
 
 
-def describe_steps(run: Run, step: int, *, warmup_steps: int, stops_early: bool) -> str:
+def describe_steps(run: Run, step: int, *, optimizer: ConfigDict, stops_early: bool) -> str:
     """Returns which steps are about to run, or why none are.
 
     Args:
       run: the run.
       step: the step of its state.
-      warmup_steps: the steps of warm-up in the configuration, of which a short run has fewer.
+      optimizer: the section `optimizer` of its configuration.
       stops_early: whether early stopping has ended the run.
     """
     plan = run.loop
@@ -127,21 +140,31 @@ def describe_steps(run: Run, step: int, *, warmup_steps: int, stops_early: bool)
     kind, every = (
         ("an evaluation", plan.evaluation.every) if plan.evaluation.every else ("a checkpoint", plan.checkpoints.every)
     )
+    when = f"every {every:,} steps" if every < plan.total_steps else "at the end"
     resumed = f"resumed from the checkpoint of step {step:,}: " if step else ""
-    warmup = "" if step else shortened_warmup(warmup_steps, plan.total_steps)
-    return (
-        f"{resumed}steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} every {every:,} "
-        f"steps{warmup}"
-    )
+    warmup = "" if step else describe_warmup(optimizer, plan.total_steps)
+    return f"{resumed}steps {step:,} to {plan.total_steps:,}, batches of {plan.call.batch_size}, {kind} {when}{warmup}"
 
 
-def shortened_warmup(warmup_steps: int, total_steps: int) -> str:
-    """Returns what is said about a warm-up that a run shortens; "" about another."""
-    shortened = warmup_of(warmup_steps, total_steps)
-    if shortened == warmup_steps:
+def describe_warmup(optimizer: ConfigDict, total_steps: int) -> str:
+    """Returns what is said about the warm-up of a run, and why it is not that of the configuration; "" without any.
+
+    Args:
+      optimizer: the section `optimizer` of the configuration.
+      total_steps: the number of steps of the run.
+    """
+    configured, steps = optimizer.warmup_steps, warmup_of(optimizer, total_steps)
+    if not configured:
         return ""
-    length = f"a warm-up of {number_of(shortened, 'step')}" if shortened else "no warm-up"
-    return f", {length} (optimizer.warmup_steps = {warmup_steps} is more than half of the run)"
+    length = f"a warm-up of {number_of(steps, 'step')}" if steps else "no warm-up"
+    if steps == configured:
+        return f", {length}"
+    reason = (
+        f"has no effect, because optimizer.schedule = {optimizer.schedule} begins with a rise"
+        if optimizer.schedule in RISING
+        else "is more than half of the run"
+    )
+    return f", {length} (optimizer.warmup_steps = {configured} {reason})"
 
 
 _FIRST = ("model.name", "optimizer.name", "optimizer.learning_rate", "train.batch_size", "seed")

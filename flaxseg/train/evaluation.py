@@ -26,7 +26,7 @@ class Evaluation:
 
     Attributes:
       metrics: the metrics.
-      scores: every score by name.
+      scores: every score by name, such as `miou`, and the IoU of each class, such as `iou/road`.
       images: the same images in each evaluation.
       worst: the images with the lowest IoU, the worst first.
       state: the state, until the next step is taken; None if it is not at hand.
@@ -70,7 +70,8 @@ def evaluate(
     worst: list[Shown] = []
     if shows_images and plan.worst:
         worst = _predict_again(run, compiled, state, worst_indices(total.others["per_image"], plan.worst, length))
-    return Evaluation(total, total.compute(), as_predicted(images, total), as_predicted(worst, total), state)
+    scores = total.compute(run.data.train.class_names)
+    return Evaluation(total, scores, as_predicted(images, total), as_predicted(worst, total), state)
 
 
 def _score_batches(

@@ -199,8 +199,7 @@ def open_run(
     run = after_rollbacks(run, max(rollbacks, counts.get(ROLLBACKS, 0)))
     if jax.process_index() == 0:
         stops_early = run.loop.should_stop_early(int(state.step), checkpoints.improved_step)
-        warmup_steps = config.optimizer.warmup_steps
-        steps = describe_steps(run, int(state.step), warmup_steps=warmup_steps, stops_early=stops_early)
+        steps = describe_steps(run, int(state.step), optimizer=config.optimizer, stops_early=stops_early)
         print_line(f"{progress.name}: {steps}" if progress.name else steps)
     if run.optim.class_weights and jax.process_index() == 0:
         write_class_weights(directory.class_weights, run.optim.class_weights, run.data.train.class_names)
@@ -216,7 +215,7 @@ def open_run(
         stack.enter_context(progress),
         SampleWriter(directory.samples, description),
         SummaryWriter(summaries, run.data.to_show),
-        MetricsWriter(directory.metrics, run.data.to_show.class_names, repeats_evaluation=repeats),
+        MetricsWriter(directory.metrics, repeats_evaluation=repeats),
         HardestExamplesWriter(summaries, run.data.train),
         BatchWriter(summaries, config.log.batch),
         HistogramWriter(summaries, config.log.histograms),

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -63,14 +63,12 @@ class MetricsWriter(Callback):
 
     Args:
       path: the file. Rows after the step at which a run is resumed are removed.
-      class_names: one name per class.
       repeats_evaluation: whether the run begins with an evaluation that an earlier part of it may have made, but whose
         scores are in no checkpoint.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], *, repeats_evaluation: bool = False) -> None:
+    def __init__(self, path: Path, *, repeats_evaluation: bool = False) -> None:
         self._rows = StepRows(path, _step_of)
-        self._class_names = class_names
         self._repeats_evaluation = repeats_evaluation
 
     def on_start(self, run: Run, state: TrainState) -> None:
@@ -81,7 +79,7 @@ class MetricsWriter(Callback):
         self._append(step, {f"train/{name}": value for name, value in scalars.items()})
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
-        self._append(step, evaluation_scalars(evaluation.scores, evaluation.metrics.confusion, self._class_names))
+        self._append(step, evaluation_scalars(evaluation.scores))
 
     def on_checkpoint(self, step: int, state: TrainState, scores: Mapping[str, float] | None) -> None:
         self._rows.flush()

@@ -56,6 +56,11 @@ def test_overrides_of_unknown_keys_are_all_named():
         ("optimizer.lr", "the learning rate is optimizer.learning_rate"),
         ("batch_size", "the batch size is train.batch_size"),
         ("model.encoder_name", "the encoder is model.options.encoder"),
+        ("model.encoder", r"did you mean 'model\.options\.encoder'\?"),
+        ("encoder", r"did you mean 'model\.options\.encoder'\?"),
+        ("optimizer.b1", r"did you mean 'optimizer\.options\.b1'\?"),
+        ("train.step", r"did you mean 'train\.steps'\?"),
+        ("data.crop_size", "the size of crops is data.image_size, with data.resize=keep"),
         ("model.encoder_weights", "initial weights are model.pretrained, as in model.pretrained=imagenet"),
     ],
 )

@@ -4,8 +4,9 @@ import shlex
 
 import pytest
 
-from flaxseg.config.flags import flag, overrides_in
-from flaxseg.errors import ConfigError
+from flaxseg.config.files import load_config
+from flaxseg.config.flags import flag, flags_to_open, overrides_in
+from flaxseg.errors import ConfigError, DataError
 
 
 def test_flags_are_quoted_for_a_shell():
@@ -19,6 +20,15 @@ def test_flags_are_quoted_for_a_shell():
     assert flag("eval_split", "") == "--config.data.eval_split=''"
     assert flag("config", "folder") == "--config=folder"
     assert flag("skip_bad", 3) == "--config.data.skip_bad=3"
+
+
+def test_the_flags_that_open_a_dataset_are_those_of_the_error():
+    settings = load_config("folder", []).data
+    error = DataError("no such folder", options={"images": "test/image", "masks": "test/label"})
+    assert flags_to_open(error, settings) == (
+        "On the command line, add --config.data.options.images=test/image --config.data.options.masks=test/label"
+    )
+    assert flags_to_open(DataError("broken"), settings) == ""
 
 
 @pytest.mark.parametrize(

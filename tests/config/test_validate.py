@@ -142,6 +142,21 @@ def test_invalid_values_are_reported_together():
             {"optimizer.name": "adan"},
             "optimizer.name = 'adan': unknown; did you mean 'adam'? Known are adafactor, ",
         ),
+        ({"optimizer.schedule": "OneCycleLR"}, "optimizer.schedule = 'OneCycleLR': unknown; did you mean 'one_cycle'?"),
+        (
+            {"optimizer.schedule": "CosineAnnealingLR"},
+            "optimizer.schedule = 'CosineAnnealingLR': unknown; did you mean 'cosine'? Known are constant, ",
+        ),
+        (
+            {"train.precision": "16-mixed"},
+            "train.precision = '16-mixed': must be one of 'float32', 'bfloat16'; mixed precision is bfloat16, with",
+        ),
+        ({"train.precision": "bfloat"}, "train.precision = 'bfloat': .*; did you mean 'bfloat16'?"),
+        (
+            {"loss": {"binary_cross_entropy": 1.0}, "loss_options.binary_cross_entropy": {"pos_weight": 3}},
+            "loss_options.binary_cross_entropy.pos_weight = 3: must be of type .*; pos_weight: v, one weight of the "
+            "pixels of each class, such as (1, 3), ",
+        ),
         ({"optimizer.options": {"beta": 1}}, "optimizer.options.beta = 1: no such option"),
         (
             {"model.name": "unet", "model.options": {"activation": "sigmoid"}},

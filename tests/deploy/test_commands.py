@@ -88,6 +88,21 @@ def test_evaluate_takes_the_network_as_predict_does(run, capsys):
     assert "error: which network? Give a run or another MODEL" in capsys.readouterr().err
 
 
+def test_all_commands_take_the_network_in_the_same_way(photos, tmp_path, capsys):
+    for command, arguments in ((predict, [f"--input={photos}"]), (export, [])):
+        arguments = [*arguments, f"--output={tmp_path / 'out'}"]
+        for network in (["nowhere"], ["--model", "nowhere"]):
+            assert command.main([*arguments, *network]) == 1
+            assert "nowhere: does not exist" in capsys.readouterr().err
+        with pytest.raises(SystemExit, match="2"):
+            command.main(arguments)
+        name = command.__name__.rpartition(".")[2]
+        assert f"which network? Give a run or another MODEL, as in flaxseg {name} runs/pet" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        export.main(["a", "b", "--output=c"])
+    assert "one network is exported, but 2 are given: a, b" in capsys.readouterr().err
+
+
 def test_evaluate_takes_a_folder_and_another_configuration(run, tmp_path, capsys):
     """Of masks that equal the predictions; the classes are the network's."""
     model = flaxseg.load(run[0])

@@ -109,8 +109,11 @@ def test_weights_without_a_description_or_under_other_names_are_refused(export):
 
 
 def test_other_directories_are_refused(run, tmp_path):
-    with pytest.raises(WeightsError, match=r"does not exist; did you mean '.*run-a'"):
-        (tmp_path / "run-a").mkdir()
+    (tmp_path / "run-a").mkdir()
+    with pytest.raises(WeightsError, match=r"run-b: does not exist; give the directory of a run"):
+        read_model(tmp_path / "run-b")
+    shutil.copytree(run[0], tmp_path / "ran-b")
+    with pytest.raises(WeightsError, match=r"does not exist; did you mean '.*ran-b'"):
         read_model(tmp_path / "run-b")
     (tmp_path / "run-a" / "photo.jpg").touch()
     with pytest.raises(WeightsError, match=r"neither the directory of a run nor an exported folder.*photo\.jpg"):

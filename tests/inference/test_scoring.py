@@ -32,3 +32,8 @@ def test_the_iou_of_each_class():
     metrics = EvalMetrics(ConfusionMatrix(np.array([[5, 1, 2, 0], [0, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 0]])))
     np.testing.assert_array_equal(metrics.class_iou(), [5 / 8, 0, 3 / 5, np.nan])
     np.testing.assert_allclose(np.nanmean(metrics.class_iou()), metrics.compute()["miou"])
+    scores = metrics.compute(("sky", "car", "road", "sea"))
+    assert [scores[f"iou/{name}"] for name in ("sky", "car", "road")] == [5 / 8, 0, 3 / 5]
+    assert np.isnan(scores["iou/sea"]) and scores.keys() - metrics.compute().keys() == {
+        "iou/sky", "iou/car", "iou/road", "iou/sea"
+    }  # fmt: skip

@@ -43,6 +43,7 @@ def no_batches(train):
 
 DATASET = DatasetToInspect("first", "second", lambda split, options: SPLITS[split], options={}, option_names=())
 TRAINING = TrainingSetup(
+    batch_size=1,
     image_size=(4, 4),
     skip_bad=0,
     train_batches=batches_of,
@@ -194,3 +195,11 @@ def test_no_split_without_masks_is_left_out_where_training_has_none_either():
         raise MissingMasks(f"no masks in {split}")
 
     assert [finding.settings for finding in inspect({"open_split": open_split}).findings] == [(), ()]
+
+
+def test_a_batch_larger_than_the_training_set_is_warned_about():
+    (found,) = (each for each in inspect(training={"batch_size": 99}).findings if each.text.startswith("batch_size"))
+    count = len(SPLITS["first"])
+    assert found.text.startswith(f"batch_size = 99, but the training set has {count} examples, so every batch repeats")
+    assert (found.severity, [each.arguments for each in found.settings]) == ("warning", [{"batch_size": count}])
+    assert not any(each.text.startswith("batch_size") for each in inspect().findings)

@@ -78,43 +78,38 @@ def test_a_dataset_with_fixed_values_gets_no_setting():
 
 def test_255_may_be_a_second_class_that_never_occurs():
     ambiguous = [make_statistics([[5, 0, 3]]), make_statistics([[1, 0, 0]])]
-    given = {"values": (0, 1), "ignored": (), "options": FOLDER}
-    (finding,) = check_ignored_class(ambiguous, **given)
+    (finding,) = check_ignored_class(ambiguous, (0, 1))
     assert finding.severity == "warning"
     assert [setting.arguments for setting in finding.settings] == [{"values": (0, 255)}]
-    assert check_ignored_class([make_statistics([[5, 0, 3]]), make_statistics([[1, 1, 0]])], **given) == []
-    assert check_ignored_class([make_statistics([[5, 0, 0]])], **given) == []
-    for other in ({"options": ()}, {"ignored": (255,)}, {"values": (0, (1, 255))}):
-        assert check_ignored_class(ambiguous, **given | other) == []
+    assert check_ignored_class([make_statistics([[5, 0, 3]]), make_statistics([[1, 1, 0]])], (0, 1)) == []
+    assert check_ignored_class([make_statistics([[5, 0, 0]])], (0, 1)) == []
+    assert check_ignored_class(ambiguous, ()) == []
 
 
 def test_255_may_be_one_of_several_classes():
     split = make_statistics([[5, 1, 0, 3], [1, 0, 0, 0]])
-    (finding,) = check_ignored_class([split], values=(0, 1, 2), ignored=(), options=FOLDER)
+    (finding,) = check_ignored_class([split], (0, 1, 2))
     assert finding.severity == "note"
     assert finding.text.startswith("30.00% of all pixels are ignored, but 1 of 3 classes have none: 255 is ignored ")
     assert [(each.when, each.arguments) for each in finding.settings] == [
         ("if the masks contain 0, 1 and 255", {"values": (0, 1, 255)})
     ]
-    (finding,) = check_ignored_class(
-        [make_statistics([[0, 5, 0, 3]])], values=(0, (1, 2), 3), ignored=(), options=FOLDER
-    )
+    (finding,) = check_ignored_class([make_statistics([[0, 5, 0, 3]])], (0, (1, 2), 3))
     (setting,) = finding.settings
     assert (finding.severity, setting.arguments) == ("warning", {"values": ((1, 2), 255)})
     assert setting.when == "if the masks contain 1, 2 and 255; the masks then have 2 classes to name"
     for counts in ([[5, 1, 0, 0]], [[5, 1, 1, 3]], [[0, 0, 0, 3]]):
-        assert check_ignored_class([make_statistics(counts)], values=(0, 1, 2), ignored=(), options=FOLDER) == []
+        assert check_ignored_class([make_statistics(counts)], (0, 1, 2)) == []
 
 
 def test_255_may_be_the_second_class_of_some_masks():
-    given = {"values": (0, 1), "ignored": (), "options": FOLDER}
     mixed = make_statistics([[5, 3, 0], [4, 4, 0], [6, 0, 2], [7, 0, 1], [0, 0, 8]])
-    (finding,) = check_ignored_class([mixed], **given)
+    (finding,) = check_ignored_class([mixed], (0, 1))
     assert finding.severity == "warning"
     assert finding.text.startswith("2 masks contain the second class, 2 others ignored pixels, none both")
     assert [setting.arguments for setting in finding.settings] == [{"values": (0, (1, 255))}]
     # In a mask that holds both, 255 cannot be the second class.
-    assert check_ignored_class([mixed, make_statistics([[5, 2, 1]])], **given) == []
+    assert check_ignored_class([mixed, make_statistics([[5, 2, 1]])], (0, 1)) == []
 
 
 def test_an_unknown_value_may_join_the_second_of_two_classes():

@@ -47,19 +47,22 @@ def test_skipping_is_not_suggested_where_nothing_is_usable():
 def test_low_contrast_and_clipping_of_images_with_more_than_8_bits():
     given = {"options": ("value_range",)}
     dark = make_statistics(is_float=[True], values=(160 / 257, 3664 / 257))
-    (found,) = check_value_range("train", dark, None, **given)
+    (found,) = check_value_range({"train": dark}, None, **given)
     assert found.severity == "warning"
     text = "train: value_range = (0.0, 65535.0) becomes 0..255, and the images use only 0.623 to 14.3"
     assert found.text.startswith(text)
     assert arguments(found) == [{"value_range": (160.0, 3664.0)}]
-    (found,) = check_value_range("train", make_statistics(is_float=[True], values=(51, 102)), (-1, 1), **given)
+    darker = make_statistics(is_float=[True], values=(80 / 257, 400 / 257))
+    (found,) = check_value_range({"train": dark, "eval": darker}, None, **given)
+    assert found.text.startswith("train and eval: ") and arguments(found) == [{"value_range": (80.0, 3664.0)}]
+    (found,) = check_value_range({"train": make_statistics(is_float=[True], values=(51, 102))}, (-1, 1), **given)
     assert arguments(found) == [{"value_range": (-0.6, -0.2)}]
     (found,) = check_value_range(
-        "train", make_statistics(is_float=[True], clipped_fractions=(0.0, 0.9)), (0, 255), **given
+        {"train": make_statistics(is_float=[True], clipped_fractions=(0.0, 0.9))}, (0, 255), **given
     )
     assert found.severity == "warning" and "0.00% of the values are 0 and 90.00% are 255" in found.text
     for fine in (make_statistics(is_float=[True], clipped_fractions=(0.3, 0.01)), make_statistics(values=(0, 9))):
-        assert check_value_range("train", fine, None, **given) == []
+        assert check_value_range({"train": fine}, None, **given) == []
 
 
 def test_ignored_masks_and_missing_examples():

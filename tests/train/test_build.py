@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from list_source import ListSource
 
 from flaxseg.config.files import load_config
 from flaxseg.data import memory
-from flaxseg.data.types import IGNORE_LABEL, Selection
+from flaxseg.data.types import IGNORE_LABEL, SegmentationDataset, Selection
 from flaxseg.errors import CheckpointError, ConfigError, DataError, MissingMasks, UnknownColors
 from flaxseg.models import plain_unet
 from flaxseg.train.build import build, build_data, build_loop, build_mesh, build_model_part, schedule_maker
@@ -60,6 +61,10 @@ def test_the_plan_of_the_loop_needs_only_the_number_of_examples(run):
     # An epoch of 100 examples has six batches of 16.
     assert (loop.total_steps, loop.evaluation.every, loop.checkpoints.every) == (15, 6, 6)
     assert build_loop(tiny(), build_mesh(tiny()), num_examples=16) == run.loop
+
+
+def test_the_iou_of_a_class_may_select_the_best_checkpoint():
+    assert build(tiny("checkpoint.best_metric=iou/disc")).loop.checkpoints.best_metric == "iou/disc"
 
 
 def test_the_data_needs_no_model(run):
@@ -120,6 +125,13 @@ def test_a_warm_up_of_more_than_half_of_the_run_is_shortened():
     assert rates[0] < rates[1] < rates[2] == pytest.approx(config.optimizer.learning_rate) and rates[3] < rates[2]
 
 
+def test_one_cycle_begins_at_once_where_the_configuration_has_a_warm_up():
+    config = tiny("optimizer.warmup_steps=40", "optimizer.schedule=one_cycle")
+    schedule = schedule_maker(config, 120)(0.5)
+    # It rises for 30% of the run, from 1/25 of the peak on.
+    assert [float(schedule(step)) for step in (0, 35)] == [pytest.approx(0.02), pytest.approx(0.5)]
+
+
 def contents(directory):
     return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
@@ -146,6 +158,10 @@ def test_a_workdir_is_only_read(tmp_path):
             "config.loss_options.cross_entropy.class_weights = .*3 weights for 5",
         ),
         ("class_weights=(1,2,3)", r"config.class_weights = \(1.0, 2.0, 3.0\): 3 weights for 5 classes"),
+        (
+            "checkpoint.best_metric=iou/dics",
+            "^config.checkpoint.best_metric = 'iou/dics': must be one of 'iou/background', .*; did you mean 'iou/disc'",
+        ),
         ("optimizer.freeze=('encodr',)", "config.optimizer.freeze = 'encodr': matches no parameter"),
         ("optimizer.freeze=('.*',)", "config.optimizer.freeze = .*covers every parameter"),
         ("optimizer.lr_scale=(('heads',2),)", "config.optimizer.lr_scale = 'heads': matches no parameter"),
@@ -229,6 +245,17 @@ def test_errors_of_the_data_say_what_to_do_on_the_command_line(error, says, monk
     with pytest.raises(DataError) as caught:
         build(tiny())
     assert str(caught.value).startswith(says) and str(caught.value).count("\n") == says.count("\n")
+
+
+def test_a_training_set_of_one_class_beside_ignored_pixels_is_refused_with_the_values_to_set(monkeypatch):
+    image = np.zeros((2, 2, 3), np.uint8)
+    example = {"image": image, "label": np.array([[0, 255], [255, 255]], np.uint8), "id": "a"}
+    cells = SegmentationDataset(ListSource([example]), 2, ("0", "1"), ((0, 0, 0), (1, 1, 1)))
+    monkeypatch.setattr(data_builder, "open_dataset", lambda *_, **__: cells)
+    config = tiny("data.name=folder", "data.dir=cells", "data.options={}", "data.options.values=(0,1)")
+    with pytest.raises(DataError, match="^only the class 0 occurs in the masks to train on, and 75.0%") as caught:
+        build_data(config, build_mesh(config))
+    assert str(caught.value).endswith("\nOn the command line, add --config.data.options.values='(0,255)'")
 
 
 def test_an_evaluation_split_without_masks_may_be_left_out(run, monkeypatch):

@@ -2,7 +2,8 @@
 
 import dataclasses
 import operator
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -122,6 +123,22 @@ def parse_class_values(values: Sequence[int | Sequence[int]]) -> tuple[MaskValue
             "must be a sequence with the mask value of each class, such as (0, 255), or several for one class, such as "
             "(0, (1, 255))",
         ) from None
+
+
+def values_beside_255(options: Mapping[str, Any], num_classes: int) -> tuple[MaskValue, ...]:
+    """Returns the mask values of the classes if 255 is ignored only because it is not among them; () otherwise.
+
+    Args:
+      options: the options of a dataset, of which `values`, `ignore_values`, `reduce_zero_label` and `colors` matter.
+      num_classes: the number of classes, which are 0, 1, 2, ... without `values`.
+
+    Raises:
+      ArgumentError: `values` are not mask values.
+    """
+    if options.get("reduce_zero_label") or options.get("colors"):
+        return ()
+    values = parse_class_values(options.get("values") or range(num_classes))
+    return () if IGNORE_LABEL in {*flatten_values(values), *options.get("ignore_values", ())} else values
 
 
 def flatten_values(values: Iterable[MaskValue]) -> tuple[int, ...]:

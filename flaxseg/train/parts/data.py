@@ -1,5 +1,6 @@
 """The data of a run: the datasets that a configuration names, and their batches."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -11,25 +12,24 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from flaxseg.augment import canvas_size
-from flaxseg.config.flags import flag
+from flaxseg.config.flags import flag, flags_to_open
 from flaxseg.config.validate import config_key
 from flaxseg.data.bad_examples import BadExamples, skip_bad_examples
 from flaxseg.data.batching import stack_examples
-from flaxseg.data.datasets import DATASETS, LAYOUTS
 from flaxseg.data.evaluation import eval_batches
+from flaxseg.data.masks.class_values import values_beside_255
 from flaxseg.data.pipeline import canvas_reader, iterate, train_batches_by_seed
 from flaxseg.data.sampling import sampling_weights
 from flaxseg.data.splits import (
     check_same_classes,
+    check_several_classes,
     common_channels,
-    lone_class,
+    large_batch,
     open_dataset,
-    settings_to_open,
     unused_lists,
 )
 from flaxseg.data.types import Batch, SegmentationDataset
 from flaxseg.errors import DataError, MissingMasks, UnknownColors
-from flaxseg.registry import look_up, option_names
 from flaxseg.report.console import print_line
 from flaxseg.train import device_cache
 from flaxseg.train.parts.augmentation import build_augmentation
@@ -151,8 +151,9 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     keys = ("train_split", "eval_split") if settings.eval_split else ("train_split",)
     opened = {key: _open_split(config, key) for key in keys}
     check_same_classes({settings[key]: dataset for key, dataset in opened.items()})
+    _check_several_classes(config, opened["train_split"])
     if jax.process_index() == 0:
-        _warn(opened["train_split"])
+        _warn_of_unused_lists(opened["train_split"])
     bad_examples = BadExamples(settings.skip_bad, print_line)
     opened = {
         key: skip_bad_examples(dataset, bad_examples, settings[key], ignored=key == "eval_split")
@@ -160,7 +161,8 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     }
     train, evaluation = opened["train_split"], opened.get("eval_split")
     weights = sampling_weights(settings.sampling, train, num_threads=num_threads)
-    _warn_of_large_batch(config.train.batch_size, len(train.source))
+    if jax.process_index() == 0 and (warning := large_batch(config.train.batch_size, len(train.source))):
+        print_line(f"warning: config.train.{warning}")
     with config_key("train"):
         of_seed = train_batches_by_seed(
             train, **options, cache=settings.cache, views=settings.cache_views, weights=weights
@@ -179,10 +181,16 @@ def build_data(config: ConfigDict, mesh: Mesh) -> DataPart:
     )
 
 
-def _warn(train: SegmentationDataset) -> None:
-    """Prints what is probably wrong with a training set."""
-    if warning := lone_class(train):
-        print_line(f"warning: {warning}")
+def _check_several_classes(config: ConfigDict, train: SegmentationDataset) -> None:
+    """Raises DataError if one class occurs in a training set, beside ignored pixels."""
+    settings = config.data
+    # Values that were found in the masks are those of classes that occur in another split.
+    values = values_beside_255(settings.options, train.num_classes) if settings.options.get("values") else ()
+    with _adding_remedy(settings, "train_split"):
+        check_several_classes(train, values=values, num_threads=settings.num_threads)
+
+
+def _warn_of_unused_lists(train: SegmentationDataset) -> None:
     if train.selection and (warning := unused_lists(train)):
         lists = flag("split_list", train.selection.unused_lists)
         print_line(f"warning: {warning}. On the command line, add {lists}")
@@ -191,9 +199,15 @@ def _warn(train: SegmentationDataset) -> None:
 def _open_split(config: ConfigDict, key: str) -> SegmentationDataset:
     """Returns the split that a key of `data` names."""
     settings = config.data
+    with _adding_remedy(settings, key), config_key("data", data_dir="dir", split=key):
+        return open_dataset(settings.name, settings[key], data_dir=settings.dir, options=settings.options)
+
+
+@contextlib.contextmanager
+def _adding_remedy(settings: ConfigDict, key: str) -> Iterator[None]:
+    """Adds to an error of the split that a key of `data`'s settings names what to do about it."""
     try:
-        with config_key("data", data_dir="dir", split=key):
-            return open_dataset(settings.name, settings[key], data_dir=settings.dir, options=settings.options)
+        yield
     except DataError as error:
         if remedy := _remedy(error, key, settings):
             raise DataError(f"{error}\n{remedy}") from error
@@ -206,14 +220,7 @@ def _remedy(error: DataError, key: str, settings: ConfigDict) -> str:
         return "`flaxseg inspect`, with the same arguments, lists the colors of all masks, with settings"
     if isinstance(error, MissingMasks):
         return "To train without evaluation, add --config.data.eval_split=" if key == "eval_split" else ""
-    repair = settings_to_open(
-        error,
-        option_names=option_names(look_up(settings.name, DATASETS)),
-        layout=LAYOUTS.get(settings.name, {}),
-        eval_split=settings.eval_split,
-    )
-    flags = " ".join(flag(name, value) for name, value in repair.items())
-    return f"On the command line, {'use' if 'config' in repair else 'add'} {flags}" if flags else ""
+    return flags_to_open(error, settings)
 
 
 def _eval_batches(config: ConfigDict, evaluation: SegmentationDataset) -> Sequence[Batch]:
@@ -248,14 +255,6 @@ def _cache(
         batch_size=config.train.batch_size,
         num_threads=settings.num_threads,
     )
-
-
-def _warn_of_large_batch(batch_size: int, num_examples: int) -> None:
-    if 0 < num_examples < batch_size and jax.process_index() == 0:
-        print_line(
-            f"warning: config.train.batch_size = {batch_size:,}, but the training set has {num_examples:,} examples, "
-            "so every batch repeats some; use at most as many"
-        )
 
 
 def train_batch_options(config: ConfigDict) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from flaxseg.losses import LossFn, weighted_sum
 from flaxseg.models.protocol import SegmentationModel
 from flaxseg.optimizers import LearningRateMultipliers, make_optimizer, make_schedule
 from flaxseg.optimizers.groups import check_patterns
+from flaxseg.optimizers.schedules import RISING
 from flaxseg.train.hard_examples import hardest_examples
 from flaxseg.train.parts.augmentation import build_augmentation
 from flaxseg.train.parts.model import ModelPart
@@ -120,12 +121,15 @@ class OptimizationPart:
         )
 
 
-def warmup_of(warmup_steps: int, total_steps: int) -> int:
-    """Returns the steps of warm-up of a run: those of the configuration, or a tenth of the run.
+def warmup_of(settings: ConfigDict, total_steps: int) -> int:
+    """Returns the steps of warm-up of a run: those of the section `optimizer`, a tenth of the run, or none.
 
-    A warm-up of more than half of the run is shortened, so that a short trial run needs no other change.
+    A warm-up of more than half of the run is shortened, so that a short trial run needs no other change. A schedule
+    that begins with a rise has no warm-up, which would only reach the low rate that it begins at.
     """
-    return total_steps // 10 if 2 * warmup_steps > total_steps else warmup_steps
+    if settings.schedule in RISING:
+        return 0
+    return total_steps // 10 if 2 * settings.warmup_steps > total_steps else int(settings.warmup_steps)
 
 
 def schedule_maker(config: ConfigDict, total_steps: int) -> Callable[[float | jax.Array], optax.Schedule]:
@@ -134,7 +138,7 @@ def schedule_maker(config: ConfigDict, total_steps: int) -> Callable[[float | ja
     The function raises ConfigError where an option of the schedule is out of range, or does not fit the length of the
     run.
     """
-    settings, warmup_steps = config.optimizer, warmup_of(config.optimizer.warmup_steps, total_steps)
+    settings, warmup_steps = config.optimizer, warmup_of(config.optimizer, total_steps)
 
     def schedule(learning_rate: float | jax.Array) -> optax.Schedule:
         with config_key("optimizer", name="schedule", options="schedule_options"):
