@@ -160,7 +160,7 @@ def _option_tables(config: ConfigDict, prefix: str) -> Iterator[_Table]:
             owner = f"{entry_key} = {name!r} (add --config.{entry_key}=NAME for others)"
             yield _table_of_options(key.name, owner, options)
     if _is_below(prefix, "loss_options"):
-        weighted = [key.removeprefix("loss.") for key in values if key.startswith("loss.")]
+        weighted = [key.removeprefix("loss.") for key in values if key.startswith("loss.") and values[key]]
         for name in prefix.split(".")[1:2] or weighted:
             with config_key(""):
                 loss = look_up(name, LOSSES, argument="loss")

@@ -86,8 +86,9 @@ def test_an_option_shows_its_type_default_and_docstring():
 @pytest.mark.parametrize("prefix", ["loss_options", "loss_options.tversky"])
 def test_loss_options_are_those_of_the_weighted_losses_or_of_the_named_one(prefix):
     config = default_config()
-    config.loss.focal = 1.0
+    config.loss.focal, config.loss.dice = 1.0, 0.0
     text = config_help(config, prefix)
+    assert "loss_options.dice" not in text
     named = prefix.partition(".")[2]
     for loss in [named] if named else ["cross_entropy", "focal"]:
         assert f"loss_options.{loss}: The options of the loss {loss!r}" in text
