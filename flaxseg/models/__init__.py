@@ -4,9 +4,10 @@ An architecture that can have any encoder is a decoder in a file of `decoders/` 
 are functions in files of `standalone/`, with a row each.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import flax.linen as nn
 
@@ -32,12 +33,16 @@ from flaxseg.models.decoders.segformer import SegFormerDecoder
 from flaxseg.models.decoders.unet import UNetDecoder
 from flaxseg.models.decoders.unetplusplus import UNetPlusPlusDecoder
 from flaxseg.models.decoders.upernet import UPerNetDecoder
+from flaxseg.models.option_names import check_names
 from flaxseg.models.protocol import SegmentationModel
 from flaxseg.models.standalone.attention_unet import attention_unet
 from flaxseg.models.standalone.plain_unet import CLASSIC, plain_unet
 from flaxseg.models.standalone.resunet import resunet
 from flaxseg.models.standalone.unet_mobilenet import unet_mobilenet
-from flaxseg.registry import look_up
+from flaxseg.registry import look_up, option_names
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 unet = Architecture(UNetDecoder)
 """The U-Net with any encoder, as in `unet(num_classes=3, encoder="resnet34")`; see `Architecture`."""
@@ -97,6 +102,21 @@ __all__ = [
 ]
 
 
+def _names_checked_first(build: Callable[P, R]) -> Callable[P, R]:
+    """Returns `build_model`, which names all options that do not exist before Python names one that is missing."""
+
+    @functools.wraps(build)
+    def checked(*args: P.args, **options: P.kwargs) -> R:
+        if "num_classes" not in options and (args or "name" in options):
+            given: dict[str, Any] = {**options}
+            name: Any = args[0] if args else given.pop("name")
+            check_names(given, listed=option_names(look_up(name, MODELS)))
+        return build(*args, **options)
+
+    return checked
+
+
+@_names_checked_first
 def build_model(name: str, *, num_classes: int, **options: Any) -> nn.Module:
     """Returns a network by name.
 

@@ -225,9 +225,10 @@ def test_a_name_is_looked_up():
         build_model("fpm", num_classes=2)
 
 
-def test_one_error_names_all_arguments_of_another_library():
+@pytest.mark.parametrize("unet", [MODELS["unet"], functools.partial(build_model, "unet")])
+def test_one_error_names_all_arguments_of_another_library(unet):
     with pytest.raises(ArgumentError) as caught:
-        MODELS["unet"](encoder_name="resnet34", encoder_weights="imagenet", classes=2, activation=None)
+        unet(encoder_name="resnet34", encoder_weights="imagenet", classes=2, activation=None)
     sentences = str(caught.value).split(". ")
     assert sentences[:4] == [
         "encoder_name = 'resnet34': no such option; use encoder",
