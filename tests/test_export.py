@@ -83,7 +83,6 @@ def test_nothing_is_overwritten_unless_asked(run, tmp_path, capsys):
         ("--step=11", ""),
         ("--data=nowhere", "--data=nowhere: is not a folder"),
         ("--image_size=8", "image_size = '8': must be HEIGHT,WIDTH"),
-        ("--model=nowhere", "nowhere: does not exist"),
         ("--images=0", "images = 0: must be an integer of at least 1"),
     ],
 )
@@ -92,6 +91,11 @@ def test_wrong_arguments_are_one_error(run, tmp_path, capsys, flag, message):
     error = capsys.readouterr().err
     assert error.startswith(f"error: {message}") and error.count("error:") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_that_does_not_exist_is_named(tmp_path, capsys):
+    assert main(flags("nowhere", tmp_path / "out")) == 1
+    assert capsys.readouterr().err.startswith("error: nowhere: does not exist")
 
 
 def test_ctrl_c(run, tmp_path, capsys, monkeypatch):

@@ -243,7 +243,7 @@ def test_lists_that_are_not_used_are_a_warning(tmp_path, capsys):
         write_pair(tmp_path, "x", str(i), MASK, i)
     for split, stem in (("train", "0"), ("val", "3")):
         (tmp_path / f"{split}.txt").write_text(stem)
-    flags = [flag.replace("{split}", "x") for flag in folder_flags(tmp_path, NAMES)]
+    flags = [flag.replace("{split}", "x") for flag in folder_flags(tmp_path, NAMES)] + ["--config.train.batch_size=1"]
     _, text, before = inspect(capsys, tmp_path / "out", *flags)
     assert before["facts"][3] == [
         "selection", "all but 1 held out at random", "held out at random from 5 (set split_list to choose them)",

@@ -85,7 +85,7 @@ def test_scores_equal_those_of_training_to_the_last_count(saved, model):
     expected = evaluate(run, compile_run(run, states[2]), states[2], shows_images=False)
     found = model.evaluate(run.data.evaluation, metrics=METRICS)
     np.testing.assert_array_equal(found.confusion.counts, expected.metrics.confusion.counts)
-    assert found.compute() == expected.scores
+    assert found.compute(run.data.train.class_names) == expected.scores
     by_three = Predictor(model.members).evaluate(run.data.evaluation, batch_size=3)
     np.testing.assert_array_equal(by_three.confusion.counts, found.confusion.counts)
 
