@@ -69,7 +69,7 @@ $(VENV)/.docs: $(VENV)/.run
 	touch $@
 
 docs: $(VENV)/.docs  ## build the documentation into build/site; warnings, such as a link to nowhere, are errors
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 notebook:  ## write examples/segmentation.ipynb from its source, segmentation.py
 	$(PYTHON) docs/make_notebook.py

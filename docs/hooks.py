@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: pages that are files of the repository, and links that leave the folder of the pages."""
+"""Hooks of MkDocs: pages that are files of the repository, links that leave the folder of the pages, code blocks."""
 
 import posixpath
 import re
@@ -11,6 +11,9 @@ FROM_REPOSITORY = {"index.md": "README.md", "results.md": "benchmarks/RESULTS.md
 """Pages of the site, and the files that they are."""
 
 _PAGES = {source: page for page, source in FROM_REPOSITORY.items()}
+_NOT_TESTED = re.compile(r"^(```\w+) notest$", re.MULTILINE)
+"""The beginning of a code block that tests leave out, which MkDocs would not take for one."""
+
 _LINK = re.compile(r"\[([^\]]+)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -24,7 +27,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Points links at pages of the site; a file that is no page is only named."""
+    """Points links at pages of the site, or only names a file that is no page, and marks code by its language only."""
     del config, files
     path = page.file.src_uri
     folder = posixpath.dirname(FROM_REPOSITORY.get(path, f"docs/{path}"))
@@ -34,4 +37,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         goal = _PAGES.get(goal, goal.removeprefix("docs/") if goal.startswith("docs/") else "")
         return f"[{text}]({goal}{anchor})" if goal else text
 
-    return _LINK.sub(target, markdown)
+    return _LINK.sub(target, _NOT_TESTED.sub(r"\1", markdown))

@@ -55,6 +55,12 @@ def test_links_stay_within_the_site(page, link, expected):
     assert found == f"See {expected}."
 
 
+def test_code_that_is_not_tested_is_marked_as_code():
+    page = types.SimpleNamespace(file=File("library.md"))
+    found = HOOKS["on_page_markdown"]("```python notest\nx = 1\n```\n", page, None, None)
+    assert found == "```python\nx = 1\n```\n"
+
+
 def formulas_of(function):
     found = re.findall(r"\.\. math::[ ]*(.+(?:\n +\S.*)*)", inspect.getdoc(function))
     return [" ".join(formula.split()) for formula in found]
