@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flaxseg.errors import ArgumentError, FlaxsegError, check_integer, did_you_mean
+from flaxseg.errors import ArgumentError, FlaxsegError, check_choice, check_integer, did_you_mean
 from flaxseg.models import MODELS
 from flaxseg.models.encoders import ENCODERS
 from flaxseg.models.tables import (
@@ -43,6 +43,7 @@ EPILOG = """\
 examples:
   flaxseg models
   flaxseg models unet deeplabv3plus resnet50 mit_b2 --size 1024 2048 --classes 19
+  flaxseg models unet deeplabv3plus --encoder resnet18
   flaxseg models --json > networks.json
         exact numbers and full revisions
   flaxseg models --markdown
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size", nargs=2, type=int, default=(512, 512), metavar=("HEIGHT", "WIDTH"), help="(default: 512 512)"
     )
+    parser.add_argument("--encoder", metavar="NAME", help="encoder of the architectures (default: each one's own)")
     parser.add_argument("--classes", type=int, default=2, metavar="N", help="classes of the networks (default: 2)")
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", action="store_true", help="print one JSON object instead")
@@ -90,9 +92,13 @@ def _run(arguments: argparse.Namespace) -> None:
     height, width = arguments.size
     for option, value in (("--size", height), ("--size", width), ("--classes", arguments.classes)):
         check_integer(option, value, 1)
-    names = _selected(arguments.names)
+    names, encoder = _selected(arguments.names), arguments.encoder or ""
+    if encoder:
+        check_choice("--encoder", encoder, ENCODERS)
     row_functions: dict[str, Callable[[str], dict[str, Any]]] = {
-        "architectures": functools.partial(architecture_row, size=(height, width), classes=arguments.classes),
+        "architectures": functools.partial(
+            architecture_row, size=(height, width), classes=arguments.classes, encoder=encoder
+        ),
         "encoders": functools.partial(encoder_row, size=(height, width)),
     }
     # `disable=None` shows the bar on a terminal only.

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxseg.models import MODELS, build_model
+from flaxseg.models import MODELS, Architecture, build_model
 from flaxseg.models.encoders import ENCODERS, make_encoder
 from flaxseg.models.flops import multiply_adds
 
@@ -66,9 +66,20 @@ MARKDOWN_COLUMNS: Mapping[str, Columns] = {
 """The columns of each table as Markdown; FLOPs are twice the multiply-adds."""
 
 
-def architecture_row(name: str, *, size: tuple[int, int], classes: int) -> dict[str, Any]:
-    """Returns the facts about a network of MODELS, for three-channel images of this height and width."""
-    model = build_model(name, num_classes=classes)
+def architecture_row(name: str, *, size: tuple[int, int], classes: int, encoder: str = "") -> dict[str, Any]:
+    """Returns the facts about a network of MODELS, for three-channel images of this height and width.
+
+    Args:
+      name: a name of MODELS.
+      size: height and width.
+      classes: the number of classes.
+      encoder: the encoder, if the network can have another one than its own; "" for its own.
+
+    Raises:
+      ArgumentError: the network cannot have this encoder.
+    """
+    options = {"encoder": encoder} if encoder and isinstance(MODELS[name], Architecture) else {}
+    model = build_model(name, num_classes=classes, **options)
     parameters, operations = costs(model, size)
     return {
         "name": name,

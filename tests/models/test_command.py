@@ -22,6 +22,14 @@ def test_the_tables(capsys):
     assert encoders.index("weights") == resnet.index("smp-hub")
 
 
+def test_the_encoder_of_architectures_is_chosen(capsys):
+    """24.44 M parameters with ResNet-34, of 21.28 M; ResNet-18 has 11.18 M."""
+    assert main(["unet", "plain_unet", "--encoder", "resnet18", "--size", "64", "64"]) == 0
+    *_, unet, plain = capsys.readouterr().out.splitlines()
+    assert (unet.split()[:2], unet.split()[-1]) == (["unet", "14.33"], "resnet18")
+    assert plain.split()[-1] == "none"
+
+
 def test_json_has_exact_numbers(capsys):
     assert main(["resnet18", "plain_unet", "--json", "--classes", "3", "--size", "33", "47"]) == 0
     printed = json.loads(capsys.readouterr().out)
@@ -52,6 +60,7 @@ def test_markdown(capsys):
         ),
         (["--size", "0", "5"], "--size = 0: must be an integer of at least 1"),
         (["--classes", "0"], "--classes = 0: must be an integer of at least 1"),
+        (["unet", "--encoder", "resnet43"], "did you mean 'resnet34'?"),
     ],
 )
 def test_wrong_arguments_are_named(words, message, capsys):
