@@ -154,6 +154,8 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_one_that_was_not(whole, 
         if kill_after(folder, choose.uniform(0.2, 0.95) * seconds):
             killed += 1
             check(folder, expected)
+        else:  # It had ended: its programs were in the cache, or the machine was less busy.
+            seconds *= 0.9
         if killed == RANDOM:
             break
     assert killed == RANDOM
