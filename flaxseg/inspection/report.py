@@ -11,7 +11,7 @@ from flaxseg.inspection.tables import class_table, facts_table
 Flag = Callable[[str, Any], str]
 """(argument, value) -> the flag of the command line that sets it, such as `--config.data.skip_bad=4`."""
 
-_OPTIONAL = "Optional settings: training works without them, and of several class weights, one is taken"
+_OPTIONAL = "Optional settings: training works without them; choose at most one of several class weights"
 
 _MAX_UNUSABLE_ON_PAGE = 500
 _MAX_UNUSABLE_ON_TERMINAL = 10

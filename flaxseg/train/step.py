@@ -154,7 +154,7 @@ def train_step(
 
     gradient = loss_and_gradient(state, batch, dropout_key, model=model, loss_fn=loss_fn, options=options)
     (loss, (parts, batch_stats, logits)), grads = gradient
-    grads = jax.lax.optimization_barrier(grads)  # used several times below, so not to be computed where it is used
+    grads = jax.lax.optimization_barrier(grads)  # Computed once, because several passes below read them.
     updates, opt_state = _update(state, grads, loss, tx=tx)
     params = optax.apply_updates(state.params, updates)
     new_state = TrainState(
@@ -220,8 +220,8 @@ def _update(
 ) -> tuple[Any, optax.OptState]:
     """Returns the update of the parameters and the new state of the optimizer, each computed by itself.
 
-    Nothing may change before the whole update is known to be finite. Computed together with the update, the optimizer's
-    new state would wait for that beside the old one; computed again, it replaces the old one in one pass.
+    Nothing may change before the whole update is known to be finite. If both were computed together, the new state of
+    the optimizer would have to be kept beside the old one until then. Computed by itself, it takes the old one's place.
     """
     update = jax.jit(optax.with_extra_args_support(tx).update)  # traced once
     updates, _ = update(grads, state.opt_state, state.params, value=loss)

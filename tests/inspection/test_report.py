@@ -123,7 +123,7 @@ def test_verdict():
 
 def test_terminal_text_shows_tables_settings_and_findings():
     text = terminal_text(inspection(problems=[Problem(i, f"file {i}") for i in range(12)]), flag)
-    heading = "Optional settings: training works without them, and of several class weights, one is taken:"
+    heading = "Optional settings: training works without them; choose at most one of several class weights:"
     assert f"{heading}\n\nclass weights (log):\n  --class_weights=(1.0, 2.0)" in text
     assert f"""warning: look at {ODD}\n  if so:\n    --a=("'",) --b=2""" in text
     assert "unusable examples:\n  train 0: file 0\n" in text and "file 9\n  and 2 more, listed on the page" in text
